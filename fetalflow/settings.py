@@ -1,0 +1,184 @@
+"""`params.yaml` as frozen models: one block per stage, unknown keys refused."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fetalflow.errors import InputError
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Phantom(Frozen):
+    """The synthetic hospital (DESIGN 8)."""
+
+    seed: int = 7
+    patients: int = Field(40, ge=2)
+    sequences: dict[str, int]  # wanted 10-frame sequences per label, over the whole hospital
+    height: int = 240  # px of the recorded video
+    width: int = 320
+    min_frames: int = 20  # frames of a cine
+    max_frames: int = 32
+
+
+class Extract(Frozen):
+    """Cines to frames and windows (paper III-A)."""
+
+    labels: tuple[str, ...] | None = None  # None: whatever the drop holds
+    frames: int = Field(10, ge=1)  # N of a sequence
+    stride: int = Field(10, ge=1)  # frames between the starts of two sequences
+    fps: float | None = None  # resample to this rate; None keeps each cine's own
+    cut_threshold: float = 0.35  # 0-1; lower finds more scene cuts
+    mask_overlays: bool = True
+    mask_sector: bool = True
+    max_bytes: int = 2_000_000_000
+    max_frames: int = 20_000
+    max_pixels: int = 16_000_000  # of one frame
+    min_agreement: float = 0.8  # two annotators: share of the span on which they must agree
+    quarantine_share: float = 0.2  # stop when more of the rows than this are quarantined
+    workers: int = -1  # joblib: -1 is every core
+
+
+class Preprocess(Frozen):
+    """Frames to model input (paper III-B)."""
+
+    size: int = Field(300, ge=32)  # px, square
+
+
+class Split(Frozen):
+    kind: Literal["grouped", "paper"] = "grouped"
+    test: float = Field(0.3, gt=0, lt=1)
+    validation: float = Field(0.15, gt=0, lt=1)  # share of the training patients
+    folds: int = Field(1, ge=1)  # 1: one split; K: every patient is tested once
+    seed: int = 0
+
+
+class Validate(Frozen):
+    """Bounds of the quality checks."""
+
+    min_fps: float = 5
+    max_fps: float = 120
+    min_pixels: int = 96  # shorter side of the recorded frame
+    max_pixels: int = 4096
+    min_mm_per_px: float = 0.02
+    max_mm_per_px: float = 1.5
+    max_blank_share: float = 0.0  # of a sequence's frames
+    max_frozen_share: float = 0.5  # of a sequence's frame pairs
+    min_mean_intensity: float = 4  # of 255
+    max_mean_intensity: float = 200
+    max_quality_z: float = 6  # robust z of NIQE and BRISQUE
+    min_mostly: float = 0.98  # share of the rows that must keep a quality bound
+    near_duplicate_bits: int = 2  # perceptual-hash bits that may differ between duplicates
+    max_class_ratio: float = 5  # largest class over smallest, in sequences
+    min_patients_per_class: int = 3
+    warn_only: tuple[str, ...] = ()  # expectation names that report and do not stop
+
+
+class Train(Frozen):
+    """Table 2 of the paper; what it leaves open is DESIGN 5."""
+
+    batch: int = 4
+    epochs: int = 50
+    patience: int = 10  # epochs without a better validation loss before stopping
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    learning_rate: float = 1e-3
+    class_weights: bool = False
+    seeds: tuple[int, ...] = (0,)
+    loader_workers: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
+
+
+class Evaluate(Frozen):
+    bootstrap: int = 2000
+    confidence: float = 0.95
+    bins: int = 10  # of the reliability plot
+    latency_repeats: int = 20
+    seed: int = 0
+
+
+class Significance(Frozen):
+    bootstrap: int = 2000
+    alpha: float = 0.05
+    seed: int = 0
+
+
+class Explain(Frozen):
+    per_class: int = 1  # sequences drawn per class
+    measured: int = 60  # test sequences on which map against anatomy is measured
+    mistakes: int = 6  # misclassified sequences drawn frame by frame
+    seed: int = 0
+
+
+class Register(Frozen):
+    experiment: str = "movement"
+    model: str = "fetalmovnet"
+    alias: str = "challenger"
+
+
+class TaskSettings(Frozen):
+    phantom: Phantom
+    extract: Extract
+    preprocess: Preprocess
+    split: Split
+    validation: Validate = Field(alias="validate")
+    train: Train
+    networks: dict[str, dict[str, Any]] = {}  # options of each variant's network
+    evaluate: Evaluate = Evaluate()
+    significance: Significance = Significance()
+    explain: Explain = Explain()
+    register_: Register = Field(alias="register")
+
+
+class TaskEntry(Frozen):
+    drop: str
+    variant: str  # the main network; its rivals stand in `ablations`
+    base: str
+
+
+class Ablation(Frozen):
+    task: str
+    variant: str
+    base: str  # the network file that this variant builds on
+
+
+class Settings(Frozen):
+    """The whole of `params.yaml`. `blocks` holds the per-task settings by task name."""
+
+    tasks: dict[str, TaskEntry]
+    phantoms: tuple[str, ...]
+    ablations: dict[str, Ablation] = {}
+    profiles: dict[str, dict[str, Any]] = {}
+    blocks: dict[str, TaskSettings]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_blocks(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        tasks = raw.get("tasks") or {}
+        return {k: v for k, v in raw.items() if k not in tasks} | {"blocks": {t: raw[t] for t in tasks if t in raw}}
+
+    @model_validator(mode="after")
+    def _every_task_has_a_block(self) -> "Settings":
+        if missing := set(self.tasks) - set(self.blocks):
+            raise ValueError(f"tasks without a block of settings: {sorted(missing)}")
+        return self
+
+    def variants(self, task: str) -> tuple[str, ...]:
+        """The main network of a task first, then its ablations in the order of `params.yaml`."""
+        return (self.tasks[task].variant, *(a.variant for a in self.ablations.values() if a.task == task))
+
+
+def load_settings(path: Path | str = "params.yaml") -> Settings:
+    """Read and check `params.yaml`.
+
+    Raises InputError naming every wrong key.
+    """
+    try:
+        return Settings.model_validate(yaml.safe_load(Path(path).read_text()))
+    except ValidationError as error:
+        lines = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"{path} does not fit its contract:\n{lines}") from None
