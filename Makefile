@@ -1,0 +1,30 @@
+# Two commands: `make demo` runs the whole pipeline on the synthetic hospital, `make test` passes the suite.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p && break; done)
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: demo test setup lint clean
+
+demo: setup
+	@$(VENV)/bin/fetalflow run
+
+test: setup
+	@$(VENV)/bin/python -m pytest
+
+lint: setup
+	@$(VENV)/bin/ruff check .
+
+setup: $(READY)
+
+# The lock pins every package; --no-deps keeps pip from adding to it.
+$(READY): requirements.lock pyproject.toml
+	@echo "Setting up $(VENV) with $(PYTHON) (a few minutes, once)"
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Python 3.11 or 3.12 is needed, found {v[0]}.{v[1]}: make PYTHON=/path/to/python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+# What a run makes; the environment stays.
+clean:
+	rm -rf data models reports checkpoints workspaces mlartifacts mlflow.db .locks

@@ -1,0 +1,72 @@
+"""How a stage lives and dies: alone in its workspace, never longer than the process that asked for it.
+
+DVC leaves its child running when it is killed, and a second `dvc repro` then starts a second writer (measured).
+A stage therefore watches its ancestors and dies with them, and holds a lock that the next one waits for.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+from fetalflow.errors import InputError
+
+OWNER = "FETALFLOW_OWNER"  # "pid:create time" of the flow that asked for this run, if one did
+POLL_S = 0.5
+
+
+def owner_tag() -> str:
+    """What a flow puts into the environment under OWNER. The start time guards against a pid used again."""
+    return f"{os.getpid()}:{psutil.Process().create_time()}"
+
+
+def _ancestors() -> list[psutil.Process]:
+    """The processes this stage lives for: from its parent up to `dvc`, and the flow that owns the run."""
+    chain: list[psutil.Process] = []
+    for parent in psutil.Process().parents():
+        chain.append(parent)
+        if any(Path(word).name == "dvc" for word in parent.cmdline()[:2]):
+            break
+    else:
+        # Started by hand: a shell may exit before a stage it put in the background.
+        chain = []
+    return chain
+
+
+def _owner_alive() -> bool:
+    tag = os.environ.get(OWNER)
+    if not tag:
+        return True
+    pid, created = tag.split(":")
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(created)) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _die_with(ancestors: list[psutil.Process]) -> None:
+    while all(a.is_running() and a.status() != psutil.STATUS_ZOMBIE for a in ancestors) and _owner_alive():
+        time.sleep(POLL_S)
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(143)
+
+
+def run(main: Callable[..., None]) -> None:
+    """Call `main` with the command line's words, under the stage's lock; an InputError becomes a message and exit 1."""
+    if not _owner_alive():
+        sys.exit("the flow that asked for this stage is gone")
+    threading.Thread(target=_die_with, args=(_ancestors(),), daemon=True, name="lifeline").start()
+    name = "-".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+    Path(".locks").mkdir(exist_ok=True)
+    with FileLock(f".locks/{name}.lock", timeout=60):
+        try:
+            main(*sys.argv[1:])
+        except InputError as error:
+            sys.stdout.flush()
+            sys.exit(f"\n{name} stopped: {error}")
