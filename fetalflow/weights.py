@@ -1,0 +1,118 @@
+"""A trained network as two files: `model.safetensors` and `config.json`. Never a pickle."""
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json
+from fetalflow.errors import InputError
+from fetalflow.models.building import build
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+GIVEN = {"task": str, "variant": str, "labels": list, "frames": int, "size": int, "options": dict, "extract": dict}
+ADDED = {"format": int, "normalisation": dict, "versions": dict, "weights": dict}
+
+
+def save(folder: Path | str, network: nn.Module, config: dict[str, Any]) -> None:
+    """Write `network` and what is needed to use it; `folder` is replaced whole.
+
+    `config` gives `task`, `variant`, `labels` (in the order of the network's outputs), `frames` (N), `size` (px),
+    `options` (of the network), `extract` (the settings a cine is read with) and, if wished, further JSON-able facts
+    such as `training`. Format, normalisation, versions and digests are added here.
+
+    Raises InputError when a key is missing or of the wrong type.
+    """
+    config = json.loads(json.dumps(config))
+    _check_keys(config, GIVEN, "the given configuration")
+    config = {"format": FORMAT} | config
+    config["normalisation"] = {"from": "uint8", "divide_by": 255}
+    config["versions"] = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with atomic_folder(folder) as temporary:
+        # The digest inside the weights ties the labels and the shape to them: neither file can be swapped alone.
+        save_file(state, temporary / WEIGHTS, metadata={"config_sha256": _config_digest(config)})
+        parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        weights = {"sha256": file_digest(temporary / WEIGHTS), "trainable_parameters": parameters}
+        write_json(temporary / CONFIG, config | {"weights": weights})
+
+
+def read(folder: Path | str, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+    """The network of `folder` in evaluation mode on `device`, and its configuration.
+
+    Raises InputError when a file is missing, the configuration is incomplete or was changed, or the weights are not
+    those that were saved or do not fit the network.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise InputError(f"{folder} holds no {WEIGHTS}. Expected a folder that the train stage wrote.")
+    if (found := file_digest(weights)) != config["weights"].get("sha256"):
+        raise InputError(
+            f"{weights} is not the file that was saved: SHA-256 {found}, {CONFIG} records "
+            f"{config['weights'].get('sha256')}. Copy the whole folder again, or train again."
+        )
+    try:
+        with safe_open(weights, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            recorded = (file.metadata() or {}).get("config_sha256")
+    except SafetensorError as error:
+        raise InputError(f"{weights} is not a safetensors file: {error}.") from None
+    if recorded != _config_digest(config):
+        raise InputError(f"{folder / CONFIG} was changed after it was saved. Copy the whole folder again.")
+    with torch.random.fork_rng(devices=[]):
+        network = build(config["variant"], config["frames"], config["size"], len(config["labels"]), **config["options"])
+    _check_shapes(shapes, {name: tuple(value.shape) for name, value in network.state_dict().items()}, weights)
+    network.load_state_dict(load_file(weights))
+    return network.to(device).eval(), config
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {CONFIG}. Expected a folder that the train stage wrote.")
+    try:
+        config = read_json(path)
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path} must hold an object, found {type(config).__name__}.")
+    _check_keys(config, GIVEN | ADDED, str(path))
+    if config["format"] != FORMAT:
+        raise InputError(f"{path} has format {config['format']}, this fetalflow reads {FORMAT}.")
+    return config
+
+
+def _check_keys(config: dict[str, Any], expected: dict[str, type], where: str) -> None:
+    if missing := [key for key in expected if key not in config]:
+        raise InputError(f"{where} misses {', '.join(missing)}. Expected keys: {', '.join(expected)}.")
+    for key, kind in expected.items():
+        if not isinstance(config[key], kind) or isinstance(config[key], bool):
+            raise InputError(f"{where}: {key} must be {kind.__name__}, found {config[key]!r}.")
+    if len(set(config["labels"])) != len(config["labels"]) or not config["labels"]:
+        raise InputError(f"{where}: labels must be a list without repeats, found {config['labels']!r}.")
+
+
+def _check_shapes(found: dict[str, tuple], expected: dict[str, tuple], weights: Path) -> None:
+    wrong = [
+        f"  {name}: expected {expected.get(name, 'no such tensor')}, found {found.get(name, 'none')}"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
+    ]
+    if wrong:
+        raise InputError(f"{weights} does not fit the network of {CONFIG}:\n" + "\n".join(wrong[:10]))
+
+
+def _config_digest(config: dict[str, Any]) -> str:
+    rest = {key: value for key, value in config.items() if key != "weights"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
