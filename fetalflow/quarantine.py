@@ -1,0 +1,62 @@
+"""Where bad input goes: one row per rejected row of `annotations.csv`, with one kind and one plain reason."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fetalflow.errors import InputError
+
+COLUMNS = ["video", "patient", "start_frame", "end_frame", "label", "annotator", "kind", "reason"]
+
+
+class Rejected(Exception):  # noqa: N818 - a verdict on one input, not a fault of the program
+    """One cine or row that must not reach training. `kind` is one word, `reason` one plain sentence."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)  # both arguments, so that it survives pickling between processes
+        self.kind = kind
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+def rejected_row(row: Mapping[str, Any], kind: str, reason: str) -> dict[str, str]:
+    """One row of the quarantine table from one row of `annotations.csv`."""
+    kept = {column: "" if row.get(column) is None else str(row[column]) for column in COLUMNS[:-2]}
+    return kept | {"kind": kind, "reason": reason}
+
+
+def quarantine_table(rows: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+    """The quarantine of one drop, sorted, every column text: the same drop gives the same table."""
+    table = pd.DataFrame(list(rows), columns=COLUMNS, dtype=str)
+    return table.sort_values(COLUMNS, kind="stable", ignore_index=True)
+
+
+def count_kinds(quarantine: pd.DataFrame) -> dict[str, int]:
+    """Quarantined rows by kind, most frequent first."""
+    counts = quarantine["kind"].value_counts()
+    return {str(kind): int(counts[kind]) for kind in sorted(counts.index, key=lambda kind: (-counts[kind], kind))}
+
+
+def describe(quarantine: pd.DataFrame) -> str:
+    """`3 truncated, 1 mislabelled`, or `none`."""
+    return ", ".join(f"{count} {kind}" for kind, count in count_kinds(quarantine).items()) or "none"
+
+
+def check_share(quarantine: pd.DataFrame, rows: int, limit: float, path: Path | str) -> None:
+    """Stop when more than `limit` (0-1) of a drop's `rows` is in quarantine. `path` is where the table was written.
+
+    Raises InputError with the counts per kind.
+    """
+    if len(quarantine) <= limit * rows:
+        return
+    first = quarantine.iloc[0]
+    raise InputError(
+        f"{len(quarantine)} of {rows} rows of annotations.csv are in quarantine ({len(quarantine) / rows:.0%}); "
+        f"the limit `quarantine_share` is {limit:.0%}. By kind: {describe(quarantine)}.\n"
+        f"For example {first['video']}: {first['reason']}\n"
+        f"Every row has its reason in {path}. Mend or remove those rows, or raise `quarantine_share` in params.yaml."
+    )
