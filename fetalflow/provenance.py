@@ -1,0 +1,114 @@
+"""Where a result comes from: code, data, lock, versions, machine."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from fetalflow.artefacts import file_digest
+
+PACKAGES = (
+    "fetalflow",
+    "torch",
+    "lightning",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "av",
+    "pydicom",
+    "opencv-python-headless",
+    "great-expectations",
+    "captum",
+    "dvc",
+    "prefect",
+    "mlflow",
+)
+# What makes a sequence the sequence it is: a manifest with the same rows in another order is the same data.
+IDENTITY = ("sequence", "source", "digest", "patient", "site", "device", "label", "first_frame", "last_frame")
+
+
+def provenance(workspace: Path) -> dict[str, Any]:
+    """Code, lock, versions and machine as a JSON-able dict. What cannot be known is None."""
+    lock = workspace / "dvc.lock"
+    return {
+        "git": git_state(Path(__file__).parent),
+        "dvc_lock": file_digest(lock) if lock.is_file() else None,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit, branch and whether tracked files were changed, of the repository that tracks `folder`.
+
+    None without git, outside a repository, or in one that merely lies around the folder.
+    """
+
+    def git(*words: str) -> str | None:
+        environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+        command = ["git", "-C", str(folder), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if not git("ls-files", "--", "."):
+        return None
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/")
+    return {"commit": commit, "branch": git("rev-parse", "--abbrev-ref", "HEAD"), "dirty": bool(changed)}
+
+
+def data_digest(manifest: pd.DataFrame) -> str:
+    """SHA-256, hex, of the sequences of a manifest, whatever the order of its rows and its further columns."""
+    columns = [c for c in IDENTITY if c in manifest.columns]
+    rows = sorted("\t".join(map(str, row)) for row in manifest[columns].itertuples(index=False))
+    return hashlib.sha256("\n".join(["\t".join(columns), *rows]).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that a result may depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The machine in words: processor, cores, memory (GiB), graphics card, system. No host name: reports travel."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpu": _gpu(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

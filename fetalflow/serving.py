@@ -1,0 +1,77 @@
+"""What MLflow calls when somebody loads the registered model: the model package behind the pyfunc interface.
+
+MLflow finds `_load_pyfunc` by this module's name (its `loader_module`), so that nothing has to be pickled and this
+file needs no MLflow.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fetalflow.errors import InputError
+from fetalflow.package import Package, Prediction, load
+
+
+class ServedModel:
+    """`predict` of the registered model."""
+
+    def __init__(self, package: Package) -> None:
+        self.package = package
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row per item: `label`, `probabilities` {label: 0-1}, `frame_weights` [N].
+
+        An item is the path of a cine (the answer is the mean over its windows), or one sequence [N, H, W], uint8 0-255
+        or float 0-1. `model_input` is one item, a list of items, a DataFrame or Series with one item per row (the first
+        column counts), a dict {column: items}, or an array [windows, N, H, W].
+
+        Raises InputError when an item is neither, or cannot be read.
+        """
+        answers = [self.package.predict(item) for item in self._items(model_input)]
+        return pd.DataFrame([_row(answer) for answer in answers], columns=["label", "probabilities", "frame_weights"])
+
+    def _items(self, given: Any) -> Iterable[Any]:
+        if isinstance(given, dict):
+            if len(given) != 1:
+                raise InputError(f"expected one column of cines or sequences, found {sorted(map(str, given))}.")
+            given = next(iter(given.values()))
+        if isinstance(given, pd.DataFrame):
+            if given.shape[1] == 0:
+                raise InputError("expected one column of cines or sequences, found a table without columns.")
+            given = given.iloc[:, 0]
+        if isinstance(given, (str, os.PathLike)):
+            return [given]
+        if isinstance(given, np.ndarray) and given.dtype != object and given.dtype.kind not in "US":
+            return [self._sequence(given)] if given.ndim == 3 else [self._sequence(each) for each in given]
+        if isinstance(given, Iterable):
+            return [each if isinstance(each, (str, os.PathLike)) else self._sequence(each) for each in given]
+        raise InputError(f"expected cine paths or sequences [N, H, W], found {type(given).__name__}.")
+
+    def _sequence(self, given: Any) -> np.ndarray:
+        array = np.asarray(given)
+        if array.ndim != 3 or len(array) != self.package.frames:
+            raise InputError(
+                f"expected a cine's path or a sequence [{self.package.frames}, H, W], found shape {list(array.shape)}."
+            )
+        # A sequence that came as JSON has Python's numbers.
+        if array.dtype.kind in "iu" and array.dtype != np.uint8:
+            if array.min() < 0 or array.max() > 255:
+                raise InputError(f"whole grey values must lie in 0-255, found {array.min()} to {array.max()}.")
+            array = array.astype(np.uint8)
+        return array
+
+
+def _row(answer: Prediction) -> dict[str, Any]:
+    return {
+        "label": answer.label,
+        "probabilities": answer.probabilities,
+        "frame_weights": answer.frame_weights,
+    }
+
+
+def _load_pyfunc(path: str) -> ServedModel:
+    """Called by MLflow with the folder of the model package."""
+    return ServedModel(load(path))
