@@ -31,11 +31,12 @@ def _ancestors() -> list[psutil.Process]:
     for parent in psutil.Process().parents():
         chain.append(parent)
         if any(Path(word).name == "dvc" for word in parent.cmdline()[:2]):
-            break
-    else:
-        # Started by hand: a shell may exit before a stage it put in the background.
-        chain = []
-    return chain
+            return chain
+    return []  # started by hand: a shell may end before a stage that it put in the background
+
+
+def _alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _owner_alive() -> bool:
@@ -44,13 +45,14 @@ def _owner_alive() -> bool:
         return True
     pid, created = tag.split(":")
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(created)) < 1
+        owner = psutil.Process(int(pid))
+        return _alive(owner) and abs(owner.create_time() - float(created)) < 1
     except psutil.NoSuchProcess:
         return False
 
 
 def _die_with(ancestors: list[psutil.Process]) -> None:
-    while all(a.is_running() and a.status() != psutil.STATUS_ZOMBIE for a in ancestors) and _owner_alive():
+    while all(map(_alive, ancestors)) and _owner_alive():
         time.sleep(POLL_S)
     for child in psutil.Process().children(recursive=True):
         child.kill()

@@ -1,0 +1,162 @@
+"""The one command line: `fetalflow VERB`. Verbs import what they need when called, so that help is instant."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fetalflow.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Task = Annotated[str, typer.Option(help="The task.")]
+
+
+def _quiet_the_libraries() -> None:
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+@app.command()
+def run(
+    drop: Annotated[Path | None, typer.Option(help="A hospital's drop (docs/drop.md).")] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of params.yaml, such as paper.")] = None,
+    change: Annotated[list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE over params.yaml.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the workspace; default: from drop and profile.")] = None,
+    task: Task = "movement",
+) -> None:
+    """Run every stage over the synthetic hospital, or over a drop, as a Prefect flow."""
+    _quiet_the_libraries()
+    from flows.reproduction import StageFailed, pending
+    from flows.workspace import CHECKOUT, drop_changes, parse_change, prepare
+
+    workspace = CHECKOUT
+    if drop or profile or change or name:
+        changes = [drop_changes(drop, task)] if drop else []
+        changes += [parse_change(c) for c in change or []]
+        parts = [drop.resolve().name] if drop else []
+        parts += [profile] if profile else []
+        workspace = prepare(CHECKOUT / "workspaces" / (name or "-".join(parts) or "changed"), profile, changes)
+
+    try:
+        if pending(workspace):
+            from flows.pipeline import pipeline
+
+            pipeline(str(workspace))
+        else:
+            print("Nothing to do: every stage is up to date.")
+    except StageFailed as error:
+        sys.exit(f"\n{error}")
+    _say_where(workspace, task)
+
+
+def _say_where(workspace: Path, task: str) -> None:
+    from fetalflow.artefacts import read_json
+
+    reports = workspace / "reports" / task
+    registered = read_json(reports / "registered.json")
+    metrics = read_json(reports / "metrics.json")
+    variant, figures = next(iter(metrics.items()))
+    print(
+        f"\n{variant}: accuracy {figures['accuracy']:.3f} "
+        f"[{figures['accuracy_low']:.3f}, {figures['accuracy_high']:.3f}] on {figures['n_sequences']} sequences of "
+        f"{figures['n_patients']} patients never seen in training\n"
+        f"Report            {reports / 'report.html'}\n"
+        f"Registered model  {registered['model_uri']} (version {registered['version']})\n"
+        f"MLflow UI         cd {workspace} && {Path(sys.executable).with_name('mlflow')} ui "
+        f"--backend-store-uri {registered['tracking_uri']}"
+    )
+
+
+@app.command()
+def describe(model: str, task: Task = "movement", size: int | None = None, frames: int | None = None) -> None:
+    """Layers, output shapes, parameters and GMAC of a network."""
+    from fetalflow.models.summary import describe as describe_network
+    from fetalflow.settings import load_settings
+
+    block = load_settings().blocks[task]
+    labels = block.extract.labels
+    options = block.networks.get(model, {})
+    print(
+        describe_network(
+            model,
+            frames=frames or block.extract.frames,
+            size=size or block.preprocess.size,
+            classes=len(labels) if labels else 7,
+            options=options,
+        )
+    )
+
+
+@app.command()
+def score(predictions: Path) -> None:
+    """Every metric of a predictions file, as JSON."""
+    from fetalflow.evaluation.predictions import read_predictions
+    from fetalflow.evaluation.scoring import score as score_predictions
+    from fetalflow.settings import Evaluate
+
+    print(json.dumps(score_predictions(read_predictions(predictions), Evaluate()), indent=2))
+
+
+@app.command()
+def compare(predictions: list[Path]) -> None:
+    """The first predictions file against each of the others: Wilcoxon, McNemar, patient bootstrap, Holm; as JSON."""
+    from fetalflow.evaluation.predictions import read_predictions
+    from fetalflow.settings import Significance
+    from fetalflow.significance import compare_all
+
+    if len(predictions) < 2:
+        raise InputError("compare needs at least two predictions files: the reference first")
+    reference, *others = (read_predictions(path) for path in predictions)
+    named = {path.stem: table for path, table in zip(predictions[1:], others, strict=True)}
+    print(json.dumps(compare_all(reference, named, Significance()), indent=2))
+
+
+@app.command()
+def predict(
+    cine: Path,
+    model: Annotated[str, typer.Option(help="A model package, or models:/NAME@ALIAS in MLflow.")] = "",
+    task: Task = "movement",
+) -> None:
+    """Label, probabilities and frame weights of a cine, as JSON."""
+    from fetalflow.package import load
+    from fetalflow.settings import load_settings
+
+    if model.startswith("models:/") or not model:
+        from fetalflow.tracking import fetch_package
+
+        block = load_settings().blocks[task]
+        folder = fetch_package(model or f"models:/{block.register_.model}@{block.register_.alias}")
+    else:
+        folder = Path(model)
+    print(json.dumps(load(folder).predict(cine).as_dict(), indent=2))
+
+
+@app.command()
+def deploy(
+    pool: Annotated[str, typer.Option(help="The Prefect work pool.")] = "gpu",
+    cron: Annotated[str | None, typer.Option(help="A schedule, such as '0 2 * * *'.")] = None,
+) -> None:
+    """Register the pipeline as a Prefect deployment on a process work pool."""
+    from flows.deployments import deploy as deploy_pipeline
+
+    print(f"Deployed {deploy_pipeline(pool, cron)}. Start a worker: prefect worker start --pool {pool}")
+
+
+def main() -> None:
+    """Entry point: an InputError is a message, not a traceback."""
+    try:
+        app()
+    except InputError as error:
+        sys.exit(f"fetalflow: {error}")
+
+
+if __name__ == "__main__":
+    main()

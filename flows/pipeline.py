@@ -1,0 +1,98 @@
+"""The pipeline as a Prefect flow: every DVC stage a task, in DVC's order, with what it found shown in the UI."""
+
+import csv
+import time
+from datetime import datetime
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from fetalflow.artefacts import read_json
+from fetalflow.settings import load_settings
+from flows.reproduction import StageFailed, pending, reproduce, stage_names
+
+TRAINING = ("train@", "ablate@")  # one at a time per machine: tagged so that a server can limit them across machines
+MAY_RETRY = ("train@", "ablate@", "register@")  # a worker that died, a server out of reach; nothing else is by chance
+
+
+def _run_name() -> str:
+    workspace = Path(flow_run.parameters.get("workspace", ".")).resolve().name
+    return f"{workspace} {datetime.now():%Y-%m-%d %H:%M:%S}"
+
+
+def _worth_retrying(task, task_run, state) -> bool:
+    error = state.result(raise_on_failure=False)
+    return not (isinstance(error, StageFailed) and error.mendable)
+
+
+def run_stage(name: str, workspace: Path) -> None:
+    """Run one DVC stage in this task's log. Raises StageFailed."""
+    logger = get_run_logger()
+    start = time.monotonic()
+    reproduce(name, workspace, show=lambda line: logger.info(line) if line.strip() else None)
+    logger.info("%s done in %.0f s", name, time.monotonic() - start)
+
+
+def show_quality(name: str, workspace: Path) -> None:
+    """The quality verdict of one task as a Prefect artefact, also when the gate has just stopped the flow."""
+    verdict = workspace / "reports" / name / "quality" / "verdict.json"
+    if verdict.is_file():
+        rows = read_json(verdict)["expectations"]
+        create_table_artifact(key=f"{name}-quality", table=rows, description=f"Quality checks of {name}")
+
+
+def show_results(name: str, workspace: Path) -> None:
+    """The metrics and the confusion matrices of one task as Prefect artefacts."""
+    reports = workspace / "reports" / name
+    if not (reports / "metrics.json").is_file():
+        return
+    metrics = read_json(reports / "metrics.json")
+    rows = [{"variant": variant} | figures for variant, figures in metrics.items()]
+    create_table_artifact(key=f"{name}-metrics", table=rows, description=f"Test patients of {name}")
+    variant = next(iter(metrics))
+    with open(reports / "evaluation" / f"{variant}-confusion.csv", newline="") as file:
+        pairs = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
+    labels = sorted({label for pair in pairs for label in pair})
+    lines = ["| true \\ predicted | " + " | ".join(labels) + " |", "|---" * (len(labels) + 1) + "|"]
+    lines += [f"| {t} | " + " | ".join(str(pairs.count((t, p))) for p in labels) + " |" for t in labels]
+    key = f"{name}-confusion"
+    create_markdown_artifact(key=key, markdown="\n".join(lines), description=f"Confusion of {variant}")
+
+
+@flow(name="pipeline", flow_run_name=_run_name)
+def pipeline(workspace: str = ".") -> list[str]:
+    """Bring a workspace up to date, stage by stage.
+
+    Returns the names of the stages that ran. Raises StageFailed when a stage stops; what was done stays done, and the
+    next run goes on from there.
+    """
+    folder = Path(workspace).resolve()
+    settings = load_settings(folder / "params.yaml")
+    logger = get_run_logger()
+    stale = pending(folder)
+    if not stale:
+        logger.info("Everything is up to date")
+        return []
+
+    names = stage_names(folder)
+    logger.info("%d stages, %d to look at: %s", len(names), len(stale), ", ".join(n for n in names if n in stale))
+    try:
+        for name in names:
+            retries = 1 if name.startswith(MAY_RETRY) else 0
+            task(
+                run_stage,
+                name=name,
+                task_run_name=name,
+                retries=retries,
+                retry_delay_seconds=5,
+                retry_condition_fn=_worth_retrying,
+                tags=["gpu"] if name.startswith(TRAINING) else [],
+                cache_policy=None,
+            )(name, folder)
+    finally:
+        for name in settings.tasks:
+            show_quality(name, folder)
+            show_results(name, folder)
+    return stale

@@ -1,0 +1,86 @@
+"""DVC as a subprocess: which stages there are, whether they are up to date, and running one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import networkx as nx
+
+from stages.lifeline import OWNER, owner_tag
+
+DVC = Path(sys.executable).with_name("dvc")
+
+
+class StageFailed(RuntimeError):
+    """A stage ended badly. `mendable`: its input is at fault, so trying again cannot help."""
+
+    def __init__(self, stage: str, output: str):
+        marker = " stopped: "
+        self.mendable = marker in output
+        reason = output.split(marker, 1)[1].split("ERROR: failed to reproduce")[0] if self.mendable else output[-2000:]
+        super().__init__(f"{stage} failed: {reason.strip()}")
+
+
+def _environment() -> dict[str, str]:
+    bin_folder = str(Path(sys.executable).parent)
+    return os.environ | {
+        OWNER: owner_tag(),
+        "PATH": bin_folder + os.pathsep + os.environ.get("PATH", ""),  # `python` in dvc.yaml is this one
+        "PYTHONUNBUFFERED": "1",
+        "DVC_NO_ANALYTICS": "1",
+    }
+
+
+def stage_names(workspace: Path) -> list[str]:
+    """Every stage of `dvc.yaml`, each after the stages it needs."""
+    from dvc.repo import Repo
+
+    with Repo(str(workspace)) as repo:
+        graph = repo.index.graph  # an edge goes from a stage to one it needs
+        order = nx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.addressing)
+        return [stage.addressing for stage in order]
+
+
+def pending(workspace: Path) -> list[str]:
+    """The stages that `dvc repro` would run; empty when everything is up to date."""
+    done = subprocess.run(
+        [DVC, "status", "--json"], cwd=workspace, env=_environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise StageFailed("dvc status", done.stdout + done.stderr)
+    return sorted(json.loads(done.stdout or "{}"))
+
+
+def reproduce(stage: str, workspace: Path, show: Callable[[str], None]) -> str:
+    """Run one stage if its inputs changed, passing each line of output to `show`; return the whole output.
+
+    `dvc` gets a process group of its own, and the group ends with this call however the call ends. If this process
+    is killed outright, the stage notices by itself (stages/lifeline.py).
+
+    Raises StageFailed.
+    """
+    process = subprocess.Popen(
+        [DVC, "repro", "--single-item", stage],
+        cwd=workspace,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    lines: list[str] = []
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            show(line.rstrip())
+        if process.wait():
+            raise StageFailed(stage, "".join(lines))
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return "".join(lines)

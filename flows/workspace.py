@@ -1,0 +1,76 @@
+"""Where a run happens: the checkout itself, or a folder of its own that shares the code and nothing else.
+
+A profile, another drop or a changed setting never edits a tracked file: it gets a workspace whose `params.yaml` is
+the checkout's with the changes laid over it, and whose `fetalflow/` and `stages/` are links, so that DVC there sees
+every change of the code here.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import stages
+from fetalflow.artefacts import write_text
+from fetalflow.errors import InputError
+from fetalflow.settings import load_settings
+
+CHECKOUT = Path(stages.__file__).resolve().parents[1]
+LINKED = ("fetalflow", "stages", "flows")
+COPIED = ("dvc.yaml", ".dvcignore")
+
+
+def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mapping by mapping; a list or a number replaces the old one."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = overlay(merged[key], value) if both else value
+    return merged
+
+
+def parse_change(assignment: str) -> dict[str, Any]:
+    """`movement.train.epochs=5` as a nested mapping. Raises InputError when it has no `=`."""
+    path, equals, value = assignment.partition("=")
+    if not equals or not path:
+        raise InputError(f"--set {assignment}: expected KEY.KEY=VALUE, such as movement.train.epochs=5")
+    nested: Any = yaml.safe_load(value)
+    for key in reversed(path.strip().split(".")):
+        nested = {key: nested}
+    return nested
+
+
+def drop_changes(drop: Path, task: str) -> dict[str, Any]:
+    """The settings that put a hospital's drop in the place of the synthetic hospital's."""
+    if not (drop / "annotations.csv").is_file():
+        found = sorted(p.name for p in drop.iterdir())[:8] if drop.is_dir() else "no such folder"
+        raise InputError(f"{drop}: looked for a drop, a folder with annotations.csv (docs/drop.md); found {found}")
+    return {"phantoms": [], "tasks": {task: {"drop": str(drop.resolve())}}, task: {"extract": {"labels": None}}}
+
+
+def prepare(folder: Path, profile: str | None, changes: list[dict[str, Any]]) -> Path:
+    """Make or refresh the workspace `folder` and return it.
+
+    Raises InputError when the profile is unknown or the settings do not fit their contract.
+    """
+    params = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
+    profiles = params.get("profiles", {})
+    if profile is not None:
+        if profile not in profiles:
+            raise InputError(f"no profile is called {profile!r} in params.yaml; there are: {', '.join(profiles)}")
+        params = overlay(params, profiles[profile])
+    for change in changes:
+        params = overlay(params, change)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in LINKED:
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(CHECKOUT / name, folder), target_is_directory=True)
+    for name in COPIED:
+        write_text(folder / name, (CHECKOUT / name).read_text())
+    write_text(folder / ".dvc" / "config", (CHECKOUT / ".dvc" / "config").read_text() + "    no_scm = true\n")
+    write_text(folder / "params.yaml", yaml.safe_dump(params, sort_keys=False))
+    load_settings(folder / "params.yaml")
+    return folder
