@@ -41,8 +41,8 @@ def stage_names(workspace: Path) -> list[str]:
 
     with Repo(str(workspace)) as repo:
         graph = repo.index.graph  # an edge goes from a stage to one it needs
-        order = nx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.addressing)
-        return [stage.addressing for stage in order]
+        order = nx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.name)
+        return [stage.name for stage in order]
 
 
 def pending(workspace: Path) -> list[str]:
