@@ -1,0 +1,207 @@
+"""Predictions files: one row per tested sequence, ours or anybody's, checked before a number is made of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fetalflow.errors import InputError
+
+# Rounding to two or three digits is common in files written by hand; logits miss 1 by far more than this.
+SUM_TOLERANCE = 0.01
+TEXT = ("sequence", "patient", "site", "device", "variant", "fold", "seed", "part", "y_true", "y_pred")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Checked predictions of one model.
+
+    table: one row per sequence (per fold and seed, where the file has these), text columns sequence, patient,
+        y_true, y_pred and whichever of site, device, variant, fold, seed, part the file has.
+    labels: class names, in the order of the p_ columns, or sorted where there are none.
+    probabilities: float64 [rows, classes], or None where the file has only y_pred.
+    patients_known: False where the file has no patient column; `patient` then repeats `sequence`.
+    notes: what a reader of the numbers must know, in plain sentences.
+    """
+
+    table: pd.DataFrame
+    labels: tuple[str, ...]
+    probabilities: np.ndarray | None
+    patients_known: bool
+    source: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def truth(self) -> np.ndarray:
+        """int64 [rows], places in `labels`."""
+        return pd.Index(self.labels).get_indexer(self.table["y_true"])
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64 [rows], places in `labels`."""
+        return pd.Index(self.labels).get_indexer(self.table["y_pred"])
+
+    @property
+    def patient_codes(self) -> np.ndarray:
+        """int64 [rows], places among the sorted patients, so that the order of the rows has no influence."""
+        return np.unique(self.table["patient"].to_numpy(dtype=str), return_inverse=True)[1]
+
+
+def read_predictions(path: Path | str, part: str = "test") -> Predictions:
+    """Read a CSV or Parquet file of predictions and check it.
+
+    Needs the columns `sequence`, `y_true` and either one `p_<label>` per class or `y_pred`; `patient` should be there.
+    Optional: site, device, variant, fold, seed, part. Where there is a `part` column, only the rows of `part` are kept.
+    Raises InputError naming the file, the rows, what was expected and what was found.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Give a CSV or Parquet file of predictions.")
+    if path.suffix == ".parquet":
+        return check_predictions(pd.read_parquet(path), str(path), part)
+    if path.suffix != ".csv":
+        raise InputError(f"{path}: expected a name ending in .csv or .parquet, found {path.suffix or 'no ending'!r}.")
+    try:
+        # Only an empty cell is missing: "NA" and "None" are names that a class or a patient may have.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path}: the file is empty. Expected a header line and one line per sequence.") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a comma-separated file in UTF-8 ({error}).") from None
+    return check_predictions(table, str(path), part, first_line=2)
+
+
+def check_predictions(
+    table: pd.DataFrame, source: str = "predictions", part: str = "test", first_line: int = 1
+) -> Predictions:
+    """Check a table of predictions, as `read_predictions` does for a file.
+
+    first_line: the number that messages give to the first row (2 in a CSV, whose header is line 1).
+    """
+    table = table.rename(columns=lambda name: str(name).strip()).reset_index(drop=True)
+    if repeated := sorted(set(table.columns[table.columns.duplicated()])):
+        raise InputError(f"{source}: columns {repeated} stand there more than once. Keep one of each.")
+    classes = [c for c in table.columns if c.startswith("p_")]
+    missing = [c for c in ("sequence", "y_true") if c not in table]
+    if missing or not (classes or "y_pred" in table):
+        missing += [] if classes or "y_pred" in table else ["y_pred (or one p_<label> per class)"]
+        raise InputError(f"{source}: expected the columns {missing}, found {list(table.columns)}. Add or rename them.")
+    if table.empty:
+        raise InputError(f"{source}: no rows. Expected one row per tested sequence.")
+    if len(classes) == 1:
+        raise InputError(
+            f"{source}: one probability column, {classes[0]}. Expected one per class: for two classes write both."
+        )
+
+    notes: list[str] = []
+    check = _Check(source, first_line)
+    table = _as_text(table, check)
+    patients_known = "patient" in table
+    if not patients_known:
+        table = table.assign(patient=table["sequence"])
+        notes.append(
+            "NO PATIENT COLUMN: every sequence counts as a patient of its own. Sequences of one patient are alike, "
+            "so the intervals and tests are too sure of themselves. Add a `patient` column."
+        )
+    probabilities = _probabilities(table, classes, check) if classes else None
+    labels = tuple(c.removeprefix("p_") for c in classes) or tuple(sorted({*table["y_true"], *table.get("y_pred", ())}))
+    for column in {"y_true", "y_pred"} & set(table):
+        unknown = ~table[column].isin(labels)
+        found = sorted(set(table[column][unknown]))
+        check(unknown, f"{column} {found} has no p_ column; expected one of {list(labels)}", "Name both alike.")
+
+    if probabilities is not None:
+        table, remarks = _choose_labels(table, probabilities, labels)
+        notes += remarks
+    _check_identity(table, check)
+    keep, remark = _part_rows(table, part, source)
+    notes += remark
+    columns = [c for c in TEXT if c in table]
+    return Predictions(
+        table=table.loc[keep, columns].reset_index(drop=True),
+        labels=labels,
+        probabilities=None if probabilities is None else probabilities[keep.to_numpy()],
+        patients_known=patients_known,
+        source=source,
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Raise InputError naming the first rows at which `wrong` holds."""
+
+    source: str
+    first_line: int
+
+    def __call__(self, wrong: pd.Series, problem: str, advice: str) -> None:
+        if not wrong.any():
+            return
+        rows = [int(row) + self.first_line for row in np.flatnonzero(wrong)]
+        named = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+        word = "line" if self.first_line == 2 else "row"
+        raise InputError(f"{self.source}: {word}{'s' if len(rows) > 1 else ''} {named}: {problem}. {advice}")
+
+
+def _as_text(table: pd.DataFrame, check: _Check) -> pd.DataFrame:
+    optional = ("site", "device", "variant", "fold", "seed", "part")
+    columns: dict[str, pd.Series] = {}
+    for name in [c for c in TEXT if c in table]:
+        empty = table[name].isna() | (table[name].astype(str).str.strip() == "")
+        if name not in optional:
+            check(empty, f"{name} is missing", "Fill it in or leave the row out.")
+        # Without the object step pandas would write a missing value as a text of its own choice.
+        columns[name] = table[name].astype(object).where(~empty, "").astype(str).str.strip()
+    return table.assign(**columns)
+
+
+def _probabilities(table: pd.DataFrame, classes: list[str], check: _Check) -> np.ndarray:
+    """float64 [rows, classes], each 0-1, rows summing to 1."""
+    numbers = table[classes].apply(pd.to_numeric, errors="coerce").astype(float)
+    check(numbers.isna().any(axis=1), f"a probability in {classes} is missing or not a number", "Write numbers 0-1.")
+    out = ((numbers < -1e-6) | (numbers > 1 + 1e-6)).any(axis=1)
+    extremes = f"{numbers.min(axis=None):.4g} to {numbers.max(axis=None):.4g}"
+    check(out, f"probabilities must lie in 0-1, found {extremes}", "Write softmax outputs, not logits or per cent.")
+    sums = numbers.sum(axis=1)
+    wrong = (sums - 1).abs() > SUM_TOLERANCE
+    found = ", ".join(f"{value:.4g}" for value in sums[wrong].head(5))
+    check(wrong, f"the probabilities in {classes} must sum to 1 (within {SUM_TOLERANCE}), found {found}", "Mend them.")
+    return numbers.to_numpy()
+
+
+def _choose_labels(
+    table: pd.DataFrame, probabilities: np.ndarray, labels: tuple[str, ...]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Take y_pred from the probabilities where the file has none, and remark on what is doubtful."""
+    likeliest = np.asarray(labels, dtype=object)[probabilities.argmax(axis=1)]
+    if "y_pred" in table:
+        at_top = probabilities[np.arange(len(table)), pd.Index(labels).get_indexer(table["y_pred"])]
+        differ = int((at_top < probabilities.max(axis=1)).sum())
+        remark = f"In {differ} rows y_pred is not the likeliest label; labels are scored by y_pred, AUC and calibration "
+        return table, [remark + "by the probabilities."] if differ else []
+    ties = int(((probabilities == probabilities.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+    remark = [f"In {ties} rows several labels are equally likely; the first in column order was taken."] if ties else []
+    return table.assign(y_pred=likeliest), remark
+
+
+def _check_identity(table: pd.DataFrame, check: _Check) -> None:
+    """One row per sequence and run, and one truth and one patient per sequence."""
+    key = [c for c in ("sequence", "variant", "fold", "seed") if c in table]
+    check(table.duplicated(key, keep=False), f"the same {' + '.join(key)} stands there more than once", "Keep one row.")
+    for column in ("y_true", "patient"):
+        several = table.groupby("sequence")[column].transform("nunique") > 1
+        check(several, f"one sequence has more than one {column}", "Every sequence has one; mend the rows.")
+
+
+def _part_rows(table: pd.DataFrame, part: str, source: str) -> tuple[pd.Series, list[str]]:
+    if "variant" in table and table["variant"].nunique() > 1:
+        found = sorted(set(table["variant"]))
+        raise InputError(f"{source}: expected the predictions of one variant, found {found}. Write one file for each.")
+    if "part" not in table:
+        return pd.Series(True, index=table.index), []
+    keep = table["part"] == part
+    if not keep.any():
+        raise InputError(f"{source}: no rows with part {part!r}, found {sorted(set(table['part']))}.")
+    left = int((~keep).sum())
+    return keep, [f"Only the {part} part is counted; {left} rows of other parts are left out."] if left else []

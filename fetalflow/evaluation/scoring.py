@@ -1,0 +1,235 @@
+"""Everything a predictions file says about a model, as one JSON-able dictionary."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import top_k_accuracy_score
+
+from fetalflow.evaluation.calibration import (
+    bin_sums,
+    brier_by_row,
+    classwise_ece,
+    ece_if_calibrated,
+    expected_calibration_error,
+    reliability_table,
+)
+from fetalflow.evaluation.intervals import bootstrap, percentile_interval
+from fetalflow.evaluation.metrics import (
+    WeightedAuc,
+    auc_paper,
+    class_aucs,
+    class_metrics,
+    class_roc,
+    confusion_by_patient,
+    summary_metrics,
+)
+from fetalflow.evaluation.predictions import Predictions
+from fetalflow.settings import Evaluate
+
+FEW_PATIENTS = 20
+
+
+def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
+    """Metrics with intervals, of predictions alone (paper Table 4, Figs. 12 and 13).
+
+    Returns a dictionary of plain values: `metrics` (flat; an interval is `<name>_low` and `<name>_high`), `labels`,
+    `confusion` (truth by row), `per_class`, `calibration`, `slices` (by site and device), `runs` (by fold and seed),
+    `interval` (how the intervals were made) and `notes`. What probabilities are needed for is missing without them.
+    """
+    truth, predicted, patient = predictions.truth, predictions.predicted, predictions.patient_codes
+    probabilities, classes = predictions.probabilities, len(predictions.labels)
+    by_patient = confusion_by_patient(truth, predicted, patient, classes)
+    counts = by_patient.sum(axis=0)
+    patients = len(by_patient)
+    likeliest_right = _patient_labels_right(predictions)
+
+    estimates: dict[str, Any] = {**summary_metrics(counts), **class_metrics(counts)}
+    estimates["patient_accuracy"] = likeliest_right[:, 0].sum() / likeliest_right[:, 1].sum()
+    aucs, row_brier = [], np.zeros(0)
+    if probabilities is not None:
+        class_auc = class_aucs(truth, probabilities)
+        row_brier = brier_by_row(truth, probabilities)
+        estimates |= {"class_auc": class_auc, "auc": _mean(class_auc), "brier": row_brier.mean()}
+        aucs = [WeightedAuc(truth, probabilities[:, k], k) for k in range(classes)]
+    patient_brier = np.bincount(patient, row_brier, patients) if len(row_brier) else None
+
+    def resampled(weights: np.ndarray) -> dict[str, np.ndarray]:
+        drawn = (weights @ by_patient.reshape(patients, -1)).reshape(-1, classes, classes)
+        values = {**summary_metrics(drawn), **class_metrics(drawn)}
+        right, asked = (weights @ likeliest_right).T
+        values["patient_accuracy"] = right / asked
+        if probabilities is not None:
+            rows = weights[:, patient].astype(np.float32)  # whole numbers, exact in float32
+            values["class_auc"] = np.stack([auc(rows) for auc in aucs], axis=1)
+            values["auc"] = _mean(values["class_auc"])
+            values["brier"] = (weights @ patient_brier) / drawn.sum(axis=(1, 2))
+        return values
+
+    draws = bootstrap(resampled, patients, settings.bootstrap, settings.seed)
+    bounds = {name: percentile_interval(draws[name], settings.confidence) for name in estimates}
+
+    metrics: dict[str, float] = {}
+    for name, value in estimates.items():
+        if np.ndim(value) == 0:
+            low, high = bounds[name]
+            metrics |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+    metrics["auc_paper"] = auc_paper(counts)
+    if probabilities is not None and classes > 2:
+        metrics["top2_accuracy"] = float(top_k_accuracy_score(truth, probabilities, k=2, labels=np.arange(classes)))
+    calibration = _calibration(predictions, settings) if probabilities is not None else None
+    if calibration:
+        metrics |= {name: calibration[name] for name in ("ece", "ece_if_calibrated", "classwise_ece")}
+    metrics |= {
+        "majority_rate": float(counts.sum(axis=1).max() / counts.sum()),
+        "patient_majority_rate": _patient_majority_rate(predictions),
+        "n_rows": len(truth),
+        "n_sequences": int(predictions.table["sequence"].nunique()),
+    }
+    if predictions.patients_known:
+        metrics["n_patients"] = patients
+    report = {
+        "source": predictions.source,
+        "notes": [*predictions.notes, *_notes(predictions, counts, patients)],
+        "metrics": metrics,
+        "labels": list(predictions.labels),
+        "confusion": counts.tolist(),
+        "per_class": _per_class(predictions, counts, estimates, bounds),
+        "calibration": calibration,
+        "slices": {name: _groups(predictions, [name], settings) for name in ("site", "device") if name in predictions.table},
+        "runs": _groups(predictions, [c for c in ("fold", "seed") if c in predictions.table], settings),
+        "interval": {
+            "method": "percentile bootstrap",
+            "unit": "patient" if predictions.patients_known else "sequence",
+            "confidence": settings.confidence,
+            "draws": settings.bootstrap,
+            "seed": settings.seed,
+        },
+    }
+    return _jsonable(report)
+
+
+def confusion_rows(predictions: Predictions) -> pd.DataFrame:
+    """actual, predicted: one row per tested sequence, as DVC's confusion plot reads it."""
+    return predictions.table[["y_true", "y_pred"]].set_axis(["actual", "predicted"], axis=1)
+
+
+def roc_points(predictions: Predictions, points: int = 200) -> pd.DataFrame:
+    """class, fpr, tpr of each class against the rest (Fig. 13), at most `points` rows per class; needs probabilities.
+
+    Classes that no row or every row has are left out.
+    """
+    truth, curves = predictions.truth, []
+    for k, label in enumerate(predictions.labels if predictions.probabilities is not None else ()):
+        if 0 < (truth == k).sum() < len(truth):
+            fpr, tpr = class_roc(truth, predictions.probabilities[:, k], k, points)
+            curves.append(pd.DataFrame({"class": label, "fpr": fpr, "tpr": tpr}))
+    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["class", "fpr", "tpr"])
+
+
+def _patient_labels_right(predictions: Predictions) -> np.ndarray:
+    """float [patients, 2]: how many of a patient's true labels the mean over their sequences gets right, and how many
+    there are.
+
+    The sequences of one patient and one true label vote by mean probability, or by share of y_pred where there are no
+    probabilities. Labels that tie share the point, so that the order of the labels has no influence.
+    """
+    votes = predictions.probabilities
+    if votes is None:
+        votes = np.eye(len(predictions.labels))[predictions.predicted]
+    keys = pd.DataFrame({"patient": predictions.patient_codes, "truth": predictions.truth})
+    means = pd.DataFrame(votes).groupby([keys["patient"], keys["truth"]]).mean()
+    top = np.isclose(means, means.max(axis=1).to_numpy()[:, None], rtol=0, atol=1e-12)
+    owner, label = (means.index.get_level_values(name).to_numpy() for name in ("patient", "truth"))
+    right = top[np.arange(len(means)), label] / top.sum(axis=1)
+    patients = keys["patient"].max() + 1
+    return np.stack([np.bincount(owner, right, patients), np.bincount(owner, minlength=patients)], axis=1)
+
+
+def _patient_majority_rate(predictions: Predictions) -> float:
+    pairs = predictions.table[["patient", "y_true"]].drop_duplicates()
+    return float(pairs["y_true"].value_counts(normalize=True).max())
+
+
+def _calibration(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
+    truth, probabilities = predictions.truth, predictions.probabilities
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    sums = bin_sums(confidence, right, np.zeros(len(truth), dtype=int), 1, settings.bins)[0]
+    ceiling = ece_if_calibrated(confidence, settings.bins, settings.bootstrap, settings.seed, settings.confidence)
+    return {
+        "binning": f"{settings.bins} bins of equal width over the top probability",
+        "ece": float(expected_calibration_error(sums)),
+        "ece_if_calibrated": ceiling,
+        "classwise_ece": classwise_ece(truth, probabilities, settings.bins),
+        "reliability": reliability_table(sums).to_dict("records"),
+    }
+
+
+def _per_class(
+    predictions: Predictions, counts: np.ndarray, estimates: dict[str, np.ndarray], bounds: dict[str, tuple]
+) -> list[dict[str, Any]]:
+    patients = predictions.table.groupby("y_true")["patient"].nunique()
+    rows = []
+    for k, label in enumerate(predictions.labels):
+        row: dict[str, Any] = {"label": label, "n": int(counts[k].sum()), "patients": int(patients.get(label, 0))}
+        for name in ("precision", "recall", "f1", "specificity", "class_auc"):
+            if name in estimates:
+                short = name.removeprefix("class_")
+                low, high = bounds[name]
+                row |= {short: estimates[name][k], f"{short}_low": low[k], f"{short}_high": high[k]}
+        rows.append(row)
+    return rows
+
+
+def _groups(predictions: Predictions, columns: list[str], settings: Evaluate) -> list[dict[str, Any]]:
+    """Accuracy with interval and mean class F1 of every group of rows; empty where there is only one group."""
+    table, classes = predictions.table, len(predictions.labels)
+    if not columns or len(groups := table.groupby(columns, sort=True).indices) < 2:
+        return []
+    truth, predicted, rows = predictions.truth, predictions.predicted, []
+    for key, places in groups.items():
+        patient = np.unique(predictions.patient_codes[places], return_inverse=True)[1]
+        by_patient = confusion_by_patient(truth[places], predicted[places], patient, classes)
+        hits, asked = np.trace(by_patient, axis1=1, axis2=2), by_patient.sum(axis=(1, 2))
+        ratio = {"accuracy": lambda weights, hits=hits, asked=asked: {"accuracy": weights @ hits / (weights @ asked)}}
+        draws = bootstrap(ratio["accuracy"], len(by_patient), settings.bootstrap, settings.seed)["accuracy"]
+        low, high = percentile_interval(draws, settings.confidence)
+        values = summary_metrics(by_patient.sum(axis=0))
+        named = dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
+        size = {"n": len(places)} | ({"patients": len(by_patient)} if predictions.patients_known else {})
+        accuracy = {"accuracy": values["accuracy"], "accuracy_low": low, "accuracy_high": high}
+        rows.append(named | size | accuracy | {"mean_class_f1": values["mean_class_f1"]})
+    return rows
+
+
+def _notes(predictions: Predictions, counts: np.ndarray, patients: int) -> list[str]:
+    notes = []
+    if predictions.patients_known and patients < FEW_PATIENTS:
+        notes.append(f"Only {patients} patients: bootstrap intervals over so few are narrower than they should be.")
+    absent = [label for label, n in zip(predictions.labels, counts.sum(axis=1), strict=True) if n == 0]
+    if absent:
+        notes.append(f"No row is truly {absent}: left out of the macro averages.")
+    repeats = len(predictions.table) - predictions.table["sequence"].nunique()
+    if repeats:
+        notes.append("Sequences stand there once per fold or seed; the metrics pool all of them, `runs` splits them.")
+    return notes
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis without the NaNs; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    number = known.sum(axis=-1)
+    sums = np.where(known, values, 0).sum(axis=-1)
+    return np.divide(sums, number, out=np.full(np.shape(sums), np.nan), where=number > 0)
+
+
+def _jsonable(value: Any) -> Any:
+    """Plain Python values; NaN, which JSON does not know, becomes None."""
+    if isinstance(value, dict):
+        return {key: _jsonable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(each) for each in value]
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.item()
+    return None if isinstance(value, float) and math.isnan(value) else value
