@@ -1,0 +1,62 @@
+"""Class activation maps of one convolution layer (paper Figs. 15, 16)."""
+
+import torch
+from captum.attr import LayerGradCam, LayerGradientXActivation
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fetalflow.errors import InputError
+
+CONV4 = "conv_branch.conv4"  # the layer the paper shows (Fig. 11)
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+
+
+def convolution_layer(network: nn.Module, name: str | None = None) -> tuple[str, nn.Module]:
+    """The layer to look at and its dotted name: `name`, else Conv4 of the conv branch, else the last convolution.
+
+    Of a block (convolution, norm, ReLU, pool) it is the last ReLU, whose map is larger than the pooled one, or the
+    last convolution where the block has no ReLU module.
+
+    Raises InputError when there is no such layer.
+    """
+    layers = dict(network.named_modules())
+    if name is None:
+        if CONV4 in layers:
+            name = CONV4
+        else:
+            name = next((key for key in reversed(layers) if isinstance(layers[key], CONVOLUTIONS)), None)
+    if name not in layers:
+        raise InputError(f"the network has no layer {name!r} to explain; layers: {', '.join(filter(None, layers))}.")
+    inside = [(key, layer) for key, layer in layers.items() if key == name or key.startswith(f"{name}.")]
+    for kind in (nn.ReLU, CONVOLUTIONS):
+        if found := [(key, layer) for key, layer in inside if isinstance(layer, kind)]:
+            return found[-1]
+    raise InputError(f"layer {name!r} holds no convolution to explain.")
+
+
+def grad_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.Module) -> Tensor:
+    """Grad-CAM (Selvaraju 2017): ReLU of the feature maps weighted by their spatially averaged gradients.
+
+    `sequences` float [B, N, H, W] in 0-1, `targets` int64 [B] (the class explained). Answers float [B, 1, H, W] >= 0
+    where the frames enter as channels (one map per sequence), [B, N, H, W] where the layer sees each frame alone.
+    """
+    with torch.backends.cudnn.flags(enabled=False):
+        maps = LayerGradCam(network, layer).attribute(sequences, target=targets, relu_attributions=True)
+    return _upsample(maps, sequences)
+
+
+def hires_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.Module) -> Tensor:
+    """HiResCAM (Draelos 2020): ReLU of the sum of feature map x gradient, position by position; shapes of `grad_cam`.
+
+    Grad-CAM averages the gradient over positions, which is exact only for a network that ends in global average
+    pooling. These networks flatten instead, so a position's own gradient is what the class score really used.
+    """
+    with torch.backends.cudnn.flags(enabled=False):
+        products = LayerGradientXActivation(network, layer).attribute(sequences, target=targets)
+    return _upsample(products.sum(dim=1, keepdim=True).relu(), sequences)
+
+
+def _upsample(maps: Tensor, sequences: Tensor) -> Tensor:
+    """[B·k, 1, h, w] of k frames' maps per sequence, to [B, k, H, W]."""
+    maps = maps.detach().unflatten(0, (len(sequences), -1)).squeeze(2)
+    return functional.interpolate(maps, size=sequences.shape[-2:], mode="bilinear", align_corners=False)
