@@ -13,7 +13,8 @@ from fetalflow.artefacts import read_json
 from fetalflow.settings import load_settings
 from flows.reproduction import StageFailed, pending, reproduce, stage_names
 
-TRAINING = ("train@", "ablate@")  # one at a time per machine: tagged so that a server can limit them across machines
+GPU = "gpu"  # tag of the stages that train; flows/deployments.py lets one of them run at a time
+TRAINING = ("train@", "ablate@")
 MAY_RETRY = ("train@", "ablate@", "register@")  # a worker that died, a server out of reach; nothing else is by chance
 
 
@@ -88,7 +89,7 @@ def pipeline(workspace: str = ".") -> list[str]:
                 retries=retries,
                 retry_delay_seconds=5,
                 retry_condition_fn=_worth_retrying,
-                tags=["gpu"] if name.startswith(TRAINING) else [],
+                tags=[GPU] if name.startswith(TRAINING) else [],
                 cache_policy=None,
             )(name, folder)
     finally:

@@ -154,6 +154,8 @@ def test_a_worker_of_a_real_server_runs_the_deployment(workspace, tmp_path):
         assert run["state_type"] == "COMPLETED", run["state"]
         assert run["name"].startswith("small 20")
         assert ran(workspace) == ORDER
+        limits = ask(f"{api}/concurrency_limits/filter", {})
+        assert [(limit["tag"], limit["concurrency_limit"]) for limit in limits] == [("gpu", 1)]
         artefacts = {a["key"] for a in ask(f"{api}/artifacts/filter", {})}
         assert {"movement-metrics", "movement-confusion"} <= artefacts
     finally:

@@ -21,14 +21,12 @@ class Predictions:
         y_true, y_pred and whichever of site, device, variant, fold, seed, part the file has.
     labels: class names, in the order of the p_ columns, or sorted where there are none.
     probabilities: float64 [rows, classes], or None where the file has only y_pred.
-    patients_known: False where the file has no patient column; `patient` then repeats `sequence`.
     notes: what a reader of the numbers must know, in plain sentences.
     """
 
     table: pd.DataFrame
     labels: tuple[str, ...]
     probabilities: np.ndarray | None
-    patients_known: bool
     source: str
     notes: tuple[str, ...] = ()
 
@@ -51,8 +49,7 @@ class Predictions:
 def read_predictions(path: Path | str, part: str = "test") -> Predictions:
     """Read a CSV or Parquet file of predictions and check it.
 
-    Needs the columns `sequence`, `y_true` and either one `p_<label>` per class or `y_pred`; `patient` should be there.
-    Optional: site, device, variant, fold, seed, part. Where there is a `part` column, only the rows of `part` are kept.
+    Needs the columns `sequence`, `patient`, `y_true` and either one `p_<label>` per class or `y_pred`. Optional: site, device, variant, fold, seed, part. Where there is a `part` column, only the rows of `part` are kept.
     Raises InputError naming the file, the rows, what was expected and what was found.
     """
     path = Path(path)
@@ -83,7 +80,13 @@ def check_predictions(
     if repeated := sorted(set(table.columns[table.columns.duplicated()])):
         raise InputError(f"{source}: columns {repeated} stand there more than once. Keep one of each.")
     classes = [c for c in table.columns if c.startswith("p_")]
-    missing = [c for c in ("sequence", "y_true") if c not in table]
+    missing = [c for c in ("sequence", "patient", "y_true") if c not in table]
+    if missing == ["patient"]:
+        raise InputError(
+            f"{source}: no column `patient`, found {list(table.columns)}. Sequences of one patient are alike, so intervals "
+            "and tests are made over patients: add who each sequence is from. Only if every sequence is from another "
+            "patient, copy `sequence` into `patient`."
+        )
     if missing or not (classes or "y_pred" in table):
         missing += [] if classes or "y_pred" in table else ["y_pred (or one p_<label> per class)"]
         raise InputError(f"{source}: expected the columns {missing}, found {list(table.columns)}. Add or rename them.")
@@ -97,13 +100,6 @@ def check_predictions(
     notes: list[str] = []
     check = _Check(source, first_line)
     table = _as_text(table, check)
-    patients_known = "patient" in table
-    if not patients_known:
-        table = table.assign(patient=table["sequence"])
-        notes.append(
-            "NO PATIENT COLUMN: every sequence counts as a patient of its own. Sequences of one patient are alike, "
-            "so the intervals and tests are too sure of themselves. Add a `patient` column."
-        )
     probabilities = _probabilities(table, classes, check) if classes else None
     labels = tuple(c.removeprefix("p_") for c in classes) or tuple(sorted({*table["y_true"], *table.get("y_pred", ())}))
     for column in {"y_true", "y_pred"} & set(table):
@@ -122,7 +118,6 @@ def check_predictions(
         table=table.loc[keep, columns].reset_index(drop=True),
         labels=labels,
         probabilities=None if probabilities is None else probabilities[keep.to_numpy()],
-        patients_known=patients_known,
         source=source,
         notes=tuple(notes),
     )
@@ -178,8 +173,11 @@ def _choose_labels(
     if "y_pred" in table:
         at_top = probabilities[np.arange(len(table)), pd.Index(labels).get_indexer(table["y_pred"])]
         differ = int((at_top < probabilities.max(axis=1)).sum())
-        remark = f"In {differ} rows y_pred is not the likeliest label; labels are scored by y_pred, AUC and calibration "
-        return table, [remark + "by the probabilities."] if differ else []
+        remark = (
+            f"In {differ} rows y_pred is not the likeliest label; labels are scored by y_pred, AUC and calibration by the "
+            "probabilities."
+        )
+        return table, [remark] if differ else []
     ties = int(((probabilities == probabilities.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
     remark = [f"In {ties} rows several labels are equally likely; the first in column order was taken."] if ties else []
     return table.assign(y_pred=likeliest), remark

@@ -86,9 +86,9 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
         "patient_majority_rate": _patient_majority_rate(predictions),
         "n_rows": len(truth),
         "n_sequences": int(predictions.table["sequence"].nunique()),
+        "n_patients": patients,
     }
-    if predictions.patients_known:
-        metrics["n_patients"] = patients
+    present = predictions.table.columns
     report = {
         "source": predictions.source,
         "notes": [*predictions.notes, *_notes(predictions, counts, patients)],
@@ -97,11 +97,11 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
         "confusion": counts.tolist(),
         "per_class": _per_class(predictions, counts, estimates, bounds),
         "calibration": calibration,
-        "slices": {name: _groups(predictions, [name], settings) for name in ("site", "device") if name in predictions.table},
-        "runs": _groups(predictions, [c for c in ("fold", "seed") if c in predictions.table], settings),
+        "slices": {name: _groups(predictions, [name], settings) for name in ("site", "device") if name in present},
+        "runs": _groups(predictions, [name for name in ("fold", "seed") if name in present], settings),
         "interval": {
             "method": "percentile bootstrap",
-            "unit": "patient" if predictions.patients_known else "sequence",
+            "unit": "patient",
             "confidence": settings.confidence,
             "draws": settings.bootstrap,
             "seed": settings.seed,
@@ -197,7 +197,7 @@ def _groups(predictions: Predictions, columns: list[str], settings: Evaluate) ->
         low, high = percentile_interval(draws, settings.confidence)
         values = summary_metrics(by_patient.sum(axis=0))
         named = dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
-        size = {"n": len(places)} | ({"patients": len(by_patient)} if predictions.patients_known else {})
+        size = {"n": len(places), "patients": len(by_patient)}
         accuracy = {"accuracy": values["accuracy"], "accuracy_low": low, "accuracy_high": high}
         rows.append(named | size | accuracy | {"mean_class_f1": values["mean_class_f1"]})
     return rows
@@ -205,7 +205,7 @@ def _groups(predictions: Predictions, columns: list[str], settings: Evaluate) ->
 
 def _notes(predictions: Predictions, counts: np.ndarray, patients: int) -> list[str]:
     notes = []
-    if predictions.patients_known and patients < FEW_PATIENTS:
+    if patients < FEW_PATIENTS:
         notes.append(f"Only {patients} patients: bootstrap intervals over so few are narrower than they should be.")
     absent = [label for label, n in zip(predictions.labels, counts.sum(axis=1), strict=True) if n == 0]
     if absent:
