@@ -41,6 +41,21 @@ class Predictions:
         return pd.Index(self.labels).get_indexer(self.table["y_pred"])
 
     @property
+    def one_per_sequence(self) -> pd.DataFrame:
+        """sequence (index), patient, y_true, y_pred: one answer per sequence, sorted.
+
+        A sequence that stands there once keeps its y_pred. One that several seeds answered gets the label with the
+        highest mean probability, or with the most votes where there are no probabilities (first label on a tie).
+        """
+        votes = np.eye(len(self.labels))[self.predicted]
+        repeated = self.table["sequence"].duplicated(keep=False).to_numpy()
+        if self.probabilities is not None:
+            votes[repeated] = self.probabilities[repeated]
+        mean = pd.DataFrame(votes, columns=self.labels).groupby(self.table["sequence"].to_numpy()).mean()
+        facts = self.table.drop_duplicates("sequence").set_index("sequence")[["patient", "y_true"]]
+        return facts.sort_index().assign(y_pred=mean.sort_index().idxmax(axis=1))
+
+    @property
     def patient_codes(self) -> np.ndarray:
         """int64 [rows], places among the sorted patients, so that the order of the rows has no influence."""
         return np.unique(self.table["patient"].to_numpy(dtype=str), return_inverse=True)[1]
@@ -49,7 +64,8 @@ class Predictions:
 def read_predictions(path: Path | str, part: str = "test") -> Predictions:
     """Read a CSV or Parquet file of predictions and check it.
 
-    Needs the columns `sequence`, `patient`, `y_true` and either one `p_<label>` per class or `y_pred`. Optional: site, device, variant, fold, seed, part. Where there is a `part` column, only the rows of `part` are kept.
+    Needs the columns `sequence`, `patient`, `y_true` and either one `p_<label>` per class or `y_pred`. Optional:
+    site, device, variant, fold, seed, part. Where there is a `part` column, only the rows of `part` are kept.
     Raises InputError naming the file, the rows, what was expected and what was found.
     """
     path = Path(path)
@@ -83,9 +99,9 @@ def check_predictions(
     missing = [c for c in ("sequence", "patient", "y_true") if c not in table]
     if missing == ["patient"]:
         raise InputError(
-            f"{source}: no column `patient`, found {list(table.columns)}. Sequences of one patient are alike, so intervals "
-            "and tests are made over patients: add who each sequence is from. Only if every sequence is from another "
-            "patient, copy `sequence` into `patient`."
+            f"{source}: no column `patient`, found {list(table.columns)}. Sequences of one patient are alike, so "
+            "intervals and tests are made over patients: add who each sequence is from. Only if every sequence is "
+            "from another patient, copy `sequence` into `patient`."
         )
     if missing or not (classes or "y_pred" in table):
         missing += [] if classes or "y_pred" in table else ["y_pred (or one p_<label> per class)"]
@@ -174,8 +190,8 @@ def _choose_labels(
         at_top = probabilities[np.arange(len(table)), pd.Index(labels).get_indexer(table["y_pred"])]
         differ = int((at_top < probabilities.max(axis=1)).sum())
         remark = (
-            f"In {differ} rows y_pred is not the likeliest label; labels are scored by y_pred, AUC and calibration by the "
-            "probabilities."
+            f"In {differ} rows y_pred is not the likeliest label; labels are scored by y_pred, AUC and calibration "
+            "by the probabilities."
         )
         return table, [remark] if differ else []
     ties = int(((probabilities == probabilities.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())

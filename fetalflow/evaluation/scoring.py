@@ -81,6 +81,9 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
     calibration = _calibration(predictions, settings) if probabilities is not None else None
     if calibration:
         metrics |= {name: calibration[name] for name in ("ece", "ece_if_calibrated", "classwise_ece")}
+    if "seed" in predictions.table and predictions.table["seed"].nunique() > 1:
+        right = predictions.table["y_true"] == predictions.table["y_pred"]
+        metrics["accuracy_seed_sd"] = float(right.groupby(predictions.table["seed"]).mean().std(ddof=1))
     metrics |= {
         "majority_rate": float(counts.sum(axis=1).max() / counts.sum()),
         "patient_majority_rate": _patient_majority_rate(predictions),
@@ -212,7 +215,10 @@ def _notes(predictions: Predictions, counts: np.ndarray, patients: int) -> list[
         notes.append(f"No row is truly {absent}: left out of the macro averages.")
     repeats = len(predictions.table) - predictions.table["sequence"].nunique()
     if repeats:
-        notes.append("Sequences stand there once per fold or seed; the metrics pool all of them, `runs` splits them.")
+        notes.append(
+            "Sequences stand there once per fold or seed; the metrics are over all rows (accuracy: the mean over "
+            "seeds, its standard deviation is accuracy_seed_sd); `runs` has each run alone."
+        )
     return notes
 
 
