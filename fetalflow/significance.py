@@ -32,9 +32,8 @@ def compare_all(
 ) -> dict[str, Any]:
     """`compare` the reference with each of `others`; Holm's correction over these comparisons, test by test.
 
-    Adds `p_holm` to each test and a plain `verdict` to each comparison. `name` is what verdicts call the reference; default: its
-    file's name.
-    Raises InputError when a file holds other sequences than the reference.
+    Adds `p_holm` to each test and a plain `verdict` to each comparison. `name` is what verdicts call the
+    reference; by default its file's name. Raises InputError when a file holds other sequences than the reference.
     """
     name = name or Path(reference.source).stem
     comparisons = {other: compare(reference, table, settings) for other, table in others.items()}
@@ -162,7 +161,7 @@ def _paired(a: Predictions, b: Predictions) -> pd.DataFrame:
             sequence = differ.idxmax()
             raise InputError(
                 f"{a.source} and {b.source} differ in {column} of {int(differ.sum())} sequences, for example "
-                f"{sequence!r}: {first[column][sequence]!r} and {second[column][sequence]!r}. Mend the files, then compare."
+                f"{sequence!r}: {first[column][sequence]!r} and {second[column][sequence]!r}. Mend one of the files."
             )
     return first.rename(columns={"y_pred": "a"}).assign(b=second["y_pred"])
 
