@@ -22,11 +22,18 @@ COPIED = ("dvc.yaml", ".dvcignore")
 
 
 def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping; a list or a number replaces the old one."""
+    """`base` with `changes` laid over it, mapping by mapping; a list or a number replaces the old one.
+
+    None in the place of a mapping takes it out: `--set ablations.movement-cnn=null` leaves that ablation undone.
+    """
     merged = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = overlay(merged[key], value) if both else value
+        if not isinstance(merged.get(key), dict):
+            merged[key] = value
+        elif value is None:
+            del merged[key]
+        else:
+            merged[key] = overlay(merged[key], value)
     return merged
 
 
