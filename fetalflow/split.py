@@ -1,0 +1,177 @@
+"""Which sequences train, validate and test: by patient (default), or by Table 1 of the paper."""
+
+import warnings
+from collections.abc import Iterable
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+
+from fetalflow.errors import InputError
+from fetalflow.settings import Split
+
+PARTS = ("train", "validation", "test")
+COLUMNS = ["sequence", "patient", "label", "fold", "part"]
+
+# Table 1 of the paper: sequences of each label for training (validation is carved out of them) and for testing.
+TABLE_1 = {
+    "head": (86, 44),
+    "body": (68, 31),
+    "arm": (57, 25),
+    "heart": (54, 20),
+    "hand": (58, 16),
+    "foot": (43, 21),
+    "leg": (44, 20),
+}
+DRAWS = 200  # random draws of held-out patients, of which the best balanced is kept
+
+
+def split(manifest: pd.DataFrame, settings: Split) -> pd.DataFrame:
+    """The part of every sequence, by its columns `sequence`, `patient` and `label`; other columns are not looked at.
+
+    Returns `sequence, patient, label, fold, part` with part one of train, validation, test. `grouped`: every sequence
+    once in every fold, no patient in two parts of a fold, and with K folds every patient tested exactly once.
+    `paper`: one fold with Table 1's counts drawn by sequence; sequences beyond them are left out.
+    The result depends on the set of rows and the seed, not on the order of the rows.
+
+    Raises InputError when rows lack an id, a patient or a label, or when there are too few patients or sequences.
+    """
+    rows = manifest[COLUMNS[:3]].astype(object)
+    if len(empty := rows[rows.isna().any(axis=1)]):
+        first = empty.iloc[0].to_dict()
+        raise InputError(f"{len(empty)} rows of the manifest lack an id, a patient or a label, the first: {first}")
+    rows = rows.astype(str).sort_values("sequence", ignore_index=True)
+    if rows["sequence"].duplicated().any():
+        twice = rows.loc[rows["sequence"].duplicated(), "sequence"].iloc[0]
+        raise InputError(f"sequence {twice} stands in the manifest twice; ids must be unique. Run extract again.")
+    folds = _paper(rows, settings) if settings.kind == "paper" else _grouped(rows, settings)
+    tables = [part.assign(fold=fold) for fold, part in enumerate(folds)]
+    return pd.concat(tables, ignore_index=True)[COLUMNS]
+
+
+def overlap(table: pd.DataFrame) -> dict[str, int]:
+    """Patients that two parts share, by pair (`train-test`); with several folds, of the fold that shares most."""
+    shared = dict.fromkeys((f"{a}-{b}" for a, b in combinations(PARTS, 2)), 0)
+    for _, fold in table.groupby("fold"):
+        patients = {part: set(fold.loc[fold["part"] == part, "patient"]) for part in PARTS}
+        for a, b in combinations(PARTS, 2):
+            shared[f"{a}-{b}"] = max(shared[f"{a}-{b}"], len(patients[a] & patients[b]))
+    return shared
+
+
+def count(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Sequences by part and label, over all folds: {part: {label: n}}."""
+    counts = pd.crosstab(table["part"], table["label"]).reindex(list(PARTS), fill_value=0)
+    return {part: {label: int(n) for label, n in row.items()} for part, row in counts.iterrows()}
+
+
+def _grouped(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
+    people = rows["patient"].nunique()
+    if people < max(3, settings.folds):
+        raise InputError(
+            f"a split by patient needs at least {max(3, settings.folds)} patients (train, validation, test; one per "
+            f"fold), found {people}: {_some(rows['patient'].unique())}. Add patients or lower `split.folds`."
+        )
+    tests = _folds(rows, settings) if settings.folds > 1 else [_hold_out(rows, settings.test, 2, (settings.seed, 0))]
+    return [_parts(rows, test, settings, fold) for fold, test in enumerate(tests)]
+
+
+def _parts(rows: pd.DataFrame, test: set[str], settings: Split, fold: int) -> pd.DataFrame:
+    tested = rows["patient"].isin(test)
+    validation = _hold_out(rows[~tested], settings.validation, 1, (settings.seed, fold + 1))
+    validated = rows["patient"].isin(validation)
+    parts = rows.assign(part=np.select([tested, validated], ["test", "validation"], "train"))
+    if missing := [part for part in PARTS if part not in set(parts["part"])]:
+        patients = {label: n for label, n in rows.groupby("label")["patient"].nunique().items()}
+        raise InputError(
+            f"too few patients for the {' and '.join(missing)} part of fold {fold}. A label needs 3 patients to be in "
+            f"all parts; found patients by label: {patients}. Add patients or lower `split.folds`."
+        )
+    return parts
+
+
+def _hold_out(rows: pd.DataFrame, share: float, keep: int, seed: tuple[int, int]) -> set[str]:
+    """Patients for a part that holds about `share` of every label, each label in both parts where possible.
+
+    keep: how many of a label's patients should stay behind. Patients are drawn within groups (their rarest label that
+    can lose a patient), so that rare labels are never left to chance; of DRAWS such draws the one closest to `share`
+    of every label is kept.
+    """
+    counts = pd.crosstab(rows["patient"], rows["label"])
+    if counts.empty:
+        return set()
+    shows = counts.to_numpy() > 0
+    people = shows.sum(axis=0)
+    rarest = np.lexsort((people, people <= keep))
+    group = shows[:, rarest].argmax(axis=1)
+    random = np.random.default_rng(seed)
+    wanted, total = counts.to_numpy() * 1.0, counts.to_numpy().sum(axis=0)
+    best, best_cost = np.array([], int), (np.inf, np.inf)
+    for _ in range(DRAWS):
+        drawn = [_draw(np.flatnonzero(group == g), share, keep, random) for g in np.unique(group)]
+        held = np.concatenate(drawn)
+        got = wanted[held].sum(axis=0) / total
+        lost = (got == 0).sum() + (people - shows[held].sum(axis=0) < keep).sum()
+        cost = (lost, np.square(got - share).sum())
+        if cost < best_cost:
+            best, best_cost = held, cost
+    return set(counts.index[best])
+
+
+def _draw(members: np.ndarray, share: float, keep: int, random: np.random.Generator) -> np.ndarray:
+    most = max(len(members) - keep, 1 if len(members) > 1 else 0)
+    return random.permutation(members)[: min(max(round(share * len(members)), 1), most)]
+
+
+def _folds(rows: pd.DataFrame, settings: Split) -> list[set[str]]:
+    """Test patients of each of K folds: together every patient once, labels as even as patients allow."""
+    if rows["label"].value_counts().max() < settings.folds:
+        raise InputError(f"no label has {settings.folds} sequences, one for each fold; lower `split.folds`.")
+    splitter = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=settings.seed)
+    with warnings.catch_warnings():
+        # A label with fewer sequences than folds is in the printed counts; it is no reason to stop.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        tests = list(splitter.split(rows, rows["label"], rows["patient"]))
+    return [set(rows["patient"].iloc[index]) for _, index in tests]
+
+
+def _paper(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
+    if settings.folds > 1:
+        raise InputError(f"the paper's split has one fold; set `split.folds` to 1 (found {settings.folds}).")
+    found = rows["label"].value_counts().to_dict()
+    spelled = {label.lower(): label for label in found}
+    few = [
+        f"{label} {found.get(spelled.get(label, ''), 0)} (needs {training} + {testing})"
+        for label, (training, testing) in TABLE_1.items()
+        if found.get(spelled.get(label, ""), 0) < training + testing
+    ]
+    other = sorted(label for name, label in spelled.items() if name not in TABLE_1)
+    if few or other:
+        raise InputError(
+            "the paper's split takes Table 1's sequences of each label."
+            + (f" Too few sequences: {', '.join(few)}." if few else "")
+            + (f" Labels that Table 1 does not have: {', '.join(other)}." if other else "")
+            + " Use `split.kind: grouped` for any other data."
+        )
+    random = np.random.default_rng(settings.seed)
+    parts = pd.Series("left out", index=rows.index)
+    for label, (training, testing) in TABLE_1.items():
+        order = random.permutation(rows.index[rows["label"] == spelled[label]])
+        parts[order[:testing]] = "test"
+        parts[order[testing : testing + training]] = "train"
+    rows = rows.assign(part=parts)[parts != "left out"].reset_index(drop=True)
+    training = rows[rows["part"] == "train"]
+    patients = _hold_out(training, settings.validation, 1, (settings.seed, 1))
+    chosen = training.index[training["patient"].isin(patients)]
+    if not 0 < len(chosen) < len(training):
+        # One patient everywhere: then by sequence, as the paper did.
+        shuffle = StratifiedShuffleSplit(1, test_size=settings.validation, random_state=settings.seed)
+        chosen = training.index[next(shuffle.split(training, training["label"]))[1]]
+    rows.loc[chosen, "part"] = "validation"
+    return [rows]
+
+
+def _some(values: Iterable[str], most: int = 10) -> str:
+    values = list(values)
+    return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")

@@ -1,0 +1,34 @@
+"""split: the manifest's sequences to train, validation and test."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from fetalflow.artefacts import write_json, write_table
+from fetalflow.settings import load_settings
+from fetalflow.split import PARTS, count, overlap, split
+
+
+def main(task: str) -> None:
+    settings = load_settings().blocks[task].split
+    manifest = pd.read_parquet(Path("data") / task / "manifest.parquet")
+    table = split(manifest, settings)
+    shared, counts = overlap(table), count(table)
+    patients = {part: int(table.loc[table["part"] == part, "patient"].nunique()) for part in PARTS}
+    left_out = len(manifest) - table["sequence"].nunique()
+    write_table(Path("data") / task / "split.parquet", table)
+    summary = {"kind": settings.kind, "folds": settings.folds, "seed": settings.seed, "counts": counts}
+    summary |= {"patients": patients, "overlap": shared, "left_out": left_out}
+    write_json(Path("reports") / task / "split.json", summary)
+    over = "" if settings.folds == 1 else f" (over {settings.folds} folds)"
+    print(f"{settings.kind} split{over}: {left_out} of {len(manifest)} sequences left out")
+    for part in PARTS:
+        by_label = ", ".join(f"{label} {n}" for label, n in counts[part].items())
+        print(f"  {part}: {sum(counts[part].values())} sequences of {patients[part]} patients: {by_label}")
+    print("patients in two parts: " + ", ".join(f"{pair} {n}" for pair, n in shared.items()))
+
+
+if __name__ == "__main__":
+    from stages.lifeline import run
+
+    run(main)
