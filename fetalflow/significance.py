@@ -186,7 +186,7 @@ def _verdict(name: str, other: str, comparison: dict[str, Any], settings: Signif
     else:
         said += " Not significant: these patients do not tell the two apart, which does not show that they are equal."
         if others := [test for test in TESTS if test in significant]:
-            said += f" By {', '.join(others)} it would be, but these take a patient's sequences for independent."
+            said += f" By {', '.join(others)} alone it would be; there patients are not accounted for."
     if patients < FEW_PATIENTS:
         said += f" Over as few as {patients} patients the interval is narrower than it should be."
     if (best := tests["wilcoxon_classes"]["smallest_p"]) > settings.alpha:
