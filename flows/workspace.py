@@ -18,7 +18,7 @@ from fetalflow.settings import load_settings
 
 CHECKOUT = Path(stages.__file__).resolve().parents[1]
 LINKED = ("fetalflow", "stages", "flows")
-COPIED = ("dvc.yaml", ".dvcignore")
+COPIED = ("dvc.yaml", ".dvcignore", ".dvc/plots/by_class.json")
 
 
 def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
