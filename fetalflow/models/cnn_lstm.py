@@ -1,0 +1,84 @@
+"""The paper's second ablation, CNN-LSTM. The paper only says that it combines "a typical CNN architecture with the
+LSTM model", so the rest is chosen: one CNN looks at every frame alone, an LSTM reads what it saw in order.
+
+The CNN keeps FetalMovNet's five 3 x 3 convolutions and poolings at a quarter of the channels: it runs N times per
+sequence, and at full width it would cost ten times the network that it is the rival of.
+B: sequences, N: frames, C: classes; shapes for 10 x 300 x 300.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fetalflow.errors import InputError
+
+WIDTHS = (16, 32, 64, 128, 64)
+
+
+class FrameBranch(nn.Module):
+    """One grey frame each: [B * N, 1, H, W] -> [B * N, 256]."""
+
+    def __init__(self, size: int, momentum: float):
+        super().__init__()
+        channels = (1, *WIDTHS)
+        for i in range(1, len(channels)):
+            self.add_module(f"conv{i}", nn.Conv2d(channels[i - 1], channels[i], kernel_size=3, padding=1))
+            self.add_module(f"pool{i}", nn.MaxPool2d(2))
+        self.norm = nn.BatchNorm2d(channels[-1], eps=1e-3, momentum=momentum)
+        self.dense = nn.Linear(channels[-1] * (size // 32) ** 2, 256)  # 64 * 9 * 9 = 5184
+
+    def forward(self, x: Tensor) -> Tensor:
+        # [BN, 1, 300, 300] -> [BN, 16, 150, 150] -> [BN, 32, 75, 75] -> [BN, 64, 37, 37] -> [BN, 128, 18, 18]
+        # -> [BN, 64, 9, 9] -> [BN, 256]
+        for i in range(1, len(WIDTHS) + 1):
+            x = self.get_submodule(f"pool{i}")(F.relu(self.get_submodule(f"conv{i}")(x)))
+        return F.relu(self.dense(self.norm(x).flatten(1)))
+
+
+class CNNLSTM(nn.Module):
+    """float [B, N, H, W] in 0-1 -> logits [B, C]. The LSTM's last state answers; any N is taken."""
+
+    def __init__(
+        self,
+        frames: int,
+        size: int,
+        classes: int,
+        *,
+        hidden: int = 128,  # more remembers more and overfits sooner
+        dropout: float = 0.2,
+        batch_norm_momentum: float = 0.01,  # Keras' 0.99; raise it for short trainings
+    ):
+        super().__init__()
+        if frames < 1 or classes < 2 or size < 32:
+            raise InputError(
+                "cnn_lstm needs 1 frame, 2 classes and 32 px at least, "
+                f"found {frames} frames, {classes} classes, {size} px."
+            )
+        self.conv_branch = FrameBranch(size, batch_norm_momentum)
+        self.lstm = nn.LSTM(256, hidden, batch_first=True)
+        self.head = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(hidden, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, classes)
+        )
+        self._initialise_as_keras()
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, frames = x.shape[:2]
+        seen = self.conv_branch(x.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, frames))  # [B, 10, 256]
+        return self.head(self.lstm(seen)[0][:, -1])  # [B, 10, 128] -> [B, 128] -> [B, C]
+
+    def _initialise_as_keras(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        hidden = self.lstm.hidden_size
+        nn.init.xavier_uniform_(self.lstm.weight_ih_l0)
+        for gate in self.lstm.weight_hh_l0.split(hidden):
+            nn.init.orthogonal_(gate)
+        nn.init.zeros_(self.lstm.bias_hh_l0)
+        nn.init.zeros_(self.lstm.bias_ih_l0)
+        with_forget = self.lstm.bias_ih_l0.data[hidden : 2 * hidden]
+        nn.init.ones_(with_forget)  # torch orders the gates input, forget, cell, output; Keras starts by remembering
+
+
+def build(frames: int, size: int, classes: int, **options) -> CNNLSTM:
+    return CNNLSTM(frames, size, classes, **options)

@@ -1,0 +1,180 @@
+"""FetalMovNet (Turkan et al., Section III-C, Figs. 3-9, Tables 2 and 3): convolutions over stacked frames beside
+attention between frames, joined in a small fully connected head.
+
+Shapes below are for the paper's N = 10 frames of 300 x 300 px and 7 classes; every size follows the input.
+B: sequences of a batch, N: frames of a sequence, C: classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fetalflow.errors import InputError
+
+WIDTHS = (64, 128, 256, 512, 256)  # channels after each convolution
+ATTENTION_WIDTH = 1024
+BRANCH_WIDTH = 256  # what either branch hands to the head
+HEAD_WIDTHS = (256, 128, 64)
+# Keras' defaults, since the paper is Keras. Keras' momentum 0.99 is the share that stays, torch's is the share that
+# is new. At 0.01 the running statistics need some hundreds of steps: raise it for short trainings.
+BATCH_NORM_MOMENTUM = 0.01
+BATCH_NORM_EPSILON = 1e-3
+
+
+class ConvBranch(nn.Module):
+    """Frames as channels: [B, N, H, W] -> [B, 256]. `conv4` is the layer of Fig. 11."""
+
+    def __init__(self, frames: int, size: int, convolutions: int = 5, momentum: float = BATCH_NORM_MOMENTUM):
+        super().__init__()
+        self.depth = convolutions
+        channels = (frames, *WIDTHS[:convolutions])
+        for i in range(1, convolutions + 1):
+            self.add_module(f"conv{i}", nn.Conv2d(channels[i - 1], channels[i], kernel_size=3, padding=1))
+            self.add_module(f"pool{i}", nn.MaxPool2d(2))
+        self.norm = nn.BatchNorm2d(channels[-1], eps=BATCH_NORM_EPSILON, momentum=momentum)
+        self.flat = channels[-1] * (size // 2**convolutions) ** 2  # 256 * 9 * 9 = 20 736
+        self.dense = nn.Linear(self.flat, BRANCH_WIDTH)
+
+    def features(self, x: Tensor) -> Tensor:
+        # [B, 10, 300, 300] -> [B, 64, 150, 150] -> [B, 128, 75, 75] -> [B, 256, 37, 37] -> [B, 512, 18, 18]
+        # -> [B, 256, 9, 9] -> [B, 20736]
+        for i in range(1, self.depth + 1):
+            x = self.get_submodule(f"pool{i}")(F.relu(self.get_submodule(f"conv{i}")(x)))
+        return self.norm(x).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(self.features(x))
+
+
+class AttentionBranch(nn.Module):
+    """Every frame is a token: [B, N, H, W] -> [B, 256]. `weights` gives who looks at whom: [B, heads, N, N]."""
+
+    def __init__(
+        self,
+        frames: int,
+        size: int,
+        separate_key: bool = False,
+        scale: bool = True,
+        heads: int = 1,
+        momentum: float = BATCH_NORM_MOMENTUM,
+    ):
+        super().__init__()
+        self.heads = heads
+        self.scale = (ATTENTION_WIDTH // heads) ** -0.5 if scale else 1.0
+        self.query = nn.Linear(size * size, ATTENTION_WIDTH)
+        self.value = nn.Linear(size * size, ATTENTION_WIDTH)
+        self.key = nn.Linear(size * size, ATTENTION_WIDTH) if separate_key else None  # None: K = V, as Table 3 counts
+        self.dense = nn.Linear(frames * ATTENTION_WIDTH, BRANCH_WIDTH)
+        self.norm = nn.BatchNorm1d(BRANCH_WIDTH, eps=BATCH_NORM_EPSILON, momentum=momentum)
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = x.flatten(2)  # [B, 10, 90000]
+        query = self._by_head(self.query(tokens))  # [B, heads, 10, 1024 / heads]
+        value = self._by_head(self.value(tokens))
+        key = value if self.key is None else self._by_head(self.key(tokens))
+        scores = query @ key.transpose(-1, -2) * self.scale  # [B, heads, 10, 10]
+        return scores.softmax(-1), value
+
+    def weights(self, x: Tensor) -> Tensor:
+        return self.attend(x)[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, value = self.attend(x)
+        # [B, heads, 10, 1024 / heads] -> [B, 10, 1024] -> [B, 10240] -> [B, 256]
+        return self.norm(self.dense((weights.to(value.dtype) @ value).transpose(1, 2).flatten(1)))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Head(nn.Sequential):
+    """[B, width] -> 256 -> 128 -> 64 -> logits [B, C] (Fig. 9). Softmax is left to the loss."""
+
+    def __init__(self, width: int, classes: int, dropout: float = 0.2):
+        first, second, third = HEAD_WIDTHS
+        super().__init__(
+            nn.Linear(width, first),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(first, second),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(second, third),
+            nn.ReLU(),
+            nn.Linear(third, classes),
+        )
+
+
+class FetalMovNet(nn.Module):
+    """float [B, N, H, W] in 0-1 -> logits [B, C]. With the defaults 195 161 287 trainable parameters.
+
+    The paper contradicts itself; each option is the other reading:
+    separate_key  False: K = V (Table 3). True: its own K projection (Figs. 5-7), 92 161 024 parameters more.
+    scale         True: scores / sqrt(d) (Fig. 7). False: Keras' `Attention` as Table 3 has it; with input in 0-1 the
+                  attention is then one-hot from the first step.
+    convolutions  5 (text, Fig. 8, and the 9 x 9 x 256 batch norm of Table 3). 4: the rows of Table 3.
+    join          "dense1": Concatenate takes Dense1, 512 wide (text, Table 3's shape). "flatten1": it takes Flatten1,
+                  20 992 wide (Table 3's "Connected to"); Dense1 is then not there.
+    Beyond the paper: heads (divides 1024; more heads let a frame look at several others for different reasons),
+    dropout (0.2), batch_norm_momentum (0.01 as Keras; more for short trainings).
+
+    Raises InputError when an option or a size cannot be.
+    """
+
+    def __init__(
+        self,
+        frames: int,
+        size: int,
+        classes: int,
+        *,
+        separate_key: bool = False,
+        scale: bool = True,
+        convolutions: int = 5,
+        join: str = "dense1",
+        heads: int = 1,
+        dropout: float = 0.2,
+        batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+    ):
+        super().__init__()
+        check_shape(frames, size, classes)
+        if convolutions not in (4, 5):
+            raise InputError(f"fetalmovnet: convolutions must be 4 or 5, found {convolutions!r}.")
+        if join not in ("dense1", "flatten1"):
+            raise InputError(f"fetalmovnet: join must be dense1 or flatten1, found {join!r}.")
+        if heads < 1 or ATTENTION_WIDTH % heads:
+            raise InputError(f"fetalmovnet: heads must divide {ATTENTION_WIDTH}, found {heads!r}.")
+        self.conv_branch = ConvBranch(frames, size, convolutions, batch_norm_momentum)
+        self.attention_branch = AttentionBranch(frames, size, separate_key, scale, heads, batch_norm_momentum)
+        width = BRANCH_WIDTH
+        if join == "flatten1":
+            width = self.conv_branch.flat
+            self.conv_branch.dense = nn.Identity()
+        self.head = Head(width + BRANCH_WIDTH, classes, dropout)
+        initialise_as_keras(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.cat([self.conv_branch(x), self.attention_branch(x)], dim=1))
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """[B, N, N]: row i is how much frame i takes from each frame; rows sum to 1. The mean over heads."""
+        return self.attention_branch.weights(x).mean(1)
+
+
+def check_shape(frames: int, size: int, classes: int) -> None:
+    """Raises InputError when a sequence or the classes cannot be worked with."""
+    if frames < 1 or classes < 2:
+        raise InputError(f"a network needs 1 frame and 2 classes at least, found {frames} and {classes}.")
+    if size < 32:
+        raise InputError(f"five poolings need frames of at least 32 px, found {size}.")
+
+
+def initialise_as_keras(network: nn.Module) -> None:
+    """Glorot-uniform weights and zero biases, Keras' defaults; torch's own start is narrower."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def build(frames: int, size: int, classes: int, **options) -> FetalMovNet:
+    return FetalMovNet(frames, size, classes, **options)

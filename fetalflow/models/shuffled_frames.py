@@ -1,0 +1,51 @@
+"""FetalMovNet that sees every frame but not their order: what is lost against FetalMovNet is what the order is worth.
+
+In training each sequence is shuffled anew at each step. In evaluation the order is drawn from the pixels: the same
+sequence always gives the same answer, alone or in any batch, and in whatever order its frames are handed in.
+"""
+
+import torch
+from torch import Tensor
+
+from fetalflow.models.fetalmovnet import FetalMovNet
+
+PRIME = 2**31 - 1
+MULTIPLIER = 48271  # of the minimal standard generator: neighbouring sums land far apart
+
+
+class ShuffledFrames(FetalMovNet):
+    """float [B, N, H, W] in 0-1 -> logits [B, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = random_order(x) if self.training else pixel_order(x)
+        return super().forward(take_frames(x, order))
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """[B, N, N] in the order in which the frames were recorded, not in the one that the network saw."""
+        order = pixel_order(x)
+        place = order.argsort(1)  # [B, N]: where each recorded frame went
+        seen = super().attention_weights(take_frames(x, order))
+        n = x.shape[1]
+        rows = seen.gather(1, place[:, :, None].expand(-1, -1, n))
+        return rows.gather(2, place[:, None, :].expand(-1, n, -1))
+
+
+def random_order(x: Tensor) -> Tensor:
+    """int64 [B, N]: a permutation for each sequence."""
+    return torch.rand(x.shape[:2], device=x.device).argsort(1)
+
+
+def pixel_order(x: Tensor) -> Tensor:
+    """int64 [B, N]: each frame gets a key, a hash of its own pixels as they were stored (0-255); keys are sorted."""
+    pixels = (x.flatten(2).float() * 255).round().long()  # [B, N, H * W]
+    place = torch.arange(pixels.shape[-1], device=x.device) % 65521 + 1
+    keys = (pixels * place).sum(-1) % PRIME * MULTIPLIER % PRIME  # sums stay far below 2 ** 63
+    return keys.argsort(dim=1, stable=True)
+
+
+def take_frames(x: Tensor, order: Tensor) -> Tensor:
+    return x.gather(1, order[:, :, None, None].expand_as(x))
+
+
+def build(frames: int, size: int, classes: int, **options) -> ShuffledFrames:
+    return ShuffledFrames(frames, size, classes, **options)
