@@ -1,0 +1,120 @@
+"""What a killed training leaves behind, and how the next one goes on from there.
+
+A folder of checkpoints is named by the digest of all that decides the result, so a training never resumes from
+another one's state. It holds `last.ckpt` (everything, after the last whole epoch) and `best-<epoch>.safetensors`.
+It lies outside DVC's outs, which DVC deletes before a run, and is removed once the stage has written its results.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import fetalflow
+from fetalflow.artefacts import atomic_file, file_digest
+from fetalflow.training.loading import draw
+
+LAST = "last.ckpt"
+CODE = ("models", "training")  # folders of fetalflow/ that decide what is trained and how
+ROWS = ("sequence", "digest", "label", "part")
+
+
+def training_digest(facts: dict[str, Any], rows: pd.DataFrame) -> str:
+    """SHA-256, hex, of what decides a training: `facts` (JSON-able settings), the sequences with their digests,
+    labels and parts (`rows`, in any order), this code and the version of torch."""
+    code = Path(fetalflow.__file__).parent
+    files = sorted(file for room in CODE for file in (code / room).glob("*.py"))
+    lines = sorted("\t".join(map(str, row)) for row in rows[list(ROWS)].itertuples(index=False))
+    whole = {
+        "facts": facts,
+        "rows": lines,
+        "code": {str(file.relative_to(code)): file_digest(file) for file in files},
+        "versions": [torch.__version__, lightning.__version__],
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """A checkpoint is whole or not there, and is streamed to disk: Lightning holds two copies of it in memory."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None) -> None:
+        with atomic_file(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class Epochs(Callback):
+    """Seeds each epoch, keeps its figures, and keeps the weights of the epoch with the lowest validation loss.
+
+    report: called with the row of each finished epoch: epoch (from 1), losses, accuracies, seconds.
+    """
+
+    def __init__(self, folder: Path, seed: int, patience: int, report: Callable[[dict[str, Any]], None]):
+        self.folder, self.seed, self.patience, self.report = folder, seed, patience, report
+        self.rows: list[dict[str, Any]] = []
+        self.best_epoch = 0
+        self.started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows, self.best_epoch = list(state["rows"]), state["best_epoch"]
+
+    @property
+    def over(self) -> bool:
+        """Early stopping has been decided. Lightning forgets that when it resumes."""
+        if not self.rows:
+            return False
+        return len(self.rows) - self.best_epoch >= self.patience or not math.isfinite(self.rows[-1]["val_loss"])
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if self.over:
+            trainer.should_stop = True
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Not on_train_epoch_start, which Lightning leaves out in the first epoch after a resume.
+        if batch_idx == 0:
+            self.started = time.perf_counter()
+            torch.manual_seed(draw(self.seed, trainer.current_epoch, purpose=1))
+            self._keep_only_the_best()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        figures = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+        row = {"epoch": len(self.rows) + 1} | {name: float(trainer.callback_metrics[name]) for name in figures}
+        row["seconds"] = time.perf_counter() - self.started
+        lowest = min((r["val_loss"] for r in self.rows if math.isfinite(r["val_loss"])), default=math.inf)
+        if row["val_loss"] < lowest:
+            self.best_epoch = row["epoch"]
+            state = {name: value.detach().cpu().contiguous() for name, value in module.network.state_dict().items()}
+            with atomic_file(self._best()) as temporary:
+                save_file(state, temporary)
+        self.rows.append(row)
+        self.report(row)
+
+    def restore_best(self, network: nn.Module) -> None:
+        """Put the best epoch's weights into `network`."""
+        network.load_state_dict(load_file(self._best()))
+
+    def _best(self) -> Path:
+        return self.folder / f"best-{self.best_epoch}.safetensors"
+
+    def _keep_only_the_best(self) -> None:
+        # Only here, once last.ckpt names the new best one: a kill in between still finds the weights it needs.
+        for file in self.folder.glob("best-*.safetensors"):
+            if file != self._best():
+                file.unlink()
+        for torn in self.folder.glob(".tmp*"):
+            torn.unlink()

@@ -1,0 +1,126 @@
+"""Sequences from disk to the network: checked, memory-mapped, in an order that only seed and epoch decide."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
+
+from fetalflow.artefacts import file_digest
+from fetalflow.errors import InputError
+
+NAMED = 5  # wrong files named in a message
+
+
+class SequenceDataset(Dataset):
+    """The sequences of a manifest as (float32 [N, H, W] in 0-1, int64 place of the label in `labels`).
+
+    manifest: one row per sequence with `path` (relative to `root`) and `label`. Nothing is held in memory.
+    Raises InputError when a label of the manifest is not in `labels`.
+    """
+
+    def __init__(self, manifest: pd.DataFrame, root: Path, labels: Sequence[str]):
+        self.paths = [Path(root) / path for path in manifest["path"]]
+        self.targets = pd.Index(labels).get_indexer(manifest["label"])  # int64 [sequences]
+        if (self.targets < 0).any():
+            unknown = sorted(set(manifest["label"]) - set(labels))
+            raise InputError(f"the manifest holds the labels {unknown}; expected only {list(labels)}.")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        frames = np.load(self.paths[i], mmap_mode="r").astype(np.float32)
+        return torch.from_numpy(frames).div_(255), int(self.targets[i])
+
+
+def check_sequences(manifest: pd.DataFrame, root: Path) -> None:
+    """Compare every sequence file with the SHA-256 that the manifest records.
+
+    A file may change after it was made: DVC checks out a damaged cache object without a word (DESIGN 9).
+    Raises InputError naming the files that are missing or differ.
+    """
+    wrong = []
+    for path, expected in zip(manifest["path"], manifest["digest"], strict=True):
+        file = Path(root) / path
+        if not file.is_file():
+            wrong.append(f"  {file}: no such file")
+        elif (found := file_digest(file)) != expected:
+            wrong.append(f"  {file}: expected SHA-256 {expected}, found {found}")
+    if wrong:
+        more = [f"  and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
+        raise InputError(
+            f"{len(wrong)} of {len(manifest)} sequence files are not those that preprocessing wrote:\n"
+            + "\n".join(wrong[:NAMED] + more)
+            + "\nRun the preprocess stage again by force, and check the disk and the DVC cache."
+        )
+
+
+def draw(seed: int, epoch: int, purpose: int) -> int:
+    """A seed of its own for every (seed, epoch, purpose): what epoch 7 draws does not depend on epochs 0-6."""
+    return int(np.random.SeedSequence([seed, epoch, purpose]).generate_state(1, np.uint64)[0])
+
+
+class EpochOrder(Sampler[int]):
+    """A new order of 0..n-1 in each epoch. Lightning calls `set_epoch`."""
+
+    def __init__(self, n: int, seed: int):
+        self.n, self.seed, self.epoch = n, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(draw(self.seed, self.epoch, purpose=0))
+        yield from torch.randperm(self.n, generator=generator).tolist()
+
+
+class Batches(BatchSampler):
+    """Batches of `batch_size`; a last batch of one joins the one before it: batch norm cannot train on one sequence."""
+
+    def __init__(self, sampler: Sampler[int], batch_size: int):
+        super().__init__(sampler, batch_size, drop_last=False)
+
+    def __len__(self) -> int:
+        n = len(self.sampler)
+        return max(1, n // self.batch_size + (n % self.batch_size > 1))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        held: list[int] = []
+        for batch in super().__iter__():
+            if held and len(batch) == 1:
+                batch = held + batch
+            elif held:
+                yield held
+            held = batch
+        yield held
+
+
+def training_loader(dataset: Dataset, batch: int, seed: int, workers: int = 0, pin: bool = False) -> DataLoader:
+    """float32 [B, N, H, W], int64 [B], shuffled. Raises InputError for fewer than two sequences."""
+    if len(dataset) < 2:
+        raise InputError(f"training needs two sequences at least, found {len(dataset)}. Look at the split.")
+    return _loader(dataset, Batches(EpochOrder(len(dataset), seed), batch), workers, pin)
+
+
+def ordered_loader(dataset: Dataset, batch: int, workers: int = 0, pin: bool = False) -> DataLoader:
+    """float32 [B, N, H, W], int64 [B], in the order of the dataset."""
+    return _loader(dataset, BatchSampler(SequentialSampler(dataset), batch, drop_last=False), workers, pin)
+
+
+def _loader(dataset: Dataset, batches: BatchSampler, workers: int, pin: bool) -> DataLoader:
+    # A generator of its own: a loader otherwise draws from the global one, and dropout would depend on it.
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin,
+        generator=torch.Generator(),
+    )
