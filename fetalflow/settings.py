@@ -81,9 +81,9 @@ class Validate(Frozen):
 class Train(Frozen):
     """Table 2 of the paper; what it leaves open is DESIGN 5."""
 
-    batch: int = 4
-    epochs: int = 50
-    patience: int = 10  # epochs without a better validation loss before stopping
+    batch: int = Field(4, ge=2)  # batch norm cannot train on one sequence
+    epochs: int = Field(50, ge=1)
+    patience: int = Field(10, ge=1)  # epochs without a better validation loss before stopping
     optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     learning_rate: float = 1e-3
     class_weights: bool = False
