@@ -43,8 +43,8 @@ class Prediction:
     frame_weights_method: str
     windows: list[Window]
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain dicts, lists, numbers and text, for JSON."""
         return asdict(self)
 
 

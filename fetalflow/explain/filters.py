@@ -6,16 +6,22 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def feature_maps(network: nn.Module, sequence: Tensor, layer: nn.Module) -> np.ndarray:
-    """Outputs of `layer` for one `sequence` (float [N, H, W], 0-1) as float32 [C, h, w], the strongest filter first.
+def feature_maps(network: nn.Module, sequences: Tensor, layer: nn.Module) -> np.ndarray:
+    """Outputs of `layer` after ReLU for `sequences` (float [B, N, H, W], 0-1) as float32 [B, C, h, w].
 
     Where the layer sees each frame alone, the middle frame's outputs.
     """
     seen: list[Tensor] = []
     hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
     try:
-        network(sequence[None])
+        network(sequences)
     finally:
         hook.remove()
-    maps = seen[-1][len(seen[-1]) // 2].relu().cpu().numpy().astype(np.float32)
-    return maps[np.argsort(-maps.mean(axis=(1, 2)), kind="stable")]
+    outputs = seen[-1].unflatten(0, (len(sequences), -1))  # [B, 1 or N, C, h, w]
+    return outputs[:, outputs.shape[1] // 2].relu().float().cpu().numpy()
+
+
+def strongest(maps: np.ndarray, most: int) -> np.ndarray:
+    """The `most` filters of `maps` [B, C, h, w] with the highest mean output over all sequences, strongest first."""
+    order = np.argsort(-maps.mean(axis=(0, 2, 3)), kind="stable")
+    return maps[:, order[:most]]

@@ -1,5 +1,8 @@
 """Class activation maps of one convolution layer (paper Figs. 15, 16)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from captum.attr import LayerGradCam, LayerGradientXActivation
 from torch import Tensor, nn
@@ -34,13 +37,40 @@ def convolution_layer(network: nn.Module, name: str | None = None) -> tuple[str,
     raise InputError(f"layer {name!r} holds no convolution to explain.")
 
 
+def earlier_and_later(network: nn.Module, name: str, most: int = 4) -> list[tuple[str, nn.Module]]:
+    """The other convolutions beside layer `name` (same parent), with their dotted names, at most the nearest `most`."""
+    parent = name.rsplit(".", 1)[0] if "." in name else ""
+    beside = [
+        (key, layer)
+        for key, layer in network.named_modules()
+        if isinstance(layer, CONVOLUTIONS) and key.rsplit(".", 1)[0] == parent
+    ]
+    place = next((i for i, (key, _) in enumerate(beside) if key == name), 0)
+    nearest = sorted(range(len(beside)), key=lambda i: abs(i - place))[: most + 1]
+    return [beside[i] for i in sorted(nearest) if beside[i][0] != name]
+
+
+@contextmanager
+def _rectified(layer: nn.Module) -> Iterator[None]:
+    """Let `layer` answer with ReLU already applied, as Keras' Conv2D(activation="relu") does in the paper.
+
+    Our networks apply ReLU as a function after the convolution; once more changes nothing. Grad-CAM of the values
+    before ReLU would count what the network throws away.
+    """
+    hook = layer.register_forward_hook(lambda module, inputs, output: output.relu())
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def grad_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.Module) -> Tensor:
     """Grad-CAM (Selvaraju 2017): ReLU of the feature maps weighted by their spatially averaged gradients.
 
     `sequences` float [B, N, H, W] in 0-1, `targets` int64 [B] (the class explained). Answers float [B, 1, H, W] >= 0
     where the frames enter as channels (one map per sequence), [B, N, H, W] where the layer sees each frame alone.
     """
-    with torch.backends.cudnn.flags(enabled=False):
+    with torch.backends.cudnn.flags(enabled=False), _rectified(layer):
         maps = LayerGradCam(network, layer).attribute(sequences, target=targets, relu_attributions=True)
     return _upsample(maps, sequences)
 
@@ -51,7 +81,7 @@ def hires_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.
     Grad-CAM averages the gradient over positions, which is exact only for a network that ends in global average
     pooling. These networks flatten instead, so a position's own gradient is what the class score really used.
     """
-    with torch.backends.cudnn.flags(enabled=False):
+    with torch.backends.cudnn.flags(enabled=False), _rectified(layer):
         products = LayerGradientXActivation(network, layer).attribute(sequences, target=targets)
     return _upsample(products.sum(dim=1, keepdim=True).relu(), sequences)
 

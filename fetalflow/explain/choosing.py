@@ -1,0 +1,67 @@
+"""Which test sequences are drawn and measured: by a seed and the facts of the sequence, never by how the map looks."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fetalflow.errors import InputError
+
+
+def tested(manifest: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the manifest in the first fold's test part, sorted by sequence.
+
+    Raises InputError when there is none.
+    """
+    first = split[(split["fold"] == split["fold"].min()) & (split["part"] == "test")]
+    rows = manifest[manifest["sequence"].isin(first["sequence"])].sort_values("sequence", ignore_index=True)
+    if rows.empty:
+        raise InputError(f"no sequence of the manifest ({len(manifest)}) is in the first fold's test part.")
+    return rows
+
+
+def answered(rows: pd.DataFrame, probabilities: np.ndarray, labels: tuple[str, ...]) -> pd.DataFrame:
+    """`rows` with what the network answered: `row` (place in `probabilities` [rows, classes]), `predicted`,
+    `confidence` (the predicted label's probability) and `correct`."""
+    predicted = np.asarray(labels, dtype=object)[probabilities.argmax(axis=1)]
+    return rows.assign(
+        row=np.arange(len(rows)),
+        predicted=predicted,
+        confidence=probabilities.max(axis=1),
+        correct=predicted == rows["label"].to_numpy(dtype=object),
+    )
+
+
+def choose_per_class(table: pd.DataFrame, labels: tuple[str, ...], per_class: int, seed: int) -> pd.DataFrame:
+    """`per_class` sequences of each label in the order of `labels`, drawn at random among the right answers.
+
+    Where a label has too few right answers, wrong ones fill up.
+    """
+    shuffled = table.sample(frac=1, random_state=seed).sort_values("correct", ascending=False, kind="stable")
+    chosen = [shuffled[shuffled["label"] == label].head(per_class) for label in labels]
+    return pd.concat(chosen, ignore_index=True)
+
+
+def choose_mistakes(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """At most `most` misclassified sequences: each pair of true and predicted label once before any comes twice."""
+    wrong = table[~table["correct"].astype(bool)].sample(frac=1, random_state=seed)
+    turn = wrong.groupby(["label", "predicted"]).cumcount()
+    return wrong.assign(turn=turn).sort_values("turn", kind="stable", ignore_index=True).head(most).drop(columns="turn")
+
+
+def choose_measured(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """At most `most` sequences at random among those whose anatomy is known (column `mask` is filled)."""
+    if "mask" not in table:
+        return table.head(0)
+    known = table[table["mask"].notna() & (table["mask"].astype(str).str.strip() != "")]
+    return known.sample(n=min(most, len(known)), random_state=seed).sort_values("row", ignore_index=True)
+
+
+def read_sequences(folder: Path, rows: pd.DataFrame) -> np.ndarray:
+    """uint8 [rows, N, size, size] of the manifest's `path` under `folder`. Raises InputError naming a missing file."""
+    arrays = []
+    for path in rows["path"]:
+        if not (folder / path).is_file():
+            raise InputError(f"{folder / path}: no such file. Run the preprocess stage again.")
+        arrays.append(np.load(folder / path, allow_pickle=False))
+    return np.stack(arrays)

@@ -1,0 +1,211 @@
+"""Pictures of sequences, maps and attention (paper Figs. 11, 14, 15, 16). Every function answers a figure."""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+
+TILE = 150  # px of one frame in a picture
+GAP = 4
+DPI = 100
+COLOURS = colormaps["turbo"]
+OUTLINE = (255, 255, 255)
+TRUE, PREDICTED, OTHER = "#2a9d5c", "#d1495b", "#9aa5b1"
+
+
+def scaled(maps: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """`maps` [N or 1, H, W] as 0-1 within `field` [H, W]: 1 is the 99.5th percentile, one scale for all frames."""
+    seen = maps * field
+    top = np.percentile(seen[:, field], 99.5) if field.any() else 0
+    return np.clip(seen / top, 0, 1) if top > 0 else np.zeros_like(seen)
+
+
+def tile(frame: np.ndarray, heat: np.ndarray | None = None, anatomy: np.ndarray | None = None) -> np.ndarray:
+    """One frame uint8 [H, W] as RGB uint8 [TILE, TILE, 3], under `heat` (0-1, [H, W]) and `anatomy`'s outline.
+
+    Heat covers the frame the more the higher it is, so that the anatomy stays to be seen where the map is low.
+    """
+    picture = np.repeat(_enlarge(frame.astype(np.float32))[..., None] / 255, 3, axis=2)
+    if heat is not None:
+        strength = np.clip(_enlarge(heat.astype(np.float32)), 0, 1)
+        alpha = (0.8 * strength**0.6)[..., None]
+        picture = picture * (1 - alpha) + COLOURS(strength)[..., :3] * alpha
+    picture = np.ascontiguousarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
+    if anatomy is not None:
+        inside = (_enlarge(anatomy.astype(np.float32)) >= 0.5).astype(np.uint8)
+        outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, OUTLINE, 1, cv2.LINE_AA)
+    return picture
+
+
+def strip(frames: np.ndarray, maps: np.ndarray | None = None, anatomy: np.ndarray | None = None) -> np.ndarray:
+    """`frames` [N, H, W] side by side, RGB uint8; `maps` [N or 1, H, W] 0-1 and `anatomy` [N, H, W] drawn over."""
+    tiles = []
+    for i, frame in enumerate(frames):
+        heat = None if maps is None else maps[i if len(maps) > 1 else 0]
+        tiles.append(tile(frame, heat, None if anatomy is None else anatomy[i]))
+    return _join(tiles)
+
+
+def draw_sequence(
+    title: str,
+    rows: Sequence[tuple[str, np.ndarray]],
+    weights: np.ndarray,
+    weights_name: str,
+    probabilities: Mapping[str, float],
+    truth: str,
+    predicted: str,
+) -> Figure:
+    """Strips of one sequence, one below the other, its frame weights [N] under them, and the probabilities beside."""
+    n = len(weights)
+    ratio = rows[0][1].shape[0] / rows[0][1].shape[1]
+    width = 11.5
+    height = width * ratio
+    figure = Figure(figsize=(width + 3.4, height * len(rows) + 1.9), dpi=DPI, layout="constrained")
+    grid = figure.add_gridspec(len(rows) + 1, 2, width_ratios=[width, 2.4], height_ratios=[height] * len(rows) + [0.9])
+    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
+    axes = []
+    for i, (name, picture) in enumerate(rows):
+        axes.append(figure.add_subplot(grid[i, 0]))
+        axes[-1].imshow(picture, extent=(0, n, 0, 1), aspect="auto", interpolation="none")
+        axes[-1].set_ylabel(name, fontsize=9)
+        axes[-1].set(xticks=[], yticks=[])
+        axes[-1].spines[:].set_visible(False)
+    below = figure.add_subplot(grid[-1, 0])
+    below.bar(np.arange(n) + 0.5, weights, width=0.8, color=OTHER)
+    below.axhline(1 / n, color="black", lw=0.8, ls=":")
+    below.set(xlim=(0, n), xticks=np.arange(n) + 0.5, xticklabels=range(1, n + 1), xlabel="frame of the sequence")
+    below.set_ylabel(weights_name, fontsize=8)
+    _bare(below)
+    _draw_probabilities(figure.add_subplot(grid[:-1, 1]), probabilities, truth, predicted)
+    place = figure.add_subplot(grid[-1, 1])
+    place.axis("off")
+    bar = figure.colorbar(
+        ScalarMappable(cmap=COLOURS), ax=place, location="bottom", fraction=0.4, aspect=14, ticks=[0, 0.5, 1]
+    )
+    bar.set_label("map, share of its peak", fontsize=8)
+    return figure
+
+
+def draw_overview(columns: Sequence[tuple[str, Sequence[np.ndarray]]], rows: Sequence[str]) -> Figure:
+    """One column of tiles per sequence, as paper Fig. 15; `rows` names the tiles from top to bottom."""
+    across, down = len(columns), len(rows)
+    figure = Figure(figsize=(1.55 * across + 1.2, 1.55 * down + 0.6), dpi=DPI * 1.3, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False)
+    for j, (title, tiles) in enumerate(columns):
+        axes[0, j].set_title(title, fontsize=9)
+        for i, picture in enumerate(tiles):
+            axes[i, j].imshow(picture, interpolation="none")
+            axes[i, j].set(xticks=[], yticks=[])
+            axes[i, j].spines[:].set_visible(False)
+    for i, name in enumerate(rows):
+        axes[i, 0].set_ylabel(name, fontsize=9)
+    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes[-1, :].tolist(), fraction=0.05, aspect=8, ticks=[0, 1])
+    bar.set_label("map", fontsize=8)
+    return figure
+
+
+def draw_attention(matrices: Sequence[tuple[str, np.ndarray]]) -> Figure:
+    """softmax(QKᵀ/√d) [N, N] of some sequences on one scale, and below each what every frame receives on average."""
+    across = len(matrices)
+    top = max(float(matrix.max()) for _, matrix in matrices)
+    figure = Figure(figsize=(1.8 * across + 1.2, 3.4), dpi=DPI, layout="constrained")
+    axes = figure.subplots(2, across, squeeze=False, height_ratios=[3, 1.2])
+    for j, (title, matrix) in enumerate(matrices):
+        n = len(matrix)
+        image = axes[0, j].imshow(matrix, vmin=0, vmax=top, cmap="viridis", interpolation="none")
+        axes[0, j].set_title(title, fontsize=9)
+        axes[0, j].set(xticks=[0, n - 1], xticklabels=[1, n], yticks=[0, n - 1], yticklabels=[1, n])
+        axes[1, j].bar(range(1, n + 1), matrix.mean(axis=0), color=OTHER)
+        axes[1, j].axhline(1 / n, color="black", lw=0.8, ls=":")
+        axes[1, j].set(xticks=[1, n], ylim=(0, top))
+        axes[1, j].tick_params(labelsize=7, labelleft=j == 0)
+        axes[0, j].tick_params(labelsize=7)
+        _bare(axes[1, j])
+    axes[0, 0].set_ylabel("frame that asks", fontsize=9)
+    axes[1, 0].set_ylabel("received", fontsize=9)
+    figure.supxlabel("frame that is looked at", fontsize=9)
+    figure.colorbar(image, ax=axes[0, :].tolist(), fraction=0.04, aspect=12).set_label("attention", fontsize=8)
+    return figure
+
+
+def draw_filters(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], layer: str) -> Figure:
+    """Per sequence its middle frame [H, W] and the outputs [k, h, w] of the same k filters of `layer` (Fig. 11)."""
+    figure = Figure(figsize=(14, 1.12 * len(rows) + 0.7), dpi=DPI, layout="constrained")
+    axes = figure.subplots(len(rows), 2, squeeze=False, width_ratios=[1, len(rows[0][2])])
+    colours = colormaps["magma"]
+    for i, (title, frame, outputs) in enumerate(rows):
+        # One scale per filter would hide which class it answers to; one per sequence keeps that to be seen.
+        top = float(outputs.max()) or 1.0
+        tiles = [(colours(_enlarge(each / top, smooth=False))[..., :3] * 255).astype(np.uint8) for each in outputs]
+        axes[i, 0].imshow(tile(frame), interpolation="none")
+        axes[i, 1].imshow(_join(tiles), interpolation="none")
+        axes[i, 0].set_ylabel(title, fontsize=9)
+        for each in axes[i]:
+            each.set(xticks=[], yticks=[])
+            each.spines[:].set_visible(False)
+    bar = figure.colorbar(ScalarMappable(cmap=colours), ax=axes[:, 1].tolist(), fraction=0.02, aspect=20, ticks=[0, 1])
+    bar.set_label("output, share of the row's highest", fontsize=8)
+    axes[0, 0].set_title("middle frame", fontsize=9)
+    axes[0, 1].set_title(f"{layer}: its {len(rows[0][2])} strongest filters over these sequences", fontsize=9)
+    return figure
+
+
+def draw_overlap(rows: Sequence[Mapping[str, float | str]]) -> Figure:
+    """Concentration and pointing game of every map with 95 % intervals, against chance."""
+    names = list(dict.fromkeys(str(row["map"]) for row in rows))
+    figure = Figure(figsize=(11, 0.42 * len(names) + 1.5), dpi=DPI, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    looks = {"trained": ("o", PREDICTED, 0.12), "random": ("s", OTHER, -0.12), "none": ("D", "black", 0.0)}
+    texts = {"trained": "trained network", "random": "same network, random weights", "none": "no network"}
+    for axes, measure in ((left, "concentration"), (right, "pointing")):
+        for kind, (marker, colour, lift) in looks.items():
+            chosen = [row for row in rows if row["weights"] == kind and measure in row]
+            if not chosen:
+                continue
+            x = np.array([float(row[measure]) for row in chosen])
+            low = x - [float(row[f"{measure}_low"]) for row in chosen]
+            high = np.array([float(row[f"{measure}_high"]) for row in chosen]) - x
+            y = [len(names) - 1 - names.index(str(row["map"])) + lift for row in chosen]
+            error = np.maximum([low, high], 0)
+            axes.errorbar(x, y, xerr=error, fmt=marker, color=colour, ms=5, capsize=2.5, lw=1.2, label=texts[kind])
+        _bare(axes)
+    chance = [float(row["area"]) for row in rows if "area" in row]
+    left.axvline(1, color="black", lw=0.9, ls=":")
+    right.axvline(float(np.mean(chance)), color="black", lw=0.9, ls=":")
+    left.set(yticks=range(len(names)), yticklabels=names[::-1], xlabel="map's mass on the anatomy over chance (= 1)")
+    right.set(xlabel="share of frames with the peak on the anatomy (dotted: chance)")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def _draw_probabilities(axes: Axes, probabilities: Mapping[str, float], truth: str, predicted: str) -> None:
+    names = list(probabilities)[::-1]
+    values = [probabilities[name] for name in names]
+    colours = [TRUE if name == truth else PREDICTED if name == predicted else OTHER for name in names]
+    axes.barh(names, values, color=colours)
+    for place, value in enumerate(values):
+        axes.text(value + 0.02, place, f"{value:.2f}", va="center", fontsize=8)
+    axes.set(xlim=(0, 1.22), xticks=[0, 0.5, 1], title="probability (green: true label)")
+    axes.title.set_fontsize(9)
+    axes.tick_params(labelsize=8)
+    _bare(axes)
+
+
+def _bare(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _enlarge(image: np.ndarray, smooth: bool = True) -> np.ndarray:
+    kind = cv2.INTER_AREA if image.shape[-1] > TILE else cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
+    return cv2.resize(np.asarray(image, dtype=np.float32), (TILE, TILE), interpolation=kind)
+
+
+def _join(tiles: Sequence[np.ndarray]) -> np.ndarray:
+    gap = np.full((TILE, GAP, 3), 255, dtype=np.uint8)
+    pieces = [piece for each in tiles for piece in (each, gap)]
+    return np.concatenate(pieces, axis=1)

@@ -1,0 +1,180 @@
+"""The pictures of the explain stage, one after the other, each with its caption."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from fetalflow.explain.attention import attention_matrix, frame_weights, frame_weights_method, has_attention
+from fetalflow.explain.attribution import frame_maps, integrated_gradients, method
+from fetalflow.explain.drawing import (
+    draw_attention,
+    draw_filters,
+    draw_overview,
+    draw_sequence,
+    scaled,
+    strip,
+    tile,
+)
+from fetalflow.explain.filters import feature_maps, strongest
+from fetalflow.explain.gradcam import convolution_layer, grad_cam
+from fetalflow.explain.maps import short_name, to_input
+from fetalflow.explain.overlap import field_of_view
+
+FILTERS = 12
+ACROSS = 8  # columns of a picture that shows several sequences
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and what `explain.json` says of it."""
+
+    file: str
+    kind: str
+    sequence: str  # empty where the picture shows several
+    label: str
+    caption: str
+    figure: Figure
+
+    def entry(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in ("file", "kind", "sequence", "label", "caption")}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One sequence to draw: uint8 `frames` [N, H, W], its manifest row with the answer, and its known anatomy."""
+
+    row: pd.Series
+    frames: np.ndarray
+    probabilities: dict[str, float]
+    anatomy: np.ndarray | None  # bool [N, H, W]
+
+    @property
+    def name(self) -> str:
+        verdict = "" if self.row["correct"] else f", called {self.row['predicted']}"
+        return f"{self.row['label']}{verdict} ({self.row['confidence']:.2f})"
+
+    @property
+    def title(self) -> str:
+        row = self.row
+        return (
+            f"{row['label']}, answered {row['predicted']} with {row['confidence']:.2f}     "
+            f"{row['video']}, frames {row['first_frame']}-{row['last_frame']}, "
+            f"patient {row['patient']}, {row['device']}"
+        )
+
+
+class Painter:
+    """Draws sequences for one network; `labels` are in the order of its outputs."""
+
+    def __init__(self, network: nn.Module, config: dict[str, Any], device: torch.device) -> None:
+        self.network, self.device, self.labels = network, device, config["labels"]
+        name, self.layer = convolution_layer(network)
+        self.layer_name = short_name(name).capitalize()
+
+    def class_map(self, shown: Shown, label: str) -> np.ndarray:
+        """Grad-CAM for `label`, 0-1 within the field of view, float [N or 1, H, W]."""
+        maps = grad_cam(self.network, self._input(shown), self._target(label), self.layer)
+        return scaled(maps[0].float().cpu().numpy(), field_of_view(shown.frames))
+
+    def frame_map(self, shown: Shown, label: str) -> np.ndarray:
+        """Per-frame attribution for `label`, 0-1 within the field of view, float [N, H, W]."""
+        values, _ = integrated_gradients(self.network, self._input(shown), self._target(label))
+        return scaled(frame_maps(values.float().cpu().numpy())[0], field_of_view(shown.frames))
+
+    def sequence(self, shown: Shown) -> Picture:
+        label = shown.row["predicted"]
+        rows = [
+            ("frames", strip(shown.frames, anatomy=shown.anatomy)),
+            (f"Grad-CAM, {self.layer_name}", strip(shown.frames, self.class_map(shown, label), shown.anatomy)),
+            ("per frame", strip(shown.frames, self.frame_map(shown, label), shown.anatomy)),
+        ]
+        caption = (
+            f"A test sequence of {shown.row['label']}. Middle: Grad-CAM of {self.layer_name} for {label}, one map "
+            f"where the frames enter as channels. Below: attribution per frame ({method()}). "
+            f"Bars: weight of each frame ({frame_weights_method(self.network)}).{_outline(shown)}"
+        )
+        return self._picture("sequence", shown, caption, rows)
+
+    def mistake(self, shown: Shown) -> Picture:
+        truth, label = shown.row["label"], shown.row["predicted"]
+        rows = [
+            ("frames", strip(shown.frames, anatomy=shown.anatomy)),
+            (f"Grad-CAM: {label}", strip(shown.frames, self.class_map(shown, label), shown.anatomy)),
+            (f"per frame: {label}", strip(shown.frames, self.frame_map(shown, label), shown.anatomy)),
+            (f"per frame: {truth}", strip(shown.frames, self.frame_map(shown, truth), shown.anatomy)),
+        ]
+        caption = (
+            f"Misclassified: {truth} called {label} with probability {shown.probabilities[label]:.2f} "
+            f"({truth}: {shown.probabilities[truth]:.2f}). What spoke for {label}, and last what spoke for {truth}."
+            f"{_outline(shown)}"
+        )
+        return self._picture("mistake", shown, caption, rows)
+
+    def overview(self, chosen: list[Shown]) -> Picture:
+        middle = len(chosen[0].frames) // 2
+        columns = []
+        for shown in chosen[:ACROSS]:
+            label = shown.row["predicted"]
+            frame, anatomy = shown.frames[middle], None if shown.anatomy is None else shown.anatomy[middle]
+            one, each = self.class_map(shown, label), self.frame_map(shown, label)
+            heat = one[min(middle, len(one) - 1)]
+            columns.append((shown.name, [tile(frame), tile(frame, heat, anatomy), tile(frame, each[middle], anatomy)]))
+        caption = (
+            f"The middle frame of one test sequence per class: as recorded, under Grad-CAM of {self.layer_name} and "
+            f"under the attribution of this frame, for the predicted class (probability in brackets).{_outline(chosen[0])}"
+        )
+        figure = draw_overview(columns, ["frame", f"Grad-CAM, {self.layer_name}", "attribution"])
+        return Picture("overview.png", "overview", "", "", caption, figure)
+
+    def attention(self, chosen: list[Shown]) -> Picture:
+        inputs = torch.cat([self._input(shown) for shown in chosen[:ACROSS]])
+        matrices = attention_matrix(self.network, inputs).float().cpu().numpy()
+        caption = (
+            "Attention between frames: row i is how much frame i takes from each frame (rows sum to 1); the bars are "
+            f"their mean, the dotted line is 1/{matrices.shape[-1]}, where every frame counts alike."
+        )
+        figure = draw_attention([(shown.name, matrix) for shown, matrix in zip(chosen, matrices, strict=False)])
+        return Picture("attention.png", "attention", "", "", caption, figure)
+
+    def filters(self, chosen: list[Shown]) -> Picture:
+        inputs = torch.cat([self._input(shown) for shown in chosen[:ACROSS]])
+        maps = strongest(feature_maps(self.network, inputs, self.layer), FILTERS)
+        rows = [(s.row["label"], s.frames[len(s.frames) // 2], each) for s, each in zip(chosen, maps, strict=False)]
+        caption = (
+            f"Outputs of the {len(maps[0])} filters of {self.layer_name} that answer most, "
+            f"{maps.shape[-2]} x {maps.shape[-1]} values each: one row per sequence, one column per filter."
+        )
+        return Picture("filters.png", "filters", "", "", caption, draw_filters(rows, self.layer_name))
+
+    def all(self, chosen: list[Shown], mistakes: list[Shown]) -> Iterator[Picture]:
+        """One at a time, so that a figure can be freed when it is written."""
+        if chosen:
+            yield self.overview(chosen)
+        yield from map(self.sequence, chosen)
+        if chosen and has_attention(self.network):
+            yield self.attention(chosen)
+        if chosen:
+            yield self.filters(chosen)
+        yield from map(self.mistake, mistakes)
+
+    def _picture(self, kind: str, shown: Shown, caption: str, rows: list[tuple[str, np.ndarray]]) -> Picture:
+        truth, predicted, sequence = (str(shown.row[key]) for key in ("label", "predicted", "sequence"))
+        weights = frame_weights(self.network, self._input(shown), self._target(predicted))[0].float().cpu().numpy()
+        figure = draw_sequence(shown.title, rows, weights, "frame weight", shown.probabilities, truth, predicted)
+        return Picture(f"{kind}-{sequence}.png", kind, sequence, truth, caption, figure)
+
+    def _input(self, shown: Shown) -> torch.Tensor:
+        return to_input(shown.frames[None], self.device)
+
+    def _target(self, label: str) -> torch.Tensor:
+        return torch.tensor([self.labels.index(label)], device=self.device)
+
+
+def _outline(shown: Shown) -> str:
+    return "" if shown.anatomy is None else " White line: the labelled anatomy."
