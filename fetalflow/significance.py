@@ -109,8 +109,8 @@ def wilcoxon_classes(f1_a: np.ndarray, f1_b: np.ndarray, seed: int = 0) -> dict[
     """
     difference = _differences(f1_a, f1_b)
     n = len(difference)
-    if not n:
-        return {"n": 0, "dropped": len(f1_a), "statistic": None, "p": 1.0, "smallest_p": 1.0}
+    if n < 2:  # one pair has two equally likely signs, so its p-value is 1
+        return {"n": n, "dropped": len(f1_a) - n, "statistic": None, "p": 1.0, "smallest_p": 1.0}
     flips = stats.PermutationMethod(n_resamples=SIGN_FLIPS, rng=np.random.default_rng(seed))
     result = stats.wilcoxon(difference, method=flips)
     statistic, p = float(result.statistic), float(result.pvalue)

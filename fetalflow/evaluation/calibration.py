@@ -57,6 +57,7 @@ def ece_if_calibrated(confidence: np.ndarray, bins: int, draws: int, seed: int, 
     stated probability (Bröcker & Smith 2007); rows are taken as independent.
     """
     rng = np.random.default_rng(seed)
+    confidence = np.sort(confidence)  # the order of the rows must not matter to the draws
     number = bin_numbers(confidence, bins)
     by_bin = [confidence[number == b] for b in range(bins)]
     gap = np.zeros(draws)

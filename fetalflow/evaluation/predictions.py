@@ -76,12 +76,14 @@ def read_predictions(path: Path | str, part: str = "test") -> Predictions:
     if path.suffix != ".csv":
         raise InputError(f"{path}: expected a name ending in .csv or .parquet, found {path.suffix or 'no ending'!r}.")
     try:
-        # Only an empty cell is missing: "NA" and "None" are names that a class or a patient may have.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+        # Only an empty cell is missing: "NA" and "None" are names that a class or a patient may have. The header is
+        # read as a row because pandas would rename columns that stand there twice.
+        text = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: the file is empty. Expected a header line and one line per sequence.") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a comma-separated file in UTF-8 ({error}).") from None
+    table = text.iloc[1:].set_axis(text.iloc[0].fillna("").tolist(), axis=1)
     return check_predictions(table, str(path), part, first_line=2)
 
 
