@@ -127,7 +127,8 @@ class Painter:
             columns.append((shown.name, [tile(frame), tile(frame, heat, anatomy), tile(frame, each[middle], anatomy)]))
         caption = (
             f"The middle frame of one test sequence per class: as recorded, under Grad-CAM of {self.layer_name} and "
-            f"under the attribution of this frame, for the predicted class (probability in brackets).{_outline(chosen[0])}"
+            "under the attribution of this frame, for the predicted class (probability in brackets)."
+            f"{_outline(chosen[0])}"
         )
         figure = draw_overview(columns, ["frame", f"Grad-CAM, {self.layer_name}", "attribution"])
         return Picture("overview.png", "overview", "", "", caption, figure)

@@ -1,0 +1,378 @@
+"""Maps, attention, overlap with the anatomy, and the explain stage over a small workspace."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.image import imread
+from torch import nn
+
+from fetalflow.errors import InputError
+from fetalflow.explain.attention import attention_matrix, frame_weights
+from fetalflow.explain.attribution import frame_maps, integrated_gradients
+from fetalflow.explain.choosing import answered, choose_measured, choose_mistakes, choose_per_class
+from fetalflow.explain.filters import feature_maps, strongest
+from fetalflow.explain.gradcam import convolution_layer, earlier_and_later, grad_cam, hires_cam
+from fetalflow.explain.measuring import in_words
+from fetalflow.explain.overlap import field_of_view, overlap, read_anatomy, summarise
+from fetalflow.models.building import build
+from fetalflow.sequences import fit
+from fetalflow.weights import save
+from stages import explain
+
+ROOT = Path(__file__).parents[1]
+VARIANTS = ["fetalmovnet", "cnn", "cnn_lstm", "single_frame", "shuffled_frames"]
+
+
+# ---- a task whose answer lies in one place: does the square go right or left?
+
+
+def moving_squares(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """uint8 [count, 4, 32, 32], direction [count], and where the square is: bool [count, 4, 32, 32]."""
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(40, 140, (count, 4, 32, 32))
+    squares = np.zeros(frames.shape, bool)
+    directions = rng.integers(0, 2, count)
+    for k in range(count):
+        row, column = rng.integers(2, 24), rng.integers(10, 17)
+        for t in range(4):
+            left = column + (2 * t if directions[k] else -2 * t)
+            squares[k, t, row : row + 6, left : left + 6] = True
+    frames[squares] += 60
+    return frames.astype(np.uint8), directions, squares
+
+
+def as_input(frames: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(frames).float() / 255
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A network that learned the direction of the squares."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(4, 16, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 2),
+    )
+    frames, directions, _ = moving_squares(512, seed=1)
+    inputs, targets = as_input(frames), torch.from_numpy(directions)
+    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+    for step in range(240):
+        part = slice(32 * (step % 16), 32 * (step % 16) + 32)
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(inputs[part]), targets[part]).backward()
+        optimiser.step()
+    return network.eval()
+
+
+def test_maps_find_the_planted_square_more_than_chance(tiny):
+    frames, directions, squares = moving_squares(40, seed=2)
+    inputs, targets = as_input(frames), torch.from_numpy(directions)
+    with torch.no_grad():
+        assert (tiny(inputs).argmax(1) == targets).float().mean() > 0.9
+    attributions, _ = integrated_gradients(tiny, inputs, targets)
+    maps = {
+        "Grad-CAM": grad_cam(tiny, inputs, targets, tiny[3]).numpy(),
+        "HiResCAM": hires_cam(tiny, inputs, targets, tiny[3]).numpy(),
+        "integrated gradients": frame_maps(attributions.numpy()),
+    }
+    everywhere = np.ones((32, 32), bool)
+    for name, values in maps.items():
+        rows = pd.DataFrame([overlap(one, square, everywhere) for one, square in zip(values, squares, strict=True)])
+        assert rows["concentration"].mean() > 2, name
+        assert rows["pointing"].mean() > 3 * rows["area"].mean(), name
+
+
+def test_grad_cam_is_the_formula_of_its_paper():
+    torch.manual_seed(0)
+    network = build("cnn", 4, 64, 3).eval()
+    inputs, targets = torch.rand(2, 4, 64, 64), torch.tensor([0, 2])
+    name, layer = convolution_layer(network)
+    assert name == "conv_branch.conv4"
+    seen = []
+    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    scores = network(inputs)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(scores[0, 0] + scores[1, 2], seen[0])
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    small = (weights * seen[0].relu()).sum(1, keepdim=True).relu().detach()
+    wanted = nn.functional.interpolate(small, size=(64, 64), mode="bilinear")
+    torch.testing.assert_close(grad_cam(network, inputs, targets, layer), wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(network(inputs), scores)  # no hook is left behind
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_network_can_be_explained(variant):
+    torch.manual_seed(0)
+    network = build(variant, 4, 64, 3).eval()
+    inputs, targets = torch.rand(2, 4, 64, 64), torch.tensor([0, 2])
+    _, layer = convolution_layer(network)
+    maps = grad_cam(network, inputs, targets, layer)
+    assert maps.shape == (2, 4 if variant == "cnn_lstm" else 1, 64, 64)
+    assert maps.min() >= 0 and maps.isfinite().all()
+    attributions, error = integrated_gradients(network, inputs, targets)
+    assert attributions.shape == inputs.shape
+    with torch.no_grad():
+        change = network(inputs) - network(torch.zeros_like(inputs))
+    change = change.gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(attributions.sum(dim=(1, 2, 3)).float(), (change + error).float(), atol=1e-3, rtol=1e-3)
+    weights = frame_weights(network, inputs, targets)
+    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+    assert weights.min() >= 0
+
+
+@pytest.mark.parametrize("variant", ["fetalmovnet", "single_frame", "shuffled_frames"])
+def test_attention_rows_sum_to_one(variant):
+    torch.manual_seed(0)
+    matrix = attention_matrix(build(variant, 5, 32, 3).eval(), torch.rand(3, 5, 32, 32))
+    assert matrix.shape == (3, 5, 5)
+    torch.testing.assert_close(matrix.sum(2), torch.ones(3, 5))
+
+
+def test_layers_beside_conv4_and_a_layer_that_is_not_there():
+    network = build("cnn", 4, 32, 3)
+    names = [name for name, _ in earlier_and_later(network, "conv_branch.conv4", most=2)]
+    assert names == ["conv_branch.conv3", "conv_branch.conv5"]
+    with pytest.raises(InputError, match="no layer 'conv9'"):
+        convolution_layer(network, "conv9")
+    with pytest.raises(InputError, match="no convolution"):
+        convolution_layer(network, "head.0")
+
+
+def test_filters_are_the_layers_outputs_strongest_first():
+    network = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Flatten(), nn.Linear(3 * 16, 2))
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[1.0, 0], [0, 2], [-1, -1]])[..., None, None])
+        network[0].bias.zero_()
+    maps = feature_maps(network, torch.ones(1, 2, 4, 4), network[0])
+    np.testing.assert_array_equal(maps[0, :, 0, 0], [1, 2, 0])
+    np.testing.assert_array_equal(strongest(maps, 2)[0, :, 0, 0], [2, 1])
+
+
+# ---- overlap
+
+
+def anatomy_of(rows: slice, columns: slice, frames: int = 3, size: int = 20) -> np.ndarray:
+    mask = np.zeros((frames, size, size), bool)
+    mask[:, rows, columns] = True
+    return mask
+
+
+EVERYWHERE = np.ones((20, 20), bool)
+
+
+def test_a_map_exactly_on_the_anatomy_reaches_one_over_its_share():
+    anatomy = anatomy_of(slice(2, 6), slice(3, 8))  # 20 of 400 px
+    found = overlap(anatomy.astype(float), anatomy, EVERYWHERE)
+    assert found["concentration"] == pytest.approx(20)
+    assert found["inside"] == 1 and found["pointing"] == 1 and found["area"] == pytest.approx(0.05)
+
+
+def test_a_uniform_map_is_chance_whatever_the_field():
+    anatomy = anatomy_of(slice(2, 6), slice(3, 8))
+    field = EVERYWHERE.copy()
+    field[:, 12:] = False
+    assert overlap(np.ones((1, 20, 20)), anatomy, EVERYWHERE)["concentration"] == pytest.approx(1)
+    within = overlap(np.ones((1, 20, 20)), anatomy, field)
+    assert within["concentration"] == pytest.approx(1)
+    assert within["area"] == pytest.approx(20 / 240)
+    assert within["outside_field"] == pytest.approx(0.4)
+
+
+def test_staying_inside_the_sector_alone_does_not_look_better_than_chance():
+    anatomy = anatomy_of(slice(2, 6), slice(3, 8))
+    field = np.zeros((20, 20), bool)
+    field[:10] = True
+    assert overlap(field[None].astype(float), anatomy, field)["concentration"] == pytest.approx(1)
+
+
+def test_a_map_beside_the_anatomy_scores_nothing_and_an_empty_map_is_no_answer():
+    anatomy = anatomy_of(slice(2, 6), slice(3, 8))
+    beside = overlap((~anatomy).astype(float), anatomy, EVERYWHERE)
+    assert beside["concentration"] == 0 and beside["pointing"] == 0
+    assert np.isnan(overlap(np.zeros((1, 20, 20)), anatomy, EVERYWHERE)["concentration"])
+
+
+def test_pointing_counts_each_frame():
+    anatomy = anatomy_of(slice(0, 5), slice(0, 5))
+    maps = np.zeros((3, 20, 20))
+    maps[0, 1, 1] = maps[1, 15, 15] = 1  # on it, beside it, nowhere
+    assert overlap(maps, anatomy, EVERYWHERE)["pointing"] == pytest.approx(1 / 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), factor=st.floats(1e-3, 1e3))
+def test_overlap_is_bounded_and_free_of_scale(seed, factor):
+    rng = np.random.default_rng(seed)
+    maps, anatomy = rng.random((3, 20, 20)), rng.random((3, 20, 20)) < 0.2
+    anatomy[0, 0, 0] = True
+    found, scaled_up = overlap(maps, anatomy, EVERYWHERE), overlap(maps * factor, anatomy, EVERYWHERE)
+    assert 0 <= found["concentration"] <= 1 / found["area"] + 1e-9
+    assert found["concentration"] == pytest.approx(scaled_up["concentration"])
+    rest = overlap(maps, ~anatomy, EVERYWHERE)
+    assert found["inside"] + rest["inside"] == pytest.approx(1)
+
+
+def test_the_field_of_view_keeps_dark_fluid_and_leaves_the_outside():
+    sequence = np.zeros((2, 96, 96), np.uint8)
+    rows, columns = np.mgrid[:96, :96]
+    sector = np.abs(columns - 48) < rows * 0.4
+    sequence[:, sector] = 80
+    sequence[:, 60:70, 44:54] = 0  # fluid
+    field = field_of_view(sequence)
+    assert field[60:70, 44:54].all()
+    assert not field[:, :3].any() and not field[:20, 80:].any()
+    assert (field == sector).mean() > 0.97
+
+
+def test_anatomy_has_the_geometry_of_the_sequences(tmp_path):
+    frames = np.zeros((6, 90, 200), np.uint8)
+    for t in range(6):
+        frames[t, 20:60, 40 + 8 * t : 110 + 8 * t] = 255
+    np.savez_compressed(tmp_path / "mask.npz", mask=(frames > 0).astype(np.uint8))
+    anatomy = read_anatomy(tmp_path / "mask.npz", first_frame=2, last_frame=5, frames=4, size=64)
+    np.testing.assert_array_equal(anatomy, fit(frames[2:6], 64) >= 128)
+    assert anatomy.any(axis=(1, 2)).all()
+    every_other = read_anatomy(tmp_path / "mask.npz", first_frame=0, last_frame=4, frames=3, size=64)
+    np.testing.assert_array_equal(every_other, fit(frames[[0, 2, 4]], 64) >= 128)
+
+
+def test_a_mask_that_does_not_fit_is_named(tmp_path):
+    path = tmp_path / "mask.npz"
+    with pytest.raises(InputError, match="no such file"):
+        read_anatomy(path, 0, 3, 4, 64)
+    np.savez(path, other=np.zeros((4, 9, 9), np.uint8))
+    with pytest.raises(InputError, match="expected the key `mask`, found other"):
+        read_anatomy(path, 0, 3, 4, 64)
+    np.savez(path, mask=np.zeros((4, 9, 9), np.uint8))
+    with pytest.raises(InputError, match=r"with frame 7, found \[4, 9, 9\]"):
+        read_anatomy(path, 4, 7, 4, 64)
+
+
+def measures(patient: str, concentration: float) -> dict:
+    rest = {"pointing": 0.5, "area": 0.1, "inside": concentration * 0.1, "outside_field": 0.0}
+    return {"patient": patient, "concentration": concentration} | rest
+
+
+def test_the_summary_draws_patients_not_sequences():
+    same = summarise(pd.DataFrame([measures("a", value) for value in (1, 2, 3)]), seed=0)
+    assert same["concentration"] == same["concentration_low"] == same["concentration_high"] == 2
+    rows = [measures("a", 1)] * 8 + [measures("b", 3)] * 8 + [measures("c", np.nan)]
+    two = summarise(pd.DataFrame(rows), seed=0)
+    assert (two["sequences"], two["patients"], two["empty"]) == (16, 2, 1)
+    assert two["concentration"] == 2
+    # Two patients: a draw of the one alone or of the other alone each comes with probability 1/4.
+    assert (two["concentration_low"], two["concentration_high"]) == (1, 3)
+    assert two["pointing_gain"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(1.2, 1.9, "more than chance"), (0.3, 0.8, "less than chance"), (0.9, 1.4, "no more than chance can explain")],
+)
+def test_the_sentence_says_whichever_way_it_came_out(low, high, words):
+    row = {"map": "m", "weights": "trained", "sequences": 9, "patients": 3, "concentration": (low + high) / 2}
+    row |= {"concentration_low": low, "concentration_high": high, "pointing": 0.5, "area": 0.1}
+    assert f"({words})" in in_words([row], "m")
+
+
+# ---- what is drawn
+
+
+def test_sequences_are_chosen_by_the_answer_and_a_seed():
+    labels = ("head", "arm")
+    rows = pd.DataFrame({"sequence": list("abcdefgh"), "label": ["head"] * 5 + ["arm"] * 3})
+    p = np.array([[0.9, 0.1]] * 3 + [[0.2, 0.8]] * 2 + [[0.7, 0.3]] * 3)  # two heads called arm, every arm called head
+    table = answered(rows, p, labels)
+    assert table["correct"].tolist() == [True] * 3 + [False] * 5
+    chosen = choose_per_class(table, labels, 2, seed=3)
+    assert chosen["label"].tolist() == ["head", "head", "arm", "arm"]
+    assert chosen["correct"].tolist() == [True, True, False, False]
+    pd.testing.assert_frame_equal(chosen, choose_per_class(table, labels, 2, seed=3))
+    mistakes = choose_mistakes(table, 2, seed=0)
+    assert sorted(mistakes["label"]) == ["arm", "head"]  # both pairs before one comes twice
+    assert len(choose_mistakes(table, 50, seed=0)) == 5
+    assert choose_measured(table, 5, seed=0).empty
+    masked = table.assign(mask=["m.npz", "", None] + ["m.npz"] * 5)
+    assert set(choose_measured(masked, 50, seed=0)["sequence"]) == set("adefgh")
+    assert len(choose_measured(masked, 4, seed=0)) == 4
+
+
+# ---- the stage
+
+
+def workspace(folder: Path, variant: str, masks: bool) -> None:
+    """A small finished run: 12 test sequences of 6 patients, a network that was never trained."""
+    labels, n, size = ["head", "arm", "leg"], 4, 48
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["tasks"]["movement"]["variant"] = variant
+    params["movement"]["explain"] = {"per_class": 1, "measured": 6, "mistakes": 2}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    torch.manual_seed(0)
+    network = build(variant, n, size, 3).eval()
+    given = {"task": "movement", "variant": variant, "labels": labels, "frames": n, "size": size, "options": {}}
+    save(folder / "models" / "movement" / variant, network, given | {"extract": {}})
+    data = folder / "data" / "movement"
+    (data / "sequences").mkdir(parents=True)
+    (data / "drop").mkdir()
+    rows = []
+    for i in range(15):
+        frames, _, squares = moving_squares(1, seed=i)
+        np.save(data / "sequences" / f"s{i}.npy", fit(frames[0], size))
+        np.savez_compressed(data / "drop" / f"m{i}.npz", mask=squares[0].astype(np.uint8))
+        row = {"sequence": f"s{i}", "video": f"{i}.avi", "patient": f"p{i // 2}", "device": "d", "label": labels[i % 3]}
+        row |= {"first_frame": 0, "last_frame": 3, "path": f"sequences/s{i}.npy"}
+        rows.append(row | ({"mask": f"m{i}.npz"} if masks else {}))
+    manifest = pd.DataFrame(rows)
+    manifest.to_parquet(data / "manifest.parquet")
+    part = ["test"] * 12 + ["train"] * 3
+    manifest[["sequence", "patient", "label"]].assign(fold=0, part=part).to_parquet(data / "split.parquet")
+
+
+@pytest.mark.parametrize(("variant", "masks"), [("fetalmovnet", True), ("cnn_lstm", False)])
+def test_the_stage_writes_everything_that_it_lists(tmp_path, monkeypatch, capsys, variant, masks):
+    monkeypatch.chdir(tmp_path)
+    workspace(tmp_path, variant, masks)
+    explain.main("movement")
+    folder = tmp_path / "reports" / "movement" / "explain"
+    result = json.loads((folder / "explain.json").read_text(), parse_constant=pytest.fail)  # NaN is not JSON
+    figures = result["figures"]
+    kinds = [figure["kind"] for figure in figures]
+    assert {"overview", "sequence", "filters", "mistake"} <= set(kinds)
+    assert kinds.count("sequence") == 3 and kinds.count("mistake") == 2
+    assert ("attention" in kinds) == (variant == "fetalmovnet")
+    assert ("overlap" in kinds) == masks
+    listed = {figure["file"] for figure in figures}
+    assert listed == {path.name for path in folder.glob("*.png")}
+    for figure in figures:
+        assert imread(folder / figure["file"]).std() > 0.05, figure["file"]
+        assert len(figure["caption"]) > 20
+        if figure["kind"] in ("sequence", "mistake"):
+            assert figure["sequence"] in {f"s{i}" for i in range(12)}, "only test sequences are drawn"
+    if not masks:
+        assert result["overlap"] == {"sequences": 0, "text": "No sequence has a mask: not measured."}
+        return
+    measured = pd.read_csv(folder / "overlap.csv")
+    assert set(measured["weights"]) == {"trained", "random", "none"}
+    assert measured["sequence"].nunique() == result["overlap"]["sequences"] == 6
+    rows = result["overlap"]["rows"]
+    assert rows[0]["map"] == "Grad-CAM conv4" and rows[0]["weights"] == "trained"
+    trained = measured[(measured["map"] == "Grad-CAM conv4") & (measured["weights"] == "trained")]
+    assert rows[0]["empty"] == trained["concentration"].isna().sum()
+    if rows[0]["sequences"]:
+        assert rows[0]["concentration"] == pytest.approx(trained["concentration"].mean())
+        assert rows[0]["concentration_low"] <= rows[0]["concentration"] <= rows[0]["concentration_high"]
+    assert "figures of fetalmovnet" in capsys.readouterr().out

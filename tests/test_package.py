@@ -1,0 +1,158 @@
+"""The model package answers a cine, an array and a batch alike, and says plainly what it cannot answer."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fetalflow.errors import InputError
+from fetalflow.extraction import recorded_windows
+from fetalflow.models.building import build
+from fetalflow.package import load, save
+from fetalflow.sequences import fit
+from fetalflow.settings import Extract
+
+N, SIZE, LABELS = 4, 48, ["head", "arm", "leg"]
+EXTRACT = Extract(frames=N, stride=N, workers=1)
+
+
+@pytest.fixture(scope="module", params=["fetalmovnet", "cnn"])
+def package(request, tmp_path_factory):
+    torch.manual_seed(1)
+    network = build(request.param, N, SIZE, len(LABELS))
+    network(torch.rand(6, N, SIZE, SIZE))
+    config = {
+        "task": "movement",
+        "variant": request.param,
+        "labels": LABELS,
+        "frames": N,
+        "size": SIZE,
+        "options": {},
+        "extract": EXTRACT.model_dump(mode="json"),
+    }
+    folder = tmp_path_factory.mktemp("package") / request.param
+    save(folder, network.eval(), config)
+    return load(folder)
+
+
+def write_cine(path, frames, height=120, width=160):
+    """A sector of speckle in which a disc moves, as motion JPEG."""
+    rng = np.random.default_rng(3)
+    rows, columns = np.mgrid[:height, :width]
+    angle = np.arctan2(columns - width / 2, rows + 20)
+    depth = np.hypot(columns - width / 2, rows + 20)
+    sector = (np.abs(angle) < 0.6) & (depth > 30) & (depth < height + 10)
+    speckle = rng.gamma(2, 25, (height, width))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (width, height))
+    for i in range(frames):
+        frame = np.clip(speckle + rng.normal(0, 6, speckle.shape), 20, 255)
+        frame[np.hypot(columns - 70 - 2 * i, rows - 60) < 12] = 220
+        writer.write(cv2.cvtColor((frame * sector).astype(np.uint8), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def cine(tmp_path_factory):
+    return write_cine(tmp_path_factory.mktemp("cine") / "a.avi", 14)
+
+
+def sequences(count=3, height=SIZE, width=SIZE, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, N, height, width), dtype=np.uint8)
+
+
+def test_probabilities_are_those_of_the_network_on_the_sequence_file(package):
+    """What the train stage computes: a stored sequence over 255 through the network, softmax."""
+    stored = fit(sequences(1, 120, 160)[0], SIZE)
+    with torch.inference_mode():
+        wanted = package.network(torch.from_numpy(stored)[None].float() / 255).softmax(1)[0]
+    answer = package.predict(stored)
+    assert list(answer.probabilities) == LABELS
+    np.testing.assert_allclose(list(answer.probabilities.values()), wanted, atol=1e-7)
+    assert answer.label == LABELS[int(wanted.argmax())]
+
+
+def test_float_and_uint8_give_the_same_answer(package):
+    given = sequences()
+    assert package.predict(given / np.float32(255)) == package.predict(given)
+    assert package.predict(given / 255) == package.predict(given)
+
+
+def test_every_grey_value_survives_as_float(package):
+    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16).repeat(N, axis=0)
+    assert package.predict(every.astype(np.float32) / 255) == package.predict(every)
+
+
+def test_a_cine_and_its_windows_as_an_array_give_the_same_answer(package, cine):
+    spans, frames = recorded_windows(cine, EXTRACT)
+    assert spans == [(0, 3), (4, 7), (8, 11)]
+    from_path, from_array = package.predict(cine), package.predict(np.stack(frames))
+    assert from_path == from_array == package.predict(str(cine))
+    assert [(w.first_frame, w.last_frame) for w in from_path.windows] == spans
+
+
+def test_a_long_array_is_cut_like_a_cine(package):
+    frames = sequences(1)[0].repeat(3, axis=0)[:11]  # two whole windows and three frames more
+    answer = package.predict(frames)
+    assert [(w.first_frame, w.last_frame) for w in answer.windows] == [(0, 3), (4, 7)]
+
+
+def test_the_answer_is_the_mean_of_its_windows(package):
+    answer = package.predict(sequences(11))  # more than one batch
+    assert len(answer.windows) == 11
+    for label in LABELS:
+        mean = np.mean([window.probabilities[label] for window in answer.windows])
+        assert answer.probabilities[label] == pytest.approx(mean, abs=1e-6)
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    alone = package.predict(sequences(11)[7])
+    assert alone.probabilities == pytest.approx(answer.windows[7].probabilities, abs=1e-6)
+
+
+def test_frame_weights_sum_to_one(package):
+    answer = package.predict(sequences(2))
+    for weights in (answer.frame_weights, *(window.frame_weights for window in answer.windows)):
+        assert len(weights) == N
+        assert min(weights) >= 0
+        assert sum(weights) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_answer_is_plain_json(package):
+    answer = package.predict(sequences(2)).as_dict()
+    assert json.loads(json.dumps(answer)) == answer
+    assert {"label", "probabilities", "frame_weights", "windows"} <= answer.keys()
+
+
+def test_a_cine_too_short_for_one_window_is_refused(package, tmp_path):
+    with pytest.raises(InputError, match=r"short\.avi.*4 "):
+        package.predict(write_cine(tmp_path / "short.avi", 3))
+
+
+def test_a_broken_cine_is_refused(package, tmp_path):
+    path = tmp_path / "broken.avi"
+    path.write_bytes(b"RIFF" + bytes(500))
+    with pytest.raises(InputError, match=r"broken\.avi"):
+        package.predict(path)
+
+
+def test_a_path_that_is_not_there_is_named(package, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.avi is not a file"):
+        package.predict(tmp_path / "nowhere.avi")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 60, 60), np.uint8), "holds 3 frames, one window is 4"),
+        (np.zeros((60, 60), np.uint8), r"found shape \[60, 60\]"),
+        (np.zeros((2, 5, 60, 60), np.uint8), r"found shape \[2, 5, 60, 60\]"),
+        (np.zeros((0, 4, 60, 60), np.uint8), r"found shape \[0, 4, 60, 60\]"),
+        (np.zeros((4, 60, 60), np.int32), "found int32"),
+        (np.full((4, 60, 60), 40.0), "must lie in 0-1"),
+        (np.full((4, 60, 60), np.nan), "must lie in 0-1"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(package, array, message):
+    with pytest.raises(InputError, match=message):
+        package.predict(array)
