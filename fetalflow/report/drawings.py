@@ -1,0 +1,78 @@
+"""The report's pictures: drawn once, kept as PNG files, and put into the page as data."""
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from fetalflow.errors import InputError
+from fetalflow.figures import (
+    accuracy_figure,
+    confusion_figure,
+    curves_figure,
+    differences_figure,
+    reliability_figure,
+    roc_figure,
+)
+from fetalflow.report.evidence import Evidence
+
+DPI = 130
+WIDEST = 1600  # px; a page is read on a screen
+JPEG_ABOVE = 250_000  # bytes; ultrasound compresses badly as PNG
+
+
+def draw(evidence: Evidence) -> dict[str, Figure]:
+    """Every figure of the evaluation by name: `<variant>-confusion`, `-roc`, `-reliability`, `-curves`, and two that
+    compare the variants."""
+    figures = {}
+    for variant, score in evidence.scores.items():
+        areas = {row["label"]: row.get("auc") for row in score["per_class"]}
+        figures[f"{variant}-confusion"] = confusion_figure(score["labels"], score["confusion"], variant)
+        if not evidence.roc[variant].empty:
+            figures[f"{variant}-roc"] = roc_figure(evidence.roc[variant], areas, variant)
+        if score["calibration"]:
+            figures[f"{variant}-reliability"] = reliability_figure(score["calibration"], variant)
+        if variant in evidence.curves:
+            figures[f"{variant}-curves"] = curves_figure(evidence.curves[variant], variant)
+    figures["accuracy"] = accuracy_figure(evidence.metrics)
+    if evidence.significance and evidence.significance["comparisons"]:
+        figures["differences"] = differences_figure(evidence.significance)
+    return figures
+
+
+def save(figures: Mapping[str, Figure], folder: Path) -> None:
+    """Write each figure as `folder`/<name>.png."""
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=DPI)
+
+
+def as_svg(figure: Figure) -> str:
+    """A figure as a data URI, sharp at every size and the same for the same figure."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "fetalflow"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _data_uri(buffer.getvalue(), "image/svg+xml")
+
+
+def as_image(path: Path) -> str:
+    """A picture file as a data URI; a large one is made smaller. Raises InputError when it is no picture."""
+    content = path.read_bytes()
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise InputError(f"{path} is not a picture that can be read. Run the explain stage again.")
+    if len(content) <= JPEG_ABOVE and picture.shape[1] <= WIDEST:
+        return _data_uri(content, "image/png" if content[:4] == b"\x89PNG" else "image/jpeg")
+    if picture.shape[1] > WIDEST:
+        height = round(picture.shape[0] * WIDEST / picture.shape[1])
+        picture = cv2.resize(picture, (WIDEST, height), interpolation=cv2.INTER_AREA)
+    encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 86])[1]
+    return _data_uri(encoded.tobytes(), "image/jpeg")
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,101 @@
+"""What a finished run left in its workspace, read once for the report. What an optional step did not write is None."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fetalflow.artefacts import read_json
+from fetalflow.errors import InputError
+from fetalflow.settings import Settings
+from fetalflow.tasks import Task, get_task
+from fetalflow.weights import CONFIG
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The artefacts of one task, by what they tell; dictionaries by variant have the main variant first."""
+
+    name: str
+    task: Task
+    settings: Settings
+    main: str
+    manifest: pd.DataFrame
+    split: pd.DataFrame
+    metrics: dict[str, dict[str, Any]]
+    scores: dict[str, dict[str, Any]]
+    roc: dict[str, pd.DataFrame]
+    curves: dict[str, pd.DataFrame]
+    configs: dict[str, dict[str, Any]]
+    mistakes: pd.DataFrame
+    quarantine: pd.DataFrame | None
+    extract: dict[str, Any] | None
+    split_summary: dict[str, Any] | None
+    verdict: dict[str, Any] | None
+    latency: dict[str, Any] | None
+    significance: dict[str, Any] | None
+    explain: dict[str, Any] | None
+    explain_folder: Path
+
+    @property
+    def synthetic(self) -> bool:
+        return self.name in self.settings.phantoms
+
+
+def read_evidence(name: str, settings: Settings, workspace: Path = Path()) -> Evidence:
+    """Read what the stages before the report wrote. Raises InputError naming the stage whose result is missing."""
+    reports, data, models = (workspace / folder / name for folder in ("reports", "data", "models"))
+    evaluation = reports / "evaluation"
+    for path, stage in {
+        data / "manifest.parquet": "preprocess",
+        data / "split.parquet": "split",
+        reports / "metrics.json": "evaluate",
+    }.items():
+        if not path.is_file():
+            raise InputError(f"{path} is missing. Run the {stage} stage first.")
+    main, metrics = settings.tasks[name].variant, read_json(reports / "metrics.json")
+    if main not in metrics:
+        raise InputError(f"{reports / 'metrics.json'} says nothing of {main}, only of {', '.join(metrics)}.")
+    variants = [main, *(v for v in settings.variants(name) if v in metrics and v != main)]
+    curves = {v: reports / "curves" / f"{v}.csv" for v in variants}
+    quarantine = data / "quarantine.csv"
+    return Evidence(
+        name=name,
+        task=get_task(name),
+        settings=settings,
+        main=main,
+        manifest=pd.read_parquet(data / "manifest.parquet"),
+        split=pd.read_parquet(data / "split.parquet"),
+        metrics={v: metrics[v] for v in variants},
+        scores={v: read_json(evaluation / f"{v}-score.json") for v in variants},
+        roc={v: pd.read_csv(evaluation / f"{v}-roc.csv", dtype={"class": str}) for v in variants},
+        curves={v: pd.read_csv(path) for v, path in curves.items() if path.is_file()},
+        configs={v: read_json(models / v / CONFIG) for v in variants},
+        mistakes=_mistakes(data / "predictions" / f"{main}.csv"),
+        quarantine=pd.read_csv(quarantine, dtype=str, keep_default_na=False) if quarantine.is_file() else None,
+        extract=_optional(reports / "extract.json"),
+        split_summary=_optional(reports / "split.json"),
+        verdict=_optional(reports / "quality" / "verdict.json"),
+        latency=_optional(evaluation / "latency.json"),
+        significance=_optional(reports / "significance.json"),
+        explain=_optional(reports / "explain" / "explain.json"),
+        explain_folder=reports / "explain",
+    )
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.is_file() else None
+
+
+def _mistakes(predictions: Path) -> pd.DataFrame:
+    """sequence, patient, site, device, y_true, y_pred, probability, true_probability of the wrong test rows, the most
+    confident first."""
+    table = pd.read_csv(predictions, dtype={c: str for c in ("sequence", "patient", "site", "device", "y_true", "y_pred")})
+    wrong = table[(table["part"] == "test") & (table["y_true"] != table["y_pred"])]
+    by_label = wrong.filter(regex="^p_").rename(columns=lambda c: c.removeprefix("p_"))
+    own = [by_label.at[i, label] if label in by_label else float("nan") for i, label in wrong["y_true"].items()]
+    said = [by_label.at[i, label] if label in by_label else float("nan") for i, label in wrong["y_pred"].items()]
+    wrong = wrong.assign(probability=said, true_probability=own)
+    columns = ["sequence", "patient", "site", "device", "y_true", "y_pred", "probability", "true_probability"]
+    return wrong.reindex(columns=columns).sort_values("probability", ascending=False, ignore_index=True)

@@ -1,0 +1,208 @@
+"""One self-contained HTML page about a finished run: everything the other stages found, readable without a network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fetalflow.report.drawings import as_image, as_svg
+from fetalflow.report.evidence import Evidence
+
+PARTS = ("train", "validation", "test")
+MOST_ROWS = 40  # of a table in the page; the files beside it hold all
+TABLE_4 = {
+    "accuracy": "Accuracy",
+    "macro_precision": "Precision (macro)",
+    "macro_recall": "Recall (macro)",
+    "f1_of_macros": "F1 (of the macros)",
+    "mean_class_f1": "F1 (mean of classes)",
+    "auc": "AUC (mean)",
+}
+TESTS = {
+    "patient_bootstrap": "Patient bootstrap of the accuracy difference",
+    "mcnemar": "McNemar, exact, over sequences",
+    "wilcoxon_classes": "Wilcoxon, exact, over class F1s",
+    "wilcoxon_paper": "Wilcoxon as in the paper",
+}
+
+
+def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[str, Any], digest: str, made: str) -> str:
+    """The page as HTML.
+
+    figures: as `fetalflow.report.drawings.draw` answers them; origin: `fetalflow.provenance.provenance`; digest: of
+    the data; made: the date that the page bears.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fetalflow.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "percent": percent, "thousands": thousands, "p_value": p_value}
+    main = evidence.metrics[evidence.main]
+    return environment.get_template("page.html.j2").render(
+        run=evidence,
+        main=main,
+        score=evidence.scores[evidence.main],
+        confidence=evidence.settings.blocks[evidence.name].evaluate.confidence,
+        table_4=TABLE_4,
+        tests=TESTS,
+        parts=PARTS,
+        most_rows=MOST_ROWS,
+        counts=label_counts(evidence.manifest),
+        split=split_counts(evidence.split),
+        facts=data_facts(evidence),
+        sites=spread(evidence.manifest, "site"),
+        devices=spread(evidence.manifest, "device"),
+        kappa=kappa(evidence.extract),
+        decoded=decoded(evidence.extract),
+        quarantine=quarantine_kinds(evidence.quarantine),
+        checks=checks(evidence.verdict),
+        slices=slices(evidence.scores[evidence.main]),
+        machine_words=machine_words(evidence.latency),
+        explained=explained(evidence),
+        figures={name: as_svg(figure) for name, figure in figures.items()},
+        settings=flat_settings(evidence),
+        origin=origin,
+        digest=digest,
+        made=made,
+    )
+
+
+def label_counts(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    """Per label: sequences, cines, patients, sites, devices."""
+    groups = manifest.groupby("label", sort=True)
+    return [
+        {"label": label, "sequences": len(rows)}
+        | {name: rows[column].nunique() for name, column in COUNTED.items()}
+        for label, rows in groups
+    ]
+
+
+COUNTED = {"cines": "source", "patients": "patient", "sites": "site", "devices": "device"}
+
+
+def split_counts(split: pd.DataFrame) -> dict[str, Any]:
+    """Sequences by label and part, and patients by part, of the first fold; `folds` is how many there are."""
+    first = split[split["fold"] == split["fold"].min()]
+    table = pd.crosstab(first["label"], first["part"]).reindex(columns=list(PARTS), fill_value=0)
+    patients = {part: first.loc[first["part"] == part, "patient"].nunique() for part in PARTS}
+    totals = {part: int(table[part].sum()) for part in PARTS}
+    rows = {str(label): row.to_dict() for label, row in table.iterrows()}
+    return {"rows": rows, "totals": totals, "patients": patients, "folds": int(split["fold"].nunique())}
+
+
+def data_facts(evidence: Evidence) -> dict[str, Any]:
+    """The numbers at the head of the data section, by name."""
+    manifest = evidence.manifest
+    facts = {
+        "sequences": len(manifest),
+        "cines": manifest["source"].nunique(),
+        "patients": manifest["patient"].nunique(),
+        "sites": manifest["site"].nunique(),
+        "devices": manifest["device"].nunique(),
+    }
+    if evidence.extract and isinstance(evidence.extract.get("rows"), int):
+        facts = {"rows of annotations.csv": evidence.extract["rows"]} | facts
+    if evidence.quarantine is not None:
+        facts["rows in quarantine"] = len(evidence.quarantine)
+    return facts
+
+
+def spread(manifest: pd.DataFrame, column: str) -> list[dict[str, Any]]:
+    """Sequences and patients of each site or device, the largest first."""
+    groups = manifest.groupby(column, sort=True)
+    rows = [{"name": key, "sequences": len(rows), "patients": rows["patient"].nunique()} for key, rows in groups]
+    return sorted(rows, key=lambda row: -row["sequences"])
+
+
+def kappa(extract: Mapping[str, Any] | None) -> dict[str, float | None]:
+    """Cohen's kappa by label; empty where no span has two annotators."""
+    return (extract or {}).get("kappa") or {}
+
+
+def decoded(extract: Mapping[str, Any] | None) -> str:
+    """How many frames were decoded against what the headers promised, in words; empty where nobody counted."""
+    if not extract or extract.get("frames_decoded") is None:
+        return ""
+    promised = extract.get("frames_promised")
+    said = "" if promised is None else f" of {thousands(promised)} that the headers promised"
+    return f"{thousands(extract['frames_decoded'])} frames were decoded{said}."
+
+
+def checks(verdict: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The quality gate's expectations as a table: its columns in words, one row each with whether it is met."""
+    if not verdict:
+        return None
+    entries = verdict["expectations"]
+    columns = [c for c in dict.fromkeys(key for entry in entries for key in entry) if c not in ("met", "warns")]
+    rows = [{"cells": [e.get(c, "") for c in columns], "met": e["met"], "warns": e.get("warns", False)} for e in entries]
+    met = sum(row["met"] for row in rows)
+    return {"passed": verdict["passed"], "met": met, "rows": rows, "columns": [c.capitalize() for c in columns]}
+
+
+def quarantine_kinds(quarantine: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Per kind, the most frequent first: count and one row's video and reason."""
+    if quarantine is None or quarantine.empty:
+        return []
+    kinds = quarantine.groupby("kind", sort=True)
+    rows = [
+        {"kind": k, "rows": len(rows), "video": rows["video"].iloc[0], "reason": rows["reason"].iloc[0]}
+        for k, rows in kinds
+    ]
+    return sorted(rows, key=lambda row: -row["rows"])
+
+
+def slices(score: Mapping[str, Any]) -> list[tuple[str, list[str], list[dict[str, Any]]]]:
+    """(title, key columns, rows) of the groups that the score was also made for."""
+    found = [(f"By {name}", [name], rows) for name, rows in score["slices"].items() if rows]
+    if score["runs"]:
+        found.append(("By fold and seed", [c for c in ("fold", "seed") if c in score["runs"][0]], score["runs"]))
+    return found
+
+
+def machine_words(latency: Mapping[str, Any] | None) -> str:
+    """The machine that the times belong to."""
+    if not latency:
+        return ""
+    machine = latency["machine"]
+    device = "" if machine["device"] == "cpu" else f"{machine['device']}, "
+    threads = "" if machine["threads"] is None else f", {machine['threads']} threads"
+    return f"{device}{machine['processor']}, {machine['cores']} cores{threads}, torch {machine['torch']}"
+
+
+def explained(evidence: Evidence) -> dict[str, list[dict[str, str]]]:
+    """The pictures of the explain stage by kind, each with its `image` as a data URI and its caption."""
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for entry in (evidence.explain or {}).get("figures", []):
+        picture = entry | {"image": as_image(evidence.explain_folder / entry["file"])}
+        kinds.setdefault(entry["kind"], []).append(picture)
+    return kinds
+
+
+def flat_settings(evidence: Evidence) -> list[tuple[str, str, Any]]:
+    """(stage, setting, value) of the task's block of params.yaml."""
+    block = evidence.settings.blocks[evidence.name].model_dump(mode="json", by_alias=True)
+    return [(stage, key, value) for stage, values in block.items() for key, value in values.items()]
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` decimals, an en dash where there is none."""
+    return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None or pd.isna(value) else f"{100 * value:.{digits}f} %"
+
+
+def thousands(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
+
+
+def p_value(value: float | None) -> str:
+    if value is None or pd.isna(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

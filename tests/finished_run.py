@@ -1,0 +1,136 @@
+"""A small finished run: real files by the real stages, of networks that were never trained."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from fetalflow.artefacts import file_digest, write_json, write_table
+from fetalflow.models.building import build
+from fetalflow.quarantine import quarantine_table, rejected_row
+from fetalflow.settings import load_settings
+from fetalflow.weights import save
+
+ROOT = Path(__file__).parents[1]
+TASK = "movement"
+LABELS = ["arm", "head", "heart"]
+FRAMES, SIZE = 4, 32
+PATIENTS = 18
+SEQUENCES_EACH = 2
+VERDICT = {
+    "passed": True,
+    "expectations": [
+        {"expectation": "sequence ids are unique", "expected": "unique", "found": "unique", "met": True, "warns": False}
+    ],
+}
+
+
+def small_params(variants: tuple[str, ...]) -> dict:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params.pop("profiles")
+    params["ablations"] = {f"{TASK}-{v}": {"task": TASK, "variant": v, "base": v} for v in variants[1:]}
+    params["tasks"][TASK] |= {"variant": variants[0], "base": variants[0]}
+    block = params[TASK]
+    block["extract"] |= {"labels": LABELS, "frames": FRAMES, "stride": FRAMES}
+    block["preprocess"]["size"] = SIZE
+    block["evaluate"] = {"bootstrap": 200, "latency_repeats": 5}
+    block["significance"] = {"bootstrap": 200}
+    block["explain"] = {"per_class": 1, "measured": 4, "mistakes": 1}
+    block["networks"] = {v: {} for v in variants}
+    return params
+
+
+def manifest(folder: Path) -> pd.DataFrame:
+    """Sequences of noise with a bright square whose place belongs to the label."""
+    random = np.random.default_rng(3)
+    rows = []
+    for patient in range(PATIENTS):
+        for i in range(SEQUENCES_EACH):
+            label = LABELS[(patient + i) % len(LABELS)]
+            frames = random.integers(20, 90, (FRAMES, SIZE, SIZE), dtype=np.uint8)
+            at = 6 * LABELS.index(label)
+            frames[:, at : at + 8, at : at + 8] += 120
+            source = f"{patient:04x}{i:02x}".ljust(64, "0")
+            name = f"{source[:12]}-{0:06d}"
+            path = folder / "sequences" / f"{name}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, frames)
+            rows.append(
+                {
+                    "sequence": name,
+                    "video": f"cine{patient}_{i}.avi",
+                    "source": source,
+                    "patient": f"P{patient:02d}",
+                    "site": f"S{patient % 2}",
+                    "device": f"D{patient % 3}",
+                    "label": label,
+                    "annotators": "a;b",
+                    "first_frame": 0,
+                    "last_frame": FRAMES - 1,
+                    "frames": FRAMES,
+                    "fps": 30.0,
+                    "mm_per_px": 0.5,
+                    "height": SIZE,
+                    "width": SIZE,
+                    "path": f"sequences/{name}.npy",
+                    "digest": file_digest(path),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def predictions(network: torch.nn.Module, variant: str, rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    rows = rows[rows["part"] != "train"]
+    x = torch.from_numpy(np.stack([np.load(folder / path) for path in rows["path"]])).float() / 255
+    with torch.inference_mode():
+        p = network.eval()(x).softmax(dim=1).numpy()
+    table = rows[["sequence", "patient", "site", "device"]].assign(variant=variant, fold=0, seed=0, part=rows["part"])
+    table = table.assign(y_true=rows["label"], y_pred=np.array(LABELS)[p.argmax(axis=1)])
+    return table.assign(**{f"p_{label}": p[:, i] for i, label in enumerate(LABELS)})
+
+
+def make_finished_run(workspace: Path, variants: tuple[str, ...] = ("fetalmovnet", "cnn"), explain: bool = True) -> Path:
+    """Write what every stage before the report writes. One annotator, no masks, one variant: as the arguments say."""
+    import stages.evaluate
+    import stages.explain
+    import stages.significance
+    import stages.split
+
+    data, reports = workspace / "data" / TASK, workspace / "reports" / TASK
+    (workspace / "params.yaml").parent.mkdir(parents=True, exist_ok=True)
+    (workspace / "params.yaml").write_text(yaml.safe_dump(small_params(variants), sort_keys=False))
+    table = manifest(data)
+    write_table(data / "manifest.parquet", table)
+    bad = {"video": "cut <off>.avi", "patient": "P99", "label": "arm", "annotator": "a", "start_frame": 0, "end_frame": 9}
+    write_table(data / "quarantine.csv", quarantine_table([rejected_row(bad, "truncated", "The header promised 9 frames.")]))
+    here = Path.cwd()
+    os.chdir(workspace)
+    try:
+        settings = load_settings()
+        stages.split.main(TASK)
+        rows = table.merge(pd.read_parquet(data / "split.parquet")[["sequence", "part"]], on="sequence")
+        for seed, variant in enumerate(variants):
+            torch.manual_seed(seed)
+            network = build(variant, FRAMES, SIZE, len(LABELS))
+            config = {"task": TASK, "variant": variant, "labels": LABELS, "frames": FRAMES, "size": SIZE, "options": {}}
+            config["extract"] = settings.blocks[TASK].extract.model_dump(mode="json")
+            save(workspace / "models" / TASK / variant, network, config)
+            write_table(data / "predictions" / f"{variant}.csv", predictions(network, variant, rows, data))
+            write_table(reports / "curves" / f"{variant}.csv", curves())
+        write_json(reports / "quality" / "verdict.json", VERDICT)
+        stages.evaluate.main(TASK)
+        stages.significance.main(TASK)
+        if explain:
+            stages.explain.main(TASK)
+    finally:
+        os.chdir(here)
+    return workspace
+
+
+def curves() -> pd.DataFrame:
+    falling = [1.1, 0.9, 0.8]
+    columns = {"train_loss": falling, "train_accuracy": [0.3, 0.4, 0.6], "val_loss": falling, "val_accuracy": [0.3, 0.5, 0.4]}
+    return pd.DataFrame({"fold": 0, "seed": 0, "epoch": [1, 2, 3]} | columns | {"seconds": 0.1})
