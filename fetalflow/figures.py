@@ -140,7 +140,7 @@ def differences_figure(significance: Mapping[str, Any], title: str = "") -> Figu
         axes.text(1.02, place, said, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
     axes.axvline(0, color="#999999", linestyle="--", linewidth=1.2, zorder=0)
     axes.set_yticks(range(len(comparisons)), [f"against {name}" for name in comparisons])
-    axes.set(ylim=(len(comparisons) - 0.5, -0.5), title=title)
+    axes.set(ylim=(max(len(comparisons), 1) - 0.5, -0.5), title=title)
     axes.set_xlabel(f"accuracy of {significance['reference']} minus the other (percentage points)")
     axes.tick_params(axis="y", length=0)
     return figure
