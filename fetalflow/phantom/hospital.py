@@ -1,0 +1,306 @@
+"""The synthetic hospital: patients, sites and devices with known truth, delivered as a drop (DESIGN 3 and 8)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from fetalflow.artefacts import write_table
+from fetalflow.phantom.anatomy import Sizes, Uterus, compose, sizes
+from fetalflow.phantom.formats import write_dicom, write_video
+from fetalflow.phantom.motion import probe_drift
+from fetalflow.phantom.scanner import Scanner, scan
+from fetalflow.settings import Phantom
+
+WINDOW = 10  # frames of the sequences that settings.sequences counts
+WEEKS = 19.0, 29.0
+STILL = 0.2  # share of the cines without fetal movement
+CUT = 0.04  # share of the cines that show two recordings with a hard cut between them
+SECOND_READER = 0.25  # share of the cines that two people labelled
+MISREAD = 0.06  # of those: the second one saw the look-alike
+LATE = 0.04  # of those: the second one marked only the last part
+LOOK_ALIKE = {"arm": "leg", "leg": "arm", "hand": "foot", "foot": "hand", "heart": "body", "body": "heart",
+              "head": "body"}  # fmt: skip
+FAULTS = {"truncated": ".avi", "empty": ".mp4", "text": ".mp4", "lying": ".dcm"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A hospital and its one device. Angles in degrees, levels in dB, lengths in mm."""
+
+    name: str
+    device: str
+    suffix: str
+    fps: tuple[int, ...]
+    megahertz: float
+    radius: float
+    angle: float  # of the whole sector
+    gain: float
+    dynamic_range: float
+    tgc: tuple[float, ...]
+    gamma: float
+    persistence: float
+    zoom: float
+    readers: tuple[str, str]
+
+
+SITES = (
+    Site("Northfield University Hospital", "Sonara E10", ".dcm", (30, 36), 4.25, 55, 66, 4, 60, (0, 1, -1, 0), 1.0, 0.1,
+         1.0, ("NF-1", "NF-2")),
+    Site("St. Brigid Women's Hospital", "Velox U7", ".mp4", (30,), 5.0, 50, 70, 0, 56, (2, 0, 0, -3), 0.9, 0.25, 0.94,
+         ("SB-1", "SB-2")),
+    Site("Lindenau District Clinic", "Corvus 220", ".avi", (25, 28), 3.5, 60, 58, 7, 66, (-3, 0, 2, 3), 1.15, 0.0, 1.08,
+         ("LD-1", "LD-2")),
+    Site("Harbour Maternity Centre", "Sonara P4", ".mov", (40, 33), 4.5, 52, 74, 2, 52, (1, -2, 1, 2), 1.0, 0.35, 0.9,
+         ("HM-1", "HM-2")),
+    Site("Alpine Regional Hospital", "Meridian M5", ".mpg", (25, 30), 4.0, 58, 62, -3, 70, (0, 3, 0, -2), 0.8, 0.15,
+         1.02, ("AR-1", "AR-2")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A woman and her fetus. `depth`: mm that the sonographer sets for her."""
+
+    number: int
+    site: Site
+    sizes: Sizes
+    uterus: Uterus
+    depth: float
+    loss: float  # dB that her abdominal wall takes
+
+    @property
+    def name(self) -> str:
+        return f"P{self.number:03d}"
+
+
+@dataclass(frozen=True)
+class Cine:
+    """One planned recording. `cut`: first frame after a hard cut, or 0. `fault`: how the file is broken, or ''."""
+
+    patient: Patient
+    number: int
+    label: str
+    frames: int
+    cut: int
+    spans: tuple[tuple[str, int | None, int | None, str], ...]  # reader, first and last frame (None: whole), label
+    fault: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.patient.name}_{self.number:02d}"
+
+    @property
+    def video(self) -> str:
+        return f"cines/{self.patient.name}/{self.name}{FAULTS.get(self.fault, self.patient.site.suffix)}"
+
+    @property
+    def windows(self) -> int:
+        """Sequences of WINDOW frames that the readers agree on."""
+        if self.fault or len({label for *_, label in self.spans}) > 1:
+            return 0
+        spans = [(start or 0, self.frames - 1 if end is None else end) for _, start, end, _ in self.spans]
+        first, last = max(start for start, _ in spans), min(end for _, end in spans)
+        if last - first + 1 < 0.85 * max(end - start + 1 for start, end in spans):
+            return 0
+        if self.cut:
+            return max(0, self.cut - first) // WINDOW + max(0, last + 1 - self.cut) // WINDOW
+        return (last + 1 - first) // WINDOW
+
+
+def make_drop(
+    settings: Phantom, folder: Path, workers: int = -1, on_cine: Callable[[int, int], None] = lambda done, total: None
+) -> pd.DataFrame:
+    """Write the drop of a synthetic hospital into `folder`: cines/, masks/ and annotations.csv, which is returned.
+
+    The same settings give the same bytes, whatever the number of `workers` (joblib: -1 is every core). `on_cine` is
+    told how many cines are done, of how many. Every label gets at least the wanted number of 10-frame sequences, and
+    at most two more, that its readers agree on; besides, some cines are in dispute and four files are broken.
+    """
+    folder = Path(folder)
+    cines = plan(settings)
+    for cine in cines:
+        (folder / cine.video).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "masks").mkdir(exist_ok=True)
+    jobs = Parallel(n_jobs=workers, return_as="generator")(delayed(record)(c, settings, folder) for c in cines)
+    rows = []
+    for done, found in enumerate(jobs, start=1):
+        rows += found
+        on_cine(done, len(cines))
+    table = pd.DataFrame(rows).astype({"start_frame": "Int64", "end_frame": "Int64"})
+    write_table(folder / "annotations.csv", table)
+    return table
+
+
+def plan(settings: Phantom) -> list[Cine]:
+    """Who is recorded, how often and showing what; by patient and number."""
+    rng = np.random.default_rng(settings.seed)
+    order = rng.permutation(settings.patients)
+    patients = [_admit(i, SITES[order[i] % len(SITES)], settings.seed) for i in range(settings.patients)]
+    cines: list[Cine] = []
+    count = [0] * len(patients)
+
+    def next_cine(patient: Patient, label: str, fault: str = "") -> Cine:
+        count[patient.number - 1] += 1
+        return _schedule(settings, patient, count[patient.number - 1], label, fault)
+
+    for label, wanted in settings.sequences.items():
+        reached, queue = 0, []
+        while reached < wanted:
+            queue = queue or list(rng.permutation(len(patients)))
+            cines.append(next_cine(patients[queue.pop()], label))
+            reached += cines[-1].windows
+    labels = list(settings.sequences)
+    for fault in FAULTS:
+        cines.append(next_cine(patients[rng.integers(len(patients))], labels[rng.integers(len(labels))], fault))
+    return sorted(cines, key=lambda c: (c.patient.number, c.number))
+
+
+def _admit(index: int, site: Site, seed: int) -> Patient:
+    rng = np.random.default_rng([seed, index + 1])
+    weeks = rng.uniform(*WEEKS)
+    depth = 88 + 1.6 * (weeks - WEEKS[0]) + rng.uniform(0, 8)
+    uterus = Uterus(
+        wall=rng.uniform(11, 21),
+        back=depth - rng.uniform(2, 14),
+        anterior_placenta=bool(rng.random() < 0.5),
+        placenta=float(rng.uniform(8, 16) * (rng.random() < 0.7)),
+    )
+    return Patient(index + 1, site, sizes(weeks, rng.normal()), uterus, depth, rng.uniform(0, 8))
+
+
+def _schedule(settings: Phantom, patient: Patient, number: int, label: str, fault: str) -> Cine:
+    rng = np.random.default_rng([settings.seed, patient.number, number])
+    frames = int(rng.integers(settings.min_frames, settings.max_frames + 1))
+    cut = 0
+    if rng.random() < CUT and frames >= 2 * WINDOW:
+        cut = int(rng.integers(WINDOW, frames - WINDOW + 1))
+    reader, other = rng.permutation(patient.site.readers)
+    start, end = (int(rng.integers(0, 3)), frames - 1) if rng.random() < 0.2 and not cut else (None, None)
+    spans = [(str(reader), start, end, label)]
+    if rng.random() < SECOND_READER and not fault:
+        seen, first = label, int(rng.integers(0, 2))
+        if (chance := rng.random()) < MISREAD:
+            seen = LOOK_ALIKE.get(label, label)
+        elif chance < MISREAD + LATE:
+            first = frames // 2
+        spans.append((str(other), first, frames - 1 - int(rng.integers(0, 2)), seen))
+    return Cine(patient, number, label, frames, cut, tuple(spans), fault)
+
+
+def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
+    """Film one cine, write it and its mask, and return its rows of annotations.csv."""
+    cv2.setNumThreads(1)
+    path, site = folder / cine.video, cine.patient.site
+    rng = np.random.default_rng([settings.seed, cine.patient.number, cine.number, 1])
+    fps = int(rng.choice(site.fps))
+    scanner = _set_up(cine.patient, settings, fps, rng)
+    mask = ""
+    if cine.fault == "empty":
+        path.write_bytes(b"")
+    elif cine.fault == "text":
+        path.write_text("Export failed: the archive did not answer. Please ask for this study again.\n")
+    else:
+        frames, masks = film(cine, scanner, rng)
+        _burn_in(frames, cine, scanner)
+        _write(path, frames, cine, scanner)
+        if not cine.fault:
+            mask = f"masks/{cine.name}.npz"
+            np.savez_compressed(folder / mask, mask=masks)
+    about = {"patient": cine.patient.name, "site": site.name, "device": site.device}
+    truth = {"mask": mask, "mm_per_px": round(scanner.mm_per_px, 5),
+             "gestational_age": round(cine.patient.sizes.weeks, 1)}  # fmt: skip
+    return [
+        {"video": cine.video} | about
+        | {"annotator": reader, "start_frame": first, "end_frame": last, "label": label} | truth
+        for reader, first, last, label in cine.spans
+    ]  # fmt: skip
+
+
+def film(cine: Cine, scanner: Scanner, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and masks of the labelled anatomy, both uint8 [T, H, W], without overlays."""
+    takes = [cine.cut, cine.frames - cine.cut] if cine.cut else [cine.frames]
+    films = []
+    for take, frames in enumerate(takes):
+        time = np.arange(frames) / scanner.fps
+        still = bool(rng.random() < STILL)
+        scene = compose(cine.label, cine.patient.sizes, cine.patient.uterus, time, rng, still)
+        # After the pause the sonographer comes back with another depth of focus and gain.
+        now = scanner if take == 0 else replace(scanner, gain=scanner.gain + 5, focus=0.6 * scanner.focus)
+        films.append(scan(scene, probe_drift(time, rng), now, rng))
+    return tuple(np.concatenate(parts) for parts in zip(*films, strict=True))
+
+
+def _set_up(patient: Patient, settings: Phantom, fps: int, rng: np.random.Generator) -> Scanner:
+    site, height = patient.site, settings.height
+    depth = patient.depth * rng.uniform(0.97, 1.03)
+    return Scanner(
+        radius=site.radius,
+        half_angle=np.deg2rad(site.angle / 2),
+        depth=depth,
+        megahertz=site.megahertz,
+        fps=fps,
+        height=height,
+        width=settings.width,
+        mm_per_px=depth / (0.9 * height) / site.zoom,
+        top=(0.04 - 0.5 * max(site.zoom - 1, 0)) * height,
+        centre=settings.width * (0.5 + rng.normal(0, 0.01)),
+        gain=site.gain - patient.loss + rng.normal(0, 2),
+        dynamic_range=site.dynamic_range,
+        focus=depth * rng.uniform(0.4, 0.75),
+        tgc=tuple(np.array(site.tgc) + rng.normal(0, 1, len(site.tgc))),
+        gamma=site.gamma,
+        persistence=site.persistence,
+    )
+
+
+def _burn_in(frames: np.ndarray, cine: Cine, scanner: Scanner) -> None:
+    """Draw what a console writes into its pictures: names, settings, a depth scale, a grey wedge, a logo."""
+    height, width = frames.shape[1:]
+    unit, site = height / 240, cine.patient.site
+    plate = np.zeros((height, width), np.uint8)
+
+    def write(text: str, x: float, y: float, size: float = 0.28, grey: int = 190) -> None:
+        cv2.putText(plate, text, (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, size * unit, grey, 1, cv2.LINE_AA)
+
+    left, right = 4 * unit, width - 62 * unit
+    write(site.device.upper(), left, 10 * unit, 0.3, 230)
+    write(site.name.split()[0], left, 20 * unit)
+    write(f"ID {cine.patient.name}", left, 30 * unit)
+    write(f"GA {cine.patient.sizes.weeks:.0f}w", left, 40 * unit)
+    write(f"{scanner.megahertz:.1f}MHz", right, 10 * unit)
+    write(f"G {50 + scanner.gain:.0f}  {scanner.fps:.0f}Hz", right, 20 * unit)
+    write(f"{scanner.depth / 10:.1f}cm", right, 30 * unit)
+    step = 10 / scanner.mm_per_px  # px of a centimetre
+    for centimetre in range(int((height - 4 - scanner.top) / step) + 1):
+        y = int(scanner.top + centimetre * step)
+        cv2.line(plate, (width - 1 - (6 if centimetre % 5 == 0 else 3), y), (width - 2, y), 200, 1)
+    wedge = np.linspace(255, 0, int(60 * unit)).astype(np.uint8)[:, None]
+    plate[int(50 * unit) : int(50 * unit) + len(wedge), int(3 * unit) : int(8 * unit)] = wedge
+    cv2.circle(plate, (int(12 * unit), int(height - 10 * unit)), int(6 * unit), 210, 1, cv2.LINE_AA)
+    write(site.device[0], 9 * unit, height - 7 * unit, 0.3, 230)
+    np.maximum(frames, plate, out=frames)
+
+
+def _write(path: Path, frames: np.ndarray, cine: Cine, scanner: Scanner) -> None:
+    if path.suffix != ".dcm":
+        write_video(path, frames, int(scanner.fps))
+        if cine.fault == "truncated":
+            data = path.read_bytes()
+            path.write_bytes(data[: int(0.55 * len(data))])
+        return
+    rows, columns = np.nonzero(scanner.sector)
+    box = tuple(int(v) for v in (columns.min(), rows.min(), columns.max(), rows.max()))
+    site = cine.patient.site
+    about = {"PatientID": cine.patient.name, "PatientName": f"Synthetic^{cine.patient.name}",
+             "InstitutionName": site.name, "ManufacturerModelName": site.device,
+             "StudyID": cine.name}  # fmt: skip
+    write_dicom(path, frames, int(scanner.fps), scanner.mm_per_px, about, box, promised=_promised(cine))
+
+
+def _promised(cine: Cine) -> int:
+    return 2 * cine.frames if cine.fault == "lying" else cine.frames
