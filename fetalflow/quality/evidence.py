@@ -1,0 +1,147 @@
+"""The tables that the quality gate judges: the manifest and what follows from it, one finding per column."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fetalflow.artefacts import file_digest
+from fetalflow.quality.duplicates import duplicate_of, near_duplicate_of
+from fetalflow.sequences import fit_scale
+from fetalflow.split import PARTS
+
+TEXT, WHOLE, NUMBER = "text", "whole number", "number"
+CONTRACT = {
+    **dict.fromkeys(["sequence", "video", "source", "patient", "site", "device", "label", "annotators"], TEXT),
+    **dict.fromkeys(["first_frame", "last_frame", "frames", "height", "width"], WHOLE),
+    **dict.fromkeys(["fps", "mm_per_px", "mean_intensity", "min_intensity", "max_intensity"], NUMBER),
+    **dict.fromkeys(["blank_share", "frozen_share", "sharpness", "niqe", "brisque"], NUMBER),
+    **dict.fromkeys(["phash", "path", "digest"], TEXT),
+}
+MAY_BE_EMPTY = {"site", "device", "annotators", "fps", "mm_per_px", "niqe", "brisque"}
+FEW = 10  # with fewer values than this nothing can be called an outlier
+
+
+def columns_table(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Every column of the contract: `column, expected, found` (text, whole number, number, missing)."""
+    rows = []
+    for column, expected in CONTRACT.items():
+        found = _kind(manifest[column], expected) if column in manifest else "missing"
+        rows.append({"column": column, "expected": expected, "found": found})
+    return pd.DataFrame(rows)
+
+
+def _kind(values: pd.Series, expected: str) -> str:
+    if values.isna().all() or (expected == NUMBER and pd.api.types.is_integer_dtype(values)):
+        return expected
+    if pd.api.types.is_bool_dtype(values):
+        return "true or false"
+    if pd.api.types.is_integer_dtype(values):
+        return WHOLE
+    return NUMBER if pd.api.types.is_float_dtype(values) else TEXT
+
+
+def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bits: int) -> pd.DataFrame:
+    """The manifest, with columns of the contract that it lacks or that have the wrong kind emptied, and added:
+
+    empty_values (names of columns that must not be empty, or None), shorter_side and longer_side (px, recorded),
+    recorded_mm_per_px, niqe_z and brisque_z (absolute robust z of the logarithm, see `robust_z`), file_fault (what is
+    wrong with the sequence file, or None), duplicate_of and near_duplicate_of (a cine of another patient, or None).
+    """
+    good = columns_table(manifest).set_index("column").eval("expected == found")
+    rows = pd.DataFrame({c: manifest[c] if good[c] else pd.Series(index=manifest.index) for c in CONTRACT})
+    for column, kind in CONTRACT.items():
+        rows[column] = rows[column].astype(object) if kind == TEXT else rows[column].astype(float)
+    rows = rows.where(rows.notna(), None).reset_index(drop=True)
+    for column in (c for c, kind in CONTRACT.items() if kind != TEXT):
+        rows[column] = rows[column].astype(float)
+    filled = [column for column in CONTRACT if column not in MAY_BE_EMPTY]
+    empty = rows[filled].isna() | (rows[filled] == "")
+    rows["empty_values"] = [", ".join(np.array(filled)[row]) or None for row in empty.to_numpy()]
+    rows["shorter_side"] = rows[["height", "width"]].min(axis=1, skipna=False)
+    rows["longer_side"] = rows[["height", "width"]].max(axis=1, skipna=False)
+    rows["recorded_mm_per_px"] = [
+        mm * fit_scale(int(height), int(width), size) if min(mm, height, width) > 0 else mm
+        for mm, height, width in rows[["mm_per_px", "height", "width"]].itertuples(index=False)
+    ]
+    rows["niqe_z"], rows["brisque_z"] = robust_z(rows["niqe"]), robust_z(rows["brisque"])
+    rows["file_fault"] = [_file_fault(row, root, size) for row in rows.itertuples(index=False)]
+    rows["duplicate_of"] = duplicate_of(rows)
+    rows["near_duplicate_of"] = near_duplicate_of(rows, root, near_duplicate_bits)
+    return rows
+
+
+def robust_z(values: pd.Series) -> pd.Series:
+    """|log(value) - median| in robust standard deviations (1.4826 x the median absolute deviation); NaN stays NaN.
+
+    The logarithm, because NIQE and BRISQUE distances are skewed: on real lung cines the largest z is 9.5 of the values
+    and 4.0 of their logarithms. With fewer than FEW values, or when they hardly differ, none is an outlier: NaN.
+    """
+    logs = np.log(values.where(values > 0))
+    deviation = (logs - logs.median()).abs()
+    spread = 1.4826 * deviation.median()
+    if logs.notna().sum() < FEW or spread < 1e-6:
+        return pd.Series(np.nan, index=values.index)
+    return deviation / spread
+
+
+def _file_fault(row: tuple, root: Path, size: int) -> str | None:
+    if not row.path:
+        return "no path"
+    file = root / row.path
+    if not file.is_file():
+        return "no such file"
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        return f"not a NumPy array ({error})"
+    if array.dtype != np.uint8 or array.shape != (row.frames, size, size):
+        return f"holds {array.dtype} {list(array.shape)}, expected uint8 [{row.frames:.0f}, {size}, {size}]"
+    return None if file_digest(file) == row.digest else "its bytes changed after preprocess (SHA-256 differs)"
+
+
+def classes_table(rows: pd.DataFrame, labels: tuple[str, ...] | None) -> pd.DataFrame:
+    """One row per label, wanted or found: `label, sequences, patients, ratio` (largest class over this one)."""
+    wanted = sorted({*(labels or ()), *rows["label"].dropna()})
+    groups = rows.groupby("label")["patient"]
+    table = pd.DataFrame({"sequences": groups.size(), "patients": groups.nunique()}).reindex(wanted, fill_value=0)
+    table["ratio"] = table["sequences"].max() / table["sequences"].astype(float)
+    return table.rename_axis("label").reset_index()
+
+
+def members_table(rows: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """One row per fold and sequence of either table: `sequence, patient, fold, part, times, fault`.
+
+    times: how often the split holds this sequence in this fold. fault: a patient or label that differs, or None.
+    """
+    known = rows[["sequence", "patient", "label"]].drop_duplicates("sequence")
+    folds = pd.DataFrame({"fold": split["fold"].unique()}).merge(known, how="cross")
+    table = folds.merge(split, on=["fold", "sequence"], how="outer", suffixes=("", "_split"))
+    both = table["patient"].notna() & table["patient_split"].notna()
+    table["fault"] = None
+    for column in ("label", "patient"):
+        differs = both & (table[column] != table[f"{column}_split"])
+        for row in table.index[differs]:
+            here, there = table.at[row, column], table.at[row, f"{column}_split"]
+            table.at[row, "fault"] = f"{column} {there} in the split, {here} in the manifest"
+    table["times"] = table["patient_split"].notna().groupby([table["fold"], table["sequence"]]).transform("sum")
+    table["in_manifest"] = table["patient"].notna()
+    table["patient"] = table["patient"].fillna(table["patient_split"])
+    return table.drop_duplicates(["fold", "sequence"])[
+        ["sequence", "patient", "fold", "part", "times", "in_manifest", "fault"]
+    ].reset_index(drop=True)
+
+
+def patients_table(split: pd.DataFrame) -> pd.DataFrame:
+    """One row per fold and patient: `patient, fold, parts` (the parts that hold the patient, as `test + train`)."""
+    parts = split.groupby(["fold", "patient"])["part"].agg(lambda found: " + ".join(sorted(set(found))))
+    return parts.rename("parts").reset_index()
+
+
+def parts_table(split: pd.DataFrame) -> pd.DataFrame:
+    """One row per fold and label: `label, fold, train, validation, test` (sequences), `tested` (over all folds)."""
+    counts = split.groupby(["fold", "label", "part"]).size().unstack(fill_value=0).reindex(columns=PARTS, fill_value=0)
+    full = pd.MultiIndex.from_product([sorted(split["fold"].unique()), sorted(split["label"].unique())])
+    table = counts.reindex(full.set_names(["fold", "label"]), fill_value=0).reset_index()
+    table["tested"] = table.groupby("label")["test"].transform("sum")
+    return table

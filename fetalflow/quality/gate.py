@@ -1,0 +1,184 @@
+"""The quality gate: Great Expectations judges the tables, and every failure names its rows."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fetalflow.errors import InputError
+from fetalflow.quality import evidence
+from fetalflow.quality.check import IDENTITY, Check
+from fetalflow.quality.pages import make_offline, write_index
+
+SHOWN = 10  # rows that a failure names
+
+
+def tables(
+    manifest: pd.DataFrame,
+    split: pd.DataFrame,
+    root: Path,
+    labels: tuple[str, ...] | None,
+    size: int,
+    near_duplicate_bits: int,
+) -> dict[str, pd.DataFrame]:
+    """Everything the checks look at, by the table names of `check.IDENTITY`. root: the folder of `manifest.path`."""
+    rows = evidence.rows_table(manifest, root, size, near_duplicate_bits)
+    return {
+        "columns": evidence.columns_table(manifest),
+        "rows": rows,
+        "classes": evidence.classes_table(rows, labels),
+        "members": evidence.members_table(rows, split),
+        "patients": evidence.patients_table(split),
+        "parts": evidence.parts_table(split),
+    }
+
+
+def soften(checks: Sequence[Check], warn_only: Sequence[str]) -> tuple[set[str], list[str]]:
+    """Names of the checks that only warn.
+
+    Raises InputError when `warn_only` names a check that does not exist.
+    """
+    names = [check.name for check in checks]
+    if unknown := sorted(set(warn_only) - set(names)):
+        raise InputError(f"`validate.warn_only` names no check {', '.join(unknown)}; there are: {', '.join(names)}.")
+    return {check.name for check in checks if check.warns or check.name in warn_only}
+
+
+def judge(
+    task: str,
+    judged: Mapping[str, pd.DataFrame],
+    checks: Sequence[Check],
+    warn_only: Sequence[str],
+    folder: Path,
+) -> dict[str, Any]:
+    """The verdict on all checks; Great Expectations' pages and an index that opens offline are written to `folder`.
+
+    Returns {"success": no critical check failed, "task", "expectations": [{name, suite, success, severity (critical or
+    warning), expected, found, advice, n_rows, rows (at most SHOWN lines)}]}, the same for the same tables.
+    """
+    warning = soften(checks, warn_only)
+    context, gx = _quiet_context(folder)
+    source = context.data_sources.add_pandas(task)
+    verdicts: dict[str, dict[str, Any]] = {}
+    for suite, table in dict.fromkeys((check.suite, check.table) for check in checks):
+        group = [check for check in checks if (check.suite, check.table) == (suite, table)]
+        name = f"{suite}-{table}"
+        expectations = [
+            getattr(gx.expectations, check.type)(
+                **check.arguments,
+                severity="warning" if check.name in warning else "critical",
+                meta={"name": check.name},
+                description=f"{check.name}: {check.expected}",
+            )
+            for check in group
+        ]
+        validation = gx.ValidationDefinition(
+            name=name,
+            data=source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all"),
+            suite=context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations)),
+        )
+        results = context.validation_definitions.add(validation).run(
+            batch_parameters={"dataframe": judged[table]},
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": IDENTITY[table]},
+        )
+        by_name = {result.expectation_config.meta["name"]: result for result in results.results}
+        for check in group:
+            verdicts[check.name] = _verdict(check, by_name[check.name], judged[table], check.name in warning)
+    context.build_data_docs()
+    ordered = [verdicts[check.name] for check in checks]
+    success = all(v["success"] or v["severity"] == "warning" for v in ordered)
+    verdict = {"success": success, "task": task, "expectations": ordered}
+    make_offline(folder)
+    write_index(folder, verdict)
+    return verdict
+
+
+def failure_lines(expectation: Mapping[str, Any]) -> str:
+    """A failed expectation for people: name, expected, found, rows, what to do."""
+    word = "WARNING" if expectation["severity"] == "warning" else "FAILED"
+    lines = [f"{word} {expectation['name']} ({expectation['suite']})"]
+    lines += [f"  expected: {expectation['expected']}", f"  found: {expectation['found']}"]
+    lines += [f"    {row}" for row in expectation["rows"]]
+    if (more := expectation["n_rows"] - len(expectation["rows"])) > 0:
+        lines.append(f"    and {more} more")
+    return "\n".join([*lines, f"  what to do: {expectation['advice']}"])
+
+
+def stop_if_failed(verdict: Mapping[str, Any], folder: Path) -> None:
+    """Raises InputError that lists the critical expectations that failed and what to do about each."""
+    failed = [e for e in verdict["expectations"] if not e["success"] and e["severity"] == "critical"]
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(verdict['expectations'])} quality checks failed:\n"
+            + "\n".join(f"  {e['name']}: {e['found']}. {e['advice']}" for e in failed)
+            + f"\nThe rows are named above, in {folder / 'verdict.json'} and in {folder / 'index.html'}. To go on in "
+            + "spite of a check, put its name into `validate.warn_only` in params.yaml."
+        )
+
+
+def _quiet_context(folder: Path) -> tuple[Any, Any]:
+    # Great Expectations reads this when it is imported: no usage statistics leave the machine.
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    for site in list(context.list_data_docs_sites()):
+        context.delete_data_docs_site(site)
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())}
+    index = {"class_name": "DefaultSiteIndexBuilder"}
+    config = {"class_name": "SiteBuilder", "site_index_builder": index, "store_backend": store}
+    context.add_data_docs_site("quality", {**config, "show_how_to_buttons": False})
+    return context, gx
+
+
+def _verdict(check: Check, result: Any, table: pd.DataFrame, warns: bool) -> dict[str, Any]:
+    rows = [_row(found, check) for found in result.result.get("unexpected_index_list") or []]
+    columns = [v for k, v in check.arguments.items() if k in ("column", "column_A", "column_B")]
+    if rows:
+        found = f"{len(rows)} of {len(table)} {_noun(check.table)} otherwise"
+        if result.success:
+            found += f", within the {1 - check.arguments['mostly']:.0%} allowed"
+    elif result.success:
+        found = f"all {len(table)} {_noun(check.table)}"
+    else:
+        found = f"it could not be checked ({_exception(result.exception_info)})"
+    if check.type == "ExpectColumnValuesToBeBetween" and (values := table[columns[0]].dropna()).size:
+        found += f"; {columns[0]} is {values.min():.4g} to {values.max():.4g}"
+    return {
+        "name": check.name,
+        "suite": check.suite,
+        "success": bool(result.success),
+        "severity": "warning" if warns else "critical",
+        "expected": check.expected,
+        "found": found,
+        "advice": check.advice,
+        "n_rows": len(rows),
+        "rows": rows[:SHOWN],
+    }
+
+
+def _noun(table: str) -> str:
+    return {"rows": "sequences", "classes": "labels", "members": "rows of the split"}.get(table, table)
+
+
+def _row(found: Mapping[str, Any], check: Check) -> str:
+    who = ", ".join(f"{column} {_plain(found.get(column))}" for column in IDENTITY[check.table])
+    what = ", ".join(f"{c} {_plain(v)}" for c, v in found.items() if c not in IDENTITY[check.table])
+    return f"{who}: {what}" if what else who
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) and value % 1 else str(value).removesuffix(".0")
+
+
+def _exception(info: Mapping[str, Any]) -> str:
+    found = [info, *(value for value in info.values() if isinstance(value, Mapping))]
+    return (
+        "; ".join(str(part["exception_message"]) for part in found if part.get("exception_message"))
+        or "no reason given"
+    )

@@ -1,0 +1,71 @@
+"""The gate's pages: an index of the verdict, and Great Expectations' data docs made to open without a network."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+STYLE = """
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1c2733 }
+table { border-collapse: collapse; width: 100% }
+td, th { border: 1px solid #d5dce3; padding: .35rem .5rem; text-align: left; vertical-align: top }
+.fail, .badge-danger { color: #b3261e } .warn { color: #8a5a00 } .pass { color: #1b6e3c }
+details { margin-top: .3rem } ul { padding-left: 1.2rem } nav ol, nav ul { list-style: none; padding: 0 }
+"""
+# Data docs load style sheets, scripts and a logo from the network; without it their scripts do nothing but fail.
+_REMOTE = [
+    re.compile(r"<script\b.*?</script>", re.DOTALL),
+    re.compile(r"<link\b[^>]*>"),
+    re.compile(r"<img\b[^>]*>", re.DOTALL),
+    re.compile(r"<footer\b.*?</footer>", re.DOTALL),
+    re.compile(r"background: url\('https?:[^;]*;"),
+]
+
+
+def make_offline(folder: Path) -> None:
+    """Take everything that needs the network out of the data docs in `folder`, and give them a plain style."""
+    shutil.rmtree(folder / "static", ignore_errors=True)
+    for page in folder.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for pattern in _REMOTE:
+            text = pattern.sub("", text)
+        page.write_text(text.replace("</head>", f"<style>{STYLE}</style></head>", 1), encoding="utf-8")
+
+
+def write_index(folder: Path, verdict: Mapping[str, Any]) -> None:
+    """`index.html`: every expectation with what was expected and found, and links to the data docs of each suite."""
+    word = "passed" if verdict["success"] else "failed"
+    rows = "".join(map(_row, verdict["expectations"]))
+    pages = sorted((folder / "validations").rglob("*.html"))
+    links = "".join(
+        f'<li><a href="{escape(page.relative_to(folder).as_posix())}">'
+        f"{escape(page.relative_to(folder / 'validations').parts[0])}</a></li>"
+        for page in pages
+    )
+    head = "<tr><th></th><th>check</th><th>suite</th><th>expected</th><th>found</th></tr>"
+    title = f"Quality of {escape(verdict['task'])}: {word}"
+    body = f"<h1>{title}</h1><table>{head}{rows}</table><h2>Great Expectations data docs</h2><ul>{links}</ul>"
+    (folder / "index.html").write_text(
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{STYLE}</style></head><body>{body}</body></html>\n",
+        encoding="utf-8",
+    )
+
+
+def _row(expectation: Mapping[str, Any]) -> str:
+    state = "pass" if expectation["success"] else "warn" if expectation["severity"] == "warning" else "fail"
+    found = escape(expectation["found"])
+    if expectation["rows"]:
+        lines = "".join(f"<li>{escape(row)}</li>" for row in expectation["rows"])
+        more = expectation["n_rows"] - len(expectation["rows"])
+        lines += f"<li>and {more} more</li>" if more else ""
+        found += f"<details{'' if state == 'pass' else ' open'}><summary>rows</summary><ul>{lines}</ul></details>"
+    if state != "pass":
+        found += f"<p>What to do: {escape(expectation['advice'])}</p>"
+    cells = [expectation["name"], expectation["suite"], expectation["expected"]]
+    name, suite, expected = map(escape, cells)
+    return (
+        f'<tr><td class="{state}">{state}</td><td>{name}</td><td>{suite}</td><td>{expected}</td><td>{found}</td></tr>'
+    )
