@@ -1,6 +1,5 @@
 """Every variant's test predictions to metrics, figures' data and latency (paper Table 4, Figs. 12 and 13)."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -33,8 +32,6 @@ def main(task: str) -> None:
                 Path("models", task, variant), evaluate.latency_repeats, None if pd.isna(fps) else float(fps), device
             )
             print(_line(variant, metrics[variant], times[variant]), flush=True)
-            for note in report["notes"]:
-                print(f"  {note}", file=sys.stderr)
         write_json(folder / "latency.json", {"note": NOTE, "machine": machine(device), "variants": times})
     write_json(Path("reports", task, "metrics.json"), metrics)
 

@@ -54,12 +54,13 @@ def measure(folder: Path | str, repeats: int, fps: float | None = None, device: 
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What the times belong to: processor, cores, threads, device, versions."""
+    """What the times belong to: processor, cores, threads, device, system load (others at work make times longer)."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "torch": torch.__version__,
     }
