@@ -1,0 +1,189 @@
+"""Ultrasound DICOM, single-frame and multi-frame, through pydicom, frame by frame."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
+
+from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
+from fetalflow.quarantine import Rejected
+
+SUFFIXES = {".dcm", ".dicom", ".ima"}
+# Screen captures of ultrasound are stored as secondary capture or "other".
+MODALITIES = {"US", "IVUS", "OT", "SC", ""}
+CENTIMETRES = 3  # PhysicalUnitsXDirection
+TISSUE_2D = 1  # RegionSpatialFormat
+
+
+def is_dicom(path: Path) -> bool:
+    """By the mark after the preamble; a file without a preamble, by its suffix."""
+    with open(path, "rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or path.suffix.lower() in SUFFIXES
+
+
+@contextmanager
+def open_dicom(path: Path, limits: Limits) -> Iterator[Recording]:
+    """Open uncompressed, RLE, JPEG baseline, JPEG lossless or JPEG 2000 ultrasound.
+
+    Raises Rejected: `unreadable` (no DICOM), `modality` (another modality), `empty` (no pixels), `huge`; and while
+    frames are read `truncated` or `broken`.
+    """
+    header = _header(path)
+    modality = str(header.get("Modality") or "").upper()
+    if modality not in MODALITIES:
+        raise Rejected("modality", f"the file's modality is {modality}, expected ultrasound (US)")
+    if not header.get("Rows") or not header.get("Columns"):
+        raise Rejected("empty", "the DICOM file holds no image")
+    promised = int(header.get("NumberOfFrames") or 1)
+    check_header(header.Rows, header.Columns, promised, limits)
+    region = _largest_region(header)
+    recording = Recording(
+        frames=iter(()),
+        promised=promised,
+        fps=frame_rate(header),
+        mm_per_px=pixel_size(header, region),
+        box=_box(header),
+    )
+    recording.frames = _frames(path, header, recording)
+    yield recording
+
+
+def _header(path: Path) -> Dataset:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = dcmread(path, stop_before_pixels=True, force=path.suffix.lower() in SUFFIXES)
+            header.get("Rows"), header.get("NumberOfFrames"), header.get("SequenceOfUltrasoundRegions")
+    except (InvalidDicomError, EOFError, OSError, ValueError, AttributeError, NotImplementedError) as error:
+        raise Rejected("unreadable", f"not a DICOM file that can be opened ({_message(error)})") from None
+    if "SOPClassUID" not in header and "Rows" not in header:
+        raise Rejected("unreadable", "the file is named like DICOM and is none")
+    return header
+
+
+def _frames(path: Path, header: Dataset, recording: Recording) -> Iterator[np.ndarray]:
+    """Grey frames uint8 [height, width]; the raw ones are converted to RGB by pydicom before."""
+    decoded = 0
+    pixels = _raw_frames(path)
+    while True:
+        try:
+            raw = next(pixels, None)
+            if raw is None:
+                return
+            colour = _to_8_bits(raw, header)
+        except Exception as error:  # noqa: BLE001 - every decoder raises its own kinds
+            kind = "truncated" if "less than expected" in str(error) or "insufficient" in str(error) else "broken"
+            raise Rejected(kind, f"decoding failed after {decoded} frames ({_message(error)})") from None
+        decoded += 1
+        if colour.ndim == 2:
+            yield colour
+        else:
+            recording.tint = lambda rgb=colour: strongly_coloured(rgb)
+            yield cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
+
+
+def _raw_frames(path: Path) -> Iterator[np.ndarray]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield from iter_pixels(path)
+
+
+def _to_8_bits(raw: np.ndarray, header: Dataset) -> np.ndarray:
+    """uint8 [height, width] or RGB [height, width, 3]. More than 8 bits: by the window that the file states, else
+    by its stored range, the same for all frames."""
+    photometric = header.PhotometricInterpretation
+    if photometric == "PALETTE COLOR":
+        rgb = apply_color_lut(raw, header)
+        return np.ascontiguousarray(rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8))
+    bits = int(header.BitsStored)
+    low = -(1 << (bits - 1)) if header.get("PixelRepresentation") else 0
+    high = low + (1 << bits) - 1
+    if raw.ndim == 2 and bits > 8:
+        raw = apply_modality_lut(raw, header)
+        if header.get("WindowWidth"):
+            centre, width = (float(np.atleast_1d(header[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
+            low, high = centre - width / 2, centre + width / 2
+        else:
+            slope, shift = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
+            low, high = low * slope + shift, high * slope + shift
+    if raw.dtype != np.uint8 or (low, high) != (0, 255):
+        raw = np.clip((raw.astype(np.float32) - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
+    return 255 - raw if photometric == "MONOCHROME1" else np.ascontiguousarray(raw)
+
+
+def frame_rate(header: Dataset) -> float | None:
+    """Frames/s of one header: cine rate, frame time (ms), mean of the frame times, or display rate; None if none."""
+    if rate := _number(header, "CineRate"):
+        return rate
+    if time := _number(header, "FrameTime"):
+        return 1000 / time
+    times = np.atleast_1d(np.array(header.get("FrameTimeVector") or [], dtype=float))[1:]  # the first is always 0
+    if len(times) and times.mean() > 0:
+        return 1000 / float(times.mean())
+    return _number(header, "RecommendedDisplayFrameRate")
+
+
+def pixel_size(header: Dataset, region: Dataset | None) -> float | None:
+    """Millimetres per pixel, the mean of both directions; None if the header states none."""
+    if region is not None:
+        deltas = abs(float(region.PhysicalDeltaX)), abs(float(region.PhysicalDeltaY))
+        return 10 * (deltas[0] + deltas[1]) / 2
+    spacing = header.get("PixelSpacing")
+    if spacing is None or len(spacing) != 2 or min(map(float, spacing)) <= 0:
+        return None
+    return (float(spacing[0]) + float(spacing[1])) / 2
+
+
+def _number(header: Dataset, name: str) -> float | None:
+    value = header.get(name)
+    return float(value) if value is not None and str(value) and float(value) > 0 else None
+
+
+def _regions(header: Dataset) -> list[Dataset]:
+    """The B-mode regions of a header that state where they lie."""
+    corners = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
+    regions = header.get("SequenceOfUltrasoundRegions") or []
+    return [r for r in regions if r.get("RegionSpatialFormat") == TISSUE_2D and all(c in r for c in corners)]
+
+
+def _area(region: Dataset) -> int:
+    return (region.RegionLocationMaxX1 - region.RegionLocationMinX0) * (
+        region.RegionLocationMaxY1 - region.RegionLocationMinY0
+    )
+
+
+def _largest_region(header: Dataset) -> Dataset | None:
+    """The largest B-mode region whose pixels are measured in centimetres."""
+    measured = [
+        region
+        for region in _regions(header)
+        if region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == CENTIMETRES
+        and region.get("PhysicalDeltaX")
+        and region.get("PhysicalDeltaY")
+    ]
+    return max(measured, key=_area, default=None)
+
+
+def _box(header: Dataset) -> tuple[int, int, int, int] | None:
+    """Around all B-mode regions, clipped to the frame; None if there is none or it makes no sense."""
+    regions = _regions(header)
+    if not regions:
+        return None
+    top = max(0, min(r.RegionLocationMinY0 for r in regions))
+    left = max(0, min(r.RegionLocationMinX0 for r in regions))
+    end_row = min(header.Rows, max(r.RegionLocationMaxY1 for r in regions) + 1)
+    end_column = min(header.Columns, max(r.RegionLocationMaxX1 for r in regions) + 1)
+    if end_row - top < header.Rows // 8 or end_column - left < header.Columns // 8:
+        return None
+    return top, left, end_row, end_column
+
+
+def _message(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

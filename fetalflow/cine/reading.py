@@ -1,0 +1,52 @@
+"""One cine file of any kind, opened by its content and not by its name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fetalflow.cine.dicom import is_dicom, open_dicom
+from fetalflow.cine.recording import Limits, Recording, counted
+from fetalflow.cine.video import open_video
+from fetalflow.quarantine import Rejected
+
+
+@dataclass(frozen=True)
+class Cine:
+    """A cine in memory. frames: uint8 [T, H, W] grey; fps: frames/s; mm_per_px: mm. None: the file does not say."""
+
+    frames: np.ndarray
+    fps: float | None
+    mm_per_px: float | None
+    promised: int | None
+
+
+def check_file(path: Path, limits: Limits) -> None:
+    """Raises Rejected: `missing`, `empty` or `huge`, before a byte is read."""
+    if not path.is_file():
+        raise Rejected("missing", "there is no such file in the drop")
+    if not (size := path.stat().st_size):
+        raise Rejected("empty", "the file has no bytes")
+    if size > limits.max_bytes:
+        raise Rejected("huge", f"the file has {size} bytes; the limit `max_bytes` is {limits.max_bytes}")
+
+
+@contextmanager
+def open_cine(path: Path, limits: Limits) -> Iterator[Recording]:
+    """A cine whose `frames` are checked and counted while they are read (see `counted`).
+
+    Raises Rejected: `missing`, `empty`, `huge`, or what `open_video` and `open_dicom` raise.
+    """
+    check_file(path, limits)
+    with (open_dicom if is_dicom(path) else open_video)(path, limits) as recording:
+        recording.frames = counted(recording.frames, recording.promised, limits)
+        yield recording
+
+
+def read_cine(path: Path, limits: Limits) -> Cine:
+    """Read a whole cine, unmasked. Raises Rejected (see `open_cine`)."""
+    with open_cine(path, limits) as recording:
+        frames = np.stack([frame.copy() for frame in recording.frames])
+        return Cine(frames, recording.fps, recording.mm_per_px, recording.promised)

@@ -1,0 +1,94 @@
+"""What a cine file gives, whatever its container: grey frames one by one, counted against what the header promised."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fetalflow.quarantine import Rejected
+
+STRONG_COLOUR = 80  # grey levels between the largest and smallest channel: beyond the tint of a sepia or blue map
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest input that is decoded: file size in bytes, frames of a cine, pixels of one frame."""
+
+    max_bytes: int = 2_000_000_000
+    max_frames: int = 20_000
+    max_pixels: int = 16_000_000
+
+
+@dataclass
+class Recording:
+    """An opened cine. `frames` yields uint8 [height, width] grey 0-255; an array is valid until the next one is asked.
+
+    fps: frames/s, None if not stated; a GIF's is known only after its last frame. mm_per_px: millimetres per pixel,
+    None if not stated. promised: frames that the header states, None if it states none. box: first row, first column,
+    end row, end column (exclusive) outside which the header says there is no ultrasound, None if it does not say.
+    tint: for the frame yielded last, bool [height, width], True where it is strongly coloured; None if it is grey.
+    """
+
+    frames: Iterator[np.ndarray] = field(repr=False)
+    promised: int | None = None
+    fps: float | None = None
+    mm_per_px: float | None = None
+    box: tuple[int, int, int, int] | None = None
+    tint: Callable[[], np.ndarray | None] = field(default=lambda: None, repr=False)
+
+
+def check_header(height: int, width: int, promised: int | None, limits: Limits) -> None:
+    """Refuse what the header already shows to be too large, before anything is decoded.
+
+    Raises Rejected of kind `huge`.
+    """
+    if height * width > limits.max_pixels:
+        raise Rejected(
+            "huge", f"a frame is {width}x{height} pixels; the limit `max_pixels` is {limits.max_pixels} pixels a frame"
+        )
+    if promised is not None and promised > limits.max_frames:
+        raise Rejected("huge", f"the header promises {promised} frames; the limit `max_frames` is {limits.max_frames}")
+
+
+def counted(frames: Iterator[np.ndarray], promised: int | None, limits: Limits) -> Iterator[np.ndarray]:
+    """The frames of a recording, every one checked and counted.
+
+    Raises Rejected: `huge` (over a limit), `size` (frame size changes), `empty` (no frame), `truncated` or `lying`
+    (fewer or more frames than promised, beyond one frame or 1 %).
+    """
+    decoded, shape = 0, None
+    for frame in frames:
+        if shape is None:
+            shape = frame.shape
+            check_header(*shape, None, limits)
+        elif frame.shape != shape:
+            raise Rejected(
+                "size",
+                f"frame {decoded} is {frame.shape[1]}x{frame.shape[0]} pixels, the first is {shape[1]}x{shape[0]}",
+            )
+        decoded += 1
+        if decoded > limits.max_frames:
+            raise Rejected("huge", f"more than {limits.max_frames} frames, the limit `max_frames`")
+        yield frame
+    check_count(decoded, promised)
+
+
+def check_count(decoded: int, promised: int | None) -> None:
+    """Compare decoded with promised frames; one frame or 1 % may differ (encoders drop or double a last frame).
+
+    Raises Rejected: `empty`, `truncated` or `lying`.
+    """
+    if decoded == 0:
+        raise Rejected("empty", "no frame could be decoded")
+    if promised is None:
+        return
+    tolerance = max(1, promised // 100)
+    if decoded < promised - tolerance:
+        raise Rejected("truncated", f"the header promises {promised} frames, {decoded} could be decoded")
+    if decoded > promised + tolerance:
+        raise Rejected("lying", f"the header promises {promised} frames, the file holds {decoded}")
+
+
+def strongly_coloured(rgb: np.ndarray) -> np.ndarray:
+    """True where a pixel of uint8 [height, width, 3] is far from grey, bool [height, width]."""
+    return rgb.max(axis=2).astype(np.int16) - rgb.min(axis=2) > STRONG_COLOUR

@@ -1,0 +1,138 @@
+"""What of a frame is ultrasound: the sector, without the burned-in text, scales, logos and patient data around it.
+
+Found from how each pixel behaves over the cine: speckle changes, graphics stand still. Wherever the evidence is weak
+the pixels are kept: blanked anatomy is lost, a kept scale is only untidy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+EVERY = 8  # after the first 32 frames, every 8th is looked at
+FIRST = 32
+MOVES = 3.0  # grey levels of standard deviation from which a pixel changes
+STILL_SHARE = 0.3  # below this share of changing lit pixels a cine is still
+LIT = 8  # grey level from which a pixel shows something
+BRIGHT = 60  # grey level from which a still pixel may be graphics
+SHARP = 50  # grey levels by which a stroke stands out of its surroundings; averaged speckle does not
+TINTED_SHARE = 0.1  # of the frame: more colour than this is a colour map or Doppler, not graphics
+GRAPHICS_SHARE = 0.05  # of the sector: more "graphics" than this inside it is anatomy
+SMALLEST = 0.05  # of the frame: a sector smaller than this was not found
+
+
+@dataclass
+class Watch:
+    """Mean, change and colour of every pixel, gathered while the frames of a cine pass."""
+
+    seen: int = 0
+    sampled: int = 0
+    tinted: int = 0  # frames whose colour was looked at
+    total: np.ndarray | None = None  # float32 [H, W], sum of the frames looked at
+    squares: np.ndarray | None = None  # float32 [H, W], sum of their squares
+    coloured: np.ndarray | None = None  # uint16 [H, W], frames in which the pixel is strongly coloured
+
+    def look(self, frame: np.ndarray, tint: Callable[[], np.ndarray | None]) -> None:
+        """Take the next frame, uint8 [H, W]. tint: asked for its strongly coloured pixels, bool [H, W], if needed."""
+        wanted = self.seen < FIRST or self.seen % EVERY == 0
+        self.seen += 1
+        if not wanted:
+            return
+        if not self.sampled:
+            self.total, self.squares = np.zeros((2, *frame.shape), np.float32)
+            self.coloured = np.zeros(frame.shape, np.uint16)
+        cv2.accumulate(frame, self.total)
+        cv2.accumulateSquare(frame, self.squares)
+        self.sampled += 1
+        if (found := tint()) is not None:
+            self.coloured += found
+            self.tinted += 1
+
+    def mean(self) -> np.ndarray:
+        return self.total / self.sampled
+
+    def deviation(self) -> np.ndarray:
+        mean = self.mean()
+        return np.sqrt(np.maximum(self.squares / self.sampled - mean * mean, 0))
+
+
+def keep(
+    watch: Watch, box: tuple[int, int, int, int] | None, *, overlays: bool = True, sector: bool = True
+) -> np.ndarray:
+    """Pixels to keep, uint8 [H, W]: 255 keep, 0 blank.
+
+    box: rows and columns (first row, first column, end row, end column) outside which the file's header says there is
+    no ultrasound. overlays: blank graphics; sector: blank what lies outside the sector.
+    """
+    mean, deviation = watch.mean(), watch.deviation()
+    kept = np.full(mean.shape, 255, np.uint8)
+    inside = kept.copy()
+    if box is not None:
+        top, left, end_row, end_column = box
+        inside[:] = 0
+        inside[top:end_row, left:end_column] = 255
+        if sector:
+            kept = inside.copy()
+    lit, moving = mean > LIT, deviation > MOVES
+    is_still = watch.sampled < 3 or np.count_nonzero(lit & moving) < STILL_SHARE * np.count_nonzero(lit)
+    found = find_sector(mean, deviation, is_still, inside)
+    if sector and found is not None:
+        kept &= found
+    if overlays:
+        kept &= ~coloured_graphics(watch)
+        if not is_still:
+            kept &= ~graphics(mean, deviation, found)
+    return kept
+
+
+def find_sector(mean: np.ndarray, deviation: np.ndarray, is_still: bool, inside: np.ndarray) -> np.ndarray | None:
+    """The sector's convex hull, uint8 [H, W] 255 inside; None if it was not found.
+
+    Moving cine: around what changes. Still cine: around what is lit and is no thin stroke. The largest connected
+    region counts, and others of some size, since a shadow may cut the sector in two.
+    """
+    shows = (mean > LIT) if is_still else (deviation > MOVES)
+    picture = cv2.bitwise_and(shows.astype(np.uint8), inside)
+    # Text strokes and single noisy pixels are thinner than 5 px; closing then joins the speckle.
+    picture = cv2.morphologyEx(picture, cv2.MORPH_CLOSE, _disc(3))
+    picture = cv2.morphologyEx(picture, cv2.MORPH_OPEN, _disc(7))
+    picture = cv2.morphologyEx(picture, cv2.MORPH_CLOSE, _disc(min(picture.shape) // 24))
+    count, regions, facts, _ = cv2.connectedComponentsWithStats(picture)
+    if count < 2:
+        return None
+    areas = facts[1:, cv2.CC_STAT_AREA]
+    share = 0.2 if is_still else 0.05
+    large = np.flatnonzero(areas >= share * areas.max()) + 1
+    points = cv2.findNonZero(np.isin(regions, large).astype(np.uint8))
+    found = np.zeros(mean.shape, np.uint8)
+    cv2.fillConvexPoly(found, cv2.convexHull(points), 255)
+    found = cv2.dilate(found, _disc(5))
+    return found if np.count_nonzero(found) >= SMALLEST * found.size else None
+
+
+def graphics(mean: np.ndarray, deviation: np.ndarray, sector: np.ndarray | None) -> np.ndarray:
+    """Still, bright, sharp strokes in a moving picture (text, calipers, depth marks): uint8 [H, W], 255 there.
+
+    Still strokes amid still surroundings (the near field) are kept, and so is a soft still line (the pleura).
+    """
+    strokes = (deviation < MOVES) & (mean > BRIGHT)
+    outstanding = cv2.morphologyEx(mean, cv2.MORPH_TOPHAT, _disc(9)) > SHARP
+    around = cv2.boxFilter((deviation > MOVES).astype(np.float32), -1, (31, 31))
+    drawn = cv2.dilate((strokes & outstanding & (around > 0.4)).astype(np.uint8) * 255, _disc(5))
+    area = drawn.size if sector is None else np.count_nonzero(sector)
+    within = np.count_nonzero(drawn if sector is None else drawn & sector)
+    return drawn if within <= GRAPHICS_SHARE * area else np.zeros_like(drawn)
+
+
+def coloured_graphics(watch: Watch) -> np.ndarray:
+    """Pixels coloured in every frame that was looked at, uint8 [H, W], 255 there; none if they are many."""
+    coloured = (watch.coloured == watch.tinted) & (watch.tinted > 0)
+    if not 0 < np.count_nonzero(coloured) <= TINTED_SHARE * coloured.size:
+        return np.zeros(watch.total.shape, np.uint8)
+    return cv2.dilate(coloured.astype(np.uint8) * 255, _disc(3))
+
+
+def _disc(diameter: int) -> np.ndarray:
+    diameter = max(3, diameter) | 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))

@@ -1,0 +1,178 @@
+"""The store of decoded cines: `<SHA-256 of the cine>.npy`, uint8 [T, H, W] masked, and `<SHA-256>.json`, its record.
+
+A cine is decoded again only when its bytes, the settings that shape its frames, the code that reads it or the
+decoding libraries change, or when the stored file is damaged. Rejected cines keep a record too.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pydicom
+
+from fetalflow.artefacts import atomic_file, file_digest, read_json, write_json
+from fetalflow.cine import cuts, dicom, reading, recording, resampling, sector, video
+from fetalflow.cine.cuts import find_cuts, small
+from fetalflow.cine.reading import check_file, open_cine
+from fetalflow.cine.recording import Limits
+from fetalflow.cine.resampling import source_frames
+from fetalflow.cine.sector import Watch, keep
+from fetalflow.quality import figures as quality
+from fetalflow.quality.figures import figures
+from fetalflow.quarantine import Rejected
+from fetalflow.settings import Extract
+
+SHAPING = {"cut_threshold", "mask_overlays", "mask_sector", "max_bytes", "max_frames", "max_pixels"}
+CODE = (cuts.__file__, dicom.__file__, reading.__file__, recording.__file__, sector.__file__, video.__file__, __file__)
+
+
+@cache
+def recipe(settings: Extract) -> str:
+    """SHA-256 of everything but the cine itself that decides what is stored for it."""
+    facts = {
+        "settings": settings.model_dump(mode="json", include=SHAPING),
+        "code": [file_digest(path) for path in CODE],
+        "libraries": [av.__version__, cv2.__version__, np.__version__, pydicom.__version__],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def store_cine(path: Path, settings: Extract, store: Path) -> dict[str, Any]:
+    """Decode, mask and store one cine unless that is done already. Returns its record:
+
+    - source: SHA-256 of the cine's bytes ("" if it was not read); recipe: see `recipe`; new: whether it was decoded now
+    - rejected: None, or kind and reason; promised, decoded: frames
+    - only if it was not rejected: frames, height, width, bytes (of the stored file), fps, mm_per_px, cuts (first frames
+      of scenes), blanked (share of the frame's pixels)
+    """
+    cv2.setNumThreads(1)  # joblib already gives every core a process
+    limits = Limits(settings.max_bytes, settings.max_frames, settings.max_pixels)
+    try:
+        check_file(path, limits)
+    except Rejected as verdict:
+        return {"source": "", "new": False} | _rejected(verdict, {"promised": None, "decoded": 0})
+    source = file_digest(path)
+    known = _known(source, settings, store)
+    if known is not None:
+        return known | {"new": False}
+    counts = {"promised": None, "decoded": 0}
+    try:
+        facts = _decode(path, limits, settings, store / f"{source}.npy", counts)
+    except Rejected as verdict:
+        facts = _rejected(verdict, counts)
+    record = {"source": source, "recipe": recipe(settings)} | facts
+    write_json(store / f"{source}.json", record)
+    return record | {"new": True}
+
+
+def stored_frames(record: dict[str, Any], store: Path) -> np.ndarray:
+    """The frames of a record, memory-mapped, read-only uint8 [T, H, W]."""
+    return np.load(store / f"{record['source']}.npy", mmap_mode="r")
+
+
+def stored_figures(
+    record: dict[str, Any], store: Path, frames: int, starts: Sequence[tuple[int, float]]
+) -> dict[int, dict[str, Any]]:
+    """Quality figures (`quality.figures`) by first frame of sequences of `frames` frames; starts: first frame, step.
+
+    Kept beside the cine in `<SHA-256>.figures.json`, so that only new sequences are measured.
+    """
+    path = store / f"{record['source']}.figures.json"
+    stamp = record["recipe"] + _figures_recipe()
+    try:
+        kept = read_json(path)
+        known = kept["figures"] if kept["recipe"] == stamp else {}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        known = {}
+    cine, found, grown = None, {}, False
+    for first, step in starts:
+        name = f"{first} {frames} {step!r}"
+        if name not in known:
+            cine = stored_frames(record, store) if cine is None else cine
+            known[name] = figures(cine[source_frames(first, frames, step)])
+            grown = True
+        found[first] = known[name]
+    if grown:
+        write_json(path, {"recipe": stamp, "figures": known})
+    return found
+
+
+@cache
+def _figures_recipe() -> str:
+    # scikit-video takes a second to import and is imported by `figures` when needed: found here by its place.
+    scikit_video = Path(quality.__file__).parents[1] / "scikit_video.py"
+    return "".join(file_digest(path) for path in (quality.__file__, scikit_video, resampling.__file__))
+
+
+def _rejected(verdict: Rejected, counts: dict[str, Any]) -> dict[str, Any]:
+    return counts | {"rejected": {"kind": verdict.kind, "reason": verdict.reason}}
+
+
+def _known(source: str, settings: Extract, store: Path) -> dict[str, Any] | None:
+    """The record of a cine that is stored whole by today's recipe."""
+    try:
+        record = read_json(store / f"{source}.json")
+        if record["recipe"] != recipe(settings):
+            return None
+        if record["rejected"]:
+            return record
+        frames = stored_frames(record, store)
+        shape = (record["frames"], record["height"], record["width"])
+        is_whole = (store / f"{source}.npy").stat().st_size == record["bytes"]
+        return record if is_whole and frames.shape == shape and frames.dtype == np.uint8 else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # not stored, or damaged: it is decoded again
+
+
+def _decode(path: Path, limits: Limits, settings: Extract, target: Path, counts: dict[str, Any]) -> dict[str, Any]:
+    """Stream a cine into `target` and mask it there; in memory there is one frame at a time. Fills in `counts`."""
+    watch, pictures = Watch(), []
+    with atomic_file(target) as temporary:
+        with open_cine(path, limits) as cine, open(temporary, "wb", buffering=0) as file:
+            counts["promised"] = cine.promised
+            shape: tuple[int, int] = (0, 0)
+            for frame in cine.frames:
+                if not counts["decoded"]:
+                    shape = frame.shape
+                    _write_header(file, (0, *shape))
+                file.write(np.ascontiguousarray(frame))
+                counts["decoded"] += 1
+                watch.look(frame, cine.tint)
+                pictures.append(small(frame))
+            file.seek(0)
+            _write_header(file, (counts["decoded"], *shape))
+        kept = keep(watch, cine.box, overlays=settings.mask_overlays, sector=settings.mask_sector)
+        _blank(temporary, kept)
+        size = temporary.stat().st_size
+    return counts | {
+        "rejected": None,
+        "frames": counts["decoded"],
+        "height": shape[0],
+        "width": shape[1],
+        "bytes": size,
+        "fps": cine.fps,
+        "mm_per_px": cine.mm_per_px,
+        "cuts": find_cuts(np.stack(pictures), settings.cut_threshold),
+        "blanked": float(np.mean(kept == 0)),
+    }
+
+
+def _write_header(file: Any, shape: tuple[int, int, int]) -> None:
+    # NumPy leaves room in the header for the first axis to grow, so it can be written again in place.
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _blank(path: Path, kept: np.ndarray) -> None:
+    """Set the pixels of a stored cine to 0 where `kept`, uint8 [H, W], is 0."""
+    if kept.all():
+        return
+    frames = np.lib.format.open_memmap(path, mode="r+")
+    for frame in frames:
+        cv2.bitwise_and(frame, kept, dst=frame)

@@ -1,0 +1,112 @@
+"""Video cines (AVI, MP4, MOV, MPEG, GIF, Matroska) through PyAV, frame by frame."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
+
+from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
+from fetalflow.quarantine import Rejected
+
+# FFmpeg also opens playlists that name other files; a drop may hold videos only.
+FORMATS = "avi,mov,mpeg,mpegts,mpegvideo,m4v,gif,matroska,asf"
+
+STRONG_CHROMA = 32  # of 128: beyond the tint of a sepia or blue grey map
+
+# Studio (limited) range luma 16-235 to 0-255.
+LIMITED_TO_FULL = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+
+
+@contextmanager
+def open_video(path: Path, limits: Limits) -> Iterator[Recording]:
+    """Open a video; rotation metadata is ignored (a probe has no upside down). mm per pixel is never known.
+
+    One thread: extraction runs one process per core, and FFmpeg's own threads gain nothing then (`benchmarks/decode.py`
+    measures it). Raises Rejected: `unreadable` (no video), `huge`, `truncated` (a GIF without its end), `broken`.
+    """
+    try:
+        container = av.open(str(path), options={"format_whitelist": FORMATS})
+    except (FFmpegError, ValueError) as error:
+        raise Rejected("unreadable", f"not a video that can be opened ({_message(error)})") from None
+    with container:
+        if not container.streams.video:
+            raise Rejected("unreadable", "the file holds no video stream")
+        stream = container.streams.video[0]
+        if not stream.codec_context or not stream.width:
+            raise Rejected("unreadable", "the video's frame size cannot be read; the file is damaged or cut short")
+        stream.codec_context.thread_count = 1
+        promised = stream.frames or None
+        check_header(stream.height, stream.width, promised, limits)
+        is_gif = container.format.name == "gif"
+        if is_gif and not _gif_has_its_end(path):
+            raise Rejected("truncated", "the GIF stops before its end mark")
+        fps = float(stream.average_rate) if stream.average_rate else None
+        recording = Recording(frames=iter(()), promised=promised, fps=fps)
+        recording.frames = _frames(container, stream, recording, is_gif)
+        yield recording
+
+
+def _frames(container, stream, recording: Recording, is_gif: bool) -> Iterator[np.ndarray]:
+    """Grey frames. A GIF's rate is the mean delay between its frames, which may vary."""
+    decoded, times = 0, []
+    try:
+        for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise Rejected("broken", f"frame {decoded} is damaged; {decoded} frames before it were read")
+            if is_gif and frame.time is not None:
+                times.append(frame.time)
+            recording.tint = partial(tint, frame)
+            yield grey(frame)
+            decoded += 1
+    except FFmpegError as error:
+        raise Rejected("broken", f"decoding failed after {decoded} frames ({_message(error)})") from None
+    if len(times) > 1 and times[-1] > times[0]:
+        recording.fps = (len(times) - 1) / (times[-1] - times[0])
+
+
+def grey(frame: VideoFrame) -> np.ndarray:
+    """One decoded frame as uint8 [height, width], full range 0-255.
+
+    8-bit YUV is not converted: its first plane is the grey image. Unmarked YUV is limited range, as FFmpeg takes it.
+    """
+    pixels = frame.format
+    luma = pixels.components[0]
+    is_planar_yuv = pixels.name.startswith(("yuv", "nv12", "nv21")) and pixels.is_planar and luma.bits == 8
+    if not (is_planar_yuv or pixels.name == "gray"):
+        return frame.to_ndarray(format="gray")
+    plane = frame.planes[0]
+    view = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+    is_full = pixels.name == "gray" or pixels.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
+    return view if is_full else cv2.LUT(view, LIMITED_TO_FULL)
+
+
+def tint(frame: VideoFrame) -> np.ndarray | None:
+    """True where one decoded frame is strongly coloured, bool [height, width]; None for a grey pixel format."""
+    pixels = frame.format
+    if len(pixels.components) < 3:
+        return None
+    if not (pixels.name.startswith("yuv") and pixels.components[0].bits == 8):
+        return strongly_coloured(frame.to_ndarray(format="rgb24"))
+    away = np.zeros((frame.planes[1].height, frame.planes[1].width), np.uint8)
+    for plane in frame.planes[1:3]:
+        view = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        away = cv2.max(away, cv2.absdiff(view, 128))
+    coloured = (away > STRONG_CHROMA).astype(np.uint8)
+    return cv2.resize(coloured, (frame.width, frame.height), interpolation=cv2.INTER_NEAREST).astype(bool)
+
+
+def _gif_has_its_end(path: Path) -> bool:
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 1024))
+        return file.read().rstrip(b"\0\r\n").endswith(b";")
+
+
+def _message(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,298 @@
+"""A drop to sequences: decode and mask every cine, settle who labelled what, cut windows, and lose nothing."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
+
+from fetalflow.annotators import Group, Span, group, kappa
+from fetalflow.cine.resampling import frame_step, source_frames
+from fetalflow.cine.store import store_cine, stored_figures, stored_frames
+from fetalflow.drop import ANNOTATIONS, COLUMNS, SUFFIXES, check_row, find_cines, read_annotations, span
+from fetalflow.errors import InputError
+from fetalflow.quarantine import Rejected, count_kinds, describe, quarantine_table, rejected_row
+from fetalflow.sequences import windows
+from fetalflow.settings import Extract
+
+OWN = [  # columns of the table of sequences before the quality figures and the further columns of annotations.csv
+    *("sequence", "video", "source", "patient", "site", "device", "label", "annotators", "first_frame", "last_frame"),
+    *("frames", "fps", "step", "mm_per_px", "height", "width"),
+]
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a drop gave. sequences: one row per sequence (docs/drop.md); quarantine: `quarantine.COLUMNS`; summary:
+    counts, JSON-able; decoded: how many cines were not in the store before."""
+
+    sequences: pd.DataFrame
+    quarantine: pd.DataFrame
+    summary: dict[str, Any]
+    decoded: int
+
+
+def extract_drop(drop: Path, settings: Extract, store: Path, progress: Progress | None = None) -> Extraction:
+    """Decode the cines of a drop that `store` does not hold yet and list their sequences.
+
+    Every row of `annotations.csv` is either used (at least one sequence has its label within its span) or stands in
+    quarantine with one reason. Runs on `settings.workers` processes through joblib, or wherever
+    `joblib.parallel_config` sends it; `store` must then be seen by all workers.
+
+    Raises InputError when the drop or `annotations.csv` does not keep its contract.
+    """
+    rows = read_annotations(drop).to_dict("records")
+    store.mkdir(parents=True, exist_ok=True)
+    for left in store.glob(".*"):  # what a killed worker left half written
+        left.unlink()
+    reasons: dict[int, Rejected] = {}
+    for index, row in enumerate(rows):
+        if (verdict := _verdict(check_row, row, settings.labels)) is not None:
+            reasons[index] = verdict
+    _check_patients(rows, reasons)
+
+    good = [index for index in range(len(rows)) if index not in reasons]
+    videos = sorted({rows[index]["video"] for index in good})
+    with Parallel(n_jobs=settings.workers, return_as=_return_as()) as parallel:
+        calls = [delayed(store_cine)(drop / video, settings, store) for video in videos]
+        records = dict(zip(videos, _watched(parallel(calls), "cines", len(calls), progress), strict=True))
+        by_video = _claims(rows, good, records, reasons)
+        groups = {video: group(spans) for video, spans in by_video.items()}
+        planned = [
+            (video, plan)
+            for video, found in groups.items()
+            for plan in _plan(found, records[video], settings, reasons)
+        ]
+        _mark_short(by_video, planned, settings, reasons)
+        wanted: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for video, plan in planned:
+            wanted[video].append((plan.first, plan.step))
+        calls = [delayed(stored_figures)(records[v], store, settings.frames, starts) for v, starts in wanted.items()]
+        measured = dict(zip(wanted, _watched(parallel(calls), "quality", len(calls), progress), strict=True))
+
+    sequences = _table(rows, planned, records, measured, settings.frames)
+    quarantine = quarantine_table(rejected_row(rows[i], r.kind, r.reason) for i, r in reasons.items())
+    unlisted = sorted(set(find_cines(drop)) - {row["video"] for row in rows})
+    summary = _summary(rows, records, sequences, quarantine, [g for found in groups.values() for g in found], unlisted)
+    return Extraction(sequences, quarantine, summary, sum(record["new"] for record in records.values()))
+
+
+def check_usable(extraction: Extraction, drop: Path) -> None:
+    """Raises InputError when a drop gave no sequence at all."""
+    if extraction.sequences.empty:
+        found = find_cines(drop)
+        raise InputError(
+            f"{drop} gave no sequence. Looked for the cines named in {ANNOTATIONS} ({' '.join(SUFFIXES)}); the folder "
+            f"holds {len(found)} files so named. Quarantined rows by kind: {describe(extraction.quarantine)}."
+        )
+
+
+def recorded_windows(path: Path, settings: Extract) -> tuple[list[tuple[int, int]], list[np.ndarray]]:
+    """The sequences of one cine, read, masked, cut and resampled as `extract_drop` does it.
+
+    Returns first and last recorded frame (inclusive) and frames, uint8 [N, H, W], of each; both empty when the cine
+    is shorter than one sequence. Raises InputError when the cine cannot be used.
+    """
+    with TemporaryDirectory(prefix="fetalflow-") as folder:
+        record = store_cine(path, settings, Path(folder))
+        if record["rejected"]:
+            raise InputError(f"{path} cannot be used ({record['rejected']['kind']}): {record['rejected']['reason']}.")
+        verdict = _verdict(_check_rate, record, settings)
+        if verdict is not None:
+            raise InputError(f"{path} cannot be used ({verdict.kind}): {verdict.reason}.")
+        step = frame_step(record["fps"], settings.fps) if settings.fps else 1.0
+        spans = windows(0, record["frames"] - 1, record["cuts"], settings.frames, settings.stride, step)
+        frames = stored_frames(record, Path(folder))
+        return spans, [frames[source_frames(first, settings.frames, step)] for first, _ in spans]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """One sequence before its frames are looked at."""
+
+    row: int  # whose patient, site, device and further columns it carries
+    rows: tuple[int, ...]
+    label: str
+    annotators: str
+    first: int
+    last: int
+    step: float
+
+
+def _verdict(check: Callable[..., Any], *arguments: Any) -> Rejected | None:
+    try:
+        check(*arguments)
+    except Rejected as verdict:
+        return verdict
+    return None
+
+
+def _return_as() -> str:
+    """joblib's generator shows progress; a few backends (Ray's) only give lists."""
+    backend, _ = get_active_backend()
+    return "generator" if backend.supports_return_generator else "list"
+
+
+def _watched(results: Iterable[Any], what: str, total: int, progress: Progress | None) -> Iterator[Any]:
+    for done, result in enumerate(results, 1):
+        yield result
+        if progress:
+            progress(what, done, total)
+
+
+def _check_patients(rows: list[dict[str, Any]], reasons: dict[int, Rejected]) -> None:
+    """A cine shows one patient: rows of one video that disagree on it cannot be split by patient."""
+    patients = defaultdict(set)
+    for index, row in enumerate(rows):
+        if index not in reasons:
+            patients[row["video"]].add(row["patient"])
+    for index, row in enumerate(rows):
+        if index not in reasons and len(found := patients[row["video"]]) > 1:
+            names = ", ".join(sorted(found))
+            reasons[index] = Rejected("patient", f"the rows of this video name {len(found)} patients ({names})")
+
+
+def _check_rate(record: dict[str, Any], settings: Extract) -> None:
+    if settings.fps and not record["fps"]:
+        raise Rejected("rate", f"the cine states no frame rate, so it cannot be resampled to {settings.fps:g} frames/s")
+
+
+def _claims(
+    rows: list[dict[str, Any]], good: list[int], records: dict[str, dict[str, Any]], reasons: dict[int, Rejected]
+) -> dict[str, list[Span]]:
+    """What each row of a readable cine claims, by video. Fills in `reasons` for the others."""
+    claims = defaultdict(list)
+    for index in good:
+        row = rows[index]
+        record = records[row["video"]]
+        if record["rejected"]:
+            reasons[index] = Rejected(**record["rejected"])
+            continue
+        try:
+            first, last = span(row, record["frames"])
+        except Rejected as verdict:
+            reasons[index] = verdict
+            continue
+        claims[row["video"]].append(Span(index, row["annotator"], row["label"], first, last))
+    return dict(claims)
+
+
+def _plan(
+    groups: list[Group], record: dict[str, Any], settings: Extract, reasons: dict[int, Rejected]
+) -> Iterator[_Planned]:
+    """The sequences of one cine. Fills in `reasons` for the rows of groups that may not be used."""
+    for found in groups:
+        verdict = _verdict(_check_rate, record, settings) or _verdict(_check_agreement, found, settings.min_agreement)
+        if verdict is not None:
+            reasons.update({claim.row: verdict for claim in found.spans})
+            continue
+        step = frame_step(record["fps"], settings.fps) if settings.fps else 1.0
+        for run in found.agreed():
+            for first, last in windows(run.first, run.last, record["cuts"], settings.frames, settings.stride, step):
+                yield _Planned(min(run.rows), run.rows, run.label, run.annotators, first, last, step)
+
+
+def _check_agreement(found: Group, least: float) -> None:
+    first, last = found.first, max(claim.last for claim in found.spans)
+    if found.contradicts_itself:
+        raise Rejected("disagreement", f"one annotator gives two labels to the same frame within frames {first}-{last}")
+    if len(found.labels) > 1 and (share := found.agreement()) < least:
+        names = ", ".join(found.labels)
+        raise Rejected(
+            "disagreement",
+            f"{names} agree on {share:.0%} of frames {first}-{last}; `min_agreement` asks for {least:.0%}",
+        )
+
+
+def _mark_short(
+    claims: dict[str, list[Span]], planned: list[tuple[str, _Planned]], settings: Extract, reasons: dict[int, Rejected]
+) -> None:
+    """A row that was not rejected and gave no sequence is too short."""
+    used = defaultdict(list)
+    for _, plan in planned:
+        for row in plan.rows:
+            used[row].append(plan)
+    for claim in (c for found in claims.values() for c in found):
+        touching = [p for p in used[claim.row] if p.first <= claim.last and claim.first <= p.last]
+        if claim.row not in reasons and not touching:
+            reasons[claim.row] = Rejected(
+                "short",
+                f"frames {claim.first}-{claim.last} hold no {settings.frames} consecutive frames without a scene cut "
+                "or another label",
+            )
+
+
+def _table(
+    rows: list[dict[str, Any]],
+    planned: list[tuple[str, _Planned]],
+    records: dict[str, dict[str, Any]],
+    measured: dict[str, dict[int, dict[str, Any]]],
+    frames: int,
+) -> pd.DataFrame:
+    further = [column for column in rows[0] if column not in COLUMNS and column != "line"]
+    names: list[str] = []
+    table = []
+    for video, plan in planned:
+        row, record = rows[plan.row], records[video]
+        found = {
+            "sequence": f"{record['source'][:12]}-{plan.first:06d}",
+            "video": video,
+            "source": record["source"],
+            "patient": row["patient"],
+            "site": row["site"],
+            "device": row["device"],
+            "label": plan.label,
+            "annotators": plan.annotators,
+            "first_frame": plan.first,
+            "last_frame": plan.last,
+            "frames": frames,
+            "fps": (record["fps"] or np.nan) / plan.step,
+            "step": plan.step,
+            "mm_per_px": record["mm_per_px"] or np.nan,
+            "height": record["height"],
+            "width": record["width"],
+        } | measured[video][plan.first]
+        # A column of the drop that is called like one of ours keeps its values under another name.
+        names = [f"annotations_{column}" if column in found else column for column in further]
+        table.append(found | {name: row[column] for name, column in zip(names, further, strict=True)})
+    if not table:
+        return pd.DataFrame(columns=OWN)
+    return pd.DataFrame(table).sort_values(["video", "first_frame", "label"], ignore_index=True)
+
+
+def _summary(
+    rows: list[dict[str, Any]],
+    records: dict[str, dict[str, Any]],
+    sequences: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    groups: list[Group],
+    unlisted: list[str],
+) -> dict[str, Any]:
+    stated = [record for record in records.values() if record["promised"] is not None]
+    agreement = kappa(groups)
+    return {
+        "rows": len(rows),
+        "rows_used": len(rows) - len(quarantine),
+        "rows_quarantined": len(quarantine),
+        "quarantined": count_kinds(quarantine),
+        "cines": len({row["video"] for row in rows}),
+        "cines_readable": sum(not record["rejected"] for record in records.values()),
+        "cines_without_a_row": unlisted,
+        "sequences": len(sequences),
+        "sequences_by_label": dict(sorted(Counter(sequences["label"]).items())),
+        "patients": int(sequences["patient"].nunique()),
+        "cuts": sum(len(record.get("cuts", ())) for record in records.values()),
+        "decoded_frames": sum(record["decoded"] for record in records.values()),
+        # Streams such as MPEG state no number of frames; the two below compare those that do.
+        "promised_frames": sum(record["promised"] for record in stated),
+        "decoded_of_promised": sum(record["decoded"] for record in stated),
+        "kappa": agreement["labels"],
+        "kappa_by_pair": agreement["pairs"],
+    }

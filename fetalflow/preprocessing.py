@@ -1,0 +1,53 @@
+"""Sequences as the networks take them (paper III-B): fitted to a square, one memory-mappable file each."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from fetalflow.artefacts import atomic_file, atomic_folder, file_digest
+from fetalflow.cine.resampling import source_frames
+from fetalflow.errors import InputError
+from fetalflow.sequences import fit, fit_scale
+
+
+def preprocess(extracted: pd.DataFrame, store: Path, folder: Path, size: int, workers: int = -1) -> pd.DataFrame:
+    """Write `<sequence>.npy`, uint8 [N, size, size], for every row of `extracted` into `folder`, replaced whole.
+
+    Returns the manifest: `extracted` with `mm_per_px` of the resized image, `path` (from the folder above) and `digest`
+    (SHA-256 of the file). store: the decoded cines of `extract_drop`. Raises InputError when a cine is missing there.
+    """
+    parts = [part for _, part in extracted.groupby("source", sort=True)]
+    with atomic_folder(folder) as target:
+        calls = (delayed(_write_sequences)(part.to_dict("records"), store, target, size) for part in parts)
+        digests = dict(pair for done in Parallel(n_jobs=workers)(calls) for pair in done)
+    manifest = extracted.copy()
+    scale = [fit_scale(row.height, row.width, size) for row in manifest.itertuples()]
+    manifest["mm_per_px"] = manifest["mm_per_px"] / np.array(scale)
+    manifest["path"] = [f"{folder.name}/{sequence}.npy" for sequence in manifest["sequence"]]
+    manifest["digest"] = [digests[sequence] for sequence in manifest["sequence"]]
+    return manifest
+
+
+def _write_sequences(rows: Iterable[dict], store: Path, folder: Path, size: int) -> list[tuple[str, str]]:
+    cv2.setNumThreads(1)  # joblib already gives every core a process
+    written, cine, source = [], None, None
+    for row in rows:
+        if source != row["source"]:
+            source, cine = row["source"], _cine(store, row)
+        numbers = source_frames(row["first_frame"], row["frames"], row["step"])
+        with atomic_file(folder / f"{row['sequence']}.npy") as temporary:
+            np.save(temporary, fit(cine[numbers], size))
+            written.append((row["sequence"], file_digest(temporary)))
+    return written
+
+
+def _cine(store: Path, row: dict) -> np.ndarray:
+    path = store / f"{row['source']}.npy"
+    try:
+        return np.load(path, mmap_mode="r")
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(f"{row['video']}: its decoded frames are missing or damaged ({error}). Extract again.") from None

@@ -1,0 +1,24 @@
+"""Sequences fitted to the network's input size, and the manifest that everything downstream reads."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from fetalflow.artefacts import write_table
+from fetalflow.preprocessing import preprocess
+from fetalflow.settings import load_settings
+
+
+def main(task: str) -> None:
+    settings = load_settings().blocks[task]
+    data, size = Path("data") / task, settings.preprocess.size
+    extracted = pd.read_parquet(data / "extracted.parquet")
+    manifest = preprocess(extracted, data / "frames", data / "sequences", size, settings.extract.workers)
+    write_table(data / "manifest.parquet", manifest)
+    print(f"{len(manifest)} sequences of {size}x{size} pixels in {data / 'sequences'}")
+
+
+if __name__ == "__main__":
+    from stages.lifeline import run
+
+    run(main)
