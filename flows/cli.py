@@ -115,7 +115,9 @@ def compare(predictions: list[Path]) -> None:
     if len(predictions) < 2:
         raise InputError("compare needs at least two predictions files: the reference first")
     reference, *others = (read_predictions(path) for path in predictions)
-    named = {path.stem: table for path, table in zip(predictions[1:], others, strict=True)}
+    named = {str(path): table for path, table in zip(predictions[1:], others, strict=True)}
+    if len(named) < len(others):
+        raise InputError("compare got the same predictions file twice")
     print(json.dumps(compare_all(reference, named, Significance()), indent=2))
 
 
