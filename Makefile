@@ -3,13 +3,17 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p && b
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test setup lint clean
+.PHONY: demo test benchmarks setup lint clean
 
 demo: setup
 	@$(VENV)/bin/fetalflow run
 
 test: setup
 	@$(VENV)/bin/python -m pytest
+
+# Decode rate, loader, training step, memory of every stage at the paper's size: an hour and more, most of it training.
+benchmarks: setup
+	@for file in decode loader training_step stages; do echo "== $$file"; $(VENV)/bin/python benchmarks/$$file.py || exit 1; done
 
 lint: setup
 	@$(VENV)/bin/ruff check .
