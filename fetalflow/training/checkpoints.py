@@ -8,6 +8,7 @@ It lies outside DVC's outs, which DVC deletes before a run, and is removed once 
 import hashlib
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import nn
 
 import fetalflow
 from fetalflow.artefacts import atomic_file, file_digest
+from fetalflow.errors import InputError
 from fetalflow.training.loading import draw
 
 LAST = "last.ckpt"
@@ -43,6 +45,19 @@ def training_digest(facts: dict[str, Any], rows: pd.DataFrame) -> str:
         "versions": [torch.__version__, lightning.__version__],
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Where a training in `folder` goes on; None for a fresh one. Raises InputError when the file is damaged."""
+    path = folder / LAST
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, weights_only=True, mmap=True)  # reads the structure only
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is no checkpoint of a training: {reason}. Remove {folder} to begin anew.") from None
+    return path
 
 
 class WholeCheckpoints(TorchCheckpointIO):

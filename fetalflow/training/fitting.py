@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from fetalflow.errors import InputError
 from fetalflow.settings import Train
-from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints
+from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints, last_checkpoint
 from fetalflow.training.classifier import Classifier, balancing_weights
 from fetalflow.training.loading import SequenceDataset, ordered_loader, training_loader
 
@@ -65,8 +65,8 @@ def fit_network(
     stopping = EarlyStopping("val_loss", patience=settings.patience)
     last = ModelCheckpoint(folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = make_trainer(settings.epochs, device, precision, [epochs, stopping, last], folder)
-    resume = str(folder / LAST) if (folder / LAST).is_file() else None
-    trainer.fit(Classifier(network, settings, weights), *loaders, ckpt_path=resume, weights_only=True)
+    network.train()  # Lightning keeps the mode it is given
+    trainer.fit(Classifier(network, settings, weights), *loaders, ckpt_path=last_checkpoint(folder), weights_only=True)
     if not epochs.best_epoch:
         raise InputError(
             f"the validation loss was not a number in any of {len(epochs.rows)} epochs. Choose a lower learning rate "
@@ -99,6 +99,7 @@ def make_trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time at every step
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),

@@ -1,0 +1,252 @@
+"""Loading, fitting and answering, on small sets whose classes can be told apart."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import SequentialSampler
+from training_sets import FRAMES, LABELS, SIZE, make_workspace
+
+from fetalflow.errors import InputError
+from fetalflow.models.building import build
+from fetalflow.settings import Train
+from fetalflow.training.classifier import Classifier, balancing_weights
+from fetalflow.training.fitting import choose_device, fit_network, predict_probabilities
+from fetalflow.training.loading import Batches, EpochOrder, SequenceDataset, check_sequences, ordered_loader
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="module")
+def data(workspace) -> Path:
+    return workspace / "data" / "movement"
+
+
+@pytest.fixture(scope="module")
+def rows(data) -> pd.DataFrame:
+    split = pd.read_parquet(data / "split.parquet")[["sequence", "part"]]
+    return pd.read_parquet(data / "manifest.parquet").merge(split, on="sequence")
+
+
+@pytest.fixture(scope="module")
+def parts(rows, data) -> dict[str, SequenceDataset]:
+    return {part: SequenceDataset(rows[rows["part"] == part], data, LABELS) for part in ("train", "validation", "test")}
+
+
+def network(variant: str = "cnn") -> nn.Module:
+    torch.manual_seed(1)
+    return build(variant, FRAMES, SIZE, len(LABELS), batch_norm_momentum=0.1)
+
+
+def fit(net: nn.Module, parts: dict, folder: Path, seed: int = 0, report=lambda row: None, **train):
+    settings = Train(**{"batch": 4, "epochs": 3, "learning_rate": 3e-4, "device": "cpu"} | train)
+    return fit_network(net, parts["train"], parts["validation"], settings, seed, folder, len(LABELS), report)
+
+
+def bits(net: nn.Module) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in net.state_dict().items()}
+
+
+def mean_loss(net: nn.Module, dataset: SequenceDataset) -> float:
+    with torch.inference_mode():
+        losses = [F.cross_entropy(net.eval()(x), y, reduction="none") for x, y in ordered_loader(dataset, 4)]
+    return torch.cat(losses).mean().item()
+
+
+def accuracy(net: nn.Module, dataset: SequenceDataset) -> float:
+    return float((predict_probabilities(net, dataset, 4).argmax(1) == dataset.targets).mean())
+
+
+def test_a_sequence_is_what_is_stored_in_0_to_1(rows, data, parts):
+    frames, target = parts["validation"][4]
+    row = rows[rows["part"] == "validation"].iloc[4]
+    stored = np.load(data / row["path"])
+    assert frames.dtype == torch.float32 and frames.shape == (FRAMES, SIZE, SIZE)
+    assert np.array_equal(np.rint(frames.numpy() * 255), stored)
+    assert LABELS[target] == row["label"]
+
+
+def test_an_unknown_label_is_refused(rows, data):
+    with pytest.raises(InputError, match=r"holds the labels \['right'\]"):
+        SequenceDataset(rows, data, ["left", "flicker"])
+
+
+def test_a_corrupted_or_missing_sequence_is_refused(tmp_path):
+    data = make_workspace(tmp_path) / "data" / "movement"
+    manifest = pd.read_parquet(data / "manifest.parquet")
+    check_sequences(manifest, data)
+    file = data / manifest["path"][3]
+    whole = bytearray(file.read_bytes())
+    whole[-1] ^= 1
+    file.write_bytes(whole)
+    (data / manifest["path"][5]).unlink()
+    with pytest.raises(InputError, match="2 of 39 sequence files") as refused:
+        check_sequences(manifest, data)
+    assert manifest["path"][3] in str(refused.value) and manifest["digest"][3] in str(refused.value)
+    assert f"{manifest['path'][5]}: no such file" in str(refused.value)
+
+
+@given(n=st.integers(2, 60), batch=st.integers(2, 9), seed=st.integers(0, 5), epoch=st.integers(0, 5))
+def test_batches_hold_every_sequence_once_and_never_one_alone(n, batch, seed, epoch):
+    order = EpochOrder(n, seed)
+    order.set_epoch(epoch)
+    batches = Batches(order, batch)
+    found = list(batches)
+    assert sorted(i for b in found for i in b) == list(range(n))
+    assert len(found) == len(batches)
+    assert all(2 <= len(b) <= batch + 1 for b in found)
+    assert found == list(batches)
+
+
+def test_the_order_differs_by_epoch_and_seed():
+    def order(seed: int, epoch: int) -> tuple[int, ...]:
+        sampler = EpochOrder(20, seed)
+        sampler.set_epoch(epoch)
+        return tuple(sampler)
+
+    assert len({order(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_batches_of_an_ordered_sampler_stay_in_order():
+    assert list(Batches(SequentialSampler(range(7)), 3)) == [[0, 1, 2], [3, 4, 5, 6]]
+
+
+def test_training_learns_what_can_be_learnt(parts, tmp_path):
+    net = network("fetalmovnet")
+    before = accuracy(net, parts["test"])
+    fitted = fit(net, parts, tmp_path, epochs=6)
+    assert accuracy(net, parts["test"]) >= 0.85 > before
+    assert fitted.curves["train_loss"].iloc[-1] < 0.5 * fitted.curves["train_loss"].iloc[0]
+    assert list(fitted.curves["epoch"]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_curves_are_the_figures_of_the_whole_part(parts, tmp_path):
+    net = network()
+    fitted = fit(net, parts, tmp_path)
+    best = fitted.curves.iloc[fitted.best_epoch - 1]
+    assert best["val_loss"] == pytest.approx(mean_loss(net, parts["validation"]), rel=1e-5)
+    assert best["val_accuracy"] == pytest.approx(accuracy(net, parts["validation"]))
+
+
+def test_early_stopping_keeps_the_best_epoch(parts, tmp_path):
+    misleading = SequenceDataset.__new__(SequenceDataset)
+    misleading.paths = parts["validation"].paths
+    misleading.targets = np.roll(parts["validation"].targets, 3)  # the better it learns, the worse it looks
+    net, rows = network(), []
+    fitted = fit(net, parts | {"validation": misleading}, tmp_path, report=rows.append, epochs=30, patience=2)
+    losses = fitted.curves["val_loss"]
+    assert fitted.stopped_early and len(losses) == fitted.best_epoch + 2 < 30
+    assert fitted.best_epoch == losses.argmin() + 1
+    assert mean_loss(net, misleading) == pytest.approx(losses.min(), rel=1e-5)
+    assert rows == fitted.curves.to_dict("records")
+
+    again, more = network(), []  # killed after the last epoch, before the stage had written anything
+    fit(again, parts | {"validation": misleading}, tmp_path, report=more.append, epochs=30, patience=2)
+    assert more == [] and bits(again) == bits(net)
+
+
+def test_a_training_broken_off_in_every_epoch_ends_in_the_same_bits(parts, tmp_path):
+    def break_off(row: dict) -> None:
+        if row["epoch"] not in told:
+            told.append(row["epoch"])
+            raise ConnectionAbortedError
+
+    whole, broken, told = network(), network(), []
+    fit(whole, parts, tmp_path / "whole", epochs=4)
+    for _ in range(4):
+        with pytest.raises(ConnectionAbortedError):
+            fit(network(), parts, tmp_path / "broken", epochs=4, report=break_off)
+    fitted = fit(broken, parts, tmp_path / "broken", epochs=4, report=break_off)
+    assert told == list(fitted.curves["epoch"]) == [1, 2, 3, 4]
+    assert bits(broken) == bits(whole)
+
+
+def test_same_seed_same_bits_another_seed_others(parts, tmp_path):
+    found = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.rand(ord(folder))  # what was drawn before must not matter
+        net = network()
+        fit(net, parts, tmp_path / folder, seed, epochs=2)
+        found.append(bits(net))
+    assert found[0] == found[1] != found[2]
+
+
+def test_loader_workers_change_nothing(parts, tmp_path):
+    found = []
+    for workers in (0, 1):
+        net = network()
+        fit(net, parts, tmp_path / str(workers), epochs=2, loader_workers=workers)
+        found.append(bits(net))
+    assert found[0] == found[1]
+
+
+def test_class_weights_give_every_class_the_same_weight():
+    targets = np.array([0, 0, 0, 1, 3, 3])
+    weights = balancing_weights(targets, 4)
+    assert weights.tolist() == pytest.approx([2 / 3, 2.0, 0.0, 1.0])
+    assert weights[targets].mean().item() == pytest.approx(1)
+    sums = [weights[targets[targets == c]].sum().item() for c in (0, 1, 3)]
+    assert sums == pytest.approx([2, 2, 2])
+
+
+def test_class_weights_are_torchs_own_weighted_loss():
+    weights, x, y = torch.tensor([0.5, 1.5, 1.0]), torch.rand(4, 3), torch.tensor([0, 1, 2, 1])
+    classifier = Classifier(nn.Identity(), Train(), weights)
+    classifier.log_dict = lambda *_, **__: None
+    expected = F.cross_entropy(x, y, weight=weights, reduction="sum") / 4
+    torch.testing.assert_close(classifier.training_step((x, y), 0), expected)
+
+
+def test_rmsprop_steps_as_keras_does():
+    net = nn.Linear(1, 1, bias=False)
+    optimizer = Classifier(net, Train()).configure_optimizers()
+    for gradient in (10.0, 1e-6):  # far above the floor of sqrt(1e-7), and far below it
+        start = net.weight.item()
+        optimizer.state.clear()
+        net.weight.grad = torch.full_like(net.weight, gradient)
+        optimizer.step()
+        keras = 1e-3 * gradient / (0.1 * gradient**2 + 1e-7) ** 0.5
+        assert start - net.weight.item() == pytest.approx(keras, rel=0.05, abs=1e-7)
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_on_a_gpu_mixed_precision_is_chosen(monkeypatch, bf16, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+    assert choose_device(Train()) == ("cuda", precision)
+    assert choose_device(Train(precision="32")) == ("cuda", "32-true")
+    assert choose_device(Train(device="cpu")) == ("cpu", "32-true")
+
+
+def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="finds no GPU"):
+        choose_device(Train(device="cuda"))
+
+
+def test_a_loss_that_is_no_number_is_an_error(parts, tmp_path):
+    net = network()
+    nn.init.constant_(net.head[-1].bias, float("nan"))
+    with pytest.raises(InputError, match="not a number in any of 1 epochs"):
+        fit(net, parts, tmp_path)
+    with pytest.raises(InputError, match="not a number"):
+        predict_probabilities(net, parts["test"], 4)
+
+
+def test_probabilities_stand_in_the_order_of_the_dataset(parts):
+    net = network()
+    p = predict_probabilities(net, parts["test"], 4)
+    assert p.shape == (9, 3) and p.dtype == np.float64
+    assert np.allclose(p.sum(1), 1, atol=1e-6)
+    with torch.inference_mode():
+        alone = net(parts["test"][6][0][None]).softmax(1).numpy()[0]
+    assert np.allclose(p[6], alone, atol=1e-6)
