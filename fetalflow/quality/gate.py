@@ -138,32 +138,38 @@ def _quiet_context(folder: Path) -> tuple[Any, Any]:
 
 def _verdict(check: Check, result: Any, table: pd.DataFrame, warns: bool) -> dict[str, Any]:
     rows = [_row(found, check) for found in result.result.get("unexpected_index_list") or []]
-    columns = [v for k, v in check.arguments.items() if k in ("column", "column_A", "column_B")]
-    if rows:
-        found = f"{len(rows)} of {len(table)} {_noun(check.table)} otherwise"
-        if result.success:
-            found += f", within the {1 - check.arguments['mostly']:.0%} allowed"
-    elif result.success:
-        found = f"all {len(table)} {_noun(check.table)}"
-    else:
-        found = f"it could not be checked ({_exception(result.exception_info)})"
-    if check.type == "ExpectColumnValuesToBeBetween" and (values := table[columns[0]].dropna()).size:
-        found += f"; {columns[0]} is {values.min():.4g} to {values.max():.4g}"
     return {
         "name": check.name,
         "suite": check.suite,
         "success": bool(result.success),
         "severity": "warning" if warns else "critical",
         "expected": check.expected,
-        "found": found,
+        "found": _found(check, result, table, len(rows)),
         "advice": check.advice,
         "n_rows": len(rows),
         "rows": rows[:SHOWN],
     }
 
 
-def _noun(table: str) -> str:
-    return {"rows": "sequences", "classes": "labels", "members": "rows of the split"}.get(table, table)
+def _found(check: Check, result: Any, table: pd.DataFrame, unlike: int) -> str:
+    things = {"rows": "sequences", "classes": "labels", "parts": "labels", "members": "rows of the split"}
+    of = f"{len(table)} {things.get(check.table, check.table)}"
+    if unlike:
+        found = f"{unlike} of {of} otherwise"
+        if result.success:
+            found += f", within the {1 - check.arguments['mostly']:.0%} allowed"
+    elif not result.success:
+        return f"it could not be checked ({_exception(result.exception_info)})"
+    else:
+        found = f"all {of}"
+    if check.type != "ExpectColumnValuesToBeBetween":
+        return found
+    column = check.arguments["column"]
+    values = table[column].dropna()
+    if values.empty:
+        return f"{column} is not known for any of {of}"
+    known = "" if len(values) == len(table) else f", known for {len(values)}"
+    return f"{found}; {column} is {values.min():.4g} to {values.max():.4g}{known}"
 
 
 def _row(found: Mapping[str, Any], check: Check) -> str:

@@ -12,6 +12,8 @@ body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem
 table { border-collapse: collapse; width: 100% }
 td, th { border: 1px solid #d5dce3; padding: .35rem .5rem; text-align: left; vertical-align: top }
 .fail, .badge-danger { color: #b3261e } .warn { color: #8a5a00 } .pass { color: #1b6e3c }
+.fa-check-circle::before { content: "pass"; color: #1b6e3c } .fa-times::before { content: "fail"; color: #b3261e }
+.fa-exclamation-triangle::before { content: "warning"; color: #8a5a00 }
 details { margin-top: .3rem } ul { padding-left: 1.2rem } nav ol, nav ul { list-style: none; padding: 0 }
 """
 # Data docs load style sheets, scripts and a logo from the network; without it their scripts do nothing but fail.

@@ -116,7 +116,7 @@ def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
             "manifest",
             "rows",
             "ExpectColumnValuesToMatchRegex",
-            {"column": "label", "regex": r"^\S(.*\S)?$"},
+            {"column": "label", "regex": r"^\S(?:.*\S)?$"},
             "labels without blanks around them",
             spelling,
         ),
