@@ -50,4 +50,5 @@ def _cine(store: Path, row: dict) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r")
     except (FileNotFoundError, ValueError) as error:
-        raise InputError(f"{row['video']}: its decoded frames are missing or damaged ({error}). Extract again.") from None
+        message = f"the decoded frames of {row['video']} are missing or damaged ({error}). Run extract again."
+        raise InputError(message) from None

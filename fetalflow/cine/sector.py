@@ -13,13 +13,18 @@ import numpy as np
 EVERY = 8  # after the first 32 frames, every 8th is looked at
 FIRST = 32
 MOVES = 3.0  # grey levels of standard deviation from which a pixel changes
+STANDS = 5.0  # grey levels of standard deviation below which a pixel stands still; lossy video makes still text flicker
 STILL_SHARE = 0.3  # below this share of changing lit pixels a cine is still
-LIT = 8  # grey level from which a pixel shows something
-BRIGHT = 60  # grey level from which a still pixel may be graphics
-SHARP = 50  # grey levels by which a stroke stands out of its surroundings; averaged speckle does not
+LIT = 3  # grey levels above the background from which a pixel shows something: deep tissue is dark
+BACKGROUND = 10  # the background of a frame is never taken to be brighter than this
+BRIGHT = 150  # grey level from which a still pixel may be graphics
+SHARP = 90  # grey levels by which a stroke stands out of its surroundings; averaged speckle does not
+AMID = 0.5  # share of changing pixels around a stroke that is drawn over the picture
+LETTERS = 30  # px of strokes that must lie together
 TINTED_SHARE = 0.1  # of the frame: more colour than this is a colour map or Doppler, not graphics
-GRAPHICS_SHARE = 0.05  # of the sector: more "graphics" than this inside it is anatomy
+GRAPHICS_SHARE = 0.02  # of the sector: more "graphics" than this inside it is anatomy
 SMALLEST = 0.05  # of the frame: a sector smaller than this was not found
+LARGE, LIVELY = 0.2, 0.03  # of the largest region: another that counts; another that counts if it changes
 
 
 @dataclass
@@ -74,9 +79,9 @@ def keep(
         inside[top:end_row, left:end_column] = 255
         if sector:
             kept = inside.copy()
-    lit, moving = mean > LIT, deviation > MOVES
+    lit, moving = mean > _background(mean) + LIT, deviation > MOVES
     is_still = watch.sampled < 3 or np.count_nonzero(lit & moving) < STILL_SHARE * np.count_nonzero(lit)
-    found = find_sector(mean, deviation, is_still, inside)
+    found = find_sector(lit, moving, inside)
     if sector and found is not None:
         kept &= found
     if overlays:
@@ -86,29 +91,32 @@ def keep(
     return kept
 
 
-def find_sector(mean: np.ndarray, deviation: np.ndarray, is_still: bool, inside: np.ndarray) -> np.ndarray | None:
-    """The sector's convex hull, uint8 [H, W] 255 inside; None if it was not found.
+def find_sector(lit: np.ndarray, moving: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
+    """The sector's convex hull, uint8 [H, W] 255 inside; None if it was not found. lit, moving: bool [H, W].
 
-    Moving cine: around what changes. Still cine: around what is lit and is no thin stroke. The largest connected
-    region counts, and others of some size, since a shadow may cut the sector in two.
+    Around what is lit or changes and is no thin stroke: the largest connected region, and others of some size, since
+    a shadow may cut the sector in two.
     """
-    shows = (mean > LIT) if is_still else (deviation > MOVES)
-    picture = cv2.bitwise_and(shows.astype(np.uint8), inside)
-    # Text strokes and single noisy pixels are thinner than 5 px; closing then joins the speckle.
-    picture = cv2.morphologyEx(picture, cv2.MORPH_CLOSE, _disc(3))
+    picture = cv2.bitwise_and((lit | moving).astype(np.uint8), inside)
+    # Text is thinner than 7 px, so opening removes it; closing then joins the speckle.
     picture = cv2.morphologyEx(picture, cv2.MORPH_OPEN, _disc(7))
     picture = cv2.morphologyEx(picture, cv2.MORPH_CLOSE, _disc(min(picture.shape) // 24))
     count, regions, facts, _ = cv2.connectedComponentsWithStats(picture)
     if count < 2:
         return None
-    areas = facts[1:, cv2.CC_STAT_AREA]
-    share = 0.2 if is_still else 0.05
-    large = np.flatnonzero(areas >= share * areas.max()) + 1
-    points = cv2.findNonZero(np.isin(regions, large).astype(np.uint8))
-    found = np.zeros(mean.shape, np.uint8)
-    cv2.fillConvexPoly(found, cv2.convexHull(points), 255)
+    areas = facts[:, cv2.CC_STAT_AREA].astype(float)
+    areas[0] = 0
+    changing = np.bincount(regions[moving], minlength=count) / np.maximum(areas, 1)
+    counts = (areas >= LARGE * areas.max()) | ((areas >= LIVELY * areas.max()) & (changing > 0.5))
+    counts[0] = False
+    found = np.zeros(lit.shape, np.uint8)
+    cv2.fillConvexPoly(found, cv2.convexHull(cv2.findNonZero(counts[regions].astype(np.uint8))), 255)
     found = cv2.dilate(found, _disc(5))
     return found if np.count_nonzero(found) >= SMALLEST * found.size else None
+
+
+def _background(mean: np.ndarray) -> float:
+    return min(float(np.percentile(mean, 2)), BACKGROUND)
 
 
 def graphics(mean: np.ndarray, deviation: np.ndarray, sector: np.ndarray | None) -> np.ndarray:
@@ -116,13 +124,22 @@ def graphics(mean: np.ndarray, deviation: np.ndarray, sector: np.ndarray | None)
 
     Still strokes amid still surroundings (the near field) are kept, and so is a soft still line (the pleura).
     """
-    strokes = (deviation < MOVES) & (mean > BRIGHT)
+    strokes = (deviation < STANDS) & (mean > BRIGHT)
     outstanding = cv2.morphologyEx(mean, cv2.MORPH_TOPHAT, _disc(9)) > SHARP
-    around = cv2.boxFilter((deviation > MOVES).astype(np.float32), -1, (31, 31))
-    drawn = cv2.dilate((strokes & outstanding & (around > 0.4)).astype(np.uint8) * 255, _disc(5))
+    around = cv2.boxFilter((deviation > MOVES).astype(np.float32), -1, (41, 41))
+    drawn = _clusters((strokes & outstanding & (around > AMID)).astype(np.uint8))
+    drawn = cv2.dilate(drawn * 255, _disc(5))
     area = drawn.size if sector is None else np.count_nonzero(sector)
     within = np.count_nonzero(drawn if sector is None else drawn & sector)
     return drawn if within <= GRAPHICS_SHARE * area else np.zeros_like(drawn)
+
+
+def _clusters(strokes: np.ndarray) -> np.ndarray:
+    """Strokes that lie together as letters do, uint8 [H, W] 0 or 1; a saturated echo stands alone."""
+    joined = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, _disc(9))
+    count, regions, _, _ = cv2.connectedComponentsWithStats(joined)
+    sizes = np.bincount(regions[strokes > 0], minlength=count)
+    return strokes * (sizes >= LETTERS)[regions].astype(np.uint8)
 
 
 def coloured_graphics(watch: Watch) -> np.ndarray:
