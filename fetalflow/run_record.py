@@ -26,7 +26,7 @@ def run_tags(task: str, workspace: Path, digest: str) -> dict[str, str]:
     origin = provenance(workspace)
     git = origin["git"] or {}
     verdict = workspace / "reports" / task / "quality" / "verdict.json"
-    passed = read_json(verdict).get("passed") if verdict.is_file() else None
+    passed = read_json(verdict)["success"] if verdict.is_file() else None
     tags = {
         "task": task,
         "data_digest": digest,

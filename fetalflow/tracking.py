@@ -5,12 +5,15 @@ that was out of reach costs nothing but this step.
 """
 
 import hashlib
+import logging
 import math
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +34,12 @@ DATABASE = "mlflow.db"
 ARTEFACTS = "mlartifacts"
 INPUTS_TAG = "fetalflow.inputs"  # digest of everything a run logs: the same run is not logged twice
 PACKAGE_TAG = "fetalflow.package"  # digest of the model package and its card: the same model gets no second version
-SERVING = ("mlflow", "torch", "numpy", "pandas", "safetensors", "av", "pydicom", "opencv-python-headless")
+# What reading a cine and answering it imports; fetalflow itself travels in the model as source.
+SERVING = (
+    *("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "PyYAML", "joblib", "scikit-learn"),
+    *("av", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "opencv-python-headless"),
+    *("pillow", "ImageHash", "scikit-video", "scipy"),
+)
 BATCH = 500  # metrics per request; MLflow takes at most 1000
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -40,6 +48,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default of 7 keeps a person waiting for minutes
     "GIT_PYTHON_REFRESH": "quiet",
 }
+TALKATIVE = ("mlflow.store.db.utils", "alembic", "mlflow.tracking._model_registry")
 
 
 class TrackingFailed(RuntimeError):
@@ -125,20 +134,26 @@ def _mlflow(uri: str) -> Iterator[ModuleType]:
     import mlflow
     import requests
 
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     where = public_uri(uri)
     try:
         mlflow.set_tracking_uri(uri)
         mlflow.MlflowClient().search_experiments(max_results=1)
     except (mlflow.exceptions.MlflowException, requests.RequestException) as error:
-        raise TrackingFailed(f"MLflow at {where} is out of reach ({_first_line(error)}).") from error
+        raise TrackingFailed(f"MLflow at {where} is out of reach ({_said(error, uri)}).") from error
     try:
-        yield mlflow
+        with warnings.catch_warnings():
+            # Hints on integer columns and on input examples, which are meant for models of tables.
+            warnings.simplefilter("ignore", UserWarning)
+            yield mlflow
     except (mlflow.exceptions.MlflowException, requests.RequestException) as error:
-        raise TrackingFailed(f"MLflow at {where} failed: {_first_line(error)}") from error
+        raise TrackingFailed(f"MLflow at {where} failed: {_said(error, uri)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300]
+def _said(error: Exception, uri: str) -> str:
+    """The first line of a failure, without the password that MLflow repeats in it."""
+    return str(error).strip().split("\n")[0].replace(uri, public_uri(uri))[:300]
 
 
 def _experiment(mlflow: ModuleType, name: str, workspace: Path) -> str:
@@ -243,9 +258,9 @@ def _version(mlflow: ModuleType, name: str, package: Path, card: str, run: str) 
     """The version of the registered model `name` that is this package with this card; made where there is none."""
     client = mlflow.MlflowClient()
     digest = hashlib.sha256((file_digest(package / CONFIG) + card).encode()).hexdigest()
-    for version in client.search_model_versions(f"name = '{name}'"):
-        if version.tags.get(PACKAGE_TAG) == digest:
-            return version.version
+    for known in client.search_model_versions(f"name = '{name}'"):
+        if known.tags.get(PACKAGE_TAG) == digest:
+            return str(known.version)
     with mlflow.start_run(run_id=run):
         logged = _log_model(mlflow, package, card)
     made = mlflow.register_model(f"models:/{logged.model_id}", name)
@@ -273,9 +288,6 @@ def _log_model(mlflow: ModuleType, package: Path, card: str) -> Any:
 
 
 def _requirements() -> list[str]:
-    """What loading and answering needs, as installed here; fetalflow itself travels as source."""
-    from importlib.metadata import version
-
     return [f"{name}=={version(name).split('+')[0]}" for name in SERVING]
 
 

@@ -48,14 +48,14 @@ def draw(evidence: Evidence) -> dict[str, Figure]:
 def save(figures: Mapping[str, Figure], folder: Path) -> None:
     """Write each figure as `folder`/<name>.png."""
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=DPI)
+        figure.savefig(folder / f"{name}.png", dpi=DPI, bbox_inches="tight")
 
 
 def as_svg(figure: Figure) -> str:
     """A figure as a data URI, sharp at every size and the same for the same figure."""
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "fetalflow"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
     return _data_uri(buffer.getvalue(), "image/svg+xml")
 
 

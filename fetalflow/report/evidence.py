@@ -91,7 +91,9 @@ def _optional(path: Path) -> Any:
 def _mistakes(predictions: Path) -> pd.DataFrame:
     """sequence, patient, site, device, y_true, y_pred, probability, true_probability of the wrong test rows, the most
     confident first."""
-    table = pd.read_csv(predictions, dtype={c: str for c in ("sequence", "patient", "site", "device", "y_true", "y_pred")})
+    table = pd.read_csv(
+        predictions, dtype={c: str for c in ("sequence", "patient", "site", "device", "y_true", "y_pred")}
+    )
     wrong = table[(table["part"] == "test") & (table["y_true"] != table["y_pred"])]
     by_label = wrong.filter(regex="^p_").rename(columns=lambda c: c.removeprefix("p_"))
     own = [by_label.at[i, label] if label in by_label else float("nan") for i, label in wrong["y_true"].items()]

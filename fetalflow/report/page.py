@@ -76,8 +76,7 @@ def label_counts(manifest: pd.DataFrame) -> list[dict[str, Any]]:
     """Per label: sequences, cines, patients, sites, devices."""
     groups = manifest.groupby("label", sort=True)
     return [
-        {"label": label, "sequences": len(rows)}
-        | {name: rows[column].nunique() for name, column in COUNTED.items()}
+        {"label": label, "sequences": len(rows)} | {name: rows[column].nunique() for name, column in COUNTED.items()}
         for label, rows in groups
     ]
 
@@ -126,22 +125,23 @@ def kappa(extract: Mapping[str, Any] | None) -> dict[str, float | None]:
 
 def decoded(extract: Mapping[str, Any] | None) -> str:
     """How many frames were decoded against what the headers promised, in words; empty where nobody counted."""
-    if not extract or extract.get("frames_decoded") is None:
+    if not extract or extract.get("decoded_frames") is None:
         return ""
-    promised = extract.get("frames_promised")
-    said = "" if promised is None else f" of {thousands(promised)} that the headers promised"
-    return f"{thousands(extract['frames_decoded'])} frames were decoded{said}."
+    said = f"{thousands(extract['decoded_frames'])} frames were decoded."
+    if promised := extract.get("promised_frames"):
+        kept = extract["decoded_of_promised"]
+        said += f" Headers promised {thousands(promised)}; of these {thousands(kept)} could be decoded."
+    if cuts := extract.get("cuts"):
+        said += f" {thousands(cuts)} scene cuts were found."
+    return said
 
 
 def checks(verdict: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The quality gate's expectations as a table: its columns in words, one row each with whether it is met."""
+    """The quality gate's verdict with how many checks hold; what does not hold comes first."""
     if not verdict:
         return None
-    entries = verdict["expectations"]
-    columns = [c for c in dict.fromkeys(key for entry in entries for key in entry) if c not in ("met", "warns")]
-    rows = [{"cells": [e.get(c, "") for c in columns], "met": e["met"], "warns": e.get("warns", False)} for e in entries]
-    met = sum(row["met"] for row in rows)
-    return {"passed": verdict["passed"], "met": met, "rows": rows, "columns": [c.capitalize() for c in columns]}
+    rows = sorted(verdict["expectations"], key=lambda row: (row["success"], row["severity"] != "critical"))
+    return {"passed": verdict["success"], "met": sum(row["success"] for row in rows), "rows": rows}
 
 
 def quarantine_kinds(quarantine: pd.DataFrame | None) -> list[dict[str, Any]]:

@@ -1,0 +1,206 @@
+"""The report: one page that opens without a network and says what the files beside it say."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from finished_run import TASK, make_finished_run
+
+import stages.report
+from fetalflow.errors import InputError
+from fetalflow.report.drawings import as_image
+from fetalflow.report.page import number, p_value, percent, split_counts, thousands
+
+SECTIONS = (
+    *("result", "data", "quality", "split", "curves", "metrics", "confusion", "roc", "calibration", "tests"),
+    *("explain", "mistakes", "latency", "provenance", "limits"),
+)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+VOID = {"meta", "img", "br", "link", "input", "hr", "i"}
+
+
+class Page(HTMLParser):
+    """What a page loads, the ids it has, its text, and whether its tags close in order."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.loads, self.images, self.links, self.ids, self.open, self.texts = [], [], [], [], [], []
+        self.feed(html)
+        self.text = re.sub(r"[ \n]+", " ", " ".join(self.texts))
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids += [found["id"]] if "id" in found else []
+        if tag == "img":
+            self.images.append(found)
+        elif tag == "a":
+            self.links.append(found["href"])
+        elif "src" in found or tag in ("link", "iframe", "object"):
+            self.loads.append((tag, found))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder = make_finished_run(tmp_path_factory.mktemp("run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        stages.report.main(TASK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(workspace):
+    return (workspace / "reports" / TASK / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_loads_nothing(html):
+    page = Page(html)
+    assert page.loads == []
+    assert len(page.images) > 10 and all(image["src"].startswith("data:image/") for image in page.images)
+    assert not re.search(r"url\(|@import|https?://[^\s\"'<]*\.(js|css|woff)", re.sub(r'src="data:[^"]*"', "", html))
+    assert len(html) < 8_000_000
+
+
+def test_the_page_is_whole(html):
+    page = Page(html)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert set(SECTIONS) <= set(page.ids)
+    assert {link.removeprefix("#") for link in page.links} == set(SECTIONS)
+    assert all(image["alt"] for image in page.images)
+    assert "None" not in page.text and "nan" not in page.text.split()
+
+
+def test_the_page_says_what_the_files_say(html, workspace):
+    text = Page(html).text
+    reports = workspace / "reports" / TASK
+    metrics = json.loads((reports / "metrics.json").read_text())
+    for variant, found in metrics.items():
+        assert re.search(
+            rf"{variant} {found['accuracy']:.4f} {found['accuracy_low']:.4f} – {found['accuracy_high']:.4f}", text
+        )
+    assert "0.9887" in text and "fetalmovnet (paper)" in text
+    assert "For research, not a medical device" in text
+    for comparison in json.loads((reports / "significance.json").read_text())["comparisons"].values():
+        assert comparison["verdict"] in text
+    config = json.loads((workspace / "models" / TASK / "fetalmovnet" / "config.json").read_text())
+    assert config["weights"]["sha256"] in text
+    assert "1 of 2 checks hold" in text and "0.81" in text and "Headers promised 1\u202f240" in text
+
+
+def test_what_others_wrote_cannot_change_the_page(html):
+    assert "cut &lt;off&gt;.avi" in html and "cut <off>" not in html
+
+
+def test_the_mistakes_are_those_of_the_predictions(html, workspace):
+    table = pd.read_csv(workspace / "data" / TASK / "predictions" / "fetalmovnet.csv")
+    wrong = table[(table["part"] == "test") & (table["y_true"] != table["y_pred"])]
+    rows = html.split('id="mistakes"')[1].split("</section>")[0]
+    assert all(sequence in rows for sequence in wrong["sequence"])
+    assert rows.count("<code>") == len(wrong)
+
+
+def test_the_figures_are_kept_as_files(workspace):
+    names = {path.name for path in (workspace / "reports" / TASK / "figures").iterdir()}
+    kinds = ("confusion", "roc", "reliability", "curves")
+    assert names == {f"{v}-{kind}.png" for v in ("fetalmovnet", "cnn") for kind in kinds} | {
+        "accuracy.png",
+        "differences.png",
+    }
+
+
+def test_a_run_without_the_optional_parts_has_a_report(tmp_path, monkeypatch):
+    make_finished_run(tmp_path, variants=("cnn",), explain=False)
+    reports = tmp_path / "reports" / TASK
+    for path in (reports / "quality", reports / "curves"):
+        shutil.rmtree(path)
+    for path in (reports / "extract.json", tmp_path / "data" / TASK / "quarantine.csv", reports / "significance.json"):
+        path.unlink()
+    monkeypatch.chdir(tmp_path)
+    stages.report.main(TASK)
+    page = Page((reports / "report.html").read_text())
+    assert set(SECTIONS) <= set(page.ids) and page.open == []
+    assert "nothing to compare" in page.text and "The explain stage wrote nothing" in page.text
+
+
+def test_a_missing_stage_is_named(tmp_path, monkeypatch):
+    make_finished_run(tmp_path, variants=("cnn",), explain=False)
+    (tmp_path / "reports" / TASK / "metrics.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="Run the evaluate stage"):
+        stages.report.main(TASK)
+
+
+def test_what_is_no_picture_is_named(tmp_path):
+    (tmp_path / "map.png").write_bytes(b"not a picture")
+    with pytest.raises(InputError, match="map.png"):
+        as_image(tmp_path / "map.png")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (number(0.98867), "0.9887"),
+        (number(None), "–"),
+        (number(float("nan")), "–"),
+        (percent(0.5), "50.0 %"),
+        (p_value(0.0004), "< 0.001"),
+        (p_value(0.0123), "0.012"),
+        (thousands(195161287), "195\u202f161\u202f287"),
+    ],
+)
+def test_numbers_are_written_for_people(said, expected):
+    assert said == expected
+
+
+def test_the_split_table_counts_the_first_fold():
+    rows = [
+        ("s1", "p1", "a", 0, "train"),
+        ("s2", "p2", "b", 0, "test"),
+        ("s3", "p2", "b", 0, "test"),
+        ("s1", "p1", "a", 1, "test"),
+    ]
+    found = split_counts(pd.DataFrame(rows, columns=["sequence", "patient", "label", "fold", "part"]))
+    assert found["rows"]["b"] == {"train": 0, "validation": 0, "test": 2}
+    assert found["totals"] == {"train": 1, "validation": 0, "test": 2}
+    assert found["patients"]["test"] == 1 and found["folds"] == 2
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on the PATH")
+def test_a_browser_without_a_network_shows_every_picture(html, tmp_path):
+    counting = """<script>addEventListener("load", () => { const d = document.documentElement.dataset;
+      d.broken = [...document.images].filter((i) => !i.naturalWidth).length; d.images = document.images.length;
+      d.wide = document.documentElement.scrollWidth > innerWidth; });</script></body>"""
+    page = tmp_path / "report.html"
+    page.write_text(html.replace("</body>", counting), encoding="utf-8")
+    for width in (1280, 500):
+        dom = browse(page, tmp_path, width)
+        assert re.search(r'data-broken="0"', dom)
+        assert int(re.search(r'data-images="(\d+)"', dom)[1]) == len(Page(html).images)
+        assert 'data-wide="false"' in dom, f"the page is wider than a window of {width} px"
+
+
+def browse(page: Path, folder: Path, width: int) -> str:
+    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+    command += [
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={folder / 'profile'}",
+        "--virtual-time-budget=5000",
+    ]
+    done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    return done.stdout
