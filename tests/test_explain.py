@@ -21,6 +21,7 @@ from fetalflow.explain.filters import feature_maps, strongest
 from fetalflow.explain.gradcam import convolution_layer, earlier_and_later, grad_cam, hires_cam
 from fetalflow.explain.measuring import in_words
 from fetalflow.explain.overlap import field_of_view, overlap, read_anatomy, summarise
+from fetalflow.explain.score import log_odds
 from fetalflow.models.building import build
 from fetalflow.sequences import fit
 from fetalflow.weights import save
@@ -105,7 +106,9 @@ def test_grad_cam_is_the_formula_of_its_paper():
     hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
     scores = network(inputs)
     hook.remove()
-    (gradient,) = torch.autograd.grad(scores[0, 0] + scores[1, 2], seen[0])
+    chances = scores.softmax(1)
+    odds = torch.log(chances / (1 - chances))  # what is explained
+    (gradient,) = torch.autograd.grad(odds[0, 0] + odds[1, 2], seen[0])
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     small = (weights * seen[0].relu()).sum(1, keepdim=True).relu().detach()
     wanted = nn.functional.interpolate(small, size=(64, 64), mode="bilinear")
@@ -125,13 +128,24 @@ def test_every_network_can_be_explained(variant):
     assert maps.min() >= 0 and maps.isfinite().all()
     attributions, error = integrated_gradients(network, inputs, targets)
     assert attributions.shape == inputs.shape
+    score = log_odds(network)
     with torch.no_grad():
-        change = network(inputs) - network(torch.zeros_like(inputs))
+        change = score(inputs) - score(torch.zeros_like(inputs))
     change = change.gather(1, targets[:, None])[:, 0]
     torch.testing.assert_close(attributions.sum(dim=(1, 2, 3)).float(), (change + error).float(), atol=1e-3, rtol=1e-3)
     weights = frame_weights(network, inputs, targets)
     torch.testing.assert_close(weights.sum(1), torch.ones(2))
     assert weights.min() >= 0
+
+
+def test_log_odds_are_those_of_the_softmax_and_ignore_a_common_shift():
+    logits = torch.tensor([[2.0, 0.0, -1.0]])
+    p = logits.softmax(1)
+    torch.testing.assert_close(log_odds(nn.Identity())(logits), torch.log(p / (1 - p)))
+    torch.testing.assert_close(log_odds(nn.Identity())(logits + 50), log_odds(nn.Identity())(logits))
+    sure = torch.tensor([[60.0, 0.0]], requires_grad=True)
+    log_odds(nn.Identity())(sure)[0, 0].backward()
+    torch.testing.assert_close(sure.grad, torch.tensor([[1.0, -1.0]]))  # where the probability's gradient is 0
 
 
 @pytest.mark.parametrize("variant", ["fetalmovnet", "single_frame", "shuffled_frames"])
@@ -285,7 +299,7 @@ def test_the_summary_draws_patients_not_sequences():
 )
 def test_the_sentence_says_whichever_way_it_came_out(low, high, words):
     row = {"map": "m", "weights": "trained", "sequences": 9, "patients": 3, "concentration": (low + high) / 2}
-    row |= {"concentration_low": low, "concentration_high": high, "pointing": 0.5, "area": 0.1}
+    row |= {"concentration_low": low, "concentration_high": high, "pointing": 0.5, "area": 0.1, "empty": 0}
     assert f"({words})" in in_words([row], "m")
 
 

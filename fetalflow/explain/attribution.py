@@ -1,7 +1,7 @@
 """Which pixels of which frame the answer rests on (paper Fig. 16).
 
 Grad-CAM of stacked frames gives one map per sequence. A map per frame needs a method that goes back to the input:
-integrated gradients (Sundararajan 2017), whose values sum to the change of the class score from a black sequence.
+integrated gradients (Sundararajan 2017), whose values sum to the change of the class's log-odds from a black sequence.
 """
 
 import cv2
@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
+
+from fetalflow.explain.score import log_odds
 
 METHOD = "absolute integrated gradients from a black sequence, {steps} steps, Gaussian blur of 1/{blur} of the width"
 STEPS = 8  # Gauss-Legendre nodes on the line from black to the sequence
@@ -26,7 +28,7 @@ def integrated_gradients(network: nn.Module, sequences: Tensor, targets: Tensor)
     is what lies outside the sector, so it stands for "nothing recorded here".
     """
     with torch.backends.cudnn.flags(enabled=False):
-        values, error = IntegratedGradients(network).attribute(
+        values, error = IntegratedGradients(log_odds(network)).attribute(
             sequences,
             baselines=0.0,
             target=targets,

@@ -62,32 +62,39 @@ def draw_sequence(
 ) -> Figure:
     """Strips of one sequence, one below the other, its frame weights [N] under them, and the probabilities beside."""
     n = len(weights)
-    ratio = rows[0][1].shape[0] / rows[0][1].shape[1]
-    width = 11.5
-    height = width * ratio
-    figure = Figure(figsize=(width + 3.4, height * len(rows) + 1.9), dpi=DPI, layout="constrained")
-    grid = figure.add_gridspec(len(rows) + 1, 2, width_ratios=[width, 2.4], height_ratios=[height] * len(rows) + [0.9])
-    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
-    axes = []
-    for i, (name, picture) in enumerate(rows):
-        axes.append(figure.add_subplot(grid[i, 0]))
-        axes[-1].imshow(picture, extent=(0, n, 0, 1), aspect="auto", interpolation="none")
-        axes[-1].set_ylabel(name, fontsize=9)
-        axes[-1].set(xticks=[], yticks=[])
-        axes[-1].spines[:].set_visible(False)
-    below = figure.add_subplot(grid[-1, 0])
+    strip_width, label, weights_height, left, right = 11.5, 0.24, 0.85, 0.55, 2.9  # inches
+    strip_height = strip_width * rows[0][1].shape[0] / rows[0][1].shape[1]
+    width, height = left + strip_width + right, 0.45 + len(rows) * (strip_height + label) + weights_height + 0.75
+    figure = Figure(figsize=(width, height), dpi=DPI)
+
+    def place(x: float, top: float, wide: float, high: float) -> Axes:
+        return figure.add_axes((x / width, 1 - (top + high) / height, wide / width, high / height))
+
+    figure.text(left / width, 1 - 0.3 / height, title, fontsize=12)
+    top = 0.45
+    for name, picture in rows:
+        axes = place(left, top + label, strip_width, strip_height)
+        axes.imshow(picture, extent=(0, n, 0, 1), aspect="auto", interpolation="antialiased")
+        axes.set_title(name, fontsize=9, loc="left", pad=3)
+        axes.axis("off")
+        top += strip_height + label
+    below = place(left, top + label, strip_width, weights_height)
     below.bar(np.arange(n) + 0.5, weights, width=0.8, color=OTHER)
     below.axhline(1 / n, color="black", lw=0.8, ls=":")
-    below.set(xlim=(0, n), xticks=np.arange(n) + 0.5, xticklabels=range(1, n + 1), xlabel="frame of the sequence")
-    below.set_ylabel(weights_name, fontsize=8)
+    below.set(xlim=(0, n), xticks=np.arange(n) + 0.5, xticklabels=range(1, n + 1))
+    below.set_title(weights_name, fontsize=9, loc="left", pad=3)
+    below.set_xlabel("frame of the sequence", fontsize=9)
+    below.tick_params(labelsize=8)
     _bare(below)
-    _draw_probabilities(figure.add_subplot(grid[:-1, 1]), probabilities, truth, predicted)
-    place = figure.add_subplot(grid[-1, 1])
-    place.axis("off")
+    beside = left + strip_width + 0.85
+    _draw_probabilities(
+        place(beside, 0.45 + label, right - 1.0, 0.27 * len(probabilities)), probabilities, truth, predicted
+    )
     bar = figure.colorbar(
-        ScalarMappable(cmap=COLOURS), ax=place, location="bottom", fraction=0.4, aspect=14, ticks=[0, 0.5, 1]
+        ScalarMappable(cmap=COLOURS), cax=place(beside, top + label, right - 1.0, 0.13), orientation="horizontal"
     )
     bar.set_label("map, share of its peak", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     return figure
 
 
@@ -104,8 +111,10 @@ def draw_overview(columns: Sequence[tuple[str, Sequence[np.ndarray]]], rows: Seq
             axes[i, j].spines[:].set_visible(False)
     for i, name in enumerate(rows):
         axes[i, 0].set_ylabel(name, fontsize=9)
-    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes[-1, :].tolist(), fraction=0.05, aspect=8, ticks=[0, 1])
-    bar.set_label("map", fontsize=8)
+    bar = figure.colorbar(
+        ScalarMappable(cmap=COLOURS), ax=axes.ravel().tolist(), fraction=0.02, aspect=30, ticks=[0, 1]
+    )
+    bar.set_label("map, share of its peak", fontsize=8)
     return figure
 
 
@@ -177,8 +186,12 @@ def draw_overlap(rows: Sequence[Mapping[str, float | str]]) -> Figure:
     chance = [float(row["area"]) for row in rows if "area" in row]
     left.axvline(1, color="black", lw=0.9, ls=":")
     right.axvline(float(np.mean(chance)), color="black", lw=0.9, ls=":")
-    left.set(yticks=range(len(names)), yticklabels=names[::-1], xlabel="map's mass on the anatomy over chance (= 1)")
-    right.set(xlabel="share of frames with the peak on the anatomy (dotted: chance)")
+    left.set(yticks=range(len(names)), yticklabels=names[::-1], xscale="log")
+    left.set_xlabel("map's mass on the anatomy over chance (dotted)", fontsize=9)
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter("{x:g}")
+    left.tick_params(axis="x", which="both", labelsize=8)
+    right.set_xlabel("share of frames with the peak on the anatomy (dotted: chance)", fontsize=9)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     return figure
 
@@ -190,8 +203,8 @@ def _draw_probabilities(axes: Axes, probabilities: Mapping[str, float], truth: s
     axes.barh(names, values, color=colours)
     for place, value in enumerate(values):
         axes.text(value + 0.02, place, f"{value:.2f}", va="center", fontsize=8)
-    axes.set(xlim=(0, 1.22), xticks=[0, 0.5, 1], title="probability (green: true label)")
-    axes.title.set_fontsize(9)
+    axes.set(xlim=(0, 1.22), xticks=[0, 0.5, 1])
+    axes.set_title("probability (green: true label)", fontsize=9, loc="left", pad=3)
     axes.tick_params(labelsize=8)
     _bare(axes)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fetalflow.errors import InputError
+from fetalflow.explain.score import log_odds
 
 CONV4 = "conv_branch.conv4"  # the layer the paper shows (Fig. 11)
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
@@ -71,7 +72,7 @@ def grad_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.M
     where the frames enter as channels (one map per sequence), [B, N, H, W] where the layer sees each frame alone.
     """
     with torch.backends.cudnn.flags(enabled=False), _rectified(layer):
-        maps = LayerGradCam(network, layer).attribute(sequences, target=targets, relu_attributions=True)
+        maps = LayerGradCam(log_odds(network), layer).attribute(sequences, target=targets, relu_attributions=True)
     return _upsample(maps, sequences)
 
 
@@ -82,7 +83,7 @@ def hires_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.
     pooling. These networks flatten instead, so a position's own gradient is what the class score really used.
     """
     with torch.backends.cudnn.flags(enabled=False), _rectified(layer):
-        products = LayerGradientXActivation(network, layer).attribute(sequences, target=targets)
+        products = LayerGradientXActivation(log_odds(network), layer).attribute(sequences, target=targets)
     return _upsample(products.sum(dim=1, keepdim=True).relu(), sequences)
 
 

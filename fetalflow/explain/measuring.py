@@ -81,6 +81,8 @@ def in_words(table: list[dict[str, Any]], name: str) -> str:
         f"chance would ({verdict}); its peak lies there in {row['pointing']:.0%} of the frames, by chance in "
         f"{row['area']:.0%} ({row['sequences']} test sequences of {row['patients']} patients)."
     )
+    if row["empty"]:
+        sentence += f" On {row['empty']} further sequences the map is zero everywhere; they are not counted."
     twin = next((row for row in table if row["map"] == name and row["weights"] == RANDOM), None)
     if twin and twin["sequences"]:
         sentence += f" With random weights: {twin['concentration']:.2f} times, {twin['pointing']:.0%}."

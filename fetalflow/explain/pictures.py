@@ -1,6 +1,6 @@
 """The pictures of the explain stage, one after the other, each with its caption."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 from fetalflow.explain.attention import attention_matrix, frame_weights, frame_weights_method, has_attention
 from fetalflow.explain.attribution import frame_maps, integrated_gradients, method
@@ -76,23 +76,31 @@ class Painter:
         self.network, self.device, self.labels = network, device, config["labels"]
         name, self.layer = convolution_layer(network)
         self.layer_name = short_name(name).capitalize()
+        self._maps: dict[tuple[str, str, str], np.ndarray] = {}
 
     def class_map(self, shown: Shown, label: str) -> np.ndarray:
         """Grad-CAM for `label`, 0-1 within the field of view, float [N or 1, H, W]."""
-        maps = grad_cam(self.network, self._input(shown), self._target(label), self.layer)
-        return scaled(maps[0].float().cpu().numpy(), field_of_view(shown.frames))
+        return self._once("class", shown, label, lambda x, y: grad_cam(self.network, x, y, self.layer).cpu().numpy())
 
     def frame_map(self, shown: Shown, label: str) -> np.ndarray:
         """Per-frame attribution for `label`, 0-1 within the field of view, float [N, H, W]."""
-        values, _ = integrated_gradients(self.network, self._input(shown), self._target(label))
-        return scaled(frame_maps(values.float().cpu().numpy())[0], field_of_view(shown.frames))
+        return self._once(
+            "frame", shown, label, lambda x, y: frame_maps(integrated_gradients(self.network, x, y)[0].cpu().numpy())
+        )
+
+    def _once(self, kind: str, shown: Shown, label: str, make: Callable[[Tensor, Tensor], np.ndarray]) -> np.ndarray:
+        key = (kind, str(shown.row["sequence"]), label)
+        if key not in self._maps:
+            maps = make(self._input(shown), self._target(label))[0]
+            self._maps[key] = scaled(maps.astype(np.float32), field_of_view(shown.frames))
+        return self._maps[key]
 
     def sequence(self, shown: Shown) -> Picture:
         label = shown.row["predicted"]
         rows = [
-            ("frames", strip(shown.frames, anatomy=shown.anatomy)),
-            (f"Grad-CAM, {self.layer_name}", strip(shown.frames, self.class_map(shown, label), shown.anatomy)),
-            ("per frame", strip(shown.frames, self.frame_map(shown, label), shown.anatomy)),
+            ("frames", strip(shown.frames)),
+            self._class_row(shown, label),
+            self._frame_row(shown, label),
         ]
         caption = (
             f"A test sequence of {shown.row['label']}. Middle: Grad-CAM of {self.layer_name} for {label}, one map "
@@ -104,10 +112,16 @@ class Painter:
     def mistake(self, shown: Shown) -> Picture:
         truth, label = shown.row["label"], shown.row["predicted"]
         rows = [
-            ("frames", strip(shown.frames, anatomy=shown.anatomy)),
-            (f"Grad-CAM: {label}", strip(shown.frames, self.class_map(shown, label), shown.anatomy)),
-            (f"per frame: {label}", strip(shown.frames, self.frame_map(shown, label), shown.anatomy)),
-            (f"per frame: {truth}", strip(shown.frames, self.frame_map(shown, truth), shown.anatomy)),
+            ("frames", strip(shown.frames)),
+            self._class_row(shown, label),
+            (
+                f"attribution per frame for {label}, the answer",
+                strip(shown.frames, self.frame_map(shown, label), shown.anatomy),
+            ),
+            (
+                f"attribution per frame for {truth}, the truth",
+                strip(shown.frames, self.frame_map(shown, truth), shown.anatomy),
+            ),
         ]
         caption = (
             f"Misclassified: {truth} called {label} with probability {shown.probabilities[label]:.2f} "
@@ -164,16 +178,32 @@ class Painter:
             yield self.filters(chosen)
         yield from map(self.mistake, mistakes)
 
+    def _class_row(self, shown: Shown, label: str) -> tuple[str, np.ndarray]:
+        maps = self.class_map(shown, label)
+        name = f"Grad-CAM of {self.layer_name} for {label}"
+        if not maps.any():
+            name += ": 0 everywhere, no filter speaks for this class on average"
+        return name, strip(shown.frames, maps, shown.anatomy)
+
+    def _frame_row(self, shown: Shown, label: str, remark: str = "") -> tuple[str, np.ndarray]:
+        return (
+            f"attribution per frame for {label}{remark}",
+            strip(shown.frames, self.frame_map(shown, label), shown.anatomy),
+        )
+
     def _picture(self, kind: str, shown: Shown, caption: str, rows: list[tuple[str, np.ndarray]]) -> Picture:
         truth, predicted, sequence = (str(shown.row[key]) for key in ("label", "predicted", "sequence"))
         weights = frame_weights(self.network, self._input(shown), self._target(predicted))[0].float().cpu().numpy()
-        figure = draw_sequence(shown.title, rows, weights, "frame weight", shown.probabilities, truth, predicted)
+        way = frame_weights_method(self.network)
+        figure = draw_sequence(
+            shown.title, rows, weights, f"frame weight: {way}", shown.probabilities, truth, predicted
+        )
         return Picture(f"{kind}-{sequence}.png", kind, sequence, truth, caption, figure)
 
-    def _input(self, shown: Shown) -> torch.Tensor:
+    def _input(self, shown: Shown) -> Tensor:
         return to_input(shown.frames[None], self.device)
 
-    def _target(self, label: str) -> torch.Tensor:
+    def _target(self, label: str) -> Tensor:
         return torch.tensor([self.labels.index(label)], device=self.device)
 
 
