@@ -36,11 +36,11 @@ class Workspace:
     manifest: pd.DataFrame
     split: pd.DataFrame
 
-    def judge(self, folder: Path, kind: str = "grouped", labels=LABELS, warn_only=(), names=None) -> dict:
+    def judge(self, kind: str = "grouped", labels=LABELS, warn_only=(), names=None) -> dict:
         judged = tables(self.manifest, self.split, self.root, labels, SIZE, BOUNDS.near_duplicate_bits)
         chosen = checks(BOUNDS, labels, FRAMES, SIZE, kind)
         chosen = [c for c in chosen if names is None or c.name in names]
-        return judge("movement", judged, chosen, warn_only, folder)
+        return judge("movement", judged, chosen, warn_only)
 
 
 def cine(seed: int) -> np.ndarray:
@@ -235,7 +235,7 @@ BROKEN = [
 
 
 def test_a_good_drop_passes_every_check(workspace, tmp_path):
-    verdict = workspace.judge(tmp_path)
+    verdict = workspace.judge()
     assert [e["name"] for e in verdict["expectations"] if not e["success"]] == []
     assert verdict["success"]
     stop_if_failed(verdict, tmp_path)
@@ -248,7 +248,7 @@ def test_every_check_is_shown_failing():
 @pytest.mark.parametrize(("name", "break_"), BROKEN, ids=[f"{n}-{getattr(b, '__name__', '')}" for n, b in BROKEN])
 def test_a_violation_fails_its_check_and_names_the_rows(workspace, tmp_path, name, break_):
     words = break_(workspace)
-    verdict = workspace.judge(tmp_path, names={name})
+    verdict = workspace.judge(names={name})
     (expectation,) = verdict["expectations"]
     assert not expectation["success"], expectation["found"]
     assert not verdict["success"]
@@ -259,55 +259,55 @@ def test_a_violation_fails_its_check_and_names_the_rows(workspace, tmp_path, nam
         stop_if_failed(verdict, tmp_path)
 
 
-def test_a_manifest_without_columns_is_judged_to_the_end(workspace, tmp_path):
+def test_a_manifest_without_columns_is_judged_to_the_end(workspace):
     workspace.manifest = workspace.manifest[["sequence", "patient", "label", "path"]]
-    verdict = workspace.judge(tmp_path)
+    verdict = workspace.judge()
     failed = {e["name"]: e for e in verdict["expectations"] if not e["success"]}
     assert failed["schema"]["n_rows"] == 26 - 4
     assert failed["values_given"]["n_rows"] == failed["sequence_files"]["n_rows"] == 27
     assert "could not be checked" not in str(verdict)
 
 
-def test_at_most_ten_rows_are_named_and_the_rest_is_counted(workspace, tmp_path):
+def test_at_most_ten_rows_are_named_and_the_rest_is_counted(workspace):
     workspace.manifest["fps"] = 900.0
-    verdict = workspace.judge(tmp_path, names={"fps"})
+    verdict = workspace.judge(names={"fps"})
     (expectation,) = verdict["expectations"]
     assert expectation["n_rows"] == 27 and len(expectation["rows"]) == SHOWN
     assert "and 17 more" in failure_lines(expectation)
     assert "27 of 27 sequences otherwise; fps is 900 to 900" in expectation["found"]
 
 
-def test_unknown_figures_and_small_or_single_frames_do_not_fail(workspace, tmp_path):
+def test_unknown_figures_and_small_or_single_frames_do_not_fail(workspace):
     workspace.manifest[["fps", "mm_per_px", "niqe", "brisque"]] = np.nan
     workspace.manifest[["site", "device"]] = None
     workspace.manifest["frozen_share"] = 0.0
-    verdict = workspace.judge(tmp_path, labels=None)
+    verdict = workspace.judge(labels=None)
     assert [e["name"] for e in verdict["expectations"] if not e["success"]] == []
     found = {e["name"]: e["found"] for e in verdict["expectations"]}
     assert found["fps"] == "fps is not known for any of 27 sequences"
 
 
-def test_a_label_with_blanks_fails_when_any_label_set_is_taken(workspace, tmp_path):
+def test_a_label_with_blanks_fails_when_any_label_set_is_taken(workspace):
     workspace.manifest.loc[0, "label"] = "arm "
-    (expectation,) = workspace.judge(tmp_path, labels=None, names={"label_set"})["expectations"]
+    (expectation,) = workspace.judge(labels=None, names={"label_set"})["expectations"]
     assert "cines/P0-arm.avi" in failure_lines(expectation)
 
 
-def test_the_papers_split_reports_shared_patients_and_goes_on(workspace, tmp_path):
+def test_the_papers_split_reports_shared_patients_and_goes_on(workspace):
     share_patient(workspace)
-    verdict = workspace.judge(tmp_path, kind="paper", names={"patient_disjoint"})
+    verdict = workspace.judge(kind="paper", names={"patient_disjoint"})
     (expectation,) = verdict["expectations"]
     assert verdict["success"] and not expectation["success"]
     assert failure_lines(expectation).startswith("WARNING patient_disjoint")
     assert "1 of 9 patients otherwise" in expectation["found"]
 
 
-def test_warn_only_reports_and_does_not_stop(workspace, tmp_path):
+def test_warn_only_reports_and_does_not_stop(workspace):
     put("fps", 900.0)(workspace)
-    verdict = workspace.judge(tmp_path, warn_only=("fps",), names={"fps"})
+    verdict = workspace.judge(warn_only=("fps",), names={"fps"})
     assert verdict["success"] and verdict["expectations"][0]["severity"] == "warning"
     with pytest.raises(InputError, match="names no check speed"):
-        workspace.judge(tmp_path, warn_only=("speed",))
+        workspace.judge(warn_only=("speed",))
 
 
 def test_duplicates_of_one_patient_are_no_finding(workspace):

@@ -52,9 +52,10 @@ def judge(
     judged: Mapping[str, pd.DataFrame],
     checks: Sequence[Check],
     warn_only: Sequence[str],
-    folder: Path,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
-    """The verdict on all checks; Great Expectations' pages and an index that opens offline are written to `folder`.
+    """The verdict on all checks. With `folder`, Great Expectations' pages and an index are written there; they open
+    offline.
 
     Returns {"success": no critical check failed, "task", "expectations": [{name, suite, success, severity (critical or
     warning), expected, found, advice, n_rows, rows (at most SHOWN lines)}]}, the same for the same tables.
@@ -87,12 +88,13 @@ def judge(
         by_name = {result.expectation_config.meta["name"]: result for result in results.results}
         for check in group:
             verdicts[check.name] = _verdict(check, by_name[check.name], judged[table], check.name in warning)
-    context.build_data_docs()
     ordered = [verdicts[check.name] for check in checks]
     success = all(v["success"] or v["severity"] == "warning" for v in ordered)
     verdict = {"success": success, "task": task, "expectations": ordered}
-    make_offline(folder)
-    write_index(folder, verdict)
+    if folder is not None:
+        context.build_data_docs()
+        make_offline(folder)
+        write_index(folder, verdict)
     return verdict
 
 
@@ -119,7 +121,7 @@ def stop_if_failed(verdict: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _quiet_context(folder: Path) -> tuple[Any, Any]:
+def _quiet_context(folder: Path | None) -> tuple[Any, Any]:
     # Great Expectations reads this when it is imported: no usage statistics leave the machine.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
@@ -129,6 +131,8 @@ def _quiet_context(folder: Path) -> tuple[Any, Any]:
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     for site in list(context.list_data_docs_sites()):
         context.delete_data_docs_site(site)
+    if folder is None:
+        return context, gx
     store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())}
     index = {"class_name": "DefaultSiteIndexBuilder"}
     config = {"class_name": "SiteBuilder", "site_index_builder": index, "store_backend": store}
