@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fetalflow.settings import Train
+from fetalflow.training.augmentation import augment
 
 # Keras adds its 1e-7 under the root, torch adds its own behind it: this is the same floor under a small gradient.
 KERAS_EPSILON = 1e-7**0.5
@@ -26,7 +27,8 @@ class Classifier(lightning.LightningModule):
         self.class_weights = class_weights
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        return self._step("train", *batch)
+        sequences, labels = batch
+        return self._step("train", augment(sequences) if self.settings.augment else sequences, labels)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self._step("val", *batch)

@@ -1,0 +1,26 @@
+"""Seeing each training sequence a little differently each time. Not in the paper: for drops of few patients."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ANGLE = math.radians(15)
+ZOOM = 0.15
+SHIFT = 0.1  # of the frame's side
+GAIN = 0.2
+
+
+def augment(x: Tensor) -> Tensor:
+    """float [B, N, H, W] in 0-1, the same shape back: each sequence mirrored or not, turned, zoomed, shifted and made
+    brighter or darker, its N frames all alike so that nothing moves that did not move. Draws from torch's generator."""
+    b = len(x)
+    angle, zoom, gain, right, down = (
+        reach * (2 * torch.rand(b, device=x.device) - 1) for reach in (ANGLE, ZOOM, GAIN, 2 * SHIFT, 2 * SHIFT)
+    )
+    mirror = torch.randint(0, 2, (b,), device=x.device) * 2 - 1
+    cosine, sine = torch.cos(angle) * (1 + zoom), torch.sin(angle) * (1 + zoom)
+    rows = [torch.stack([cosine * mirror, -sine, right], 1), torch.stack([sine * mirror, cosine, down], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    return (F.grid_sample(x, grid, align_corners=False) * (1 + gain)[:, None, None, None]).clamp(0, 1)
