@@ -87,6 +87,7 @@ class Train(Frozen):
     optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     learning_rate: float = 1e-3
     class_weights: bool = False
+    augment: bool = False  # mirror, turn, zoom, shift, gain; not in the paper, helps where patients are few
     seeds: tuple[int, ...] = (0,)
     loader_workers: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
