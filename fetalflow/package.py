@@ -140,6 +140,8 @@ def _as_uint8(array: np.ndarray) -> np.ndarray:
         return array
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"expected uint8 0-255 or float 0-1, found {array.dtype}.")
-    if array.size and not (np.nanmin(array) >= 0 and np.nanmax(array) <= 1 and np.isfinite(array).all()):
-        raise InputError(f"a float array must lie in 0-1, found {np.nanmin(array)} to {np.nanmax(array)}.")
+    if not np.isfinite(array).all():
+        raise InputError("a float array must lie in 0-1, found NaN or infinity.")
+    if array.size and not (array.min() >= 0 and array.max() <= 1):
+        raise InputError(f"a float array must lie in 0-1, found {array.min()} to {array.max()}.")
     return np.rint(array * 255).astype(np.uint8)

@@ -44,8 +44,8 @@ def main(task: str) -> None:
     table = answered(rows, answers, tuple(config["labels"]))
 
     def anatomy(row: Mapping[str, Any]) -> np.ndarray:
-        first, last = int(row["first_frame"]), int(row["last_frame"])
-        return read_anatomy(drop / row["mask"], first, last, config["frames"], config["size"])
+        first, step = int(row["first_frame"]), float(row.get("step", 1.0))
+        return read_anatomy(drop / row["mask"], first, config["frames"], config["size"], step)
 
     known = set(choose_measured(table, len(table), wanted.seed)["sequence"])
 

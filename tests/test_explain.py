@@ -257,23 +257,23 @@ def test_anatomy_has_the_geometry_of_the_sequences(tmp_path):
     for t in range(6):
         frames[t, 20:60, 40 + 8 * t : 110 + 8 * t] = 255
     np.savez_compressed(tmp_path / "mask.npz", mask=(frames > 0).astype(np.uint8))
-    anatomy = read_anatomy(tmp_path / "mask.npz", first_frame=2, last_frame=5, frames=4, size=64)
+    anatomy = read_anatomy(tmp_path / "mask.npz", first_frame=2, frames=4, size=64)
     np.testing.assert_array_equal(anatomy, fit(frames[2:6], 64) >= 128)
     assert anatomy.any(axis=(1, 2)).all()
-    every_other = read_anatomy(tmp_path / "mask.npz", first_frame=0, last_frame=4, frames=3, size=64)
+    every_other = read_anatomy(tmp_path / "mask.npz", first_frame=0, frames=3, size=64, step=2.0)
     np.testing.assert_array_equal(every_other, fit(frames[[0, 2, 4]], 64) >= 128)
 
 
 def test_a_mask_that_does_not_fit_is_named(tmp_path):
     path = tmp_path / "mask.npz"
     with pytest.raises(InputError, match="no such file"):
-        read_anatomy(path, 0, 3, 4, 64)
+        read_anatomy(path, 0, 4, 64)
     np.savez(path, other=np.zeros((4, 9, 9), np.uint8))
     with pytest.raises(InputError, match="expected the key `mask`, found other"):
-        read_anatomy(path, 0, 3, 4, 64)
+        read_anatomy(path, 0, 4, 64)
     np.savez(path, mask=np.zeros((4, 9, 9), np.uint8))
-    with pytest.raises(InputError, match=r"with frame 7, found \[4, 9, 9\]"):
-        read_anatomy(path, 4, 7, 4, 64)
+    with pytest.raises(InputError, match=r"to frame 7, found \[4, 9, 9\]"):
+        read_anatomy(path, 4, 4, 64)
 
 
 def measures(patient: str, concentration: float) -> dict:

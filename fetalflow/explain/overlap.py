@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from fetalflow.cine.resampling import source_frames
 from fetalflow.errors import InputError
 from fetalflow.evaluation.intervals import patient_draws, percentile_interval
 from fetalflow.sequences import fit
@@ -37,13 +38,14 @@ def field_of_view(sequence: np.ndarray) -> np.ndarray:
     return filled.astype(bool)
 
 
-def read_anatomy(path: Path, first_frame: int, last_frame: int, frames: int, size: int) -> np.ndarray:
+def read_anatomy(path: Path, first_frame: int, frames: int, size: int, step: float = 1.0) -> np.ndarray:
     """Known anatomy of one sequence, bool [frames, size, size], with the geometry of `fetalflow.sequences.fit`.
 
     `path` is an npz whose key `mask` holds uint8 [cine's frames, height, width] in recorded pixels, > 0 on the
-    anatomy. The sequence takes `frames` frames from `first_frame` to `last_frame` of the recorded cine, both included.
+    anatomy. The sequence takes `frames` frames from `first_frame` of the recorded cine, every `step`-th (see
+    `fetalflow.cine.resampling`).
 
-    Raises InputError when the file is missing, has no such key, or ends before `last_frame`.
+    Raises InputError when the file is missing, has no such key, or ends too early.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file. The column `mask` of annotations.csv names it; mend or empty it.")
@@ -51,12 +53,12 @@ def read_anatomy(path: Path, first_frame: int, last_frame: int, frames: int, siz
         if "mask" not in archive:
             raise InputError(f"{path}: expected the key `mask`, found {', '.join(archive.files) or 'none'}.")
         mask = archive["mask"]
-    if mask.ndim != 3 or last_frame >= len(mask):
+    taken = source_frames(first_frame, frames, step)
+    if mask.ndim != 3 or taken[-1] >= len(mask):
         raise InputError(
-            f"{path}: expected a mask [frames, height, width] with frame {last_frame}, found {list(mask.shape)}."
+            f"{path}: expected a mask [frames, height, width] to frame {taken[-1]}, found {list(mask.shape)}."
         )
-    chosen = mask[np.rint(np.linspace(first_frame, last_frame, frames)).astype(int)]
-    return fit(np.where(chosen > 0, 255, 0).astype(np.uint8), size) >= 128
+    return fit(np.where(mask[taken] > 0, 255, 0).astype(np.uint8), size) >= 128
 
 
 def overlap(maps: np.ndarray, anatomy: np.ndarray, field: np.ndarray) -> dict[str, float]:
