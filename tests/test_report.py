@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from finished_run import TASK, make_finished_run
 
 import stages.report
@@ -124,25 +125,32 @@ def test_the_figures_are_kept_as_files(workspace):
     }
 
 
-def test_a_run_without_the_optional_parts_has_a_report(tmp_path, monkeypatch):
-    make_finished_run(tmp_path, variants=("cnn",), explain=False)
-    reports = tmp_path / "reports" / TASK
-    for path in (reports / "quality", reports / "curves"):
-        shutil.rmtree(path)
-    for path in (reports / "extract.json", tmp_path / "data" / TASK / "quarantine.csv", reports / "significance.json"):
+@pytest.fixture
+def copy(workspace, tmp_path, monkeypatch):
+    """The finished run once more, to take parts away from; the current folder."""
+    folder = shutil.copytree(workspace, tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_run_without_the_optional_parts_has_a_report(copy):
+    params = yaml.safe_load((copy / "params.yaml").read_text())
+    (copy / "params.yaml").write_text(yaml.safe_dump(params | {"ablations": {}}))
+    reports = copy / "reports" / TASK
+    for name in ("quality", "curves", "explain"):
+        shutil.rmtree(reports / name)
+    for path in (reports / "extract.json", copy / "data" / TASK / "quarantine.csv", reports / "significance.json"):
         path.unlink()
-    monkeypatch.chdir(tmp_path)
     stages.report.main(TASK)
-    page = Page((reports / "report.html").read_text())
+    page = Page((reports / "report.html").read_text(encoding="utf-8"))
     assert set(SECTIONS) <= set(page.ids) and page.open == []
     assert "nothing to compare" in page.text and "The explain stage wrote nothing" in page.text
 
 
-def test_a_missing_stage_is_named(tmp_path, monkeypatch):
-    make_finished_run(tmp_path, variants=("cnn",), explain=False)
-    (tmp_path / "reports" / TASK / "metrics.json").unlink()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="Run the evaluate stage"):
+@pytest.mark.parametrize(("missing", "stage"), [("metrics.json", "evaluate"), ("split.parquet", "split")])
+def test_a_missing_stage_is_named(copy, missing, stage):
+    next(copy.rglob(missing)).unlink()
+    with pytest.raises(InputError, match=f"Run the {stage} stage"):
         stages.report.main(TASK)
 
 

@@ -132,7 +132,7 @@ def decoded(extract: Mapping[str, Any] | None) -> str:
         kept = extract["decoded_of_promised"]
         said += f" Headers promised {thousands(promised)}; of these {thousands(kept)} could be decoded."
     if cuts := extract.get("cuts"):
-        said += f" {thousands(cuts)} scene cuts were found."
+        said += f" Scene cuts found: {thousands(cuts)}."
     return said
 
 
