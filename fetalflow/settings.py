@@ -73,7 +73,7 @@ class Validate(Frozen):
     max_quality_z: float = 6  # robust z of NIQE and BRISQUE
     min_mostly: float = 0.98  # share of the rows that must keep a quality bound
     near_duplicate_bits: int = 2  # perceptual-hash bits that may differ between duplicates
-    max_class_ratio: float = 5  # largest class over smallest, in sequences
+    max_class_ratio: float = 30  # largest class over smallest, in sequences: beyond it a class is a rarity
     min_patients_per_class: int = 3
     warn_only: tuple[str, ...] = ()  # expectation names that report and do not stop
 

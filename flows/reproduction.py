@@ -36,12 +36,13 @@ def _environment() -> dict[str, str]:
 
 
 def stage_names(workspace: Path) -> list[str]:
-    """Every stage of `dvc.yaml`, each after the stages it needs."""
+    """Every stage of `dvc.yaml`, each after the stages it needs, else in the order of the file."""
     from dvc.repo import Repo
 
     with Repo(str(workspace)) as repo:
         graph = repo.index.graph  # an edge goes from a stage to one it needs
-        order = nx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.name)
+        written = {stage: position for position, stage in enumerate(repo.index.stages)}
+        order = nx.lexicographical_topological_sort(graph.reverse(), key=written.get)
         return [stage.name for stage in order]
 
 
@@ -64,7 +65,7 @@ def reproduce(stage: str, workspace: Path, show: Callable[[str], None]) -> str:
     Raises StageFailed.
     """
     process = subprocess.Popen(
-        [DVC, "repro", "--single-item", stage],
+        [DVC, "repro", "--quiet", "--single-item", stage],
         cwd=workspace,
         env=_environment(),
         stdout=subprocess.PIPE,
