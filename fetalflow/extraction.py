@@ -66,9 +66,7 @@ def extract_drop(drop: Path, settings: Extract, store: Path, progress: Progress 
         by_video = _claims(rows, good, records, reasons)
         groups = {video: group(spans) for video, spans in by_video.items()}
         planned = [
-            (video, plan)
-            for video, found in groups.items()
-            for plan in _plan(found, records[video], settings, reasons)
+            (video, plan) for video, found in groups.items() for plan in _plan(found, records[video], settings, reasons)
         ]
         _mark_short(by_video, planned, settings, reasons)
         wanted: dict[str, list[tuple[int, float]]] = defaultdict(list)

@@ -1,8 +1,10 @@
 """Ultrasound DICOM, single-frame and multi-frame, through pydicom, frame by frame."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
 from fetalflow.quarantine import Rejected
@@ -32,8 +35,8 @@ def is_dicom(path: Path) -> bool:
 def open_dicom(path: Path, limits: Limits) -> Iterator[Recording]:
     """Open uncompressed, RLE, JPEG baseline, JPEG lossless or JPEG 2000 ultrasound.
 
-    Raises Rejected: `unreadable` (no DICOM), `modality` (another modality), `empty` (no pixels), `huge`; and while
-    frames are read `truncated` or `broken`.
+    Raises Rejected: `unreadable` (no DICOM), `modality` (another modality), `empty` (no pixels), `huge`, `truncated`,
+    `lying`; and while frames are read `truncated` or `broken`.
     """
     header = _header(path)
     modality = str(header.get("Modality") or "").upper()
@@ -43,6 +46,7 @@ def open_dicom(path: Path, limits: Limits) -> Iterator[Recording]:
         raise Rejected("empty", "the DICOM file holds no image")
     promised = int(header.get("NumberOfFrames") or 1)
     check_header(header.Rows, header.Columns, promised, limits)
+    _check_length(path, header, promised)
     region = _largest_region(header)
     recording = Recording(
         frames=iter(()),
@@ -68,40 +72,83 @@ def _header(path: Path) -> Dataset:
     return header
 
 
+def _check_length(path: Path, header: Dataset, promised: int) -> None:
+    """Compare the bytes of uncompressed pixels with the header's promise: pydicom drops surplus frames silently."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if syntax is not None and (syntax.is_compressed or syntax.is_deflated):
+        return
+    with open(path, "rb") as file:
+        dcmread(file, stop_before_pixels=True, force=True)
+        file.seek(4, os.SEEK_CUR)  # the element's tag; its length follows, after its type if that is explicit
+        is_implicit, is_little = header.original_encoding
+        file.seek(0 if is_implicit else 4, os.SEEK_CUR)
+        length = int.from_bytes(file.read(4), "little" if is_little else "big")
+        held_bytes = min(length, path.stat().st_size - file.tell())
+    samples = header.Rows * header.Columns * int(header.SamplesPerPixel)
+    if header.PhotometricInterpretation == "YBR_FULL_422":
+        samples = samples * 2 // 3
+    held = held_bytes // max(1, samples * int(header.BitsAllocated) // 8)
+    if held_bytes > 0 and held != promised:
+        kind = "truncated" if held < promised else "lying"
+        raise Rejected(kind, f"the header promises {promised} frames, the file holds {held}")
+
+
 def _frames(path: Path, header: Dataset, recording: Recording) -> Iterator[np.ndarray]:
     """Grey frames uint8 [height, width]; the raw ones are converted to RGB by pydicom before."""
     decoded = 0
-    pixels = _raw_frames(path)
+    pixels = _raw_frames(path, header)
+    palette = None
     while True:
         try:
             raw = next(pixels, None)
             if raw is None:
                 return
-            colour = _to_8_bits(raw, header)
-        except Exception as error:  # noqa: BLE001 - every decoder raises its own kinds
-            kind = "truncated" if "less than expected" in str(error) or "insufficient" in str(error) else "broken"
-            raise Rejected(kind, f"decoding failed after {decoded} frames ({_message(error)})") from None
+            if palette is None and header.PhotometricInterpretation == "PALETTE COLOR":
+                palette = _palette(header)
+            colour = _to_8_bits(raw, header) if palette is None else palette[raw]
+        except Exception as error:  # every decoder raises its own kinds
+            raise _verdict(error, decoded) from None
         decoded += 1
         if colour.ndim == 2:
             yield colour
         else:
-            recording.tint = lambda rgb=colour: strongly_coloured(rgb)
+            recording.tint = partial(strongly_coloured, colour)
             yield cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
 
 
-def _raw_frames(path: Path) -> Iterator[np.ndarray]:
+def _raw_frames(path: Path, header: Dataset) -> Iterator[np.ndarray]:
+    """One frame after the other from the file. pydicom turns YBR into RGB."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield from iter_pixels(path)
+        if "TransferSyntaxUID" in header.file_meta:
+            yield from iter_pixels(path)
+            return
+        # A file without the header of the standard: its encoding is the one that its elements could be read by.
+        whole = dcmread(path, force=True)
+        is_implicit, is_little = whole.original_encoding
+        syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+        whole.file_meta.TransferSyntaxUID = syntax
+        yield from iter_pixels(whole)
+
+
+def _verdict(error: Exception, decoded: int) -> Rejected:
+    text = str(error)
+    if "no pixel data to decode" in text:
+        return Rejected("empty", "the DICOM file holds no pixels")
+    kind = "truncated" if "less than expected" in text or "insufficient" in text else "broken"
+    return Rejected(kind, f"decoding failed after {decoded} frames ({_message(error)})")
+
+
+def _palette(header: Dataset) -> np.ndarray:
+    """The colours of a palette, uint8 [entries, 3]. Some files call their 8-bit entries 16-bit."""
+    indices = np.arange(1 << int(header.BitsAllocated)).astype(f"u{int(header.BitsAllocated) // 8}")
+    colours = apply_color_lut(indices, header)
+    return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
 
 
 def _to_8_bits(raw: np.ndarray, header: Dataset) -> np.ndarray:
     """uint8 [height, width] or RGB [height, width, 3]. More than 8 bits: by the window that the file states, else
     by its stored range, the same for all frames."""
-    photometric = header.PhotometricInterpretation
-    if photometric == "PALETTE COLOR":
-        rgb = apply_color_lut(raw, header)
-        return np.ascontiguousarray(rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8))
     bits = int(header.BitsStored)
     low = -(1 << (bits - 1)) if header.get("PixelRepresentation") else 0
     high = low + (1 << bits) - 1
@@ -115,7 +162,7 @@ def _to_8_bits(raw: np.ndarray, header: Dataset) -> np.ndarray:
             low, high = low * slope + shift, high * slope + shift
     if raw.dtype != np.uint8 or (low, high) != (0, 255):
         raw = np.clip((raw.astype(np.float32) - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
-    return 255 - raw if photometric == "MONOCHROME1" else np.ascontiguousarray(raw)
+    return 255 - raw if header.PhotometricInterpretation == "MONOCHROME1" else np.ascontiguousarray(raw)
 
 
 def frame_rate(header: Dataset) -> float | None:
@@ -186,4 +233,5 @@ def _box(header: Dataset) -> tuple[int, int, int, int] | None:
 
 
 def _message(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    # pydicom's message on several decoders ends with what the last one said.
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip().rstrip(".")
