@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 TILE = 150  # px of one frame in a picture
 GAP = 4
@@ -188,9 +189,9 @@ def draw_overlap(rows: Sequence[Mapping[str, float | str]]) -> Figure:
     right.axvline(float(np.mean(chance)), color="black", lw=0.9, ls=":")
     left.set(yticks=range(len(names)), yticklabels=names[::-1], xscale="log")
     left.set_xlabel("map's mass on the anatomy over chance (dotted)", fontsize=9)
+    left.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]))
     left.xaxis.set_major_formatter("{x:g}")
-    left.xaxis.set_minor_formatter("{x:g}")
-    left.tick_params(axis="x", which="both", labelsize=8)
+    left.xaxis.set_minor_locator(NullLocator())
     right.set_xlabel("share of frames with the peak on the anatomy (dotted: chance)", fontsize=9)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     return figure
