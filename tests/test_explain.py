@@ -246,8 +246,10 @@ def test_the_field_of_view_keeps_dark_fluid_and_leaves_the_outside():
     sector = np.abs(columns - 48) < rows * 0.4
     sequence[:, sector] = 80
     sequence[:, 60:70, 44:54] = 0  # fluid
+    sequence[:, 40:60, :40] = 0  # shadow to the sector's edge
+    sequence[:, 3:6, 3:9] = 200  # a rest of an overlay
     field = field_of_view(sequence)
-    assert field[60:70, 44:54].all()
+    assert field[60:70, 44:54].all() and field[40:60, 38].all()
     assert not field[:, :3].any() and not field[:20, 80:].any()
     assert (field == sector).mean() > 0.97
 

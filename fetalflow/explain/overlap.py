@@ -27,14 +27,16 @@ MEASURES = ("concentration", "pointing", "area", "inside", "outside_field")
 def field_of_view(sequence: np.ndarray) -> np.ndarray:
     """Where the cine recorded anything, bool [H, W], of a `sequence` uint8 [N, H, W] that is 0 outside the sector.
 
-    Dark places inside (fluid, shadow) belong to it.
+    Dark places inside (fluid, shadow) belong to it: it is the convex hull of the largest connected area.
     """
     seen = (sequence.max(axis=0) > 0).astype(np.uint8)
     width = max(3, sequence.shape[-1] // 12) | 1
     closed = cv2.morphologyEx(seen, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.zeros_like(seen)
-    cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
+    if outlines:
+        hull = cv2.convexHull(max(outlines, key=cv2.contourArea))
+        cv2.fillConvexPoly(filled, hull, 1)
     return filled.astype(bool)
 
 
@@ -71,7 +73,7 @@ def overlap(maps: np.ndarray, anatomy: np.ndarray, field: np.ndarray) -> dict[st
     maps = np.broadcast_to(maps, anatomy.shape).astype(np.float64)
     seen = maps * field
     known = anatomy & field
-    area = known.sum() / (field.sum() * len(anatomy))
+    area = known.sum() / max(1, field.sum() * len(anatomy))
     total, mass = maps.sum(), seen.sum()
     if mass == 0 or area == 0:
         return {name: np.nan for name in MEASURES} | {"area": float(area)}
