@@ -108,6 +108,7 @@ def make_trainer(
         max_epochs=epochs,
         deterministic=device == "cpu",
         callbacks=callbacks,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         plugins=[WholeCheckpoints()],
         default_root_dir=folder,
         logger=False,
