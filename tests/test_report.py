@@ -183,7 +183,8 @@ def test_the_split_table_counts_the_first_fold():
         ("s3", "p2", "b", 0, "test"),
         ("s1", "p1", "a", 1, "test"),
     ]
-    found = split_counts(pd.DataFrame(rows, columns=["sequence", "patient", "label", "fold", "part"]))
+    found = split_counts(pd.DataFrame(rows, columns=["sequence", "patient", "label", "fold", "part"]), ["b", "a"])
+    assert list(found["rows"]) == ["b", "a"]
     assert found["rows"]["b"] == {"train": 0, "validation": 0, "test": 2}
     assert found["totals"] == {"train": 1, "validation": 0, "test": 2}
     assert found["patients"]["test"] == 1 and found["folds"] == 2

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a finished run: everything the other stages found, readable without a network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -42,7 +42,7 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "percent": percent, "thousands": thousands, "p_value": p_value}
-    main = evidence.metrics[evidence.main]
+    main, labels = evidence.metrics[evidence.main], evidence.configs[evidence.main]["labels"]
     return environment.get_template("page.html.j2").render(
         run=evidence,
         main=main,
@@ -52,8 +52,8 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         tests=TESTS,
         parts=PARTS,
         most_rows=MOST_ROWS,
-        counts=label_counts(evidence.manifest),
-        split=split_counts(evidence.split),
+        counts=label_counts(evidence.manifest, labels),
+        split=split_counts(evidence.split, labels),
         facts=data_facts(evidence),
         sites=spread(evidence.manifest, "site"),
         devices=spread(evidence.manifest, "device"),
@@ -72,9 +72,9 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
     )
 
 
-def label_counts(manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    """Per label: sequences, cines, patients, sites, devices."""
-    groups = manifest.groupby("label", sort=True)
+def label_counts(manifest: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Per label, in the order of `labels`: sequences, cines, patients, sites, devices."""
+    groups = [(label, manifest[manifest["label"] == label]) for label in labels]
     return [
         {"label": label, "sequences": len(rows)} | {name: rows[column].nunique() for name, column in COUNTED.items()}
         for label, rows in groups
@@ -84,10 +84,10 @@ def label_counts(manifest: pd.DataFrame) -> list[dict[str, Any]]:
 COUNTED = {"cines": "source", "patients": "patient", "sites": "site", "devices": "device"}
 
 
-def split_counts(split: pd.DataFrame) -> dict[str, Any]:
+def split_counts(split: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     """Sequences by label and part, and patients by part, of the first fold; `folds` is how many there are."""
     first = split[split["fold"] == split["fold"].min()]
-    table = pd.crosstab(first["label"], first["part"]).reindex(columns=list(PARTS), fill_value=0)
+    table = pd.crosstab(first["label"], first["part"]).reindex(list(labels), columns=list(PARTS), fill_value=0)
     patients = {part: first.loc[first["part"] == part, "patient"].nunique() for part in PARTS}
     totals = {part: int(table[part].sum()) for part in PARTS}
     rows = {str(label): row.to_dict() for label, row in table.iterrows()}
