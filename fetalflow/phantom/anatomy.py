@@ -11,6 +11,9 @@ import numpy as np
 from fetalflow.phantom.motion import beat, minimum_jerk, reach, to_and_fro
 
 NOTHING = -99.0  # dB: no echo at all
+TURNED = 0.08  # share of the cines with the fetus the other way round
+PARTIAL = 0.12  # share of the cines with the part half out of the sector
+BESIDE = 0.3  # share of the cines with another part of the fetus at the edge of the view
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,11 @@ TISSUES = {
     "fluid": Tissue(-52, attenuation=0.02),
     "hole": Tissue(NOTHING, edge=-27, attenuation=0.02),  # a vessel, a stomach, a chamber of the heart
     "skin": Tissue(-17, edge=-15),
-    "fat": Tissue(-27, uneven=3, grain=2.5, layered=4),
-    "muscle": Tissue(-24, uneven=4, grain=1.6, layered=6),
+    "fat": Tissue(-31, uneven=4, grain=2.5, layered=4),
+    "muscle": Tissue(-26, edge=-18, uneven=5, grain=1.6, layered=6),
     "uterus": Tissue(-21, edge=-14, uneven=2, grain=3, layered=3),
     "placenta": Tissue(-20, edge=-22, uneven=2.5, grain=5),
-    "soft": Tissue(-20, edge=-13, uneven=2),
+    "soft": Tissue(-23, edge=-14, uneven=2),
     "organ": Tissue(-21, edge=-26),
     "lung": Tissue(-18, edge=-26),
     "heart": Tissue(-20, edge=-19, attenuation=0.4),
@@ -41,7 +44,7 @@ TISSUES = {
     "plexus": Tissue(-15, uneven=2, grain=2, attenuation=0.3),
     "skull": Tissue(-14, edge=-2, attenuation=5.0),
     "line": Tissue(-10, edge=-8, attenuation=0.3),
-    "bone": Tissue(-12, edge=-5, attenuation=9.0),
+    "bone": Tissue(-10, edge=0, attenuation=14.0),
     "cord": Tissue(-22, edge=-11),
 }
 
@@ -180,7 +183,7 @@ def head(f: Figure, root: int, s: Sizes) -> None:
     """Axial view: skull, midline, plexus, ventricles. Nods 5-20 degrees over 0.5-2 s."""
     rng = f.rng
     turn = np.deg2rad(f.swing(5, 20, (0.8, 3.0)))
-    part = f.segment(root, angle=rng.normal(0, 0.45) + turn)
+    part = f.segment(root, angle=rng.normal(0, 0.12) + turn)
     a, b, bumps = s.ofd / 2, s.bpd / 2, uneven(rng, 0.012)
     f.add(part, "soft", ellipse(a + 1.5, b + 1.5, bumps=bumps))
     f.add(part, "skull", ellipse(a, b, bumps=bumps))
@@ -212,7 +215,7 @@ def _trunk(f: Figure, root: int, s: Sizes, share: float) -> tuple[int, float, fl
     breathes = rng.random() < 0.5
     breath = f.swing(0.05, 0.12, (0.8, 1.4)) if breathes else 0.0
     roll = 0.0 if breathes else np.deg2rad(f.swing(6, 18, (2.0, 4.0)))
-    part = f.segment(root, angle=rng.uniform(0, 2 * np.pi) + roll, widen=1 - breath, stretch=1 + 0.4 * np.abs(breath))
+    part = f.segment(root, angle=rng.normal(0, 0.15) + roll, widen=1 - breath, stretch=1 + 0.4 * np.abs(breath))
     bumps = uneven(rng, 0.015)
     f.add(part, "soft", ellipse(a, b, bumps=bumps))
     return part, a, b
@@ -223,7 +226,7 @@ def body(f: Figure, root: int, s: Sizes) -> None:
     rng = f.rng
     part, a, b = _trunk(f, root, s, 1.0)
     f.add(part, "organ", ellipse(0.88 * a, 0.88 * b), level=rng.normal(0, 1.5))
-    spine = rng.uniform(0, 2 * np.pi)
+    spine = rng.normal(0, 0.4)
     if rng.random() < 0.75:
         at = spine + rng.choice([-1, 1]) * rng.uniform(1.3, 1.8)
         size = rng.uniform(0.14, 0.24) * a
@@ -244,12 +247,12 @@ def heart(f: Figure, root: int, s: Sizes) -> None:
     f.labelled = False
     part, a, b = _trunk(f, root, s, 0.93)
     f.add(part, "lung", ellipse(0.87 * a, 0.87 * b), level=rng.normal(0, 1.5))
-    spine = rng.uniform(0, 2 * np.pi)
+    spine = rng.normal(0, 0.4)
     _spine_and_ribs(f, part, a, b, spine, rng.integers(2, 5))
     f.labelled = True
     squeeze = rng.uniform(0.1, 0.3) * beat(f.time, rng.uniform(1.8, 2.7), rng.random())
     at = spine + np.pi + rng.normal(0, 0.3)
-    size = rng.uniform(0.44, 0.54) * a
+    size = rng.uniform(0.5, 0.6) * a
     muscle = f.segment(
         part,
         (0.25 * a * np.cos(at), 0.25 * b * np.sin(at)),
@@ -258,12 +261,12 @@ def heart(f: Figure, root: int, s: Sizes) -> None:
         1 - 0.4 * squeeze,
     )
     f.add(muscle, "heart", ellipse(size, 0.78 * size, bumps=uneven(rng, 0.02)))
-    narrow = rng.uniform(0.7, 1.0)
+    narrow = rng.uniform(0.85, 1.05)
     for along, length in ((0.38, 0.36), (-0.42, 0.27)):  # ventricles, atria; these fill while those empty
         change = squeeze if along > 0 else 0.4 * (squeeze.max() - squeeze)
         for half in (-1, 1):
             room = f.segment(muscle, (along * size, half * 0.33 * size), 0.15 * half, 1 - change, 1 - 1.3 * change)
-            f.add(room, "hole", ellipse(length * size, 0.23 * narrow * size))
+            f.add(room, "hole", ellipse(length * size, 0.26 * narrow * size))
 
 
 def _turn(angle: float) -> np.ndarray:
@@ -289,7 +292,7 @@ def _jointed(f: Figure, root: int, lengths, widths, at_root: np.ndarray, at_join
 
 def arm(f: Figure, root: int, s: Sizes) -> None:
     """Humerus and forearm with a loose fist. Arcs of 20-60 degrees in about 1 s."""
-    rng, bend = f.rng, f.rng.choice([-1, 1])
+    rng, bend = f.rng, 1 if f.rng.random() < 0.8 else -1  # elbows bend one way, knees the other
     lengths = 0.95 * s.fl, 0.84 * s.fl
     widths = np.array([0.16, 0.13, 0.085]) * s.fl * rng.uniform(0.9, 1.15)
     shoulder = np.deg2rad(f.swing(20, 60, (0.8, 1.6))) * 0.45
@@ -300,21 +303,21 @@ def arm(f: Figure, root: int, s: Sizes) -> None:
         for k in (-1, 0, 1):
             f.add(part, "bone", ellipse(0.08 * s.fl, 0.018 * s.fl, (0.14 * s.fl, 0.075 * k * s.fl)))
 
-    rest = rng.uniform(np.deg2rad(35), np.deg2rad(110))
-    _jointed(f, root, lengths, widths, rng.normal(0, 0.6) + shoulder, bend * (rest + elbow), fist)
+    rest = rng.uniform(np.deg2rad(45), np.deg2rad(95))
+    _jointed(f, root, lengths, widths, 0.4 * bend + rng.normal(0, 0.2) + shoulder, bend * (rest + elbow), fist)
 
 
 def leg(f: Figure, root: int, s: Sizes) -> None:
     """Femur and shank with a foot. Kicks of 0.3-1 s, 30-90 degrees at the knee."""
-    rng, bend = f.rng, f.rng.choice([-1, 1])
+    rng, bend = f.rng, -1 if f.rng.random() < 0.8 else 1
     lengths = 1.0 * s.fl, 0.88 * s.fl
-    widths = np.array([0.24, 0.16, 0.1]) * s.fl * rng.uniform(0.85, 1.1)
+    widths = np.array([0.27, 0.18, 0.11]) * s.fl * rng.uniform(0.85, 1.1)
     amount, lasting = np.deg2rad(f.amount(30, 90)), rng.uniform(0.3, 1.0)
     start = rng.uniform(-0.1, max(f.time[-1] - lasting, 0.1))
     kick = reach(f.time, start, lasting) - (rng.random() < 0.5) * reach(f.time, start + 1.1 * lasting, lasting)
-    rest = rng.uniform(np.deg2rad(60), np.deg2rad(115))
+    rest = rng.uniform(np.deg2rad(60), np.deg2rad(100))
     knee = rest - amount * kick if rng.random() < 0.6 else rest - amount * (1 - kick)
-    hip = rng.normal(0, 0.6) + 0.3 * amount * kick * rng.choice([-1, 1])
+    hip = 0.3 * -bend + rng.normal(0, 0.2) + 0.3 * amount * kick * rng.choice([-1, 1])
 
     def ankle(part: int) -> None:
         sole = f.segment(part, (0, 0), bend * -rng.uniform(0.9, 1.5))
@@ -327,8 +330,8 @@ def leg(f: Figure, root: int, s: Sizes) -> None:
 def hand(f: Figure, root: int, s: Sizes) -> None:
     """Palm, fingers and a wrist. Opens and closes at 1-3 Hz."""
     rng, unit = f.rng, 0.78 * s.fl
-    part = f.segment(root, angle=rng.normal(0, 0.9) + np.deg2rad(f.swing(0, 12, (0.8, 2.0))))
-    rest = rng.uniform(0.0, 0.75)  # 0 open, 1 a fist; a half-closed hand looks like a foot
+    part = f.segment(root, angle=rng.normal(0, 0.2) + np.deg2rad(f.swing(0, 12, (0.8, 2.0))))
+    rest = rng.uniform(0.0, 0.6)  # 0 open, 1 a fist; a half-closed hand looks like a foot
     close = np.clip(rest + f.swing(0.35, 0.8, (1 / 3, 1.0)), 0.0, 1.0)
     wrist = limb(rng.uniform(0.5, 1.1) * unit, 0.17 * unit, 0.15 * unit) * (-1, 1)
     f.add(part, "soft", wrist[::-1])
@@ -350,12 +353,12 @@ def hand(f: Figure, root: int, s: Sizes) -> None:
 def foot(f: Figure, root: int, s: Sizes) -> None:
     """Sole with toes, or the side view with a shank. Turns 10-40 degrees at 0.5-2 Hz."""
     rng, unit = f.rng, 1.05 * s.fl
-    shank = f.segment(root, angle=rng.normal(0, 0.9))
+    shank = f.segment(root, angle=rng.normal(0, 0.2))
     turn = np.deg2rad(f.swing(10, 40, (0.5, 2.0)))
-    if rng.random() < 0.5:  # from the side
+    if rng.random() < 0.4:  # from the side
         f.add(shank, "soft", limb(rng.uniform(0.45, 0.8) * unit, 0.14 * unit, 0.17 * unit)[::-1] * (-1, 1))
         f.add(shank, "bone", limb(0.45 * unit, 0.03 * unit, 0.03 * unit) * (-1, 1) - (0.08 * unit, 0))
-        part = f.segment(shank, (0, 0), rng.choice([-1, 1]) * rng.uniform(1.0, 1.6) + turn)
+        part = f.segment(shank, (0, 0), (1 if rng.random() < 0.8 else -1) * rng.uniform(1.0, 1.6) + turn)
         f.add(part, "soft", limb(0.95 * unit, 0.17 * unit, 0.09 * unit) - (0.25 * unit, 0))
         f.add(part, "bone", ellipse(0.11 * unit, 0.07 * unit, (-0.18 * unit, 0)))
         f.add(part, "bone", limb(0.32 * unit, 0.025 * unit, 0.02 * unit) + (0.14 * unit, 0))
@@ -387,9 +390,9 @@ class Uterus:
     placenta: float  # thickness
 
 
-def _band(rng: np.random.Generator, top: float, bottom: float, wave: float, reach_mm: float = 140.0) -> np.ndarray:
+def _band(rng: np.random.Generator, top: float, bottom: float, wave: float, reach_mm: float = 112.0) -> np.ndarray:
     """Outline of a layer across the image between two depths, each slightly wavy."""
-    x = np.linspace(-reach_mm, reach_mm, 57)
+    x = np.linspace(-reach_mm, reach_mm, 45)
     waves = [wave * np.sin(x / rng.uniform(15, 30) + rng.uniform(0, 6.3)) for _ in range(2)]
     upper, lower = np.stack([x, top + waves[0]], -1), np.stack([x, bottom + waves[1]], -1)
     return np.concatenate([upper, lower[::-1]])
@@ -398,10 +401,10 @@ def _band(rng: np.random.Generator, top: float, bottom: float, wave: float, reac
 def surround(f: Figure, u: Uterus) -> None:
     """Abdominal wall, uterine wall, placenta and the tissue behind: they move with the probe only."""
     rng = f.rng
-    f.add(0, "skin", _band(rng, -25, 2.5, 0.1))
+    f.add(0, "skin", _band(rng, -15, 2.5, 0.1))
     f.add(0, "fat", _band(rng, 2, 0.5 * u.wall, 0.5))
     f.add(0, "muscle", _band(rng, 0.5 * u.wall, 0.8 * u.wall, 0.5))
-    f.add(0, "muscle", _band(rng, u.back + 5, u.back + 90, 2.0), level=-3)
+    f.add(0, "muscle", _band(rng, u.back + 5, u.back + 45, 2.0), level=-3)
     if u.placenta and u.anterior_placenta:
         f.add(0, "placenta", _band(rng, 0.8 * u.wall, u.wall + u.placenta, 2.0))
     elif u.placenta:
@@ -429,21 +432,20 @@ def compose(label: str, s: Sizes, u: Uterus, time: np.ndarray, rng: np.random.Ge
         cord(f, np.array([rng.uniform(-40, 40), rng.uniform(u.wall + 8, u.back - 8)]))
     gross = rng.random() < 0.4 and not still  # the whole fetus shifts, whatever is in view
     way = rng.normal(0, 3, 2) * minimum_jerk(time / time[-1])[:, None] if gross else 0.0
-    beside = rng.random() < 0.45
-    if beside:
+    if rng.random() < BESIDE:
         _bystander(f, label, s, u, way)
     first = len(f.chain)
     root = f.segment(0, at=np.broadcast_to(way, (len(time), 2)))
-    # A fetus lies any way round; the clinical convention (midline level, limb across) is only kept roughly.
-    facing = f.segment(root, angle=rng.choice([0, np.pi]) + rng.normal(0, 0.35))
+    # The convention of the console (part level and in the middle, head to the left) is kept roughly, not always.
+    turned = np.pi if rng.random() < TURNED else 0.0
+    facing = f.segment(root, angle=turned + rng.normal(0, 0.12))
     f.labelled = True
     PARTS[label](f, facing, s)
     low, high = f.bounds()
     room = u.back - u.wall - (high - low)[1]
-    depth = u.wall + (rng.uniform(0.1, 0.9) * room if room > 0 else rng.uniform(0.3, 0.7) * room)
-    # Now and then the part is half out of the sector.
-    across = rng.normal(0, 0.12) if rng.random() < 0.75 else rng.choice([-1, 1]) * rng.uniform(0.3, 0.55)
-    f.shift(first, np.array([across * 60 - (low + high)[0] / 2, depth - low[1]]))
+    depth = u.wall + rng.uniform(0.4, 0.6) * room
+    across = rng.normal(0, 4) if rng.random() > PARTIAL else rng.choice([-1, 1]) * rng.uniform(18, 35)
+    f.shift(first, np.array([across - (low + high)[0] / 2, depth - low[1]]))
     return f.scene()
 
 

@@ -17,7 +17,7 @@ from fetalflow.phantom.scanner import Scanner, scan
 from fetalflow.settings import Phantom
 
 WINDOW = 10  # frames of the sequences that settings.sequences counts
-WEEKS = 19.0, 29.0
+WEEKS = 21.0, 28.0
 STILL = 0.2  # share of the cines without fetal movement
 CUT = 0.04  # share of the cines that show two recordings with a hard cut between them
 SECOND_READER = 0.25  # share of the cines that two people labelled
@@ -51,8 +51,8 @@ class Site:
 SITES = (
     Site("Northfield University Hospital", "Sonara E10", ".dcm", (30, 36), 4.25, 55, 66, 4, 60, (0, 1, -1, 0), 1.0, 0.1,
          1.0, ("NF-1", "NF-2")),
-    Site("St. Brigid Women's Hospital", "Velox U7", ".mp4", (30,), 5.0, 50, 70, 0, 56, (2, 0, 0, -3), 0.9, 0.25, 0.94,
-         ("SB-1", "SB-2")),
+    Site("Brigid Women's Hospital", "Velox U7", ".mp4", (30,), 5.0, 50, 70, 0, 56, (2, 0, 0, -3), 0.9, 0.25, 0.94,
+         ("BW-1", "BW-2")),
     Site("Lindenau District Clinic", "Corvus 220", ".avi", (25, 28), 3.5, 60, 58, 7, 66, (-3, 0, 2, 3), 1.15, 0.0, 1.08,
          ("LD-1", "LD-2")),
     Site("Harbour Maternity Centre", "Sonara P4", ".mov", (40, 33), 4.5, 52, 74, 2, 52, (1, -2, 1, 2), 1.0, 0.35, 0.9,
@@ -163,7 +163,7 @@ def plan(settings: Phantom) -> list[Cine]:
 def _admit(index: int, site: Site, seed: int) -> Patient:
     rng = np.random.default_rng([seed, index + 1])
     weeks = rng.uniform(*WEEKS)
-    depth = 88 + 1.6 * (weeks - WEEKS[0]) + rng.uniform(0, 8)
+    depth = 86 + 1.6 * (weeks - WEEKS[0]) + rng.uniform(0, 8)
     uterus = Uterus(
         wall=rng.uniform(11, 21),
         back=depth - rng.uniform(2, 14),
@@ -269,7 +269,7 @@ def _burn_in(frames: np.ndarray, cine: Cine, scanner: Scanner) -> None:
 
     left, right = 4 * unit, width - 62 * unit
     write(site.device.upper(), left, 10 * unit, 0.3, 230)
-    write(site.name.split()[0], left, 20 * unit)
+    write(site.name.split()[0][:12], left, 20 * unit)
     write(f"ID {cine.patient.name}", left, 30 * unit)
     write(f"GA {cine.patient.sizes.weeks:.0f}w", left, 40 * unit)
     write(f"{scanner.megahertz:.1f}MHz", right, 10 * unit)

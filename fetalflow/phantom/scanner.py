@@ -18,6 +18,7 @@ EDGE_PER_MM = 7.0
 ELEVATION_SIGMA_MM = 1.3  # thickness of the image plane
 SLAB_MM = 3.0  # scatterers lie this far before and behind the plane
 NEAR_MM = 12.0  # tissue this far outside the sector may still drift into it
+BESIDE = 0.1  # of the amplitude passes beside a bone, which is thinner than the image plane
 TGC_DB_CM_MHZ = 0.30  # what the console corrects, one way; tissue takes more, fluid nothing
 
 
@@ -242,8 +243,8 @@ class _Console:
         self.tgc = self.tgc.astype(np.float32)
         noise = rng.standard_normal((s.samples, 2 * s.lines, 2), np.float32) * 10 ** (s.noise / 20)
         self.noise = cv2.sepFilter2D(noise, -1, np.ones(1, np.float32), self.axial)
-        decay = np.exp(-s.depths / 9)[:, None, None] * 10 ** (s.clutter / 20)
-        bands = 1 + 0.8 * np.cos(2 * np.pi * s.depths / rng.uniform(3, 6))[:, None, None]
+        decay = np.exp(-s.depths / 6)[:, None, None] * 10 ** (s.clutter / 20)
+        bands = 1 + 0.4 * np.cos(2 * np.pi * s.depths / rng.uniform(3, 6))[:, None, None]
         haze = rng.standard_normal((s.samples, s.lines, 2), np.float32)
         self.haze = (cv2.sepFilter2D(haze, -1, self.lateral[1], self.axial) * decay * bands).astype(np.float32)
 
@@ -257,7 +258,7 @@ class _Console:
         loss = np.array([0.0, *(TISSUES[shape.tissue].attenuation for shape in scene.shapes)])
         kept = 10 ** (-2 * loss * s.megahertz * (s.depth / 10 / (s.samples - 1)) / 20)
         through = np.cumprod(kept.astype(np.float32)[anatomy], axis=0)
-        through = cv2.blur(np.maximum(through, 1e-6), (3, 1))
+        through = cv2.blur(BESIDE + (1 - BESIDE) * through, (3, 1))
         offset = int(rng.integers(0, s.lines))
         field = field * through[..., None] + self.haze
         field = (field + self.noise[:, offset : offset + s.lines]) * self.tgc[..., None]
