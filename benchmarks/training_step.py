@@ -9,6 +9,7 @@ import resource
 import statistics
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import lightning
@@ -77,6 +78,7 @@ def lightning_steps(network: nn.Module, loader: DataLoader, device: str, folder:
     """Seconds of each step as the train stage runs it."""
     clock = Clock()
     network.train()
+    warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")
     make_trainer(1, device, "32-true", [clock], folder).fit(Classifier(network, SETTINGS), loader)
     network.zero_grad()
     return clock.steps
