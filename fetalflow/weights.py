@@ -41,6 +41,7 @@ def save(folder: Path | str, network: nn.Module, config: dict[str, Any]) -> None
     with atomic_folder(folder) as temporary:
         # The digest inside the weights ties the labels and the shape to them: neither file can be swapped alone.
         save_file(state, temporary / WEIGHTS, metadata={"config_sha256": _config_digest(config)})
+        (temporary / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
         parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
         weights = {"sha256": file_digest(temporary / WEIGHTS), "trainable_parameters": parameters}
         write_json(temporary / CONFIG, config | {"weights": weights})

@@ -49,6 +49,7 @@ def test_a_saved_network_answers_the_same_bit_for_bit(network, folder):
 
 def test_the_folder_holds_two_files_and_no_pickle(folder):
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.iterdir())
     assert not zipfile.is_zipfile(folder / WEIGHTS)
     raw = (folder / WEIGHTS).read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
