@@ -9,8 +9,15 @@ AROUND = 8  # frame pairs on either side that a pair is compared with
 
 
 def small(frame: np.ndarray) -> np.ndarray:
-    """uint8 [H, W] to uint8 [32, 32], the form in which cuts are looked for. Every second row, area means."""
-    return cv2.resize(frame[::2] if len(frame) >= 4 * SIDE else frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    """uint8 [H, W] to uint8 [32, 32] by area means, the form in which cuts are looked for."""
+    factor = max(1, min(frame.shape) // SIDE)
+    if factor > 7:  # every fourth row is enough
+        factor -= factor % 4
+    height, width = (side // factor for side in frame.shape)
+    # A whole factor is OpenCV's fast path; what it leaves over at the right and lower edge is under one cell.
+    whole = frame[: height * factor : 4 if factor > 7 else 1, : width * factor]
+    coarse = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
 def differences(pictures: np.ndarray) -> np.ndarray:

@@ -33,10 +33,9 @@ class Watch:
 
     seen: int = 0
     sampled: int = 0
-    tinted: int = 0  # frames whose colour was looked at
     total: np.ndarray | None = None  # float32 [H, W], sum of the frames looked at
     squares: np.ndarray | None = None  # float32 [H, W], sum of their squares
-    coloured: np.ndarray | None = None  # uint16 [H, W], frames in which the pixel is strongly coloured
+    coloured: np.ndarray | None = None  # bool [H, W], strongly coloured in every frame looked at; None: nowhere
 
     def look(self, frame: np.ndarray, tint: Callable[[], np.ndarray | None]) -> None:
         """Take the next frame, uint8 [H, W]. tint: asked for its strongly coloured pixels, bool [H, W], if needed."""
@@ -46,19 +45,21 @@ class Watch:
             return
         if not self.sampled:
             self.total, self.squares = np.zeros((2, *frame.shape), np.float32)
-            self.coloured = np.zeros(frame.shape, np.uint16)
         cv2.accumulate(frame, self.total)
         cv2.accumulateSquare(frame, self.squares)
         self.sampled += 1
-        if (found := tint()) is not None:
-            self.coloured += found
-            self.tinted += 1
+        if self.sampled == 1:
+            self.coloured = tint()
+        elif self.coloured is not None:
+            found = tint()
+            self.coloured = None if found is None else self.coloured & found
+        if self.coloured is not None and not self.coloured.any():
+            self.coloured = None  # nothing is coloured in every frame: no need to ask again
 
     def mean(self) -> np.ndarray:
         return self.total / self.sampled
 
-    def deviation(self) -> np.ndarray:
-        mean = self.mean()
+    def deviation(self, mean: np.ndarray) -> np.ndarray:
         return np.sqrt(np.maximum(self.squares / self.sampled - mean * mean, 0))
 
 
@@ -70,7 +71,8 @@ def keep(
     box: rows and columns (first row, first column, end row, end column) outside which the file's header says there is
     no ultrasound. overlays: blank graphics; sector: blank what lies outside the sector.
     """
-    mean, deviation = watch.mean(), watch.deviation()
+    mean = watch.mean()
+    deviation = watch.deviation(mean)
     kept = np.full(mean.shape, 255, np.uint8)
     inside = kept.copy()
     if box is not None:
@@ -110,13 +112,14 @@ def find_sector(lit: np.ndarray, moving: np.ndarray, inside: np.ndarray) -> np.n
     counts = (areas >= LARGE * areas.max()) | ((areas >= LIVELY * areas.max()) & (changing > 0.5))
     counts[0] = False
     found = np.zeros(lit.shape, np.uint8)
-    cv2.fillConvexPoly(found, cv2.convexHull(cv2.findNonZero(counts[regions].astype(np.uint8))), 255)
+    outlines, _ = cv2.findContours(counts[regions].astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.fillConvexPoly(found, cv2.convexHull(np.concatenate(outlines)), 255)
     found = cv2.dilate(found, _disc(5))
     return found if np.count_nonzero(found) >= SMALLEST * found.size else None
 
 
 def _background(mean: np.ndarray) -> float:
-    return min(float(np.percentile(mean, 2)), BACKGROUND)
+    return min(float(np.percentile(mean[::4, ::4], 2)), BACKGROUND)
 
 
 def graphics(mean: np.ndarray, deviation: np.ndarray, sector: np.ndarray | None) -> np.ndarray:
@@ -136,6 +139,8 @@ def graphics(mean: np.ndarray, deviation: np.ndarray, sector: np.ndarray | None)
 
 def _clusters(strokes: np.ndarray) -> np.ndarray:
     """Strokes that lie together as letters do, uint8 [H, W] 0 or 1; a saturated echo stands alone."""
+    if not strokes.any():
+        return strokes
     joined = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, _disc(9))
     count, regions, _, _ = cv2.connectedComponentsWithStats(joined)
     sizes = np.bincount(regions[strokes > 0], minlength=count)
@@ -144,10 +149,9 @@ def _clusters(strokes: np.ndarray) -> np.ndarray:
 
 def coloured_graphics(watch: Watch) -> np.ndarray:
     """Pixels coloured in every frame that was looked at, uint8 [H, W], 255 there; none if they are many."""
-    coloured = (watch.coloured == watch.tinted) & (watch.tinted > 0)
-    if not 0 < np.count_nonzero(coloured) <= TINTED_SHARE * coloured.size:
+    if watch.coloured is None or np.count_nonzero(watch.coloured) > TINTED_SHARE * watch.coloured.size:
         return np.zeros(watch.total.shape, np.uint8)
-    return cv2.dilate(coloured.astype(np.uint8) * 255, _disc(3))
+    return cv2.dilate(watch.coloured.astype(np.uint8) * 255, _disc(3))
 
 
 def _disc(diameter: int) -> np.ndarray:
