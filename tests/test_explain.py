@@ -17,6 +17,7 @@ from fetalflow.errors import InputError
 from fetalflow.explain.attention import attention_matrix, frame_weights
 from fetalflow.explain.attribution import frame_maps, integrated_gradients
 from fetalflow.explain.choosing import answered, choose_measured, choose_mistakes, choose_per_class
+from fetalflow.explain.drawing import GAP, TILE, scaled, strip, tile
 from fetalflow.explain.filters import feature_maps, strongest
 from fetalflow.explain.gradcam import convolution_layer, earlier_and_later, grad_cam, hires_cam
 from fetalflow.explain.measuring import in_words
@@ -325,6 +326,28 @@ def test_sequences_are_chosen_by_the_answer_and_a_seed():
     masked = table.assign(mask=["m.npz", "", None] + ["m.npz"] * 5)
     assert set(choose_measured(masked, 50, seed=0)["sequence"]) == set("adefgh")
     assert len(choose_measured(masked, 4, seed=0)) == 4
+
+
+def test_a_tile_shows_heat_where_it_is_and_says_when_there_is_none():
+    frame, heat, anatomy = np.full((64, 64), 90, np.uint8), np.zeros((64, 64)), np.zeros((64, 64), bool)
+    plain, empty = tile(frame), tile(frame, heat)
+    assert (plain == 90).all()
+    assert (empty != plain).any() and (empty[: TILE // 2] == plain[: TILE // 2]).all()  # a word at the bottom
+    heat[:32], anatomy[10:20, 10:20] = 1, True
+    hot = tile(frame, heat, anatomy).astype(int)
+    assert (hot[: TILE // 3, :, 0] - hot[: TILE // 3, :, 2]).mean() > 50  # red
+    assert (hot[-TILE // 3 :] == 90).all()
+    assert strip(np.stack([frame] * 3), heat[None]).shape == (TILE, 3 * (TILE + GAP), 3)
+
+
+def test_maps_of_a_sequence_share_one_scale_within_the_field():
+    maps = np.zeros((2, 20, 20))
+    maps[0, :10], maps[1, :10], maps[:, 15:] = 4, 2, 100
+    field = np.zeros((20, 20), bool)
+    field[:12] = True
+    found = scaled(maps, field)
+    assert found[0, :10].min() == 1 and found[1, :10].max() == 0.5 and found[:, 12:].max() == 0
+    assert not scaled(np.zeros((1, 20, 20)), field).any()
 
 
 # ---- the stage

@@ -30,14 +30,14 @@ def tile(frame: np.ndarray, heat: np.ndarray | None = None, anatomy: np.ndarray 
 
     Heat covers the frame the more the higher it is, so that the anatomy stays to be seen where the map is low.
     """
-    picture = np.ascontiguousarray(np.repeat(_enlarge(frame.astype(np.float32))[..., None] / 255, 3, axis=2))
-    if heat is not None and not heat.any():
-        cv2.putText(picture, "map is 0", (6, TILE - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (1, 1, 1), 1, cv2.LINE_AA)
-    elif heat is not None:
+    picture = np.repeat(_enlarge(frame.astype(np.float32))[..., None] / 255, 3, axis=2)
+    if heat is not None:
         strength = np.clip(_enlarge(heat.astype(np.float32)), 0, 1)
         alpha = (0.8 * strength**0.6)[..., None]
         picture = picture * (1 - alpha) + COLOURS(strength)[..., :3] * alpha
     picture = np.ascontiguousarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
+    if heat is not None and not heat.any():
+        cv2.putText(picture, "map is 0", (6, TILE - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, OUTLINE, 1, cv2.LINE_AA)
     if anatomy is not None:
         inside = (_enlarge(anatomy.astype(np.float32)) >= 0.5).astype(np.uint8)
         outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
