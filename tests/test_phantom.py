@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from fetalflow.artefacts import file_digest
-from fetalflow.phantom.anatomy import PARTS, Figure, Uterus, compose, sizes
+from fetalflow.phantom.anatomy import PARTS, Figure, Uterus, compose, ellipse, limb, sizes
 from fetalflow.phantom.hospital import FAULTS, SITES, STILL, make_drop, plan
 from fetalflow.phantom.hospital import film as film_cine
 from fetalflow.phantom.motion import DRIFT_MM_S, beat, minimum_jerk, probe_drift, to_and_fro
@@ -171,6 +171,21 @@ def test_speckle_rides_on_the_tissue():
     shifts = {up: np.corrcoef(patch[0, 6:].ravel(), rows.ravel())[0, 1] for up, rows in moved.items()}
     assert max(shifts, key=shifts.get) == 3
     assert shifts[3] > 0.6
+
+
+def test_bone_casts_a_shadow():
+    rng = np.random.default_rng(0)
+    scanner = film("arm", 1, frames=1)[2]
+    figure = Figure(np.zeros(1), rng, still=True)
+    figure.add(0, "organ", ellipse(90, 90, (0, 60)))
+    open_view, _ = scan(figure.scene(), np.zeros((1, 3), np.float32), scanner, rng)
+    figure.add(0, "bone", limb(20, 1.5, 1.5) + (-10, 45))
+    view, _ = scan(figure.scene(), np.zeros((1, 3), np.float32), scanner, rng)
+    behind, beside = (slice(60, 85), slice(72, 88)), (slice(60, 85), slice(20, 50))
+    lost = 60 / 255 * (open_view[0][behind].mean() - view[0][behind].mean())  # dB, of a range of 60
+    assert 8 < lost < 25
+    assert view[0][beside].mean() == pytest.approx(open_view[0][beside].mean(), abs=8)
+    assert view[0][46:53, 72:88].max() > open_view[0][46:53, 72:88].max()
 
 
 @pytest.mark.parametrize(("weeks", "hc", "ac", "fl"), [(20, 172.5, 147.7, 31.3), (28, 260.4, 233.3, 51.3)])

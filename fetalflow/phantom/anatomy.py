@@ -355,7 +355,7 @@ def foot(f: Figure, root: int, s: Sizes) -> None:
     rng, unit = f.rng, 1.05 * s.fl
     shank = f.segment(root, angle=rng.normal(0, 0.2))
     turn = np.deg2rad(f.swing(10, 40, (0.5, 2.0)))
-    if rng.random() < 0.4:  # from the side
+    if rng.random() < 0.65:  # from the side
         f.add(shank, "soft", limb(rng.uniform(0.45, 0.8) * unit, 0.14 * unit, 0.17 * unit)[::-1] * (-1, 1))
         f.add(shank, "bone", limb(0.45 * unit, 0.03 * unit, 0.03 * unit) * (-1, 1) - (0.08 * unit, 0))
         part = f.segment(shank, (0, 0), (1 if rng.random() < 0.8 else -1) * rng.uniform(1.0, 1.6) + turn)

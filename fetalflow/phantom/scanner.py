@@ -18,6 +18,7 @@ EDGE_PER_MM = 7.0
 ELEVATION_SIGMA_MM = 1.3  # thickness of the image plane
 SLAB_MM = 3.0  # scatterers lie this far before and behind the plane
 NEAR_MM = 12.0  # tissue this far outside the sector may still drift into it
+BONES = ("bone", "skull")
 BESIDE = 0.1  # of the amplitude passes beside a bone, which is thinner than the image plane
 TGC_DB_CM_MHZ = 0.30  # what the console corrects, one way; tissue takes more, fluid nothing
 
@@ -255,16 +256,23 @@ class _Console:
         sharp = cv2.sepFilter2D(echo, -1, self.lateral[0], self.axial)
         broad = cv2.sepFilter2D(echo, -1, self.lateral[1], self.axial)
         field = sharp + self.blur * (broad - sharp)
-        loss = np.array([0.0, *(TISSUES[shape.tissue].attenuation for shape in scene.shapes)])
-        kept = 10 ** (-2 * loss * s.megahertz * (s.depth / 10 / (s.samples - 1)) / 20)
-        through = np.cumprod(kept.astype(np.float32)[anatomy], axis=0)
-        through = cv2.blur(BESIDE + (1 - BESIDE) * through, (3, 1))
+        names = ["fluid", *(shape.tissue for shape in scene.shapes)]
+        bone = [TISSUES[name].attenuation if name in BONES else 0.0 for name in names]
+        soft = [TISSUES[name].attenuation if name not in BONES else 0.0 for name in names]
+        through = self._through(soft, anatomy) * (BESIDE + (1 - BESIDE) * self._through(bone, anatomy))
         offset = int(rng.integers(0, s.lines))
         field = field * through[..., None] + self.haze
         field = (field + self.noise[:, offset : offset + s.lines]) * self.tgc[..., None]
         level = 10 * np.log10(field[..., 0] ** 2 + field[..., 1] ** 2 + 1e-12)
         grey = np.clip(1 + level / s.dynamic_range, 0, 1)
         return (255 * grey**s.gamma).astype(np.float32)
+
+    def _through(self, loss: list[float], anatomy: np.ndarray) -> np.ndarray:
+        """Share of the amplitude that comes down to each sample and back, float32 [samples, lines]: the cumulative
+        product along every line. `loss`: dB/cm/MHz by the index in `anatomy`."""
+        s = self.scanner
+        kept = 10 ** (-2 * np.array(loss, np.float32) * s.megahertz * (s.depth / 10 / (s.samples - 1)) / 20)
+        return cv2.blur(np.cumprod(kept[anatomy], axis=0), (3, 1))
 
 
 def _gauss(sigma: float) -> np.ndarray:
