@@ -21,7 +21,7 @@ def speckle(frames: int, height: int = 120, width: int = 160, seed: int = 0, spe
     """uint8 [T, H, W]: speckled tissue that slides by `speed` px a frame in a sector; black outside."""
     rng = np.random.default_rng(seed)
     tissue = cv2.GaussianBlur(rng.gamma(1.0, 1.0, (height, width * 2)), (5, 5), 1.2)
-    lumps = cv2.resize(rng.uniform(0.3, 1.6, (4, 8)), (width * 2, height), interpolation=cv2.INTER_CUBIC)
+    lumps = cv2.resize(rng.uniform(0.1, 1.8, (6, 14)), (width * 2, height), interpolation=cv2.INTER_CUBIC)
     tissue = np.clip(tissue * lumps * 90, 12, 255)
     moved = [
         cv2.warpAffine(tissue, np.array([[1, 0, -speed * t], [0, 1, 0]], float), (width * 2, height))

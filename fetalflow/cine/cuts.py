@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 SIDE = 32  # px of the small picture a frame is compared by; speckle averages out, anatomy and layout stay
-OUTLIER = 3.0  # a cut differs this many times more than the frames around it do
+LIT = 8  # grey level from which a cell of the mean picture shows something
+OUTLIER = 2.5  # a cut differs this many times more than the frames around it do
 AROUND = 8  # frame pairs on either side that a pair is compared with
 
 
@@ -24,9 +25,11 @@ def differences(pictures: np.ndarray) -> np.ndarray:
     """How unlike neighbouring small pictures are: uint8 [T, 32, 32] to float [T-1], 0 the same to 1 the negative.
 
     Half the distance between the pictures scaled to mean 0 and length 1, that is sqrt((1 - correlation) / 2). It
-    ignores gain and offset, which a user changes while recording one scene. Two unrelated pictures differ by 0.7.
+    ignores gain and offset, which a user changes while recording one scene. Two unrelated pictures differ by 0.7. Only
+    cells that are lit in the cine's mean count: the black around a sector is the same in all scenes of a probe.
     """
-    flat = pictures.reshape(len(pictures), -1).astype(np.float32)
+    lit = pictures.mean(axis=0) > LIT
+    flat = pictures[:, lit if lit.any() else ~lit].astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     length = np.sqrt((flat**2).sum(axis=1))
     same = np.einsum("tp,tp->t", flat[:-1], flat[1:])
@@ -39,7 +42,7 @@ def differences(pictures: np.ndarray) -> np.ndarray:
 def find_cuts(pictures: np.ndarray, threshold: float) -> list[int]:
     """First frame of every scene but the first. `pictures`: `small` frames, uint8 [T, 32, 32].
 
-    A cut differs by more than `threshold` (0-1) and by three times the median of the pairs around it, so that fast
+    A cut differs by more than `threshold` (0-1) and by 2.5 times the median of the pairs around it, so that fast
     motion, which is unlike itself for many frames in a row, is no cut.
     """
     if len(pictures) < 2:
