@@ -68,10 +68,12 @@ def test_shapes_of_table_3():
         ("fetalmovnet", {"separate_key": True}, 195_161_287 + 90_000 * 1024 + 1024),
         ("fetalmovnet", {"convolutions": 4}, 195_161_287 - 1_179_904 + 512 + (512 * 18 * 18 - 20_736) * 256),
         ("fetalmovnet", {"join": "flatten1"}, 195_161_287 - (20_736 + 1) * 256 + (20_736 - 256) * 256),
+        ("fetalmovnet", {"norm_each": True}, 195_161_287 + 2 * (64 + 128 + 256 + 512 + 256)),
         ("single_frame", {}, 195_161_287),
         ("shuffled_frames", {}, 195_161_287),
         ("cnn", {}, 8_151_495),
         ("cnn_lstm", {}, 1_704_775),
+        ("cnn_lstm", {"norm_each": True}, 1_704_775 + 2 * (16 + 32 + 64 + 128 + 64)),
     ],
 )
 def test_trainable_parameters(variant, options, parameters):

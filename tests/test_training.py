@@ -16,6 +16,7 @@ from training_sets import FRAMES, LABELS, SIZE, make_workspace
 from fetalflow.errors import InputError
 from fetalflow.models.building import build
 from fetalflow.settings import Train
+from fetalflow.training.augmentation import augment
 from fetalflow.training.classifier import Classifier, balancing_weights
 from fetalflow.training.fitting import choose_device, fit_network, predict_probabilities
 from fetalflow.training.loading import Batches, EpochOrder, SequenceDataset, check_sequences, ordered_loader
@@ -187,6 +188,20 @@ def test_loader_workers_change_nothing(parts, tmp_path):
         fit(net, parts, tmp_path / str(workers), epochs=2, loader_workers=workers)
         found.append(bits(net))
     assert found[0] == found[1]
+
+
+def test_augmentation_moves_whole_sequences_and_nothing_within_them():
+    frame = torch.zeros(64, 1, 32, 32)
+    frame[:, :, 8:16, 10:14] = 0.7
+    torch.manual_seed(0)
+    seen = augment(frame.expand(-1, 5, -1, -1))
+    assert seen.shape == (64, 5, 32, 32) and 0 <= seen.min() and seen.max() <= 1
+    assert torch.equal(seen, seen[:, :1].expand_as(seen))
+    assert len({tuple(x.flatten().tolist()) for x in seen[:, 0]}) == 64
+    middle = (seen[:, 0] * torch.arange(32)).sum((1, 2)) / seen[:, 0].sum((1, 2))  # 11.5 before
+    assert (middle < 16).any() and (middle > 16).any(), "none was mirrored, or all were"
+    torch.manual_seed(0)
+    assert torch.equal(seen, augment(frame.expand(-1, 5, -1, -1)))
 
 
 def test_class_weights_give_every_class_the_same_weight():

@@ -23,10 +23,11 @@ class CNN(nn.Module):
         *,
         dropout: float = 0.2,
         batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+        norm_each: bool = False,  # a batch norm after every convolution: learns in far fewer epochs
     ):
         super().__init__()
         check_shape(frames, size, classes)
-        self.conv_branch = ConvBranch(frames, size, momentum=batch_norm_momentum)
+        self.conv_branch = ConvBranch(frames, size, momentum=batch_norm_momentum, norm_each=norm_each)
         self.head = Head(BRANCH_WIDTH, classes, dropout)
         initialise_as_keras(self)
 

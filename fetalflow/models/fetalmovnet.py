@@ -24,12 +24,21 @@ BATCH_NORM_EPSILON = 1e-3
 class ConvBranch(nn.Module):
     """Frames as channels: [B, N, H, W] -> [B, 256]. `conv4` is the layer of Fig. 11."""
 
-    def __init__(self, frames: int, size: int, convolutions: int = 5, momentum: float = BATCH_NORM_MOMENTUM):
+    def __init__(
+        self,
+        frames: int,
+        size: int,
+        convolutions: int = 5,
+        momentum: float = BATCH_NORM_MOMENTUM,
+        norm_each: bool = False,
+    ):
         super().__init__()
-        self.depth = convolutions
+        self.depth, self.norm_each = convolutions, norm_each
         channels = (frames, *WIDTHS[:convolutions])
         for i in range(1, convolutions + 1):
             self.add_module(f"conv{i}", nn.Conv2d(channels[i - 1], channels[i], kernel_size=3, padding=1))
+            if norm_each:
+                self.add_module(f"norm{i}", nn.BatchNorm2d(channels[i], eps=BATCH_NORM_EPSILON, momentum=momentum))
             self.add_module(f"pool{i}", nn.MaxPool2d(2))
         self.norm = nn.BatchNorm2d(channels[-1], eps=BATCH_NORM_EPSILON, momentum=momentum)
         self.flat = channels[-1] * (size // 2**convolutions) ** 2  # 256 * 9 * 9 = 20 736
@@ -39,7 +48,10 @@ class ConvBranch(nn.Module):
         # [B, 10, 300, 300] -> [B, 64, 150, 150] -> [B, 128, 75, 75] -> [B, 256, 37, 37] -> [B, 512, 18, 18]
         # -> [B, 256, 9, 9] -> [B, 20736]
         for i in range(1, self.depth + 1):
-            x = self.get_submodule(f"pool{i}")(F.relu(self.get_submodule(f"conv{i}")(x)))
+            x = self.get_submodule(f"conv{i}")(x)
+            if self.norm_each:
+                x = self.get_submodule(f"norm{i}")(x)
+            x = self.get_submodule(f"pool{i}")(F.relu(x))
         return self.norm(x).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,7 +128,8 @@ class FetalMovNet(nn.Module):
     join          "dense1": Concatenate takes Dense1, 512 wide (text, Table 3's shape). "flatten1": it takes Flatten1,
                   20 992 wide (Table 3's "Connected to"); Dense1 is then not there.
     Beyond the paper: heads (divides 1024; more heads let a frame look at several others for different reasons),
-    dropout (0.2), batch_norm_momentum (0.01 as Keras; more for short trainings).
+    dropout (0.2), batch_norm_momentum (0.01 as Keras; more for short trainings), norm_each (a batch norm after every
+    convolution, not only after the last pooling: learns in far fewer epochs).
 
     Raises InputError when an option or a size cannot be.
     """
@@ -134,6 +147,7 @@ class FetalMovNet(nn.Module):
         heads: int = 1,
         dropout: float = 0.2,
         batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+        norm_each: bool = False,
     ):
         super().__init__()
         check_shape(frames, size, classes)
@@ -143,7 +157,7 @@ class FetalMovNet(nn.Module):
             raise InputError(f"fetalmovnet: join must be dense1 or flatten1, found {join!r}.")
         if heads < 1 or ATTENTION_WIDTH % heads:
             raise InputError(f"fetalmovnet: heads must divide {ATTENTION_WIDTH}, found {heads!r}.")
-        self.conv_branch = ConvBranch(frames, size, convolutions, batch_norm_momentum)
+        self.conv_branch = ConvBranch(frames, size, convolutions, batch_norm_momentum, norm_each)
         self.attention_branch = AttentionBranch(frames, size, separate_key, scale, heads, batch_norm_momentum)
         width = BRANCH_WIDTH
         if join == "flatten1":
