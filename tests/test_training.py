@@ -195,7 +195,7 @@ def test_augmentation_moves_whole_sequences_and_nothing_within_them():
     frame[:, :, 8:16, 10:14] = 0.7
     torch.manual_seed(0)
     seen = augment(frame.expand(-1, 5, -1, -1))
-    assert seen.shape == (64, 5, 32, 32) and 0 <= seen.min() and seen.max() <= 1
+    assert seen.shape == (64, 5, 32, 32) and seen.min() >= 0 and seen.max() <= 1
     assert torch.equal(seen, seen[:, :1].expand_as(seen))
     assert len({tuple(x.flatten().tolist()) for x in seen[:, 0]}) == 64
     middle = (seen[:, 0] * torch.arange(32)).sum((1, 2)) / seen[:, 0].sum((1, 2))  # 11.5 before
