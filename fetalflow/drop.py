@@ -37,14 +37,16 @@ def read_annotations(drop: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"there is no {ANNOTATIONS} in {drop}. Found there: {_listing(drop)}. See docs/drop.md.")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
+        # The first line is read as a row, because pandas renames columns that stand there twice.
+        lines = pd.read_csv(
+            path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
+        )
     except pd.errors.EmptyDataError:
         raise InputError(f"{path} is empty. Expected a first line with {', '.join(COLUMNS)}.") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8: {error}. Save it again as CSV (comma, UTF-8).") from None
-    if not isinstance(table.index, pd.RangeIndex):
-        raise InputError(f"{path}: the rows have more values than the first line has names. Quote values with commas.")
-    table.columns = [str(column).strip() for column in table.columns]
+    table = lines.iloc[1:].reset_index(drop=True)
+    table.columns = [str(name).strip() for name in lines.iloc[0].fillna("")]
     _check_columns(path, table)
     table = table.apply(lambda column: column.fillna("").str.strip())
     table["line"] = range(2, len(table) + 2)

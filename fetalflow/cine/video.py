@@ -59,16 +59,27 @@ def _frames(container, stream, recording: Recording, is_gif: bool) -> Iterator[n
     try:
         for frame in container.decode(stream):
             if frame.is_corrupt:
-                raise Rejected("broken", f"frame {decoded} is damaged; {decoded} frames before it were read")
+                raise _damage(container, stream, decoded, "the picture is damaged")
             if is_gif and frame.time is not None:
                 times.append(frame.time)
             recording.tint = partial(tint, frame)
             yield grey(frame)
             decoded += 1
     except FFmpegError as error:
-        raise Rejected("broken", f"decoding failed after {decoded} frames ({_message(error)})") from None
+        raise _damage(container, stream, decoded, _message(error)) from None
     if len(times) > 1 and times[-1] > times[0]:
         recording.fps = (len(times) - 1) / (times[-1] - times[0])
+
+
+def _damage(container, stream, decoded: int, what: str) -> Rejected:
+    """`truncated` if nothing that can be decoded follows frame `decoded`, else `broken`."""
+    try:
+        goes_on = next(container.decode(stream), None) is not None
+    except FFmpegError:
+        goes_on = False
+    if goes_on:
+        return Rejected("broken", f"frame {decoded} cannot be decoded ({what}), later ones can")
+    return Rejected("truncated", f"the file ends within frame {decoded} ({what}); {decoded} frames are whole")
 
 
 def grey(frame: VideoFrame) -> np.ndarray:
