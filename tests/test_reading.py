@@ -230,3 +230,29 @@ def _testdata(name):
 def test_big_and_little_endian_palettes_agree():
     little, big = (read_cine(_testdata(n), LIMITS).frames for n in ("OBXXXX1A.dcm", "OBXXXX1A_expb.dcm"))
     assert np.array_equal(little, big) and cv2.meanStdDev(little[0])[1] > 5
+
+
+@pytest.mark.parametrize("kind", ["avi", "mp4", "dcm", "rle"])
+def test_flipped_bytes_are_read_or_rejected_and_never_crash(tmp_path, kind):
+    rng = np.random.default_rng(3)
+    small = speckle(6, 48, 64)
+    if kind in {"avi", "mp4"}:
+        whole = write_video(tmp_path / f"a.{kind}", small, "mjpeg" if kind == "avi" else "libx264").read_bytes()
+    else:
+        dataset = dicom(small, CineRate=20)
+        if kind == "rle":
+            dataset.compress(RLELossless)
+        whole = save_dicom(tmp_path / "a.dcm", dataset).read_bytes()
+    kinds = set()
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in rng.integers(0, min(len(data), 1500), 4):
+            data[place] = rng.integers(256)
+        path = tmp_path / "flipped"
+        path.write_bytes(data)
+        try:
+            found = read_cine(path, Limits(max_frames=1000, max_pixels=1_000_000))
+            assert found.frames.ndim == 3 and found.frames.dtype == np.uint8
+        except Rejected as verdict:
+            kinds.add(verdict.kind)
+    assert kinds

@@ -38,6 +38,19 @@ def open_dicom(path: Path, limits: Limits) -> Iterator[Recording]:
     Raises Rejected: `unreadable` (no DICOM), `modality` (another modality), `empty` (no pixels), `huge`, `truncated`,
     `lying`; and while frames are read `truncated` or `broken`.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            header, recording = _open(path, limits)
+        except Rejected:
+            raise
+        except Exception as error:  # pydicom reads a value when it is asked for, and a damaged one fails in its own way
+            raise Rejected("unreadable", f"the DICOM header is damaged ({_message(error)})") from None
+    recording.frames = _frames(path, header, recording)
+    yield recording
+
+
+def _open(path: Path, limits: Limits) -> tuple[Dataset, Recording]:
     header = _header(path)
     modality = str(header.get("Modality") or "").upper()
     if modality not in MODALITIES:
@@ -47,25 +60,14 @@ def open_dicom(path: Path, limits: Limits) -> Iterator[Recording]:
     promised = int(header.get("NumberOfFrames") or 1)
     check_header(header.Rows, header.Columns, promised, limits)
     _check_length(path, header, promised)
-    region = _largest_region(header)
-    recording = Recording(
-        frames=iter(()),
-        promised=promised,
-        fps=frame_rate(header),
-        mm_per_px=pixel_size(header, region),
-        box=_box(header),
-    )
-    recording.frames = _frames(path, header, recording)
-    yield recording
+    mm_per_px = pixel_size(header, _largest_region(header))
+    return header, Recording(iter(()), promised, frame_rate(header), mm_per_px, _box(header))
 
 
 def _header(path: Path) -> Dataset:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header = dcmread(path, stop_before_pixels=True, force=path.suffix.lower() in SUFFIXES)
-            header.get("Rows"), header.get("NumberOfFrames"), header.get("SequenceOfUltrasoundRegions")
-    except (InvalidDicomError, EOFError, OSError, ValueError, AttributeError, NotImplementedError) as error:
+        header = dcmread(path, stop_before_pixels=True, force=path.suffix.lower() in SUFFIXES)
+    except InvalidDicomError as error:
         raise Rejected("unreadable", f"not a DICOM file that can be opened ({_message(error)})") from None
     if "SOPClassUID" not in header and "Rows" not in header:
         raise Rejected("unreadable", "the file is named like DICOM and is none")
