@@ -214,7 +214,7 @@ def test_reaches_are_smooth_and_bounded():
     assert minimum_jerk(0.5) == pytest.approx(0.5)
     time = np.arange(0, 3, 0.01)
     for wave in (to_and_fro(time, 0.8, 0.3), beat(time, 2.5, 0.1)):
-        assert 0 <= wave.min() < 0.01
+        assert -1e-9 < wave.min() < 0.01
         assert 0.99 < wave.max() < 1 + 1e-9
     assert np.abs(beat(time, 2.0, 0)[:100] - beat(time, 2.0, 0)[50:150]).max() < 1e-9
 

@@ -110,7 +110,12 @@ def scan(scene: Scene, drift: np.ndarray, scanner: Scanner, rng: np.random.Gener
 
 
 def _move(points: np.ndarray, transform: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    return np.add(points @ transform[:, :2].T, transform[:, 2], out=out)
+    """Points [P, 2] under an affine map [2, 3]. Not a matrix product: BLAS may round it differently in another process
+    or on more threads, and the same settings must give the same bytes."""
+    out = np.empty(points.shape, np.float32) if out is None else out
+    for axis in (0, 1):
+        out[:, axis] = points[:, 0] * transform[axis, 0] + points[:, 1] * transform[axis, 1] + transform[axis, 2]
+    return out
 
 
 def _paint(scene: Scene, transforms: np.ndarray, scanner: Scanner) -> np.ndarray:
@@ -192,7 +197,8 @@ def _fill(shape, order: int, rng: np.random.Generator) -> dict:
     pick = rng.integers(0, max(len(rows), 1), count)
     place = np.stack([columns[pick], rows[pick]], -1) * step + rng.uniform(-step / 2, step / 2, (count, 2)) + low
     waves = rng.normal(0, 1, (4, 2)) / tissue.grain * (1, tissue.layered)
-    unevenness = np.sin(place @ waves.T + rng.uniform(0, 6.3, 4)).sum(1) * tissue.uneven / 2
+    slow = [np.sin(place[:, 0] * x + place[:, 1] * y + rng.uniform(0, 6.3)) for x, y in waves]
+    unevenness = np.add.reduce(slow) * tissue.uneven / 2
     level = 10 ** ((tissue.echo + shape.level + unevenness) / 20)
     return _part(place, np.zeros((count, 2)), level, order, shape.segment)
 
