@@ -86,6 +86,7 @@ class Train(Frozen):
     patience: int = Field(10, ge=1)  # epochs without a better validation loss before stopping
     optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"  # cosine: falls to nearly 0 in the last epoch; calmer ending
     class_weights: bool = False
     augment: bool = False  # mirror, turn, zoom, shift, gain; not in the paper, helps where patients are few
     seeds: tuple[int, ...] = (0,)

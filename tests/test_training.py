@@ -17,7 +17,7 @@ from fetalflow.errors import InputError
 from fetalflow.models.building import build
 from fetalflow.settings import Train
 from fetalflow.training.augmentation import augment
-from fetalflow.training.classifier import Classifier, balancing_weights
+from fetalflow.training.classifier import Classifier, balancing_weights, learning_rate
 from fetalflow.training.fitting import choose_device, fit_network, predict_probabilities
 from fetalflow.training.loading import Batches, EpochOrder, SequenceDataset, check_sequences, ordered_loader
 
@@ -155,20 +155,36 @@ def test_early_stopping_keeps_the_best_epoch(parts, tmp_path):
     assert more == [] and bits(again) == bits(net)
 
 
-def test_a_training_broken_off_in_every_epoch_ends_in_the_same_bits(parts, tmp_path):
+@pytest.mark.parametrize("more", [{}, {"schedule": "cosine", "augment": True, "optimizer": "adam"}])
+def test_a_training_broken_off_in_every_epoch_ends_in_the_same_bits(parts, tmp_path, more):
     def break_off(row: dict) -> None:
         if row["epoch"] not in told:
             told.append(row["epoch"])
             raise ConnectionAbortedError
 
     whole, broken, told = network(), network(), []
-    fit(whole, parts, tmp_path / "whole", epochs=4)
+    fit(whole, parts, tmp_path / "whole", epochs=4, **more)
     for _ in range(4):
         with pytest.raises(ConnectionAbortedError):
-            fit(network(), parts, tmp_path / "broken", epochs=4, report=break_off)
-    fitted = fit(broken, parts, tmp_path / "broken", epochs=4, report=break_off)
+            fit(network(), parts, tmp_path / "broken", epochs=4, report=break_off, **more)
+    fitted = fit(broken, parts, tmp_path / "broken", epochs=4, report=break_off, **more)
     assert told == list(fitted.curves["epoch"]) == [1, 2, 3, 4]
     assert bits(broken) == bits(whole)
+
+
+def test_the_cosine_schedule_falls_to_nearly_nothing():
+    settings = Train(learning_rate=2e-3, schedule="cosine", epochs=10)
+    rates = [learning_rate(settings, epoch) for epoch in range(10)]
+    assert rates[0] == 2e-3 and rates[5] == pytest.approx(1e-3) and 0 < rates[9] < 1e-4
+    assert rates == sorted(rates, reverse=True)
+    assert learning_rate(Train(learning_rate=2e-3), 9) == 2e-3
+
+
+def test_the_schedule_reaches_the_optimiser(parts, tmp_path):
+    nets = [network(), network()]
+    for net, schedule in zip(nets, ("constant", "cosine"), strict=True):
+        fit(net, parts, tmp_path / schedule, epochs=3, schedule=schedule)
+    assert bits(nets[0]) != bits(nets[1])
 
 
 def test_same_seed_same_bits_another_seed_others(parts, tmp_path):

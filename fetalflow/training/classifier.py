@@ -1,5 +1,7 @@
 """A network, its loss and its optimiser (paper Table 2) as Lightning trains them."""
 
+import math
+
 import lightning
 import numpy as np
 import torch
@@ -26,6 +28,12 @@ class Classifier(lightning.LightningModule):
         self.settings = settings
         self.class_weights = class_weights
 
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        # Not one of torch's schedulers: Lightning saves its checkpoint before it steps them, so a resume is one off.
+        if batch_idx == 0:
+            for group in self.optimizers(use_pl_optimizer=False).param_groups:
+                group["lr"] = learning_rate(self.settings, self.current_epoch)
+
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         sequences, labels = batch
         return self._step("train", augment(sequences) if self.settings.augment else sequences, labels)
@@ -49,6 +57,13 @@ class Classifier(lightning.LightningModule):
         means = {f"{part}_loss": loss.detach(), f"{part}_accuracy": accuracy}
         self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
+
+
+def learning_rate(settings: Train, epoch: int) -> float:
+    """The rate of an epoch, counted from 0."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    return settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
 
 
 def balancing_weights(targets: np.ndarray, classes: int) -> Tensor:
