@@ -1,6 +1,7 @@
 """The pipeline as a Prefect flow: every DVC stage a task, in DVC's order, with what it found shown in the UI."""
 
 import csv
+import logging
 import time
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,17 @@ from flows.reproduction import StageFailed, pending, reproduce, stage_names
 GPU = "gpu"  # tag of the stages that train; flows/deployments.py lets one of them run at a time
 TRAINING = ("train@", "ablate@")
 MAY_RETRY = ("train@", "ablate@", "register@")  # a worker that died, a server out of reach; nothing else is by chance
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A stage that stopped has said why in its own words; where Prefect caught it says nothing more."""
+    if record.exc_info and isinstance(record.exc_info[1], StageFailed):
+        record.exc_info = None
+    return True
+
+
+for name in ("prefect.task_runs", "prefect.flow_runs"):
+    logging.getLogger(name).addFilter(_without_traceback)
 
 
 def _run_name() -> str:
