@@ -13,11 +13,14 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from fetalflow.artefacts import file_digest
-from fetalflow.phantom.anatomy import PARTS, Figure, Uterus, compose, ellipse, limb, sizes
-from fetalflow.phantom.hospital import FAULTS, SITES, STILL, make_drop, plan
+from fetalflow.phantom.anatomy import PARTS, Uterus, compose
+from fetalflow.phantom.figure import Figure, ellipse, limb
+from fetalflow.phantom.growth import sizes
+from fetalflow.phantom.hospital import FAULTS, STILL, make_drop, plan
 from fetalflow.phantom.hospital import film as film_cine
 from fetalflow.phantom.motion import DRIFT_MM_S, beat, minimum_jerk, probe_drift, to_and_fro
 from fetalflow.phantom.scanner import Scanner, scan
+from fetalflow.phantom.sites import SITES
 from fetalflow.settings import Phantom, load_settings
 
 LABELS = ("head", "body", "arm", "hand", "heart", "leg", "foot")

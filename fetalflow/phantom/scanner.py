@@ -10,7 +10,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from fetalflow.phantom.anatomy import TISSUES, Scene
+from fetalflow.phantom.figure import TISSUES, Scene
 
 SPEED_MM_US = 1.54
 SCATTERERS_PER_MM2 = 7.0
