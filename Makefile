@@ -1,5 +1,7 @@
 # Two commands: `make demo` runs the whole pipeline on the synthetic hospital, `make test` passes the suite.
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p && break; done)
+# The first one that runs and is 3.11 or 3.12: a version manager's command may be there and not work.
+RIGHT := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do $$p -c '$(RIGHT)' >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv
 READY := $(VENV)/.ready
 
@@ -22,8 +24,8 @@ setup: $(READY)
 
 # The lock pins every package; --no-deps keeps pip from adding to it.
 $(READY): requirements.lock pyproject.toml
-	@echo "Setting up $(VENV) with $(PYTHON) (a few minutes, once)"
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Python 3.11 or 3.12 is needed, found {v[0]}.{v[1]}: make PYTHON=/path/to/python3.12")'
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (a few minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
