@@ -11,6 +11,8 @@ from fetalflow.evaluation.predictions import read_predictions
 from fetalflow.evaluation.scoring import confusion_rows, roc_points, score
 from fetalflow.settings import load_settings
 
+HEADLINE = ("accuracy", "accuracy_low", "accuracy_high", "f1_of_macros", "auc", "ece", "n_sequences", "n_patients")
+
 
 def main(task: str) -> None:
     settings = load_settings()
@@ -24,6 +26,8 @@ def main(task: str) -> None:
             report = score(predictions, evaluate)
             metrics[variant] = report["metrics"]
             write_json(folder / f"{variant}-score.json", report)
+            headline = {name: report["metrics"][name] for name in HEADLINE}
+            write_json(folder / f"{variant}-headline.json", headline)  # a row of `dvc metrics show`
             write_table(folder / f"{variant}-confusion.csv", confusion_rows(predictions))
             write_table(folder / f"{variant}-roc.csv", roc_points(predictions))
             write_table(folder / f"{variant}-reliability.csv", pd.DataFrame(report["calibration"]["reliability"]))
