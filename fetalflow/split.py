@@ -79,7 +79,11 @@ def _grouped(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
 
 def _parts(rows: pd.DataFrame, test: set[str], settings: Split, fold: int) -> pd.DataFrame:
     tested = rows["patient"].isin(test)
-    validation = _hold_out(rows[~tested], settings.validation, 1, (settings.seed, fold + 1))
+    rest = rows[~tested]
+    validation = _hold_out(rest, settings.validation, 1, (settings.seed, fold + 1))
+    if not validation and rest["patient"].nunique() > 1:
+        # No label can lose a patient; early stopping still needs somebody: the patient with the fewest sequences.
+        validation = {rest["patient"].value_counts(sort=False).idxmin()}
     validated = rows["patient"].isin(validation)
     parts = rows.assign(part=np.select([tested, validated], ["test", "validation"], "train"))
     if missing := [part for part in PARTS if part not in set(parts["part"])]:

@@ -96,7 +96,7 @@ def test_the_stages_write_what_the_contract_says(workspace, capsys):
         assert (values["n_sequences"], values["n_patients"]) == (70, 24)  # the validation part is not counted
         assert 1 / 3 <= values["majority_rate"] < 1
     folder = reports / "evaluation"
-    per_variant = {"score.json", "confusion.csv", "roc.csv", "reliability.csv", "per_class.csv"}
+    per_variant = {"score.json", "confusion.csv", "roc.csv", "reliability.csv", "per_class.csv", "headline.json"}
     expected = {f"{v}-{name}" for v in load_settings().variants("movement") for name in per_variant}
     assert {path.name for path in folder.iterdir()} == expected | {"latency.json"}
     assert list(pd.read_csv(folder / "cnn-roc.csv")) == ["class", "fpr", "tpr"]

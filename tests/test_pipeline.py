@@ -37,7 +37,8 @@ def main(name):
     if name == "evaluate":
         figures = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
         write_json("reports/movement/metrics.json", {"fetalmovnet": figures})
-        write_text("reports/movement/evaluation/fetalmovnet-confusion.csv", "actual,predicted\\nhead,head\\nhead,body\\n")
+        confusion = "actual,predicted\\nhead,head\\nhead,body\\n"
+        write_text("reports/movement/evaluation/fetalmovnet-confusion.csv", confusion)
     write_text(f"{name}.done", name)
 
 run(main)

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fetalflow.errors import InputError
 from fetalflow.settings import load_settings

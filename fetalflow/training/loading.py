@@ -120,6 +120,8 @@ def _loader(dataset: Dataset, batches: BatchSampler, workers: int, pin: bool) ->
         dataset,
         batch_sampler=batches,
         num_workers=workers,
+        # Not forked: a child of a process with running threads may hang or die.
+        multiprocessing_context="forkserver" if workers else None,
         persistent_workers=workers > 0,
         pin_memory=pin,
         generator=torch.Generator(),
