@@ -6,6 +6,6 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py; before anything imports torch
 
-# The same examples every time: a red suite means that the change is at fault. `--hypothesis-seed=random` draws others.
+# The same examples every time: a red suite means that the change is at fault.
 settings.register_profile("steady", derandomize=True)
 settings.load_profile("steady")
