@@ -177,8 +177,10 @@ class Settings(Frozen):
 def load_settings(path: Path | str = "params.yaml") -> Settings:
     """Read and check `params.yaml`.
 
-    Raises InputError naming every wrong key.
+    Raises InputError when it is not there, or naming every wrong key.
     """
+    if not Path(path).is_file():
+        raise InputError(f"{Path(path).resolve()} is not there: run this in the checkout or in a workspace of it.")
     try:
         return Settings.model_validate(yaml.safe_load(Path(path).read_text()))
     except ValidationError as error:

@@ -76,23 +76,21 @@ def _say_where(workspace: Path, task: str) -> None:
 
 
 @app.command()
-def describe(model: str, task: Task = "movement", size: int | None = None, frames: int | None = None) -> None:
-    """Layers, output shapes, parameters and GMAC of a network."""
+def describe(
+    model: str,
+    size: Annotated[int, typer.Option(help="Pixels of a side.")] = 300,
+    frames: Annotated[int, typer.Option(help="Frames of a sequence.")] = 10,
+    classes: Annotated[int, typer.Option(help="Labels.")] = 7,
+    change: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the network.")] = None,
+) -> None:
+    """Layers, output shapes, parameters and GMAC of a network, at the paper's size unless told otherwise."""
     from fetalflow.models.summary import describe as describe_network
-    from fetalflow.settings import load_settings
+    from flows.workspace import overlay, parse_change
 
-    block = load_settings().blocks[task]
-    labels = block.extract.labels
-    options = block.networks.get(model, {})
-    print(
-        describe_network(
-            model,
-            frames=frames or block.extract.frames,
-            size=size or block.preprocess.size,
-            classes=len(labels) if labels else 7,
-            options=options,
-        )
-    )
+    options: dict = {}
+    for text in change or []:
+        options = overlay(options, parse_change(text))
+    print(describe_network(model, frames=frames, size=size, classes=classes, options=options))
 
 
 @app.command()
