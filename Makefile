@@ -22,12 +22,12 @@ lint: setup
 
 setup: $(READY)
 
-# The lock pins every package; --no-deps keeps pip from adding to it.
+# The lock pins every package. Where pip's index gives torch with CUDA, torch names its CUDA packages itself.
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (a few minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
