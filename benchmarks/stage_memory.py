@@ -1,7 +1,7 @@
 """Peak memory and time of every stage at the paper's size, then `dvc repro` with nothing to do.
 
-    python benchmarks/stages.py            587 sequences of 10 frames of 300x300 px; one epoch
-    python benchmarks/stages.py --demo     the demo's size, minutes
+    python benchmarks/stage_memory.py            587 sequences of 10 frames of 300x300 px; one epoch
+    python benchmarks/stage_memory.py --demo     the demo's size, minutes
 
 Memory is the proportional set size (PSS) of the stage's process and its children, sampled five times a second.
 """
