@@ -1,7 +1,7 @@
 # Two commands: `make demo` runs the whole pipeline on the synthetic hospital, `make test` passes the suite.
 # The first one that runs and is 3.11 or 3.12: a version manager's command may be there and not work.
 RIGHT := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do $$p -c '$(RIGHT)' >/dev/null 2>&1 && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c '$(RIGHT)' >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv
 READY := $(VENV)/.ready
 
@@ -24,7 +24,7 @@ setup: $(READY)
 
 # The lock pins every package. Where pip's index gives torch with CUDA, torch names its CUDA packages itself.
 $(READY): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (a few minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
