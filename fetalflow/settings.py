@@ -29,6 +29,7 @@ class Extract(Frozen):
     """Cines to frames and windows (paper III-A)."""
 
     labels: tuple[str, ...] | None = None  # None: whatever the drop holds
+    rest: str | None = None  # the label of what is none of the others: never the best frame of a sweep
     frames: int = Field(10, ge=1)  # N of a sequence
     stride: int = Field(10, ge=1)  # frames between the starts of two sequences
     fps: float | None = None  # resample to this rate; None keeps each cine's own
@@ -50,7 +51,8 @@ class Preprocess(Frozen):
 
 
 class Split(Frozen):
-    kind: Literal["grouped", "paper"] = "grouped"
+    # grouped: by patient; paper: Table 1 of FetalMovNet; official: the drop's own column `part`; random: by sequence
+    kind: Literal["grouped", "paper", "official", "random"] = "grouped"
     test: float = Field(0.3, gt=0, lt=1)
     validation: float = Field(0.15, gt=0, lt=1)  # share of the training patients
     folds: int = Field(1, ge=1)  # 1: one split; K: every patient is tested once
@@ -84,11 +86,17 @@ class Train(Frozen):
     batch: int = Field(4, ge=2)  # batch norm cannot train on one sequence
     epochs: int = Field(50, ge=1)
     patience: int = Field(10, ge=1)  # epochs without a better validation loss before stopping
-    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    optimizer: Literal["rmsprop", "adam", "adamw"] = "rmsprop"
     learning_rate: float = 1e-3
+    weight_decay: float = Field(0.0, ge=0)  # adamw only
+    frozen_epochs: int = Field(0, ge=0)  # pretrained weights stand still in these
+    pretrained_rate: float = Field(1.0, ge=0)  # their share of the learning rate once they thaw
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ema: float = Field(0.0, ge=0, lt=1)  # decay per step of the averaged weights that answer; 0: the last ones answer
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: falls to nearly 0 in the last epoch; calmer ending
     class_weights: bool = False
     augment: bool = False  # mirror, turn, zoom, shift, gain; not in the paper, helps where patients are few
+    false_alarms: float = Field(0.05, gt=0, lt=1)  # validation sequences that "unlike anything seen" may flag
     seeds: tuple[int, ...] = (0,)
     loader_workers: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -138,14 +146,17 @@ class TaskSettings(Frozen):
 
 class TaskEntry(Frozen):
     drop: str
-    variant: str  # the main network; its rivals stand in `ablations`
-    base: str
+    variant: str  # the main one
+    network: str  # its file in fetalflow/models/<task>/
+    base: str  # the other file there that the network's file builds on, or the same again
+    rivals: tuple[str, ...] = ()  # the variants of `ablations`, in the order of the report
 
 
 class Ablation(Frozen):
     task: str
     variant: str
-    base: str  # the network file that this variant builds on
+    network: str
+    base: str
 
 
 class Settings(Frozen):
@@ -169,9 +180,26 @@ class Settings(Frozen):
             raise ValueError(f"tasks without a block of settings: {sorted(missing)}")
         return self
 
+    @model_validator(mode="after")
+    def _every_ablation_is_a_rival(self) -> "Settings":
+        # Twice, because a DVC stage can depend on `tasks.planes` and not on a part of `ablations`.
+        for task, entry in self.tasks.items():
+            trained = sorted(a.variant for a in self.ablations.values() if a.task == task)
+            if trained != sorted(entry.rivals):
+                raise ValueError(f"tasks.{task}.rivals are {sorted(entry.rivals)}, its `ablations` are {trained}")
+        return self
+
     def variants(self, task: str) -> tuple[str, ...]:
-        """The main network of a task first, then its ablations in the order of `params.yaml`."""
-        return (self.tasks[task].variant, *(a.variant for a in self.ablations.values() if a.task == task))
+        """The main variant of a task first, then its rivals."""
+        return (self.tasks[task].variant, *self.tasks[task].rivals)
+
+    def network(self, task: str, variant: str) -> str:
+        """The network's file behind a variant. Raises InputError naming the variants."""
+        entries = [self.tasks[task], *(a for a in self.ablations.values() if a.task == task)]
+        networks = {entry.variant: entry.network for entry in entries}
+        if variant not in networks:
+            raise InputError(f"{task} has no variant {variant!r} in params.yaml; it has: {', '.join(networks)}.")
+        return networks[variant]
 
 
 def load_settings(path: Path | str = "params.yaml") -> Settings:

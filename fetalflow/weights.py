@@ -16,19 +16,22 @@ from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_jso
 from fetalflow.errors import InputError
 from fetalflow.models.building import build
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-GIVEN = {"task": str, "variant": str, "labels": list, "frames": int, "size": int, "options": dict, "extract": dict}
+GIVEN = {
+    **{"task": str, "variant": str, "network": str, "labels": list, "frames": int, "size": int, "options": dict},
+    "extract": dict,
+}
 ADDED = {"format": int, "normalisation": dict, "versions": dict, "weights": dict}
 
 
 def save(folder: Path | str, network: nn.Module, config: dict[str, Any]) -> None:
     """Write `network` and what is needed to use it; `folder` is replaced whole.
 
-    `config` gives `task`, `variant`, `labels` (in the order of the network's outputs), `frames` (N), `size` (px),
-    `options` (of the network), `extract` (the settings a cine is read with) and, if wished, further JSON-able facts
-    such as `training`. Format, normalisation, versions and digests are added here.
+    `config` gives `task`, `variant`, `network` (its file in `models/`), `labels` (in the order of the network's
+    outputs), `frames` (N), `size` (px), `options` (of the network), `extract` (the settings a cine is read with) and,
+    if wished, further JSON-able facts such as `training`. Format, normalisation, versions and digests are added here.
 
     Raises InputError when a key is missing or of the wrong type.
     """
@@ -71,10 +74,10 @@ def read(folder: Path | str, device: str | torch.device = "cpu") -> tuple[nn.Mod
         raise InputError(f"{weights} is not a safetensors file: {error}.") from None
     if recorded != _config_digest(config):
         raise InputError(f"{folder / CONFIG} was changed after it was saved. Copy the whole folder again.")
-    with torch.random.fork_rng(devices=[]):
-        network = build(config["variant"], config["frames"], config["size"], len(config["labels"]), **config["options"])
+    with torch.device("meta"):  # shapes only: nothing is drawn at random and no pretrained weights are looked for
+        network = build(config["network"], config["frames"], config["size"], len(config["labels"]), **config["options"])
     _check_shapes(shapes, {name: tuple(value.shape) for name, value in network.state_dict().items()}, weights)
-    network.load_state_dict(load_file(weights))
+    network.load_state_dict(load_file(weights), assign=True)
     return network.to(device).eval(), config
 
 

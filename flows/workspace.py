@@ -69,6 +69,9 @@ def prepare(folder: Path, profile: str | None, changes: list[dict[str, Any]]) ->
         params = overlay(params, profiles[profile])
     for change in changes:
         params = overlay(params, change)
+    trained = {(a["task"], a["variant"]) for a in (params.get("ablations") or {}).values()}
+    for name, entry in params["tasks"].items():  # an ablation that was taken out is nobody's rival
+        entry["rivals"] = [rival for rival in entry.get("rivals", []) if (name, rival) in trained]
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in LINKED:

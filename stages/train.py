@@ -27,13 +27,15 @@ BATCH = 8  # sequences asked at once
 
 
 def main(task: str, variant: str) -> None:
-    settings = load_settings().blocks[task]
+    loaded = load_settings()
+    settings = loaded.blocks[task]
     data = Path("data") / task
     manifest, split = pd.read_parquet(data / "manifest.parquet"), pd.read_parquet(data / "split.parquet")
     check_sequences(manifest, data)
     model = {
         "task": task,
         "variant": variant,
+        "network": loaded.network(task, variant),
         "labels": list(settings.extract.labels or sorted(set(manifest["label"]))),
         "frames": settings.extract.frames,
         "size": settings.preprocess.size,
@@ -84,7 +86,7 @@ def train_once(
 
     torch.manual_seed(seed)
     classes = len(model["labels"])
-    network = build(model["variant"], model["frames"], model["size"], classes, **model["options"])
+    network = build(model["network"], model["frames"], model["size"], classes, **model["options"])
     fitted = fit_network(network, parts["train"], parts["validation"], settings, seed, folder, classes, report)
     best = fitted.curves.iloc[fitted.best_epoch - 1]
     ending = "stopped early" if fitted.stopped_early else "trained to the end"

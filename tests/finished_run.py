@@ -44,8 +44,13 @@ EXTRACT = {
 def small_params(variants: tuple[str, ...]) -> dict:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params.pop("profiles")
-    params["ablations"] = {f"{TASK}-{v}": {"task": TASK, "variant": v, "base": v} for v in variants[1:]}
-    params["tasks"][TASK] |= {"variant": variants[0], "base": variants[0]}
+    params["ablations"] = {f"{TASK}-{v}": {"task": TASK, "variant": v, "network": v, "base": v} for v in variants[1:]}
+    params["tasks"][TASK] |= {
+        "variant": variants[0],
+        "network": variants[0],
+        "base": variants[0],
+        "rivals": variants[1:],
+    }
     block = params[TASK]
     block["extract"] |= {"labels": LABELS, "frames": FRAMES, "stride": FRAMES}
     block["preprocess"]["size"] = SIZE
@@ -156,7 +161,15 @@ def make_finished_run(
             torch.manual_seed(seed)
             network = build(variant, FRAMES, SIZE, len(LABELS))
             learn(network, rows[rows["part"] == "train"], data)
-            config = {"task": TASK, "variant": variant, "labels": LABELS, "frames": FRAMES, "size": SIZE, "options": {}}
+            config = {
+                "task": TASK,
+                "variant": variant,
+                "network": variant,
+                "labels": LABELS,
+                "frames": FRAMES,
+                "size": SIZE,
+                "options": {},
+            }
             config["extract"] = settings.blocks[TASK].extract.model_dump(mode="json")
             save(workspace / "models" / TASK / variant, network, config)
             write_table(data / "predictions" / f"{variant}.csv", predictions(network, variant, rows, data))

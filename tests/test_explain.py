@@ -362,7 +362,15 @@ def workspace(folder: Path, variant: str, masks: bool) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     torch.manual_seed(0)
     network = build(variant, n, size, 3).eval()
-    given = {"task": "movement", "variant": variant, "labels": labels, "frames": n, "size": size, "options": {}}
+    given = {
+        "task": "movement",
+        "variant": variant,
+        "network": variant,
+        "labels": labels,
+        "frames": n,
+        "size": size,
+        "options": {},
+    }
     save(folder / "models" / "movement" / variant, network, given | {"extract": {}})
     data = folder / "data" / "movement"
     (data / "sequences").mkdir(parents=True)

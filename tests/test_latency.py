@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from training_sets import network
 
 from fetalflow.errors import InputError
 from fetalflow.evaluation.latency import machine, measure
@@ -21,7 +22,15 @@ LABELS = ["arm", "hand", "leg"]
 def save_package(folder, variant="cnn", size=32, frames=4):
     torch.manual_seed(0)
     extract = Extract(frames=frames).model_dump(mode="json")
-    config = {"task": "movement", "variant": variant, "labels": LABELS, "frames": frames, "size": size, "options": {}}
+    config = {
+        "task": "movement",
+        "variant": variant,
+        "network": variant,
+        "labels": LABELS,
+        "frames": frames,
+        "size": size,
+        "options": {},
+    }
     save(folder, build(variant, frames, size, len(LABELS)), config | {"extract": extract})
 
 
@@ -58,9 +67,9 @@ def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     quick = {"bootstrap": 200}
     params = {
-        "tasks": {"movement": {"drop": "d", "variant": "fetalmovnet", "base": "fetalmovnet"}},
+        "tasks": {"movement": {"drop": "d", **network("fetalmovnet"), "rivals": ["cnn"]}},
         "phantoms": [],
-        "ablations": {"movement-cnn": {"task": "movement", "variant": "cnn", "base": "cnn"}},
+        "ablations": {"movement-cnn": {"task": "movement", **network("cnn")}},
         "movement": {"phantom": {"sequences": {}}, "extract": {}, "preprocess": {}, "split": {}, "validate": {}}
         | {"train": {}, "explain": {}, "register": {}, "significance": quick}
         | {"evaluate": quick | {"latency_repeats": 5}},

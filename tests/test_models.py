@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from fetalflow.errors import InputError
-from fetalflow.models.building import build, known_variants
+from fetalflow.models.building import build, known_networks
 
 TABLE_3 = {
     "conv_branch.conv1": (64, 300, 300),
@@ -88,7 +88,7 @@ def test_keras_counts_the_statistics_of_batch_norm_too():
     assert trainable(network) + statistics == 195_162_311
 
 
-@pytest.mark.parametrize("variant", known_variants())
+@pytest.mark.parametrize("variant", known_networks())
 def test_every_variant_learns_from_every_layer_at_another_size(variant):
     network = build(variant, 5, 64, 3).train()
     F.cross_entropy(network(torch.rand(3, 5, 64, 64)), torch.tensor([0, 1, 2])).backward()

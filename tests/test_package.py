@@ -26,6 +26,7 @@ def package(request, tmp_path_factory):
     config = {
         "task": "movement",
         "variant": request.param,
+        "network": request.param,
         "labels": LABELS,
         "frames": N,
         "size": SIZE,

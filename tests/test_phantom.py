@@ -16,9 +16,9 @@ from fetalflow.artefacts import file_digest
 from fetalflow.phantom.anatomy import PARTS, Uterus, compose
 from fetalflow.phantom.figure import Figure, ellipse, limb
 from fetalflow.phantom.growth import sizes
-from fetalflow.phantom.hospital import FAULTS, STILL, make_drop, plan
-from fetalflow.phantom.hospital import film as film_cine
 from fetalflow.phantom.motion import DRIFT_MM_S, beat, minimum_jerk, probe_drift, to_and_fro
+from fetalflow.phantom.movement.hospital import FAULTS, STILL, make_drop, plan
+from fetalflow.phantom.movement.hospital import film as film_cine
 from fetalflow.phantom.scanner import Scanner, scan
 from fetalflow.phantom.sites import SITES
 from fetalflow.settings import Phantom, load_settings

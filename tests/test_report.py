@@ -135,6 +135,7 @@ def copy(workspace, tmp_path, monkeypatch):
 
 def test_a_run_without_the_optional_parts_has_a_report(copy):
     params = yaml.safe_load((copy / "params.yaml").read_text())
+    params["tasks"][TASK]["rivals"] = []
     (copy / "params.yaml").write_text(yaml.safe_dump(params | {"ablations": {}}))
     reports = copy / "reports" / TASK
     for name in ("quality", "curves", "explain"):

@@ -55,11 +55,10 @@ def test_dvc_knows_the_import_closure_of_every_stage(stage, unit, do, values):
     needed = closure(entry)
     if entry == "stages/phantom.py":
         needed |= closure(TASKS[task].make_drop.split(":")[0].replace(".", "/") + ".py")
-    if variant:
-        needed |= closure(f"fetalflow/models/{variant[0]}.py")
-    elif "fetalflow/models/building.py" in needed:
-        for name in [PARAMS["tasks"][task], *(a for a in PARAMS["ablations"].values() if a["task"] == task)]:
-            needed |= closure(f"fetalflow/models/{name['variant']}.py")
+    if "fetalflow/models/building.py" in needed:
+        for entry in [PARAMS["tasks"][task], *(a for a in PARAMS["ablations"].values() if a["task"] == task)]:
+            if not variant or variant == [entry["variant"]]:
+                needed |= closure(f"fetalflow/models/{task}/{entry['network']}.py")
     needed -= NOT_THE_RESULT
     listed = {resolve(dep, values) for dep in do["deps"]}
     folders = tuple(d + "/" for d in listed)

@@ -14,6 +14,7 @@ from fetalflow.weights import CONFIG, WEIGHTS, read, save
 CONFIGURATION = {
     "task": "movement",
     "variant": "cnn",
+    "network": "cnn",
     "labels": ["head", "arm", "leg"],
     "frames": 4,
     "size": 32,

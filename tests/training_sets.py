@@ -13,6 +13,10 @@ FRAMES, SIZE = 4, 32
 PARTS = {"train": 7, "validation": 3, "test": 3}  # sequences of each label
 
 
+def network(name: str) -> dict[str, str]:
+    return dict.fromkeys(("variant", "network", "base"), name)
+
+
 def sequence(label: str, rng: np.random.Generator) -> np.ndarray:
     """uint8 [4, 32, 32]: noise, with a bright bar that stands left, right, or in two of four frames in the middle."""
     frames = rng.integers(0, 90, (FRAMES, SIZE, SIZE)).astype(np.uint8)
@@ -41,8 +45,9 @@ def make_workspace(folder: Path, **train: object) -> Path:
     table.drop(columns="part").to_parquet(data / "manifest.parquet", index=False)
     table[["sequence", "patient", "label", "part"]].assign(fold=0).to_parquet(data / "split.parquet", index=False)
     params = {
-        "tasks": {"movement": {"drop": "data/movement/drop", "variant": "fetalmovnet", "base": "fetalmovnet"}},
+        "tasks": {"movement": {"drop": "data/movement/drop", **network("fetalmovnet"), "rivals": ["cnn"]}},
         "phantoms": [],
+        "ablations": {"movement-cnn": {"task": "movement", **network("cnn")}},
         "movement": {
             "phantom": {"sequences": {label: 4 for label in LABELS}},
             "extract": {"frames": FRAMES, "stride": FRAMES},

@@ -68,7 +68,7 @@ def untrained_twin(config: dict, device: torch.device) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        network = build(config["variant"], config["frames"], config["size"], len(config["labels"]), **config["options"])
+        network = build(config["network"], config["frames"], config["size"], len(config["labels"]), **config["options"])
     return network.to(device).eval()
 
 

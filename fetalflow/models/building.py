@@ -1,4 +1,4 @@
-"""Networks by name: a variant is a file of this folder with `build(frames, size, classes, **options)`."""
+"""Networks by name: a network is a file of a task's room here that has `build(frames, size, classes, **options)`."""
 
 import inspect
 import pkgutil
@@ -10,24 +10,28 @@ from torch import nn
 
 from fetalflow.errors import InputError
 
-NOT_NETWORKS = {"building", "summary"}
+PARTS = {"backbones"}  # files of the rooms that hold parts of networks
 
 
-def known_variants() -> list[str]:
-    return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name not in NOT_NETWORKS)
+def known_networks() -> dict[str, str]:
+    """Module by network, sorted by network."""
+    modules = pkgutil.walk_packages([str(Path(__file__).parent)], "fetalflow.models.")
+    found = {m.name.rsplit(".", 1)[1]: m.name for m in modules if m.name.count(".") == 3 and not m.ispkg}
+    return {name: found[name] for name in sorted(found) if name not in PARTS}
 
 
-def build(variant: str, frames: int, size: int, classes: int, **options: Any) -> nn.Module:
-    """The network of `variant`: float [B, `frames`, `size`, `size`] in 0-1 -> logits [B, `classes`].
+def build(network: str, frames: int, size: int, classes: int, **options: Any) -> nn.Module:
+    """The network called `network`: float [B, `frames`, `size`, `size`] in 0-1 -> logits [B, `classes`].
 
-    Weights are drawn from torch's global generator. Raises InputError naming the known variants, or the known options
-    of the variant.
+    Weights are drawn from torch's global generator. Raises InputError naming the known networks, or the known options
+    of the network.
     """
-    if variant not in known_variants():
-        raise InputError(f"no network is called {variant!r}; known networks: {', '.join(known_variants())}.")
-    module = import_module(f"fetalflow.models.{variant}")
-    network = inspect.signature(module.build).return_annotation  # a network states its options once, in its __init__
-    known = {p.name for p in inspect.signature(network).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    modules = known_networks()
+    if network not in modules:
+        raise InputError(f"no network is called {network!r}; known networks: {', '.join(modules)}.")
+    module = import_module(modules[network])
+    kind = inspect.signature(module.build).return_annotation  # a network states its options once, in its __init__
+    known = {p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY}
     if wrong := sorted(set(options) - known):
-        raise InputError(f"{variant} has no option {', '.join(wrong)}; its options: {', '.join(sorted(known))}.")
+        raise InputError(f"{network} has no option {', '.join(wrong)}; its options: {', '.join(sorted(known))}.")
     return module.build(frames, size, classes, **options)

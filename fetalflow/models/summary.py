@@ -9,14 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from fetalflow.models.building import build
 
 
-def describe(variant: str, frames: int, size: int, classes: int, options: dict[str, Any] | None = None) -> str:
+def describe(network: str, frames: int, size: int, classes: int, options: dict[str, Any] | None = None) -> str:
     """A table of layers with output shapes and parameters, then totals, for one sequence of N = `frames`.
 
-    Raises InputError for an unknown variant or option.
+    Raises InputError for an unknown network or option.
     """
-    network, sequence = _on_meta(variant, frames, size, classes, options)
+    built, sequence = _on_meta(network, frames, size, classes, options)
     table = torchinfo.summary(
-        network,
+        built,
         input_data=sequence,
         depth=4,
         col_names=("output_size", "num_params"),
@@ -27,26 +27,26 @@ def describe(variant: str, frames: int, size: int, classes: int, options: dict[s
         verbose=0,
     )
     layers = str(table).split("\nTotal params")[0].rstrip("=\n")  # torchinfo's own totals count no matrix products
-    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    trainable = sum(p.numel() for p in built.parameters() if p.requires_grad)
     lines = [
         layers,
         "",
-        f"{variant}: {frames} frames of {size} x {size} px, {classes} classes",
+        f"{network}: {frames} frames of {size} x {size} px, {classes} classes",
         f"trainable parameters: {trainable:,} ({trainable * 4 / 1e6:,.1f} MB as float32)",
-        f"multiply-accumulates: {count_gmac(variant, frames, size, classes, options):.2f} GMAC per sequence",
+        f"multiply-accumulates: {count_gmac(network, frames, size, classes, options):.2f} GMAC per sequence",
     ]
     return "\n".join(lines)
 
 
-def count_gmac(variant: str, frames: int, size: int, classes: int, options: dict[str, Any] | None = None) -> float:
+def count_gmac(network: str, frames: int, size: int, classes: int, options: dict[str, Any] | None = None) -> float:
     """Billions of multiply-accumulates of convolutions and matrix products for one sequence, forwards."""
-    network, sequence = _on_meta(variant, frames, size, classes, options)
+    built, sequence = _on_meta(network, frames, size, classes, options)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(sequence)
+        built.eval()(sequence)
     return counter.get_total_flops() / 2 / 1e9
 
 
-def _on_meta(variant: str, frames: int, size: int, classes: int, options: dict[str, Any] | None):
+def _on_meta(network: str, frames: int, size: int, classes: int, options: dict[str, Any] | None):
     # The meta device has shapes without storage: 195 M parameters cost nothing here.
     with torch.device("meta"):
-        return build(variant, frames, size, classes, **(options or {})), torch.empty(1, frames, size, size)
+        return build(network, frames, size, classes, **(options or {})), torch.empty(1, frames, size, size)

@@ -36,7 +36,7 @@ def training_digest(facts: dict[str, Any], rows: pd.DataFrame) -> str:
     """SHA-256, hex, of what decides a training: `facts` (JSON-able settings), the sequences with their digests,
     labels and parts (`rows`, in any order), this code and the version of torch."""
     code = Path(fetalflow.__file__).parent
-    files = sorted(file for room in CODE for file in (code / room).glob("*.py"))
+    files = sorted(file for room in CODE for file in (code / room).rglob("*.py"))
     lines = sorted("\t".join(map(str, row)) for row in rows[list(ROWS)].itertuples(index=False))
     whole = {
         "facts": facts,

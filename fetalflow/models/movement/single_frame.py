@@ -5,7 +5,7 @@ Network, parameters and cost are FetalMovNet's, so a difference in score is what
 
 from torch import Tensor
 
-from fetalflow.models.fetalmovnet import FetalMovNet
+from fetalflow.models.movement.fetalmovnet import FetalMovNet
 
 
 class SingleFrame(FetalMovNet):

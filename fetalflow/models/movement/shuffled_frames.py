@@ -7,7 +7,7 @@ sequence always gives the same answer, alone or in any batch, and in whatever or
 import torch
 from torch import Tensor
 
-from fetalflow.models.fetalmovnet import FetalMovNet
+from fetalflow.models.movement.fetalmovnet import FetalMovNet
 
 PRIME = 2**31 - 1
 MULTIPLIER = 48271  # of the minimal standard generator: neighbouring sums land far apart

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from fetalflow.models.fetalmovnet import (
+from fetalflow.models.movement.fetalmovnet import (
     BATCH_NORM_MOMENTUM,
     BRANCH_WIDTH,
     ConvBranch,
