@@ -1,14 +1,16 @@
 # Two commands: `make demo` runs the whole pipeline on the synthetic hospital, `make test` passes the suite.
+# `make demo TASK=planes` runs another task.
 # The first one that runs and is 3.11 or 3.12: a version manager's command may be there and not work.
 RIGHT := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c '$(RIGHT)' >/dev/null 2>&1 && echo $$p && break; done)
+TASK ?= movement
 VENV := .venv
 READY := $(VENV)/.ready
 
 .PHONY: demo test benchmarks setup lint clean
 
 demo: setup
-	@$(VENV)/bin/fetalflow run
+	@$(VENV)/bin/fetalflow run --task $(TASK)
 
 test: setup
 	@$(VENV)/bin/python -m pytest

@@ -32,7 +32,7 @@ def run(
     name: Annotated[str | None, typer.Option(help="Name of the workspace; default: from drop and profile.")] = None,
     task: Task = "movement",
 ) -> None:
-    """Run every stage over the synthetic hospital, or over a drop, as a Prefect flow."""
+    """Run every stage of a task over the synthetic hospital, or over a drop, as a Prefect flow."""
     _quiet_the_libraries()
     from flows.reproduction import StageFailed, pending
     from flows.workspace import CHECKOUT, drop_changes, parse_change, prepare
@@ -46,12 +46,12 @@ def run(
         workspace = prepare(CHECKOUT / "workspaces" / (name or "-".join(parts) or "changed"), profile, changes)
 
     try:
-        if pending(workspace):
+        if pending(workspace, task):
             from flows.pipeline import pipeline
 
-            pipeline(str(workspace))
+            pipeline(str(workspace), task)
         else:
-            print("Nothing to do: every stage is up to date.")
+            print(f"Nothing to do: every stage of {task} is up to date.")
     except StageFailed as error:
         sys.exit(f"\n{error}")
     _say_where(workspace, task)

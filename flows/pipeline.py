@@ -32,7 +32,8 @@ for name in ("prefect.task_runs", "prefect.flow_runs"):
 
 def _run_name() -> str:
     workspace = Path(flow_run.parameters.get("workspace", ".")).resolve().name
-    return f"{workspace} {datetime.now():%Y-%m-%d %H:%M:%S}"
+    task_name = flow_run.parameters.get("task_name") or "all tasks"
+    return f"{workspace} {task_name} {datetime.now():%Y-%m-%d %H:%M:%S}"
 
 
 def _worth_retrying(task, task_run, state) -> bool:
@@ -75,8 +76,8 @@ def show_results(name: str, workspace: Path) -> None:
 
 
 @flow(name="pipeline", flow_run_name=_run_name)
-def pipeline(workspace: str = ".") -> list[str]:
-    """Bring a workspace up to date, stage by stage.
+def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
+    """Bring a workspace up to date, stage by stage: one task of `params.yaml`, or all.
 
     Returns the names of the stages that ran. Raises StageFailed when a stage stops; what was done stays done, and the
     next run goes on from there.
@@ -84,12 +85,12 @@ def pipeline(workspace: str = ".") -> list[str]:
     folder = Path(workspace).resolve()
     settings = load_settings(folder / "params.yaml")
     logger = get_run_logger()
-    stale = pending(folder)
+    stale = pending(folder, task_name)
     if not stale:
         logger.info("Everything is up to date")
         return []
 
-    names = stage_names(folder)
+    names = stage_names(folder, task_name)
     logger.info("%d stages, %d to look at: %s", len(names), len(stale), ", ".join(n for n in names if n in stale))
     try:
         for name in names:
@@ -105,7 +106,7 @@ def pipeline(workspace: str = ".") -> list[str]:
                 cache_policy=None,
             )(name, folder)
     finally:
-        for name in settings.tasks:
+        for name in [task_name] if task_name else settings.tasks:
             show_quality(name, folder)
             show_results(name, folder)
     return stale

@@ -35,21 +35,29 @@ def _environment() -> dict[str, str]:
     }
 
 
-def stage_names(workspace: Path) -> list[str]:
-    """Every stage of `dvc.yaml`, each after the stages it needs, else in the order of the file."""
+def stage_names(workspace: Path, task: str | None = None) -> list[str]:
+    """The stages of one task, or every stage, of `dvc.yaml`: each after the stages it needs, else in the order of the
+    file. A task's stages are `STAGE@TASK` and `STAGE@TASK-VARIANT`."""
     from dvc.repo import Repo
 
     with Repo(str(workspace)) as repo:
         graph = repo.index.graph  # an edge goes from a stage to one it needs
         written = {stage: position for position, stage in enumerate(repo.index.stages)}
         order = nx.lexicographical_topological_sort(graph.reverse(), key=written.get)
-        return [stage.name for stage in order]
+        names = [stage.name for stage in order]
+    return [name for name in names if task is None or name.partition("@")[2].partition("-")[0] == task]
 
 
-def pending(workspace: Path) -> list[str]:
-    """The stages that `dvc repro` would run; empty when everything is up to date."""
+def pending(workspace: Path, task: str | None = None) -> list[str]:
+    """The stages, of one task or of all, that `dvc repro` would run; empty when everything is up to date."""
+    targets = stage_names(workspace, task) if task else []
     done = subprocess.run(
-        [DVC, "status", "--json"], cwd=workspace, env=_environment(), capture_output=True, text=True, check=False
+        [DVC, "status", "--json", *targets],
+        cwd=workspace,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise StageFailed("dvc status", done.stdout + done.stderr)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from fetalflow.settings import load_settings
+from flows.reproduction import stage_names
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
@@ -103,6 +106,14 @@ def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, pref
     assert ran(workspace)[6:] == ["train", "evaluate"], "what was done stays done"
 
 
+def test_each_stage_belongs_to_one_task():
+    """`make demo TASK=planes` runs planes' stages and no other's."""
+    of_task = {task: stage_names(ROOT, task) for task in load_settings(ROOT / "params.yaml").tasks}
+    assert sorted(name for names in of_task.values() for name in names) == sorted(stage_names(ROOT))
+    assert "train@planes" in of_task["planes"] and "ablate@planes-no_attention" in of_task["planes"]
+    assert not set(of_task["planes"]) & set(of_task["movement"])
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -153,7 +164,7 @@ def test_a_worker_of_a_real_server_runs_the_deployment(workspace, tmp_path):
             assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()[-3000:]
             time.sleep(0.5)
         assert run["state_type"] == "COMPLETED", run["state"]
-        assert run["name"].startswith("small 20")
+        assert run["name"].startswith("small all tasks 20")
         assert ran(workspace) == ORDER
         limits = ask(f"{api}/concurrency_limits/filter", {})
         assert [(limit["tag"], limit["concurrency_limit"]) for limit in limits] == [("gpu", 1)]
