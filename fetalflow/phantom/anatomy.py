@@ -41,7 +41,7 @@ def _turn(angle: float) -> np.ndarray:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-def _spine_and_ribs(f: Figure, part: int, a: float, b: float, angle: float, ribs: int) -> None:
+def spine_and_ribs(f: Figure, part: int, a: float, b: float, angle: float, ribs: int) -> None:
     for off, along in ((-0.12, 0.86), (0.12, 0.86), (0.0, 0.68)):
         centre = along * np.array([a * np.cos(angle + off), b * np.sin(angle + off)])
         f.add(part, "bone", ellipse(0.055 * a, 0.045 * a, centre))
@@ -51,7 +51,7 @@ def _spine_and_ribs(f: Figure, part: int, a: float, b: float, angle: float, ribs
         f.add(part, "bone", np.concatenate([outer, inner[::-1]]), level=-6)
 
 
-def _trunk(f: Figure, root: int, s: Sizes, share: float) -> tuple[int, float, float]:
+def trunk(f: Figure, root: int, s: Sizes, share: float) -> tuple[int, float, float]:
     """The body wall; breathes or rolls slowly."""
     rng, flat = f.rng, f.rng.uniform(0.85, 1.0)
     a, b = share * s.trunk / 2 / np.sqrt(flat), share * s.trunk / 2 * np.sqrt(flat)
@@ -67,7 +67,7 @@ def _trunk(f: Figure, root: int, s: Sizes, share: float) -> tuple[int, float, fl
 def body(f: Figure, root: int, s: Sizes) -> None:
     """Transverse abdomen: liver, stomach, vein, spine, ribs. Breathing 5-12 % or a slow roll."""
     rng = f.rng
-    part, a, b = _trunk(f, root, s, 1.0)
+    part, a, b = trunk(f, root, s, 1.0)
     f.add(part, "organ", ellipse(0.88 * a, 0.88 * b), level=rng.normal(0, 1.5))
     spine = rng.normal(0, 0.4)
     if rng.random() < 0.75:
@@ -81,17 +81,17 @@ def body(f: Figure, root: int, s: Sizes) -> None:
         for half in (-1, 1):
             at = spine + 0.6 * half
             f.add(part, "organ", ellipse(0.2 * a, 0.14 * a, 0.55 * a * np.array([np.cos(at), np.sin(at)]), at), -6)
-    _spine_and_ribs(f, part, a, b, spine, rng.integers(2, 5))
+    spine_and_ribs(f, part, a, b, spine, rng.integers(2, 5))
 
 
 def heart(f: Figure, root: int, s: Sizes) -> None:
     """Four chambers in the chest. 1.8-2.7 Hz, walls change 10-30 %; a still cine has the beat and nothing else."""
     rng = f.rng
     f.labelled = False
-    part, a, b = _trunk(f, root, s, 0.93)
+    part, a, b = trunk(f, root, s, 0.93)
     f.add(part, "lung", ellipse(0.87 * a, 0.87 * b), level=rng.normal(0, 1.5))
     spine = rng.normal(0, 0.4)
-    _spine_and_ribs(f, part, a, b, spine, rng.integers(2, 5))
+    spine_and_ribs(f, part, a, b, spine, rng.integers(2, 5))
     f.labelled = True
     squeeze = rng.uniform(0.1, 0.3) * beat(f.time, rng.uniform(1.8, 2.7), rng.random())
     at = spine + np.pi + rng.normal(0, 0.3)
@@ -127,7 +127,7 @@ class Uterus:
     placenta: float  # thickness
 
 
-def _band(rng: np.random.Generator, top: float, bottom: float, wave: float, reach_mm: float = 112.0) -> np.ndarray:
+def band(rng: np.random.Generator, top: float, bottom: float, wave: float, reach_mm: float = 112.0) -> np.ndarray:
     """Outline of a layer across the image between two depths, each slightly wavy."""
     x = np.linspace(-reach_mm, reach_mm, 45)
     waves = [wave * np.sin(x / rng.uniform(15, 30) + rng.uniform(0, 6.3)) for _ in range(2)]
@@ -138,16 +138,16 @@ def _band(rng: np.random.Generator, top: float, bottom: float, wave: float, reac
 def surround(f: Figure, u: Uterus) -> None:
     """Abdominal wall, uterine wall, placenta and the tissue behind: they move with the probe only."""
     rng = f.rng
-    f.add(0, "skin", _band(rng, -15, 2.5, 0.1))
-    f.add(0, "fat", _band(rng, 2, 0.5 * u.wall, 0.5))
-    f.add(0, "muscle", _band(rng, 0.5 * u.wall, 0.8 * u.wall, 0.5))
-    f.add(0, "muscle", _band(rng, u.back + 5, u.back + 45, 2.0), level=-3)
+    f.add(0, "skin", band(rng, -15, 2.5, 0.1))
+    f.add(0, "fat", band(rng, 2, 0.5 * u.wall, 0.5))
+    f.add(0, "muscle", band(rng, 0.5 * u.wall, 0.8 * u.wall, 0.5))
+    f.add(0, "muscle", band(rng, u.back + 5, u.back + 45, 2.0), level=-3)
     if u.placenta and u.anterior_placenta:
-        f.add(0, "placenta", _band(rng, 0.8 * u.wall, u.wall + u.placenta, 2.0))
+        f.add(0, "placenta", band(rng, 0.8 * u.wall, u.wall + u.placenta, 2.0))
     elif u.placenta:
-        f.add(0, "placenta", _band(rng, u.back - u.placenta, u.back + 3, 2.5))
-    f.add(0, "uterus", _band(rng, 0.8 * u.wall, u.wall, 0.6))
-    f.add(0, "uterus", _band(rng, u.back, u.back + 6, 2.0))
+        f.add(0, "placenta", band(rng, u.back - u.placenta, u.back + 3, 2.5))
+    f.add(0, "uterus", band(rng, 0.8 * u.wall, u.wall, 0.6))
+    f.add(0, "uterus", band(rng, u.back, u.back + 6, 2.0))
 
 
 def cord(f: Figure, at: np.ndarray) -> None:
@@ -170,7 +170,7 @@ def compose(label: str, s: Sizes, u: Uterus, time: np.ndarray, rng: np.random.Ge
     gross = rng.random() < 0.4 and not still  # the whole fetus shifts, whatever is in view
     way = rng.normal(0, 3, 2) * minimum_jerk(time / time[-1])[:, None] if gross else 0.0
     if rng.random() < BESIDE:
-        _bystander(f, label, s, u, way)
+        bystander(f, label, s, u, way)
     first = len(f.chain)
     root = f.segment(0, at=np.broadcast_to(way, (len(time), 2)))
     # The convention of the console (part level and in the middle, head to the left) is kept roughly, not always.
@@ -186,7 +186,7 @@ def compose(label: str, s: Sizes, u: Uterus, time: np.ndarray, rng: np.random.Ge
     return f.scene()
 
 
-def _bystander(f: Figure, label: str, s: Sizes, u: Uterus, way) -> None:
+def bystander(f: Figure, label: str, s: Sizes, u: Uterus, way) -> None:
     """Another part of the same fetus at the edge of the view; it moves little."""
     other = f.rng.choice([name for name in PARTS if name not in (label, "heart")])
     still, f.still = f.still, True

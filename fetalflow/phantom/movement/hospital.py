@@ -10,12 +10,12 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from fetalflow.artefacts import write_table
-from fetalflow.phantom.anatomy import Uterus, compose
-from fetalflow.phantom.formats import write_dicom, write_video
-from fetalflow.phantom.growth import Sizes, sizes
+from fetalflow.phantom.anatomy import compose
+from fetalflow.phantom.console import burn_in, set_up
 from fetalflow.phantom.motion import probe_drift
+from fetalflow.phantom.movement.formats import write_dicom, write_video
+from fetalflow.phantom.patients import Patient, admit_all
 from fetalflow.phantom.scanner import Scanner, scan
-from fetalflow.phantom.sites import SITES, Site
 from fetalflow.settings import Phantom
 
 WINDOW = 10  # frames of the sequences that settings.sequences counts
@@ -28,22 +28,6 @@ LATE = 0.04  # of those: the second one marked only the last part
 LOOK_ALIKE = {"arm": "leg", "leg": "arm", "hand": "foot", "foot": "hand", "heart": "body", "body": "heart",
               "head": "body"}  # fmt: skip
 FAULTS = {"truncated": ".avi", "empty": ".mp4", "text": ".mp4", "lying": ".dcm"}
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A woman and her fetus. `depth`: mm that the sonographer sets for her."""
-
-    number: int
-    site: Site
-    sizes: Sizes
-    uterus: Uterus
-    depth: float
-    loss: float  # dB that her abdominal wall takes
-
-    @property
-    def name(self) -> str:
-        return f"P{self.number:03d}"
 
 
 @dataclass(frozen=True)
@@ -107,8 +91,7 @@ def make_drop(
 def plan(settings: Phantom) -> list[Cine]:
     """Who is recorded, how often and showing what; by patient and number."""
     rng = np.random.default_rng(settings.seed)
-    order = rng.permutation(settings.patients)
-    patients = [_admit(i, SITES[order[i] % len(SITES)], settings.seed) for i in range(settings.patients)]
+    patients = admit_all(settings.patients, WEEKS, settings.seed, rng)
     cines: list[Cine] = []
     count = [0] * len(patients)
 
@@ -126,19 +109,6 @@ def plan(settings: Phantom) -> list[Cine]:
     for fault in FAULTS:
         cines.append(next_cine(patients[rng.integers(len(patients))], labels[rng.integers(len(labels))], fault))
     return sorted(cines, key=lambda c: (c.patient.number, c.number))
-
-
-def _admit(index: int, site: Site, seed: int) -> Patient:
-    rng = np.random.default_rng([seed, index + 1])
-    weeks = rng.uniform(*WEEKS)
-    depth = 86 + 1.6 * (weeks - WEEKS[0]) + rng.uniform(0, 8)
-    uterus = Uterus(
-        wall=rng.uniform(11, 21),
-        back=depth - rng.uniform(2, 14),
-        anterior_placenta=bool(rng.random() < 0.5),
-        placenta=float(rng.uniform(8, 16) * (rng.random() < 0.7)),
-    )
-    return Patient(index + 1, site, sizes(weeks, rng.normal()), uterus, depth, rng.uniform(0, 8))
 
 
 def _schedule(settings: Phantom, patient: Patient, number: int, label: str, fault: str) -> Cine:
@@ -166,7 +136,7 @@ def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
     path, site = folder / cine.video, cine.patient.site
     rng = np.random.default_rng([settings.seed, cine.patient.number, cine.number, 1])
     fps = int(rng.choice(site.fps))
-    scanner = _set_up(cine.patient, settings, fps, rng)
+    scanner = set_up(cine.patient, cine.patient.depth, fps, settings, rng)
     mask = ""
     if cine.fault == "empty":
         path.write_bytes(b"")
@@ -174,7 +144,7 @@ def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
         path.write_text("Export failed: the archive did not answer. Please ask for this study again.\n")
     else:
         frames, masks = film(cine, scanner, rng)
-        _burn_in(frames, cine, scanner)
+        burn_in(frames, cine.patient, scanner)
         _write(path, frames, cine, scanner)
         if not cine.fault:
             mask = f"masks/{cine.name}.npz"
@@ -201,57 +171,6 @@ def film(cine: Cine, scanner: Scanner, rng: np.random.Generator) -> tuple[np.nda
         now = scanner if take == 0 else replace(scanner, gain=scanner.gain + 5, focus=0.6 * scanner.focus)
         films.append(scan(scene, probe_drift(time, rng), now, rng))
     return tuple(np.concatenate(parts) for parts in zip(*films, strict=True))
-
-
-def _set_up(patient: Patient, settings: Phantom, fps: int, rng: np.random.Generator) -> Scanner:
-    site, height = patient.site, settings.height
-    depth = patient.depth * rng.uniform(0.97, 1.03)
-    return Scanner(
-        radius=site.radius,
-        half_angle=np.deg2rad(site.angle / 2),
-        depth=depth,
-        megahertz=site.megahertz,
-        fps=fps,
-        height=height,
-        width=settings.width,
-        mm_per_px=depth / (0.9 * height) / site.zoom,
-        top=(0.04 - 0.5 * max(site.zoom - 1, 0)) * height,
-        centre=settings.width * (0.5 + rng.normal(0, 0.01)),
-        gain=site.gain - patient.loss + rng.normal(0, 2),
-        dynamic_range=site.dynamic_range,
-        focus=depth * rng.uniform(0.4, 0.75),
-        tgc=tuple(np.array(site.tgc) + rng.normal(0, 1, len(site.tgc))),
-        gamma=site.gamma,
-        persistence=site.persistence,
-    )
-
-
-def _burn_in(frames: np.ndarray, cine: Cine, scanner: Scanner) -> None:
-    """Draw what a console writes into its pictures: names, settings, a depth scale, a grey wedge, a logo."""
-    height, width = frames.shape[1:]
-    unit, site = height / 240, cine.patient.site
-    plate = np.zeros((height, width), np.uint8)
-
-    def write(text: str, x: float, y: float, size: float = 0.28, grey: int = 190) -> None:
-        cv2.putText(plate, text, (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, size * unit, grey, 1, cv2.LINE_AA)
-
-    left, right = 4 * unit, width - 62 * unit
-    write(site.device.upper(), left, 10 * unit, 0.3, 230)
-    write(site.name.split()[0][:12], left, 20 * unit)
-    write(f"ID {cine.patient.name}", left, 30 * unit)
-    write(f"GA {cine.patient.sizes.weeks:.0f}w", left, 40 * unit)
-    write(f"{scanner.megahertz:.1f}MHz", right, 10 * unit)
-    write(f"G {50 + scanner.gain:.0f}  {scanner.fps:.0f}Hz", right, 20 * unit)
-    write(f"{scanner.depth / 10:.1f}cm", right, 30 * unit)
-    step = 10 / scanner.mm_per_px  # px of a centimetre
-    for centimetre in range(int((height - 4 - scanner.top) / step) + 1):
-        y = int(scanner.top + centimetre * step)
-        cv2.line(plate, (width - 1 - (6 if centimetre % 5 == 0 else 3), y), (width - 2, y), 200, 1)
-    wedge = np.linspace(255, 0, int(60 * unit)).astype(np.uint8)[:, None]
-    plate[int(50 * unit) : int(50 * unit) + len(wedge), int(3 * unit) : int(8 * unit)] = wedge
-    cv2.circle(plate, (int(12 * unit), int(height - 10 * unit)), int(6 * unit), 210, 1, cv2.LINE_AA)
-    write(site.device[0], 9 * unit, height - 7 * unit, 0.3, 230)
-    np.maximum(frames, plate, out=frames)
 
 
 def _write(path: Path, frames: np.ndarray, cine: Cine, scanner: Scanner) -> None:
