@@ -1,7 +1,8 @@
 """What of a frame is ultrasound: the sector, without the burned-in text, scales, logos and patient data around it.
 
-Found from how each pixel behaves over the cine: speckle changes, graphics stand still. Wherever the evidence is weak
-the pixels are kept: blanked anatomy is lost, a kept scale is only untidy.
+Found from how each pixel behaves over the cine: speckle changes, graphics stand still. In a still nothing changes, but
+graphics are flat and speckle is not. Wherever the evidence is weak the pixels are kept: blanked anatomy is lost, a kept
+scale is only untidy.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,10 @@ TINTED_SHARE = 0.1  # of the frame: more colour than this is a colour map or Dop
 GRAPHICS_SHARE = 0.02  # of the sector: more "graphics" than this inside it is anatomy
 SMALLEST = 0.05  # of the frame: a sector smaller than this was not found
 LARGE, LIVELY = 0.2, 0.03  # of the largest region: another that counts; another that counts if it changes
+PIECE = 0.0005  # of a still: a region smaller than this is a speck or a letter
+FLAT = 0.6  # share of a region's pixels that equal their right neighbour: more is a drawing or nearly black
+SHINES = 40  # grey levels, mean of a flat region from which it is drawn; dim tissue reaches half of it
+BOXED = 0.85  # share of its bounding box that a flat region fills when it is drawn, however dim
 
 
 @dataclass
@@ -72,7 +77,6 @@ def keep(
     no ultrasound. overlays: blank graphics; sector: blank what lies outside the sector.
     """
     mean = watch.mean()
-    deviation = watch.deviation(mean)
     kept = np.full(mean.shape, 255, np.uint8)
     inside = kept.copy()
     if box is not None:
@@ -81,6 +85,12 @@ def keep(
         inside[top:end_row, left:end_column] = 255
         if sector:
             kept = inside.copy()
+    if watch.seen == 1:
+        strokes, filled = _coloured_in_a_still(watch)
+        if sector and (found := find_sector_of_still(mean, inside & ~strokes & ~filled)) is not None:
+            kept &= found
+        return kept & ~strokes if overlays else kept
+    deviation = watch.deviation(mean)
     lit, moving = mean > _background(mean) + LIT, deviation > MOVES
     is_still = watch.sampled < 3 or np.count_nonzero(lit & moving) < STILL_SHARE * np.count_nonzero(lit)
     found = find_sector(lit, moving, inside)
@@ -111,8 +121,37 @@ def find_sector(lit: np.ndarray, moving: np.ndarray, inside: np.ndarray) -> np.n
     changing = np.bincount(regions[moving], minlength=count) / np.maximum(areas, 1)
     counts = (areas >= LARGE * areas.max()) | ((areas >= LIVELY * areas.max()) & (changing > 0.5))
     counts[0] = False
-    found = np.zeros(lit.shape, np.uint8)
-    outlines, _ = cv2.findContours(counts[regions].astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return _hull(counts[regions].astype(np.uint8))
+
+
+def find_sector_of_still(frame: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
+    """The sector's convex hull in a single frame, uint8 [H, W] 255 inside; None if it was not found.
+
+    frame: grey levels [H, W]; inside: uint8 [H, W], 255 where the sector may lie. Around every region that is brighter
+    than the background, by whatever little, and is neither a thin stroke nor drawn: dark tissue belongs to it, bars,
+    logos and the panels of the screen do not.
+    """
+    lit = cv2.bitwise_and((frame > _background(frame)).astype(np.uint8), inside)
+    picture = cv2.morphologyEx(lit, cv2.MORPH_OPEN, _disc(7))
+    count, regions, facts, _ = cv2.connectedComponentsWithStats(picture)
+    if count < 2:
+        return None
+    areas = facts[:, cv2.CC_STAT_AREA].astype(float)
+    boxes = facts[:, cv2.CC_STAT_WIDTH].astype(float) * facts[:, cv2.CC_STAT_HEIGHT]
+    same = np.zeros(frame.shape, bool)
+    same[:, :-1] = frame[:, :-1] == frame[:, 1:]
+    flat = np.bincount(regions[same], minlength=count) / areas > FLAT
+    means = np.bincount(regions.ravel(), weights=frame.ravel(), minlength=count) / areas
+    counts = ~(flat & ((means > SHINES) | (areas > BOXED * boxes))) & (areas >= PIECE * frame.size)
+    areas[0] = 0
+    counts[areas.argmax()], counts[0] = True, False
+    return _hull(counts[regions].astype(np.uint8))
+
+
+def _hull(regions: np.ndarray) -> np.ndarray | None:
+    """Convex hull of all regions, uint8 [H, W] above 0 there, as 255, two pixels wider; None if it is too small."""
+    found = np.zeros(regions.shape, np.uint8)
+    outlines, _ = cv2.findContours(regions, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     cv2.fillConvexPoly(found, cv2.convexHull(np.concatenate(outlines)), 255)
     found = cv2.dilate(found, _disc(5))
     return found if np.count_nonzero(found) >= SMALLEST * found.size else None
@@ -152,6 +191,16 @@ def coloured_graphics(watch: Watch) -> np.ndarray:
     if watch.coloured is None or np.count_nonzero(watch.coloured) > TINTED_SHARE * watch.coloured.size:
         return np.zeros(watch.total.shape, np.uint8)
     return cv2.dilate(watch.coloured.astype(np.uint8) * 255, _disc(3))
+
+
+def _coloured_in_a_still(watch: Watch) -> tuple[np.ndarray, np.ndarray]:
+    """Coloured strokes (calipers, text) and coloured areas (Doppler, logos) of a single frame, uint8 [H, W], 255 there.
+
+    Colour of one frame may be flow, which is no graphics; thin coloured lines are.
+    """
+    coloured = coloured_graphics(watch)
+    filled = cv2.dilate(cv2.morphologyEx(coloured, cv2.MORPH_OPEN, _disc(9)), _disc(9)) & coloured
+    return coloured & ~filled, filled
 
 
 def _disc(diameter: int) -> np.ndarray:
