@@ -9,6 +9,7 @@ import numpy as np
 
 from fetalflow.cine.dicom import is_dicom, open_dicom
 from fetalflow.cine.recording import Limits, Recording, counted
+from fetalflow.cine.still import is_still, open_still
 from fetalflow.cine.video import open_video
 from fetalflow.quarantine import Rejected
 
@@ -37,10 +38,11 @@ def check_file(path: Path, limits: Limits) -> None:
 def open_cine(path: Path, limits: Limits) -> Iterator[Recording]:
     """A cine whose `frames` are checked and counted while they are read (see `counted`).
 
-    Raises Rejected: `missing`, `empty`, `huge`, or what `open_video` and `open_dicom` raise.
+    Raises Rejected: `missing`, `empty`, `huge`, or what `open_still`, `open_dicom` and `open_video` raise.
     """
     check_file(path, limits)
-    with (open_dicom if is_dicom(path) else open_video)(path, limits) as recording:
+    opener = open_still if is_still(path) else open_dicom if is_dicom(path) else open_video
+    with opener(path, limits) as recording:
         recording.frames = counted(recording.frames, recording.promised, limits)
         yield recording
 

@@ -15,10 +15,11 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import PIL
 import pydicom
 
 from fetalflow.artefacts import atomic_file, file_digest, read_json, write_json
-from fetalflow.cine import cuts, dicom, reading, recording, resampling, sector, video
+from fetalflow.cine import cuts, dicom, reading, recording, resampling, sector, still, video
 from fetalflow.cine.cuts import find_cuts, small
 from fetalflow.cine.reading import check_file, open_cine
 from fetalflow.cine.recording import Limits
@@ -31,7 +32,7 @@ from fetalflow.settings import Extract
 
 RESERVED = 32  # frames for which room on disk is asked at once: halves the time to write them (Linux)
 SHAPING = {"cut_threshold", "mask_overlays", "mask_sector", "max_bytes", "max_frames", "max_pixels"}
-CODE = (cuts.__file__, dicom.__file__, reading.__file__, recording.__file__, sector.__file__, video.__file__, __file__)
+CODE = (*(module.__file__ for module in (cuts, dicom, reading, recording, sector, still, video)), __file__)
 
 
 @cache
@@ -40,7 +41,7 @@ def recipe(settings: Extract) -> str:
     facts = {
         "settings": settings.model_dump(mode="json", include=SHAPING),
         "code": [file_digest(path) for path in CODE],
-        "libraries": [av.__version__, cv2.__version__, np.__version__, pydicom.__version__],
+        "libraries": [av.__version__, cv2.__version__, np.__version__, PIL.__version__, pydicom.__version__],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -143,7 +144,7 @@ def _decode(path: Path, limits: Limits, settings: Extract, target: Path, counts:
                 if not counts["decoded"]:
                     shape = frame.shape
                     _write_header(file, (0, *shape))
-                if counts["decoded"] % RESERVED == 0 and hasattr(os, "posix_fallocate"):
+                if cine.promised != 1 and counts["decoded"] % RESERVED == 0 and hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), file.tell(), RESERVED * frame.size)
                 file.write(np.ascontiguousarray(frame))
                 counts["decoded"] += 1

@@ -1,0 +1,132 @@
+"""Still images (PNG, JPEG, TIFF, BMP) as cines of one frame.
+
+Pillow reads the header, so that a limit is kept before a pixel is decoded; OpenCV decodes, because Pillow cuts 16-bit
+colour to 8 bits and takes a PNG without its end for whole.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
+from fetalflow.quarantine import Rejected
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
+MARKS = {  # the first bytes of a file -> its format; BMP has two only, and zeros further on
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"BM": "BMP",
+}
+DEPTHS = (10, 12, 16)  # bits that scanners store in 16
+
+
+def is_still(path: Path) -> bool:
+    """By the first bytes, or by the suffix; DICOM may begin with any bytes and carries its own mark behind them."""
+    with open(path, "rb") as file:
+        start = file.read(132)
+    return start[128:] != b"DICM" and (_format(start) is not None or path.suffix.lower() in SUFFIXES)
+
+
+def _format(start: bytes) -> str | None:
+    found = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
+    return None if found == "BMP" and start[6:10] != bytes(4) else found
+
+
+@contextmanager
+def open_still(path: Path, limits: Limits) -> Iterator[Recording]:
+    """Open an image of 1, 8 or 16 bits, grey, RGB, with alpha or a palette. Rate and mm per pixel are never known.
+
+    Raises Rejected: `unreadable` (no image, several images, another kind of pixel), `huge`, `truncated`, `broken`.
+    """
+    pixels = _decode(path, limits)
+    if pixels.ndim == 2:
+        yield Recording(iter([to_8_bits(pixels)]), promised=1)
+        return
+    colour = to_8_bits(_over_black(pixels))
+    grey = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
+    yield Recording(iter([grey]), promised=1, tint=partial(strongly_coloured, colour))
+
+
+def to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 of any shape to uint8. Values up to 255 are kept; more are scaled from the bit depth that holds
+    the image's maximum, the first of 10, 12 and 16, so that 1023, 4095 and 65535 become 255."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if (highest := int(pixels.max())) <= 255:
+        return pixels.astype(np.uint8)
+    full = next((1 << bits) - 1 for bits in DEPTHS if highest < 1 << bits)
+    return np.round(pixels * np.float32(255 / full)).astype(np.uint8)
+
+
+def _decode(path: Path, limits: Limits) -> np.ndarray:
+    """What the file holds, uint8 or uint16 [H, W] or BGR(A) [H, W, 3 or 4]."""
+    count, height, width = _header(path)
+    check_header(height, width, None, limits)
+    if count != 1:
+        raise Rejected("unreadable", f"the file holds {count} images; an image file may hold one")
+    pixels = _pixels(path.read_bytes())
+    if pixels is None:
+        raise _verdict(path)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise Rejected("unreadable", f"its pixels are {pixels.dtype}; expected whole numbers of 8 or 16 bits")
+    return pixels
+
+
+def _header(path: Path) -> tuple[int, int, int]:
+    """Number of images, height and width (px) that the file states."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=sorted(set(MARKS.values()))) as header:
+                return getattr(header, "n_frames", 1), header.height, header.width
+        except UnidentifiedImageError:
+            raise Rejected("unreadable", "not a PNG, JPEG, TIFF or BMP image that can be opened") from None
+        except Image.DecompressionBombError as error:
+            raise Rejected("huge", f"the image is far over `max_pixels` ({str(error).rstrip('.')})") from None
+        except Exception as error:  # Pillow reads a tag when it is asked for, and a damaged one fails in its own way
+            raise Rejected("unreadable", f"the image's header is damaged ({_message(error)})") from None
+
+
+def _pixels(data: bytes) -> np.ndarray | None:
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the verdict is ours to print, once
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _verdict(path: Path) -> Rejected:
+    """Why an image could not be decoded: Pillow tells a file that stops early from a damaged one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except Exception as error:  # every decoder raises its own kinds
+            if "truncated" not in str(error).lower():
+                return Rejected("broken", f"its pixels cannot be decoded ({_message(error)})")
+    return Rejected("truncated", "the file stops before the image's end")
+
+
+def _message(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).rstrip(".")
+
+
+def _over_black(pixels: np.ndarray) -> np.ndarray:
+    """BGR, or BGRA laid over black: what is transparent shows nothing. uint8 or uint16 [H, W, 3 or 4] to [H, W, 3]."""
+    colour = pixels[..., :3]
+    if pixels.shape[2] == 3 or (pixels[..., 3] == np.iinfo(pixels.dtype).max).all():
+        return np.ascontiguousarray(colour)
+    share = pixels[..., 3:].astype(np.float32) / np.iinfo(pixels.dtype).max
+    return np.round(colour * share).astype(pixels.dtype)
