@@ -1,14 +1,16 @@
-"""A trained network as two files: `model.safetensors` and `config.json`. Never a pickle."""
+"""A trained network as files: `model.safetensors`, `config.json` and, to tell what is unlike anything seen,
+`familiarity.safetensors`. Never a pickle."""
 
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, numpy, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -18,6 +20,7 @@ from fetalflow.models.building import build
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
+FAMILIARITY = "familiarity.safetensors"
 CONFIG = "config.json"
 GIVEN = {
     **{"task": str, "variant": str, "network": str, "labels": list, "frames": int, "size": int, "options": dict},
@@ -26,22 +29,33 @@ GIVEN = {
 ADDED = {"format": int, "normalisation": dict, "versions": dict, "weights": dict}
 
 
-def save(folder: Path | str, network: nn.Module, config: dict[str, Any]) -> None:
+def save(
+    folder: Path | str,
+    network: nn.Module,
+    config: dict[str, Any],
+    familiarity: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Write `network` and what is needed to use it; `folder` is replaced whole.
 
     `config` gives `task`, `variant`, `network` (its file in `models/`), `labels` (in the order of the network's
     outputs), `frames` (N), `size` (px), `options` (of the network), `extract` (the settings a cine is read with) and,
     if wished, further JSON-able facts such as `training`. Format, normalisation, versions and digests are added here.
+    `familiarity` is the arrays of a `fetalflow.familiarity.Familiarity`; the configuration's `familiarity` is the rest
+    of it.
 
     Raises InputError when a key is missing or of the wrong type.
     """
     config = json.loads(json.dumps(config))
-    _check_keys(config, GIVEN, "the given configuration")
+    _check_keys(config, GIVEN | ({} if familiarity is None else {"familiarity": dict}), "the given configuration")
     config = {"format": FORMAT} | config
     config["normalisation"] = {"from": "uint8", "divide_by": 255}
     config["versions"] = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with atomic_folder(folder) as temporary:
+        if familiarity is not None:
+            numpy.save_file({name: np.ascontiguousarray(a) for name, a in familiarity.items()}, temporary / FAMILIARITY)
+            (temporary / FAMILIARITY).chmod(0o644)
+            config["familiarity"] |= {"sha256": file_digest(temporary / FAMILIARITY)}
         # The digest inside the weights ties the labels and the shape to them: neither file can be swapped alone.
         save_file(state, temporary / WEIGHTS, metadata={"config_sha256": _config_digest(config)})
         (temporary / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
@@ -79,6 +93,24 @@ def read(folder: Path | str, device: str | torch.device = "cpu") -> tuple[nn.Mod
     _check_shapes(shapes, {name: tuple(value.shape) for name, value in network.state_dict().items()}, weights)
     network.load_state_dict(load_file(weights), assign=True)
     return network.to(device).eval(), config
+
+
+def read_familiarity(folder: Path | str, config: dict[str, Any]) -> dict[str, np.ndarray] | None:
+    """The arrays that were saved beside the network of `config`, as `read` gave it; None where none were.
+
+    Raises InputError when the file is missing or is not the one that was saved.
+    """
+    if "familiarity" not in config:
+        return None
+    path = Path(folder) / FAMILIARITY
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {FAMILIARITY}, which {CONFIG} speaks of. Copy the whole folder again.")
+    if (found := file_digest(path)) != config["familiarity"].get("sha256"):
+        raise InputError(
+            f"{path} is not the file that was saved: SHA-256 {found}, {CONFIG} records "
+            f"{config['familiarity'].get('sha256')}. Copy the whole folder again, or train again."
+        )
+    return numpy.load_file(path)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ python -m stages.train movement cnn
 """
 
 import shutil
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 
 from fetalflow.artefacts import write_table
 from fetalflow.errors import InputError
+from fetalflow.familiarity import Familiarity, feature_layer, fit_familiarity, watched
 from fetalflow.models.building import build
 from fetalflow.settings import Train, load_settings
 from fetalflow.training.checkpoints import training_digest
@@ -23,6 +25,7 @@ from fetalflow.training.loading import SequenceDataset, check_sequences
 from fetalflow.weights import save
 
 PARTS = ("train", "validation", "test")
+KEPT = ("sequence", "patient", "site", "device", "operator")  # columns of the manifest, where it has them
 BATCH = 8  # sequences asked at once
 
 
@@ -45,14 +48,17 @@ def main(task: str, variant: str) -> None:
     for fold, seed in product(sorted(map(int, split["fold"].unique())), settings.train.seeds):
         rows = manifest.merge(split.loc[split["fold"] == fold, ["sequence", "part"]], on="sequence")
         network, fitted, folder = train_once(model, rows, data, settings.train, fold, seed)
+        asked = {part: ask(network, rows[rows["part"] == part], data, model["labels"]) for part in PARTS}
+        familiarity = remember(network, asked, settings.train.false_alarms)
         for part in ("validation", "test"):
-            predictions.append(answers(network, rows[rows["part"] == part], data, model, fold, seed))
+            predictions.append(answers(asked[part], familiarity, model, fold, seed))
         curves.append(fitted.curves.assign(fold=fold, seed=seed))
         if not folders:
             training = {"fold": fold, "seed": seed, "best_epoch": fitted.best_epoch, "epochs": len(fitted.curves)}
             training |= {"device": fitted.device, "precision": fitted.precision}  # no times: same run, same bytes
-            extract = settings.extract.model_dump(mode="json")
-            save(f"models/{task}/{variant}", network, model | {"extract": extract, "training": training})
+            known = familiarity.facts | {"false_alarms": settings.train.false_alarms}
+            config = model | {"extract": settings.extract.model_dump(mode="json"), "training": training}
+            save(f"models/{task}/{variant}", network, config | {"familiarity": known}, familiarity.arrays)
         folders.append(folder)
     table = pd.concat(curves)
     write_table(f"reports/{task}/curves/{variant}.csv", table[["fold", "seed", *fitted.curves.columns]])
@@ -96,14 +102,35 @@ def train_once(
     return network.to(device), fitted, folder
 
 
-def answers(
-    network: nn.Module, rows: pd.DataFrame, data: Path, model: dict[str, Any], fold: int, seed: int
-) -> pd.DataFrame:
-    """The rows of the predictions file for one part: truth, answer and one probability per label."""
-    labels = model["labels"]
-    p = predict_probabilities(network, SequenceDataset(rows, data, labels), BATCH)
-    table = rows[["sequence", "patient", "site", "device"]].assign(variant=model["variant"], fold=fold, seed=seed)
+@dataclass(frozen=True)
+class Asked:
+    """The sequences of one part, and what the network makes of them in the same order."""
+
+    rows: pd.DataFrame
+    probabilities: np.ndarray  # float64 [n, C]
+    features: np.ndarray  # float32 [n, D]
+
+
+def ask(network: nn.Module, rows: pd.DataFrame, data: Path, labels: list[str]) -> Asked:
+    """rows: of the manifest. The network sees the sequences as they are stored, not augmented."""
+    dataset = SequenceDataset(rows, data, labels)
+    with watched(network, feature_layer(network)) as features:
+        return Asked(rows, predict_probabilities(network, dataset, BATCH), features.take())
+
+
+def remember(network: nn.Module, asked: dict[str, Asked], false_alarms: float) -> Familiarity:
+    """What the training sequences look like to the network, with the alarm set on the validation patients."""
+    train, validation = asked["train"], asked["validation"]
+    labels = train.rows["label"].to_numpy(dtype=str)
+    return fit_familiarity(feature_layer(network), train.features, labels, validation.features, false_alarms)
+
+
+def answers(asked: Asked, familiarity: Familiarity, model: dict[str, Any], fold: int, seed: int) -> pd.DataFrame:
+    """Rows of the predictions file: truth, answer, unfamiliarity and one probability per label."""
+    rows, p, labels = asked.rows, asked.probabilities, model["labels"]
+    table = rows[[c for c in KEPT if c in rows]].assign(variant=model["variant"], fold=fold, seed=seed)
     table = table.assign(part=rows["part"], y_true=rows["label"], y_pred=np.array(labels)[p.argmax(1)])
+    table["unfamiliarity"] = familiarity.score(asked.features)
     return table.assign(**{f"p_{label}": p[:, i] for i, label in enumerate(labels)})
 
 

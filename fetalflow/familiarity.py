@@ -1,0 +1,168 @@
+"""How unlike anything seen in training an input is: a softmax is sure of everything, a distance is not.
+
+Features are what enters the network's `head`. A Gaussian for each class, all with one shrunk covariance, is fitted to
+the training sequences; the score is the Mahalanobis distance to the nearest class (Lee et al. 2018), divided by the
+distance that the given share of validation sequences exceeds. So a score above 1 is "unlike anything seen", for every
+network.
+
+Why there: on the movement phantom the 64 features of the last layer let 52 % (CNN) and 91 % (FetalMovNet) of real lung
+cines be found, what enters the head 100 %, at the same rate of false alarms. A softmax layer needs only what tells the
+classes apart; the head throws the rest away. The nearest neighbours and the relative Mahalanobis distance found fewer.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.covariance import ledoit_wolf_shrinkage
+from torch import Tensor, nn
+
+from fetalflow.errors import InputError
+
+UNLIKE = 1.0  # a score above it is flagged
+DIRECTIONS = 256  # of the covariance that are kept one by one; what is left of it is the same in every direction
+ARRAYS = ("means", "directions", "variances")
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """What of the training sequences is remembered, D being the width of the features.
+
+    layer: name of the module whose input the features are. means: float32 [classes with a training sequence, D].
+    directions: float32 [K, D], orthonormal. variances: float32 [K + 1], along these and along every other one.
+    threshold: the distance at which the score is 1.
+    """
+
+    layer: str
+    means: np.ndarray
+    directions: np.ndarray
+    variances: np.ndarray
+    threshold: float
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """float64 [n] of features [n, D]: 0 at a class mean, above 1 unlike anything seen; infinite for features that
+        are not a number.
+
+        Raises InputError when the features are of another width.
+        """
+        if features.ndim != 2 or features.shape[1] != self.means.shape[1]:
+            raise InputError(f"expected features [n, {self.means.shape[1]}], found shape {list(features.shape)}.")
+        return _distances(features, self.means, self.directions, self.variances) / self.threshold
+
+    @classmethod
+    def of_package(cls, config: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> "Familiarity":
+        """From what a package holds: `familiarity` of its configuration, and its own file."""
+        return cls(layer=config["layer"], threshold=config["threshold"], **arrays)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a package's configuration says of it."""
+        return {"layer": self.layer, "threshold": self.threshold}
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a package keeps in a file of its own."""
+        return {name: getattr(self, name) for name in ARRAYS}
+
+
+def fit_familiarity(
+    layer: str, train: np.ndarray, labels: np.ndarray, validation: np.ndarray, false_alarms: float
+) -> Familiarity:
+    """Remember the training features [n, D] by their labels [n], and set the threshold at which the share
+    `false_alarms` of the validation features [m, D] is flagged.
+
+    Raises InputError when there is no feature, or one is not a number.
+    """
+    if not len(train) or not len(validation):
+        raise InputError(f"{len(train)} training and {len(validation)} validation sequences: both need some.")
+    if not (np.isfinite(train).all() and np.isfinite(validation).all()):
+        raise InputError(f"what enters {layer} is not a number for some sequences. Choose a lower learning rate.")
+    classes, place = np.unique(labels, return_inverse=True)
+    train = train.astype(np.float64)
+    means = np.stack([train[place == k].mean(axis=0) for k in range(len(classes))])
+    directions, variances = _shrunk_covariance(train - means[place])
+    kept = [array.astype(np.float32) for array in (means, directions, variances)]
+    # "higher": no more than the share, however few validation sequences there are.
+    threshold = np.quantile(_distances(validation, *kept), 1 - false_alarms, method="higher")
+    return Familiarity(layer, *kept, threshold=max(float(threshold), float(np.finfo(np.float32).tiny)))
+
+
+def feature_layer(network: nn.Module) -> str:
+    """Name of the module whose input says what the network saw: its `head`, or else its last nn.Linear.
+
+    Raises InputError when the network has neither.
+    """
+    if isinstance(getattr(network, "head", None), nn.Module):
+        return "head"
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise InputError(f"{type(network).__name__} has neither a module `head` nor an nn.Linear to take features of.")
+    return linear[-1]
+
+
+class Features:
+    """What entered a layer while it was watched."""
+
+    def __init__(self) -> None:
+        self.batches: list[Tensor] = []
+
+    def take(self) -> np.ndarray:
+        """float32 [sequences, D] since the last call. Raises InputError when the layer was not used."""
+        if not self.batches:
+            raise InputError("the watched layer was not used: the network calls something else than its head.")
+        taken, self.batches = torch.cat(self.batches).numpy(), []
+        return taken
+
+
+@contextmanager
+def watched(network: nn.Module, layer: str) -> Iterator[Features]:
+    """Collect what enters `layer` of `network` in every call within the block, one vector for each sequence."""
+    features = Features()
+
+    def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        features.batches.append(inputs[0].detach().flatten(1).float().cpu())
+
+    handle = network.get_submodule(layer).register_forward_pre_hook(keep)
+    try:
+        yield features
+    finally:
+        handle.remove()
+
+
+def _shrunk_covariance(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions [K, D] and variances [K + 1] of the Ledoit-Wolf covariance of float64 [n, D].
+
+    Below n = D the sample covariance is flat in most directions; shrinkage gives all these one variance. Keeping the
+    widest directions and that one number is the same covariance, in a fraction of its room.
+    """
+    n, d = centred.shape
+    shrinkage = ledoit_wolf_shrinkage(centred, assume_centered=True)
+    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
+    sample = spread**2 / n
+    mean = sample.sum() / d
+    if not mean > 0:  # every sequence of a class gives the same features
+        return np.zeros((0, d)), np.ones(1)
+    shrunk = (1 - shrinkage) * sample + shrinkage * mean
+    kept = min(DIRECTIONS, int((sample > sample[0] * 1e-12).sum()), d - 1)
+    rest = (shrunk[kept:].sum() + (d - len(shrunk)) * shrinkage * mean) / (d - kept)
+    # Never flat: a direction that no training sequence used still has a width.
+    variances = np.maximum(np.append(shrunk[:kept], rest), 1e-6 * mean)
+    return axes[:kept], variances
+
+
+def _distances(features: np.ndarray, means: np.ndarray, directions: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """float64 [n]: Mahalanobis distance of features [n, D] to the nearest of the means."""
+    features, means, directions, variances = (
+        array.astype(np.float64) for array in (features, means, directions, variances)
+    )
+    nearest = np.full(len(features), np.inf)
+    for mean in means:
+        off = features - mean
+        along = off @ directions.T
+        other = (off**2).sum(axis=1) - (along**2).sum(axis=1)
+        square = (along**2 / variances[:-1]).sum(axis=1) + np.maximum(other, 0) / variances[-1]
+        nearest = np.fmin(nearest, square)
+    return np.sqrt(nearest)
