@@ -31,7 +31,14 @@ def main():
 run(main)
 """
 WHOLE = "".join(f"{step}\n" for step in range(20))
-FLOW = "from pathlib import Path; from flows.reproduction import reproduce; reproduce('train', Path('.'), print)"
+# A shell starts a background job with SIGINT ignored, and its children inherit that.
+FLOW = """
+import signal
+from pathlib import Path
+from flows.reproduction import reproduce
+signal.signal(signal.SIGINT, signal.default_int_handler)
+reproduce("train", Path("."), print)
+"""
 
 
 @pytest.fixture
