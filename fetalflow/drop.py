@@ -1,6 +1,6 @@
-"""The drop: a folder of cines with `annotations.csv`, checked against its contract (docs/drop.md)."""
+"""Rows of a drop, one per labelled span of a cine, checked against their contract (docs/drop.md)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -11,59 +11,72 @@ from fetalflow.quarantine import Rejected
 ANNOTATIONS = "annotations.csv"
 COLUMNS = ("video", "patient", "site", "device", "annotator", "start_frame", "end_frame", "label")
 FILLED = ("video", "patient", "annotator", "label")  # may not be empty in any row
-SUFFIXES = (".avi", ".dcm", ".dicom", ".gif", ".ima", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".wmv")
+OWN = ("where", "fault")  # columns that the reader of a layout adds: the row's place, and what is wrong with it
+VIDEOS = (".avi", ".dcm", ".dicom", ".gif", ".ima", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".wmv")
+STILLS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+SUFFIXES = VIDEOS + STILLS
 
 
-def find_cines(drop: Path) -> list[str]:
-    """Paths in the drop, sorted, of the files that are named like cines."""
-    return sorted(
-        path.relative_to(drop).as_posix()
-        for path in drop.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
+def is_cine(name: str) -> bool:
+    """Whether a path in a drop is named like a cine. Hidden files and folders, and what macOS adds to a zip, are not."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
 
 
-def read_annotations(drop: Path) -> pd.DataFrame:
-    """`annotations.csv` of a drop, every value text without surrounding spaces, and `line`, its line in the file.
+def read_annotations(folder: Path) -> pd.DataFrame:
+    """`annotations.csv` in `folder`: every value text without surrounding spaces, and the columns of `OWN`.
 
-    Raises InputError when the folder, the file, a column or every row is missing, or the file is no CSV.
+    Raises InputError when a column or every row is missing, or the file is no CSV.
     """
-    if not drop.is_dir():
-        raise InputError(
-            f"the drop {drop} is not a folder. Expected a folder with {ANNOTATIONS} and cines "
-            f"({' '.join(SUFFIXES)}). Set `tasks: <task>: drop` in params.yaml, or give the right path."
-        )
-    path = drop / ANNOTATIONS
-    if not path.is_file():
-        raise InputError(f"there is no {ANNOTATIONS} in {drop}. Found there: {_listing(drop)}. See docs/drop.md.")
-    try:
-        # The first line is read as a row, because pandas renames columns that stand there twice.
-        lines = pd.read_csv(
-            path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
-        )
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path} is empty. Expected a first line with {', '.join(COLUMNS)}.") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a CSV file in UTF-8: {error}. Save it again as CSV (comma, UTF-8).") from None
-    table = lines.iloc[1:].reset_index(drop=True)
-    table.columns = [str(name).strip() for name in lines.iloc[0].fillna("")]
-    _check_columns(path, table)
-    table = table.apply(lambda column: column.fillna("").str.strip())
-    table["line"] = range(2, len(table) + 2)
+    path = folder / ANNOTATIONS
+    table = read_text_table(path, COLUMNS)
     table = table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
     if table.empty:
-        found = find_cines(drop)
-        raise InputError(f"{path} holds no row below its first line; the drop holds {_count(found)}. Annotate them.")
-    return table
+        raise InputError(f"{path} holds no row below its first line. Annotate the cines.")
+    return table.assign(fault="")
 
 
-def _check_columns(path: Path, table: pd.DataFrame) -> None:
-    missing = [column for column in COLUMNS if column not in table.columns]
+def read_text_table(path: Path, columns: Sequence[str], separators: str = ",") -> pd.DataFrame:
+    """A CSV file, every value text without surrounding spaces, and `where`, its row's place.
+
+    columns: those it must have; separators: the first of these that separates all of them, else the first.
+    Raises InputError when a column is missing or stands there twice, or the file is no CSV in UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = next((s for s in separators if len(header.split(s)) >= len(columns)), separators[0])
+        # The first line is read as a row, because pandas renames columns that stand there twice.
+        lines = pd.read_csv(
+            path,
+            sep=separator,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skip_blank_lines=False,
+        )
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path} is empty. Expected a first line with {', '.join(columns)}.") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not a CSV file in UTF-8: {error}. Save it again as CSV ({separators[0]}, UTF-8)."
+        ) from None
+    table = lines.iloc[1:].reset_index(drop=True)
+    table.columns = [str(name).strip() for name in lines.iloc[0].fillna("")]
+    _check_columns(path, table, columns, separators[0])
+    table = table.apply(lambda column: column.fillna("").str.strip())
+    return table.assign(where=[f"line {line} of {path.name}" for line in range(2, len(table) + 2)])
+
+
+def _check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str], separator: str) -> None:
+    missing = [column for column in columns if column not in table.columns]
     if missing:
         raise InputError(
-            f"{path}, line 1: expected the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}; "
-            f"found: {', '.join(table.columns)}. Add them (values of site, device and frames may be empty) and "
-            "separate values by commas."
+            f"{path}, line 1: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}; "
+            f"found: {', '.join(table.columns)}. Add them (see docs/drop.md for those that may be empty) and separate "
+            f"values by {separator!r}."
         )
     twice = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
     if twice:
@@ -71,11 +84,13 @@ def _check_columns(path: Path, table: pd.DataFrame) -> None:
 
 
 def check_row(row: dict[str, str], labels: Iterable[str] | None) -> None:
-    """Check one row of `read_annotations` by itself; `labels` are those of the task, None for any.
+    """Check one row by itself, whatever layout it comes from; `labels` are those of the task, None for any.
 
     Raises Rejected: `row` (a value is missing or of the wrong form), `outside` (a path leaves the drop), `label`.
     """
-    where = f"line {row['line']} of {ANNOTATIONS}"
+    where = row["where"]
+    if row["fault"]:
+        raise Rejected("row", f"{where}: {row['fault']}")
     if empty := [column for column in FILLED if not row[column]]:
         raise Rejected("row", f"{where}: {', '.join(empty)} must be filled in, found empty")
     for column in ("video", "mask"):
@@ -101,16 +116,6 @@ def span(row: dict[str, str], frames: int) -> tuple[int, int]:
     if max(first, last) >= frames:
         raise Rejected(
             "span",
-            f"line {row['line']} of {ANNOTATIONS}: frames {first}-{max(first, last)} expected, the cine holds {frames} "
-            f"(0-{frames - 1})",
+            f"{row['where']}: frames {first}-{max(first, last)} expected, the cine holds {frames} (0-{frames - 1})",
         )
     return first, last
-
-
-def _listing(drop: Path) -> str:
-    names = sorted(path.name for path in drop.iterdir())
-    return (", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "nothing"
-
-
-def _count(cines: list[str]) -> str:
-    return f"{len(cines)} cine files" + (f", the first {cines[0]}" if cines else "")

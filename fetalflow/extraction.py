@@ -1,5 +1,6 @@
 """A drop to sequences: decode and mask every cine, settle who labelled what, cut windows, and lose nothing."""
 
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from joblib.parallel import get_active_backend
 from fetalflow.annotators import Group, Span, group, kappa
 from fetalflow.cine.resampling import frame_step, source_frames
 from fetalflow.cine.store import store_cine, stored_figures, stored_frames
-from fetalflow.drop import ANNOTATIONS, COLUMNS, SUFFIXES, check_row, find_cines, read_annotations, span
+from fetalflow.drop import COLUMNS, SUFFIXES, check_row, span
+from fetalflow.drop import OWN as READERS
 from fetalflow.errors import InputError
+from fetalflow.layouts import Drop, open_drop
 from fetalflow.quarantine import Rejected, count_kinds, describe, quarantine_table, rejected_row
 from fetalflow.sequences import windows
 from fetalflow.settings import Extract
@@ -40,18 +43,23 @@ class Extraction:
 
 
 def extract_drop(drop: Path, settings: Extract, store: Path, progress: Progress | None = None) -> Extraction:
-    """Decode the cines of a drop that `store` does not hold yet and list their sequences.
+    """Decode the cines of a drop, of any layout, that `store` does not hold yet and list their sequences.
 
-    Every row of `annotations.csv` is either used (at least one sequence has its label within its span) or stands in
+    Every row of its table is either used (at least one sequence has its label within its span) or stands in
     quarantine with one reason. Runs on `settings.workers` processes through joblib, or wherever
     `joblib.parallel_config` sends it; `store` must then be seen by all workers.
 
-    Raises InputError when the drop or `annotations.csv` does not keep its contract.
+    Raises InputError when the drop or its table does not keep its contract.
     """
-    rows = read_annotations(drop).to_dict("records")
     store.mkdir(parents=True, exist_ok=True)
-    for left in store.glob(".*"):  # what a killed worker left half written
-        left.unlink()
+    for left in store.glob(".*"):  # what a killed run left half written or unpacked
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    with open_drop(drop, store) as opened:
+        return _extract(opened, settings, store, progress)
+
+
+def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | None) -> Extraction:
+    rows = drop.rows.to_dict("records")
     reasons: dict[int, Rejected] = {}
     for index, row in enumerate(rows):
         if (verdict := _verdict(check_row, row, settings.labels)) is not None:
@@ -61,8 +69,9 @@ def extract_drop(drop: Path, settings: Extract, store: Path, progress: Progress 
     good = [index for index in range(len(rows)) if index not in reasons]
     videos = sorted({rows[index]["video"] for index in good})
     with Parallel(n_jobs=settings.workers, return_as=_return_as()) as parallel:
-        calls = [delayed(store_cine)(drop / video, settings, store) for video in videos]
+        calls = [delayed(store_cine)(drop.root / video, settings, store) for video in videos]
         records = dict(zip(videos, _watched(parallel(calls), "cines", len(calls), progress), strict=True))
+        _check_copies(rows, good, records, reasons)
         by_video = _claims(rows, good, records, reasons)
         groups = {video: group(spans) for video, spans in by_video.items()}
         planned = [
@@ -77,18 +86,17 @@ def extract_drop(drop: Path, settings: Extract, store: Path, progress: Progress 
 
     sequences = _table(rows, planned, records, measured, settings.frames)
     quarantine = quarantine_table(rejected_row(rows[i], r.kind, r.reason) for i, r in reasons.items())
-    unlisted = sorted(set(find_cines(drop)) - {row["video"] for row in rows})
-    summary = _summary(rows, records, sequences, quarantine, [g for found in groups.values() for g in found], unlisted)
+    summary = _summary(drop, rows, records, sequences, quarantine, [g for found in groups.values() for g in found])
     return Extraction(sequences, quarantine, summary, sum(record["new"] for record in records.values()))
 
 
 def check_usable(extraction: Extraction, drop: Path) -> None:
     """Raises InputError when a drop gave no sequence at all."""
     if extraction.sequences.empty:
-        found = find_cines(drop)
         raise InputError(
-            f"{drop} gave no sequence. Looked for the cines named in {ANNOTATIONS} ({' '.join(SUFFIXES)}); the folder "
-            f"holds {len(found)} files so named. Quarantined rows by kind: {describe(extraction.quarantine)}."
+            f"{drop} gave no sequence. Read it as {extraction.summary['layout']} and looked for the cines it names "
+            f"({' '.join(SUFFIXES)}); it holds {extraction.summary['cine_files']} files so named. Quarantined rows by "
+            f"kind: {describe(extraction.quarantine)}."
         )
 
 
@@ -157,6 +165,28 @@ def _check_patients(rows: list[dict[str, Any]], reasons: dict[int, Rejected]) ->
             reasons[index] = Rejected("patient", f"the rows of this video name {len(found)} patients ({names})")
 
 
+def _check_copies(
+    rows: list[dict[str, Any]], good: list[int], records: dict[str, dict[str, Any]], reasons: dict[int, Rejected]
+) -> None:
+    """A file that stands in the drop twice counts once, and not at all if its rows differ: who is right is not known.
+
+    Fills in `reasons`. The sequences of both would have one id.
+    """
+    said = defaultdict(lambda: defaultdict(set))
+    for index in good:
+        row, source = rows[index], records[rows[index]["video"]]["source"]
+        if source:
+            said[source][row["video"]].add(tuple(row[column] for column in COLUMNS if column != "video"))
+    for index in good:
+        video = rows[index]["video"]
+        copies = said.get(records[video]["source"], {})
+        same = all(claims == copies[video] for claims in copies.values())
+        if len(copies) > 1 and not (same and video == min(copies)):
+            other = next(name for name in sorted(copies) if name != video)
+            what = "it is used once" if same else "their rows differ, so neither is used"
+            reasons[index] = Rejected("copy", f"the file has the same bytes as {other}; {what}")
+
+
 def _check_rate(record: dict[str, Any], settings: Extract) -> None:
     if settings.fps and not record["fps"]:
         raise Rejected("rate", f"the cine states no frame rate, so it cannot be resampled to {settings.fps:g} frames/s")
@@ -170,6 +200,8 @@ def _claims(
     for index in good:
         row = rows[index]
         record = records[row["video"]]
+        if index in reasons:
+            continue
         if record["rejected"]:
             reasons[index] = Rejected(**record["rejected"])
             continue
@@ -234,7 +266,7 @@ def _table(
     measured: dict[str, dict[int, dict[str, Any]]],
     frames: int,
 ) -> pd.DataFrame:
-    further = [column for column in rows[0] if column not in COLUMNS and column != "line"]
+    further = [column for column in rows[0] if column not in COLUMNS + READERS]
     names: list[str] = []
     table = []
     for video, plan in planned:
@@ -266,26 +298,29 @@ def _table(
 
 
 def _summary(
+    drop: Drop,
     rows: list[dict[str, Any]],
     records: dict[str, dict[str, Any]],
     sequences: pd.DataFrame,
     quarantine: pd.DataFrame,
     groups: list[Group],
-    unlisted: list[str],
 ) -> dict[str, Any]:
     stated = [record for record in records.values() if record["promised"] is not None]
     agreement = kappa(groups)
     return {
+        "layout": drop.layout,
         "rows": len(rows),
         "rows_used": len(rows) - len(quarantine),
         "rows_quarantined": len(quarantine),
         "quarantined": count_kinds(quarantine),
         "cines": len({row["video"] for row in rows}),
         "cines_readable": sum(not record["rejected"] for record in records.values()),
-        "cines_without_a_row": unlisted,
+        "cine_files": len(drop.cines),
+        "cines_without_a_row": sorted(set(drop.cines) - {row["video"] for row in rows}),
         "sequences": len(sequences),
         "sequences_by_label": dict(sorted(Counter(sequences["label"]).items())),
         "patients": int(sequences["patient"].nunique()),
+        "patients_assumed": drop.patients_assumed,
         "cuts": sum(len(record.get("cuts", ())) for record in records.values()),
         "decoded_frames": sum(record["decoded"] for record in records.values()),
         # Streams such as MPEG state no number of frames; the two below compare those that do.

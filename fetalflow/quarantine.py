@@ -1,4 +1,4 @@
-"""Where bad input goes: one row per rejected row of `annotations.csv`, with one kind and one plain reason."""
+"""Where bad input goes: one row per rejected row of a drop, with one kind and one plain reason."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ class Rejected(Exception):  # noqa: N818 - a verdict on one input, not a fault o
 
 
 def rejected_row(row: Mapping[str, Any], kind: str, reason: str) -> dict[str, str]:
-    """One row of the quarantine table from one row of `annotations.csv`."""
+    """One row of the quarantine table from one row of a drop."""
     kept = {column: "" if row.get(column) is None else str(row[column]) for column in COLUMNS[:-2]}
     return kept | {"kind": kind, "reason": reason}
 
@@ -55,7 +55,7 @@ def check_share(quarantine: pd.DataFrame, rows: int, limit: float, path: Path | 
         return
     first = quarantine.iloc[0]
     raise InputError(
-        f"{len(quarantine)} of {rows} rows of annotations.csv are in quarantine ({len(quarantine) / rows:.0%}); "
+        f"{len(quarantine)} of {rows} rows of the drop are in quarantine ({len(quarantine) / rows:.0%}); "
         f"the limit `quarantine_share` is {limit:.0%}. By kind: {describe(quarantine)}.\n"
         f"For example {first['video']}: {first['reason']}\n"
         f"Every row has its reason in {path}. Mend or remove those rows, or raise `quarantine_share` in params.yaml."

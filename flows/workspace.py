@@ -14,6 +14,7 @@ import yaml
 import stages
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
+from fetalflow.layouts import layout_of
 from fetalflow.settings import load_settings
 
 CHECKOUT = Path(stages.__file__).resolve().parents[1]
@@ -49,10 +50,11 @@ def parse_change(assignment: str) -> dict[str, Any]:
 
 
 def drop_changes(drop: Path, task: str) -> dict[str, Any]:
-    """The settings that put a hospital's drop in the place of the synthetic hospital's."""
-    if not (drop / "annotations.csv").is_file():
-        found = sorted(p.name for p in drop.iterdir())[:8] if drop.is_dir() else "no such folder"
-        raise InputError(f"{drop}: looked for a drop, a folder with annotations.csv (docs/drop.md); found {found}")
+    """The settings that put a hospital's drop, in any layout, in the place of the synthetic hospital's.
+
+    Raises InputError when there is no drop in one of the layouts.
+    """
+    layout_of(drop)
     return {"phantoms": [], "tasks": {task: {"drop": str(drop.resolve())}}, task: {"extract": {"labels": None}}}
 
 

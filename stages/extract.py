@@ -18,12 +18,19 @@ def main(task: str) -> None:
     write_json(f"reports/{task}/extract.json", found.summary)
 
     counts = found.summary
+    if counts["patients_assumed"]:
+        print(
+            f"Warning: patients are not known: {counts['patients_assumed']} of {counts['rows']} files are each taken "
+            "for a patient of their own. One woman may stand in training and test; no figure is then honest."
+        )
     print(
-        f"{drop}: {counts['rows']} rows, {counts['cines']} cines ({found.decoded} decoded now, the others were known), "
+        f"{drop} (read as {counts['layout']}): {counts['rows']} rows, {counts['cines']} cines ({found.decoded} decoded now, the others were known), "
         f"{counts['sequences']} sequences of {counts['patients']} patients. Frames promised by headers: "
         f"{counts['promised_frames']}, decoded of these: {counts['decoded_of_promised']}."
     )
     print(f"Quarantined: {counts['rows_quarantined']} rows ({describe(found.quarantine)}), reasons in {quarantine}.")
+    if unlisted := counts["cines_without_a_row"]:
+        print(f"Not named in the table, not used: {len(unlisted)} files, the first {unlisted[0]}.")
     check_share(found.quarantine, counts["rows"], extract.quarantine_share, quarantine)
     check_usable(found, drop)
     write_table(data / "extracted.parquet", found.sequences)
