@@ -76,6 +76,12 @@ def class_aucs(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     )
 
 
+def among_two_likeliest(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """bool [rows]: the true class is one of the two likeliest (scikit-learn's `top_k_accuracy_score`, row by row)."""
+    order = np.argsort(probabilities, axis=1, kind="stable")
+    return (order[:, -2:] == truth[:, None]).any(axis=1)
+
+
 def class_roc(truth: np.ndarray, scores: np.ndarray, k: int, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates of class `k` against the rest, at most `points` of them, both ends kept."""
     fpr, tpr, _ = roc_curve(truth == k, scores)

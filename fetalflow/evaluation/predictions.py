@@ -10,7 +10,8 @@ from fetalflow.errors import InputError
 
 # Rounding to two or three digits is common in files written by hand; logits miss 1 by far more than this.
 SUM_TOLERANCE = 0.01
-TEXT = ("sequence", "patient", "site", "device", "variant", "fold", "seed", "part", "y_true", "y_pred")
+FACTS = ("site", "device", "operator", "variant", "fold", "seed", "part")  # optional, and may be empty
+TEXT = ("sequence", "patient", *FACTS, "y_true", "y_pred")
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Predictions:
     """Checked predictions of one model.
 
     table: one row per sequence (per fold and seed, where the file has these), text columns sequence, patient,
-        y_true, y_pred and whichever of site, device, variant, fold, seed, part the file has.
+        y_true, y_pred and whichever of site, device, operator, variant, fold, seed, part the file has; float64
+        unfamiliarity (`fetalflow.familiarity`: above 1 is unlike anything seen), where it has that.
     labels: class names, in the order of the p_ columns, or sorted where there are none.
     probabilities: float64 [rows, classes], or None where the file has only y_pred.
     notes: what a reader of the numbers must know, in plain sentences.
@@ -65,7 +67,8 @@ def read_predictions(path: Path | str, part: str = "test") -> Predictions:
     """Read a CSV or Parquet file of predictions and check it.
 
     Needs the columns `sequence`, `patient`, `y_true` and either one `p_<label>` per class or `y_pred`. Optional:
-    site, device, variant, fold, seed, part. Where there is a `part` column, only the rows of `part` are kept.
+    site, device, operator, variant, fold, seed, part, unfamiliarity. Where there is a `part` column, only the rows of
+    `part` are kept.
     Raises InputError naming the file, the rows, what was expected and what was found.
     """
     path = Path(path)
@@ -118,6 +121,8 @@ def check_predictions(
     notes: list[str] = []
     check = _Check(source, first_line)
     table = _as_text(table, check)
+    if "unfamiliarity" in table:
+        table = table.assign(unfamiliarity=_unfamiliarity(table, check))
     probabilities = _probabilities(table, classes, check) if classes else None
     labels = tuple(c.removeprefix("p_") for c in classes) or tuple(sorted({*table["y_true"], *table.get("y_pred", ())}))
     for column in {"y_true", "y_pred"} & set(table):
@@ -131,7 +136,7 @@ def check_predictions(
     _check_identity(table, check)
     keep, remark = _part_rows(table, part, source)
     notes += remark
-    columns = [c for c in TEXT if c in table]
+    columns = [c for c in (*TEXT, "unfamiliarity") if c in table]
     return Predictions(
         table=table.loc[keep, columns].reset_index(drop=True),
         labels=labels,
@@ -158,15 +163,21 @@ class _Check:
 
 
 def _as_text(table: pd.DataFrame, check: _Check) -> pd.DataFrame:
-    optional = ("site", "device", "variant", "fold", "seed", "part")
     columns: dict[str, pd.Series] = {}
     for name in [c for c in TEXT if c in table]:
         empty = table[name].isna() | (table[name].astype(str).str.strip() == "")
-        if name not in optional:
+        if name not in FACTS:
             check(empty, f"{name} is missing", "Fill it in or leave the row out.")
         # Without the object step pandas would write a missing value as a text of its own choice.
         columns[name] = table[name].astype(object).where(~empty, "").astype(str).str.strip()
     return table.assign(**columns)
+
+
+def _unfamiliarity(table: pd.DataFrame, check: _Check) -> pd.Series:
+    numbers = pd.to_numeric(table["unfamiliarity"], errors="coerce").astype(float)
+    wrong = ~np.isfinite(numbers)
+    check(wrong, "unfamiliarity is missing or not a number", "Write one in every row, or leave the column out.")
+    return numbers
 
 
 def _probabilities(table: pd.DataFrame, classes: list[str], check: _Check) -> np.ndarray:

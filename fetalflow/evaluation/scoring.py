@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import top_k_accuracy_score
 
+from fetalflow.evaluation.alarms import alarms
 from fetalflow.evaluation.calibration import (
     bin_sums,
     brier_by_row,
@@ -18,6 +18,7 @@ from fetalflow.evaluation.calibration import (
 from fetalflow.evaluation.intervals import bootstrap, percentile_interval
 from fetalflow.evaluation.metrics import (
     WeightedAuc,
+    among_two_likeliest,
     auc_paper,
     class_aucs,
     class_metrics,
@@ -26,6 +27,7 @@ from fetalflow.evaluation.metrics import (
     summary_metrics,
 )
 from fetalflow.evaluation.predictions import Predictions
+from fetalflow.evaluation.slices import SLICES, slices_by, very_small
 from fetalflow.settings import Evaluate
 
 FEW_PATIENTS = 20
@@ -35,8 +37,9 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
     """Metrics with intervals, of predictions alone (paper Table 4, Figs. 12 and 13).
 
     Returns a dictionary of plain values: `metrics` (flat; an interval is `<name>_low` and `<name>_high`), `labels`,
-    `confusion` (truth by row), `per_class`, `calibration`, `slices` (by site and device), `runs` (by fold and seed),
-    `interval` (how the intervals were made) and `notes`. What probabilities are needed for is missing without them.
+    `confusion` (truth by row), `per_class`, `calibration`, `familiarity` (see `alarms`), `slices` (by site, device and
+    operator), `runs` (by fold and seed), `interval` (how the intervals were made) and `notes`. What probabilities are
+    needed for is missing without them; `familiarity` is None where the file has no `unfamiliarity`.
     """
     truth, predicted, patient = predictions.truth, predictions.predicted, predictions.patient_codes
     probabilities, classes = predictions.probabilities, len(predictions.labels)
@@ -47,13 +50,16 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
 
     estimates: dict[str, Any] = {**summary_metrics(counts), **class_metrics(counts)}
     estimates["patient_accuracy"] = likeliest_right[:, 0].sum() / likeliest_right[:, 1].sum()
-    aucs, row_brier = [], np.zeros(0)
+    aucs, by_row = [], {}
     if probabilities is not None:
         class_auc = class_aucs(truth, probabilities)
-        row_brier = brier_by_row(truth, probabilities)
-        estimates |= {"class_auc": class_auc, "auc": _mean(class_auc), "brier": row_brier.mean()}
+        by_row = {"brier": brier_by_row(truth, probabilities)}
+        if classes > 2:
+            by_row["top2_accuracy"] = among_two_likeliest(truth, probabilities)
+        estimates |= {"class_auc": class_auc, "auc": _mean(class_auc)}
+        estimates |= {name: values.mean() for name, values in by_row.items()}
         aucs = [WeightedAuc(truth, probabilities[:, k], k) for k in range(classes)]
-    patient_brier = np.bincount(patient, row_brier, patients) if len(row_brier) else None
+    patient_sums = {name: np.bincount(patient, values, patients) for name, values in by_row.items()}
 
     def resampled(weights: np.ndarray) -> dict[str, np.ndarray]:
         drawn = (weights @ by_patient.reshape(patients, -1)).reshape(-1, classes, classes)
@@ -64,7 +70,7 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
             rows = weights[:, patient].astype(np.float32)  # whole numbers, exact in float32
             values["class_auc"] = np.stack([auc(rows) for auc in aucs], axis=1)
             values["auc"] = _mean(values["class_auc"])
-            values["brier"] = (weights @ patient_brier) / drawn.sum(axis=(1, 2))
+            values |= {name: (weights @ sums) / drawn.sum(axis=(1, 2)) for name, sums in patient_sums.items()}
         return values
 
     draws = bootstrap(resampled, patients, settings.bootstrap, settings.seed)
@@ -76,14 +82,15 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
             low, high = bounds[name]
             metrics |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
     metrics["auc_paper"] = auc_paper(counts)
-    if probabilities is not None and classes > 2:
-        metrics["top2_accuracy"] = float(top_k_accuracy_score(truth, probabilities, k=2, labels=np.arange(classes)))
     calibration = _calibration(predictions, settings) if probabilities is not None else None
     if calibration:
         metrics |= {name: calibration[name] for name in ("ece", "ece_if_calibrated", "classwise_ece")}
     if "seed" in predictions.table and predictions.table["seed"].nunique() > 1:
         right = predictions.table["y_true"] == predictions.table["y_pred"]
         metrics["accuracy_seed_sd"] = float(right.groupby(predictions.table["seed"]).mean().std(ddof=1))
+    familiarity = alarms(predictions, settings)
+    if familiarity:
+        metrics |= {name: value for name, value in familiarity.items() if name.startswith("false_alarm_rate")}
     metrics |= {
         "majority_rate": float(counts.sum(axis=1).max() / counts.sum()),
         "patient_majority_rate": _patient_majority_rate(predictions),
@@ -92,16 +99,18 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
         "n_patients": patients,
     }
     present = predictions.table.columns
+    slices = {name: slices_by(predictions, [name], settings) for name in SLICES if name in present}
     report = {
         "source": predictions.source,
-        "notes": [*predictions.notes, *_notes(predictions, counts, patients)],
+        "notes": [*predictions.notes, *_notes(predictions, counts, patients), *very_small(slices)],
         "metrics": metrics,
         "labels": list(predictions.labels),
         "confusion": counts.tolist(),
         "per_class": _per_class(predictions, counts, estimates, bounds),
         "calibration": calibration,
-        "slices": {name: _groups(predictions, [name], settings) for name in ("site", "device") if name in present},
-        "runs": _groups(predictions, [name for name in ("fold", "seed") if name in present], settings),
+        "familiarity": familiarity,
+        "slices": slices,
+        "runs": slices_by(predictions, [name for name in ("fold", "seed") if name in present], settings),
         "interval": {
             "method": "percentile bootstrap",
             "unit": "patient",
@@ -182,27 +191,6 @@ def _per_class(
                 low, high = bounds[name]
                 row |= {short: estimates[name][k], f"{short}_low": low[k], f"{short}_high": high[k]}
         rows.append(row)
-    return rows
-
-
-def _groups(predictions: Predictions, columns: list[str], settings: Evaluate) -> list[dict[str, Any]]:
-    """Accuracy with interval and mean class F1 of every group of rows; empty where there is only one group."""
-    table, classes = predictions.table, len(predictions.labels)
-    if not columns or len(groups := table.groupby(columns, sort=True).indices) < 2:
-        return []
-    truth, predicted, rows = predictions.truth, predictions.predicted, []
-    for key, places in groups.items():
-        patient = np.unique(predictions.patient_codes[places], return_inverse=True)[1]
-        by_patient = confusion_by_patient(truth[places], predicted[places], patient, classes)
-        hits, asked = np.trace(by_patient, axis1=1, axis2=2), by_patient.sum(axis=(1, 2))
-        ratio = {"accuracy": lambda weights, hits=hits, asked=asked: {"accuracy": weights @ hits / (weights @ asked)}}
-        draws = bootstrap(ratio["accuracy"], len(by_patient), settings.bootstrap, settings.seed)["accuracy"]
-        low, high = percentile_interval(draws, settings.confidence)
-        values = summary_metrics(by_patient.sum(axis=0))
-        named = dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
-        size = {"n": len(places), "patients": len(by_patient)}
-        accuracy = {"accuracy": values["accuracy"], "accuracy_low": low, "accuracy_high": high}
-        rows.append(named | size | accuracy | {"mean_class_f1": values["mean_class_f1"]})
     return rows
 
 
