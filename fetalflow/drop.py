@@ -18,7 +18,7 @@ SUFFIXES = VIDEOS + STILLS
 
 
 def is_cine(name: str) -> bool:
-    """Whether a path in a drop is named like a cine. Hidden files and folders, and what macOS adds to a zip, are not."""
+    """Whether a path in a drop is named like a cine. What is hidden, and what macOS adds to a zip, is not."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not hidden
@@ -33,7 +33,10 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     table = read_text_table(path, COLUMNS)
     table = table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
     if table.empty:
-        raise InputError(f"{path} holds no row below its first line. Annotate the cines.")
+        found = sum(is_cine(inner.relative_to(folder).as_posix()) for inner in folder.rglob("*"))
+        raise InputError(
+            f"{path} holds no row below its first line; its folder holds {found} cine files. Annotate them."
+        )
     return table.assign(fault="")
 
 

@@ -98,9 +98,9 @@ def _recognise(drop: Path, names: Iterable[str]) -> tuple[str, str]:
     tops = sorted({p.parts[0] for p in paths})
     found = ", ".join(tops[:8]) + (f" and {len(tops) - 8} more" if len(tops) > 8 else "")
     raise InputError(
-        f"{drop}: there is no {ANNOTATIONS} (a table of the cines beside it), no {PLANES_TABLE} (with Images/ beside it) "
-        f"and no tree of at least two folders named by class with images or cines in them and none outside of them. "
-        f"Found there: {found or 'nothing'}. See docs/drop.md."
+        f"{drop}: there is no {ANNOTATIONS} (a table of the cines beside it), no {PLANES_TABLE} (with Images/ beside "
+        "it) and no tree of at least two folders named by class with images or cines in them and none outside of "
+        f"them. Found there: {found or 'nothing'}. See docs/drop.md."
     )
 
 

@@ -24,7 +24,8 @@ def main(task: str) -> None:
             "for a patient of their own. One woman may stand in training and test; no figure is then honest."
         )
     print(
-        f"{drop} (read as {counts['layout']}): {counts['rows']} rows, {counts['cines']} cines ({found.decoded} decoded now, the others were known), "
+        f"{drop}, read as {counts['layout']}: {counts['rows']} rows, {counts['cines']} cines ({found.decoded} decoded "
+        "now, the others were known), "
         f"{counts['sequences']} sequences of {counts['patients']} patients. Frames promised by headers: "
         f"{counts['promised_frames']}, decoded of these: {counts['decoded_of_promised']}."
     )
