@@ -78,19 +78,28 @@ def _say_where(workspace: Path, task: str) -> None:
 @app.command()
 def describe(
     model: str,
-    size: Annotated[int, typer.Option(help="Pixels of a side.")] = 300,
-    frames: Annotated[int, typer.Option(help="Frames of a sequence.")] = 10,
-    classes: Annotated[int, typer.Option(help="Labels.")] = 7,
+    size: Annotated[int | None, typer.Option(help="Pixels of a side.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames of a sequence.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Labels.")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the network.")] = None,
 ) -> None:
-    """Layers, output shapes, parameters and GMAC of a network, at the paper's size unless told otherwise."""
+    """Layers, output shapes, parameters and GMAC of a network, at the size of its paper unless told otherwise."""
     from fetalflow.models.summary import describe as describe_network
-    from flows.workspace import overlay, parse_change
+    from fetalflow.models.summary import task_of
+    from fetalflow.settings import load_settings
+    from flows.workspace import CHECKOUT, overlay, parse_change
 
+    settings, task = load_settings(CHECKOUT / "params.yaml"), task_of(model)
+    block = overlay(settings.blocks[task].model_dump(), settings.profiles.get("paper", {}).get(task, {}))
     options: dict = {}
     for text in change or []:
         options = overlay(options, parse_change(text))
-    print(describe_network(model, frames=frames, size=size, classes=classes, options=options))
+    shape = {
+        "frames": frames or block["extract"]["frames"],
+        "size": size or block["preprocess"]["size"],
+        "classes": classes or len(block["extract"]["labels"] or ()),
+    }
+    print(describe_network(model, **shape, options=options))
 
 
 @app.command()

@@ -4,9 +4,19 @@ from typing import Any
 
 import torch
 import torchinfo
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fetalflow.models.building import build
+from fetalflow.errors import InputError
+from fetalflow.models.building import build, known_networks
+
+
+def task_of(network: str) -> str:
+    """The task whose room of `models/` holds the network. Raises InputError naming the known networks."""
+    modules = known_networks()
+    if network not in modules:
+        raise InputError(f"no network is called {network!r}; known networks: {', '.join(modules)}.")
+    return modules[network].split(".")[-2]
 
 
 def describe(network: str, frames: int, size: int, classes: int, options: dict[str, Any] | None = None) -> str:
@@ -27,12 +37,13 @@ def describe(network: str, frames: int, size: int, classes: int, options: dict[s
         verbose=0,
     )
     layers = str(table).split("\nTotal params")[0].rstrip("=\n")  # torchinfo's own totals count no matrix products
-    trainable = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    trainable = _count_parameters(built)
+    parts = ", ".join(f"{name} {_count_parameters(part):,}" for name, part in built.named_children())
     lines = [
         layers,
         "",
-        f"{network}: {frames} frames of {size} x {size} px, {classes} classes",
-        f"trainable parameters: {trainable:,} ({trainable * 4 / 1e6:,.1f} MB as float32)",
+        f"{network}: {frames} {'frame' if frames == 1 else 'frames'} of {size} x {size} px, {classes} classes",
+        f"trainable parameters: {trainable:,} ({trainable * 4 / 1e6:,.1f} MB as float32): {parts}",
         f"multiply-accumulates: {count_gmac(network, frames, size, classes, options):.2f} GMAC per sequence",
     ]
     return "\n".join(lines)
@@ -44,6 +55,10 @@ def count_gmac(network: str, frames: int, size: int, classes: int, options: dict
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         built.eval()(sequence)
     return counter.get_total_flops() / 2 / 1e9
+
+
+def _count_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _on_meta(network: str, frames: int, size: int, classes: int, options: dict[str, Any] | None):
