@@ -1,6 +1,8 @@
 """Sequences as the networks take them (paper III-B): fitted to a square, one memory-mappable file each."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import cv2
@@ -8,7 +10,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from fetalflow.artefacts import atomic_file, atomic_folder, file_digest
+from fetalflow.artefacts import atomic_folder, file_digest
 from fetalflow.cine.resampling import source_frames
 from fetalflow.errors import InputError
 from fetalflow.sequences import fit, fit_scale
@@ -20,9 +22,10 @@ def preprocess(extracted: pd.DataFrame, store: Path, folder: Path, size: int, wo
     Returns the manifest: `extracted` with `mm_per_px` of the resized image, `path` (from the folder above) and `digest`
     (SHA-256 of the file). store: the decoded cines of `extract_drop`. Raises InputError when a cine is missing there.
     """
-    parts = [part for _, part in extracted.groupby("source", sort=True)]
+    by_cine = itemgetter("source")
+    rows = sorted(extracted.to_dict("records"), key=by_cine)
     with atomic_folder(folder) as target:
-        calls = (delayed(_write_sequences)(part.to_dict("records"), store, target, size) for part in parts)
+        calls = (delayed(_write_sequences)(list(of_cine), store, target, size) for _, of_cine in groupby(rows, by_cine))
         digests = dict(pair for done in Parallel(n_jobs=workers)(calls) for pair in done)
     manifest = extracted.copy()
     scale = [fit_scale(row.height, row.width, size) for row in manifest.itertuples()]
@@ -32,16 +35,14 @@ def preprocess(extracted: pd.DataFrame, store: Path, folder: Path, size: int, wo
     return manifest
 
 
-def _write_sequences(rows: Iterable[dict], store: Path, folder: Path, size: int) -> list[tuple[str, str]]:
+def _write_sequences(rows: Sequence[dict], store: Path, folder: Path, size: int) -> list[tuple[str, str]]:
+    """The sequences of one cine: ids and digests of the files."""
     cv2.setNumThreads(1)  # joblib already gives every core a process
-    written, cine, source = [], None, None
+    written, cine = [], _cine(store, rows[0])
     for row in rows:
-        if source != row["source"]:
-            source, cine = row["source"], _cine(store, row)
-        numbers = source_frames(row["first_frame"], row["frames"], row["step"])
-        with atomic_file(folder / f"{row['sequence']}.npy") as temporary:
-            np.save(temporary, fit(cine[numbers], size))
-            written.append((row["sequence"], file_digest(temporary)))
+        file = folder / f"{row['sequence']}.npy"
+        np.save(file, fit(cine[source_frames(row["first_frame"], row["frames"], row["step"])], size))
+        written.append((row["sequence"], file_digest(file)))
     return written
 
 

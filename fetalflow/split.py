@@ -1,4 +1,4 @@
-"""Which sequences train, validate and test: by patient (default), or by Table 1 of the paper."""
+"""Which sequences train, validate and test: by patient (default), as the drop says, or by sequence as papers did."""
 
 import warnings
 from collections.abc import Iterable
@@ -13,6 +13,9 @@ from fetalflow.settings import Split
 
 PARTS = ("train", "validation", "test")
 COLUMNS = ["sequence", "patient", "label", "fold", "part"]
+BY_PATIENT = ("grouped", "official")  # kinds of split that promise no patient in two parts
+
+OFFICIAL = {"train": "train", "1": "train", "test": "test", "0": "test"}  # FETAL_PLANES_DB's `Train` is 1 or 0
 
 # Table 1 of the paper: sequences of each label for training (validation is carved out of them) and for testing.
 TABLE_1 = {
@@ -28,24 +31,36 @@ DRAWS = 200  # random draws of held-out patients, of which the best balanced is 
 
 
 def split(manifest: pd.DataFrame, settings: Split) -> pd.DataFrame:
-    """The part of every sequence, by its columns `sequence`, `patient` and `label`; other columns are not looked at.
+    """The part of every sequence, by its columns `sequence`, `patient` and `label`, and `part` where it is official.
 
     Returns `sequence, patient, label, fold, part` with part one of train, validation, test. `grouped`: every sequence
     once in every fold, no patient in two parts of a fold, and with K folds every patient tested exactly once.
-    `paper`: one fold with Table 1's counts drawn by sequence; sequences beyond them are left out.
+    `official`: one fold; tested is what the manifest's own `part` says, the validation patients are drawn from its
+    training patients. `random`: one fold, by sequence, each label by the wanted shares; patients may be in several
+    parts. `paper`: one fold with Table 1's counts drawn by sequence; sequences beyond them are left out.
     The result depends on the set of rows and the seed, not on the order of the rows.
 
-    Raises InputError when rows lack an id, a patient or a label, or when there are too few patients or sequences.
+    Raises InputError when rows lack an id, a patient or a label, when there are too few patients or sequences, or when
+    the official parts are missing, unknown or share patients.
     """
+    if settings.folds > 1 and settings.kind != "grouped":
+        raise InputError(
+            f"the {settings.kind} split has one fold, `split.folds` asks for {settings.folds}; set it to 1, or "
+            "`split.kind` to grouped."
+        )
     rows = manifest[COLUMNS[:3]].astype(object)
     if len(empty := rows[rows.isna().any(axis=1)]):
         first = empty.iloc[0].to_dict()
         raise InputError(f"{len(empty)} rows of the manifest lack an id, a patient or a label, the first: {first}")
-    rows = rows.astype(str).sort_values("sequence", ignore_index=True)
+    rows = rows.astype(str)
+    if settings.kind == "official":
+        rows["part"] = _official_parts(manifest).to_numpy()
+    rows = rows.sort_values("sequence", ignore_index=True)
     if rows["sequence"].duplicated().any():
         twice = rows.loc[rows["sequence"].duplicated(), "sequence"].iloc[0]
         raise InputError(f"sequence {twice} stands in the manifest twice; ids must be unique. Run extract again.")
-    folds = _paper(rows, settings) if settings.kind == "paper" else _grouped(rows, settings)
+    kinds = {"grouped": _grouped, "official": _official, "random": _random, "paper": _paper}
+    folds = kinds[settings.kind](rows, settings)
     tables = [part.assign(fold=fold) for fold, part in enumerate(folds)]
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
@@ -140,9 +155,64 @@ def _folds(rows: pd.DataFrame, settings: Split) -> list[set[str]]:
     return [set(rows["patient"].iloc[index]) for _, index in tests]
 
 
+def _official_parts(manifest: pd.DataFrame) -> pd.Series:
+    """`train` or `test` of every row, by the manifest's column `part`."""
+    grouped = "`split.kind: grouped`, which draws its own test patients"
+    if "part" not in manifest:
+        raise InputError(
+            "the official split needs the column `part` (train or test), which this drop does not carry. "
+            "FETAL_PLANES_DB as published does (its column Train), and any annotations.csv may. "
+            f"Use {grouped}."
+        )
+    said = manifest["part"].astype(object).where(manifest["part"].notna(), "").astype(str)
+    parts = said.str.strip().str.lower().str.removesuffix(".0").map(OFFICIAL)
+    if (unknown := parts.isna()).any():
+        wrong = manifest.assign(part=said)[unknown.to_numpy()]
+        rows = [f"{row.sequence} of patient {row.patient}: {row.part!r}" for row in wrong.itertuples()]
+        raise InputError(
+            f"{len(wrong)} of {len(manifest)} sequences are in no official part (train or test, 1 or 0): "
+            f"{_some(rows, 5)}. Correct `part` of these rows in the drop, or use {grouped}."
+        )
+    return parts
+
+
+def _official(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
+    patients = {part: set(rows.loc[rows["part"] == part, "patient"]) for part in ("train", "test")}
+    if shared := sorted(patients["train"] & patients["test"]):
+        raise InputError(
+            f"{len(shared)} patients are on both sides of the official split: {_some(shared)}. Figures on such a test "
+            "are too good. Correct `part` in the drop, or use `split.kind: grouped`, which keeps patients apart."
+        )
+    for part, found in patients.items():
+        if not found:
+            raise InputError(f"the official split has no {part} sequences. Use `split.kind: grouped`.")
+    return [_parts(rows, patients["test"], settings, 0)]
+
+
+def _random(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
+    """By sequence, label by label: a label is first trained, then tested, then validated, where it has too few."""
+    random = np.random.default_rng(settings.seed)
+    parts = pd.Series("train", index=rows.index)
+    for _, members in rows.groupby("label"):
+        order = random.permutation(members.index)
+        tested = _count(len(order), settings.test)
+        parts[order[:tested]] = "test"
+        parts[order[tested : tested + _count(len(order) - tested, settings.validation)]] = "validation"
+    if missing := [part for part in PARTS if part not in set(parts)]:
+        counts = rows["label"].value_counts(sort=False).to_dict()
+        raise InputError(
+            f"too few sequences for the {' and '.join(missing)} part: a label needs 3 to be in all parts, "
+            f"found {counts}. Add sequences."
+        )
+    return [rows.assign(part=parts)]
+
+
+def _count(total: int, share: float) -> int:
+    """`share` of `total`, at least one, but never all."""
+    return min(max(round(share * total), 1), total - 1)
+
+
 def _paper(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
-    if settings.folds > 1:
-        raise InputError(f"the paper's split has one fold; set `split.folds` to 1 (found {settings.folds}).")
     found = rows["label"].value_counts().to_dict()
     spelled = {label.lower(): label for label in found}
     few = [

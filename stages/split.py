@@ -6,7 +6,7 @@ import pandas as pd
 
 from fetalflow.artefacts import write_json, write_table
 from fetalflow.settings import load_settings
-from fetalflow.split import PARTS, count, overlap, split
+from fetalflow.split import BY_PATIENT, PARTS, count, overlap, split
 
 
 def main(task: str) -> None:
@@ -26,6 +26,8 @@ def main(task: str) -> None:
         by_label = ", ".join(f"{label} {n}" for label, n in counts[part].items())
         print(f"  {part}: {sum(counts[part].values())} sequences of {patients[part]} patients: {by_label}")
     print("patients in two parts: " + ", ".join(f"{pair} {n}" for pair, n in shared.items()))
+    if settings.kind not in BY_PATIENT and any(shared.values()):
+        print(f"WARNING: the {settings.kind} split is by sequence: results on it are not patient-level, but too good")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
     empty_values (names of columns that must not be empty, or None), shorter_side and longer_side (px, recorded),
     recorded_mm_per_px, niqe_z and brisque_z (absolute robust z of the logarithm, see `robust_z`), file_fault (what is
     wrong with the sequence file, or None), duplicate_of and near_duplicate_of (a cine of another patient, or None).
+    frozen_share is emptied where a sequence is one frame.
     """
     good = columns_table(manifest).set_index("column").eval("expected == found")
     rows = pd.DataFrame({c: manifest[c] if good[c] else pd.Series(index=manifest.index) for c in CONTRACT})
@@ -64,6 +65,7 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
         mm * fit_scale(int(height), int(width), size) if min(mm, height, width) > 0 else mm
         for mm, height, width in rows[["mm_per_px", "height", "width"]].itertuples(index=False)
     ]
+    rows.loc[rows["frames"] < 2, "frozen_share"] = np.nan  # one frame cannot repeat another
     rows["niqe_z"], rows["brisque_z"] = robust_z(rows["niqe"]), robust_z(rows["brisque"])
     rows["file_fault"] = [_file_fault(row, root, size) for row in rows.itertuples(index=False)]
     rows["duplicate_of"] = duplicate_of(rows)
