@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,7 @@ from fetalflow.split import split
 
 LABELS, FRAMES, SIZE, PATIENTS = ("arm", "head", "leg"), 4, 48, 9
 BOUNDS = Validate()
+KINDS = get_args(Split.model_fields["kind"].annotation)
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,9 +39,9 @@ class Workspace:
     manifest: pd.DataFrame
     split: pd.DataFrame
 
-    def judge(self, kind: str = "grouped", labels=LABELS, warn_only=(), names=None) -> dict:
+    def judge(self, kind: str = "grouped", labels=LABELS, warn_only=(), names=None, frames=FRAMES) -> dict:
         judged = tables(self.manifest, self.split, self.root, labels, SIZE, BOUNDS.near_duplicate_bits)
-        chosen = checks(BOUNDS, labels, FRAMES, SIZE, kind)
+        chosen = checks(BOUNDS, labels, frames, SIZE, kind)
         chosen = [c for c in chosen if names is None or c.name in names]
         return judge("movement", judged, chosen, warn_only)
 
@@ -51,8 +54,7 @@ def cine(seed: int) -> np.ndarray:
     return np.stack([np.clip(60 + 30 * texture[:, i : i + 220], 1, 255) for i in range(FRAMES)]).astype(np.uint8)
 
 
-def add_sequence(root: Path, seed: int, patient: str, label: str) -> dict:
-    frames = cine(seed)
+def add_sequence(root: Path, frames: np.ndarray, patient: str, label: str) -> dict:
     source = hashlib.sha256(frames.tobytes()).hexdigest()
     name = f"{source[:12]}-000000"
     path = f"sequences/{name}.npy"
@@ -60,7 +62,7 @@ def add_sequence(root: Path, seed: int, patient: str, label: str) -> dict:
     return {
         "sequence": name, "video": f"cines/{patient}-{label}.avi", "source": source, "patient": patient,
         "site": "north", "device": "A", "label": label, "annotators": "ana;ben", "first_frame": 0,
-        "last_frame": FRAMES - 1, "frames": FRAMES, "fps": 30.0, "mm_per_px": 0.4 * 220 / SIZE, "height": 200,
+        "last_frame": len(frames) - 1, "frames": len(frames), "fps": 30.0, "mm_per_px": 0.4 * 220 / SIZE, "height": 200,
         "width": 220, **figures(frames), "path": path, "digest": file_digest(root / path),
     }  # fmt: skip
 
@@ -70,7 +72,7 @@ def drop(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     root = tmp_path_factory.mktemp("data")
     (root / "sequences").mkdir()
     wanted = [(f"P{i}", label) for i in range(PATIENTS) for label in LABELS]
-    rows = [add_sequence(root, seed, patient, label) for seed, (patient, label) in enumerate(wanted)]
+    rows = [add_sequence(root, cine(seed), patient, label) for seed, (patient, label) in enumerate(wanted)]
     return root, pd.DataFrame(rows)
 
 
@@ -293,9 +295,50 @@ def test_a_label_with_blanks_fails_when_any_label_set_is_taken(workspace):
     assert "cines/P0-arm.avi" in failure_lines(expectation)
 
 
-def test_the_papers_split_reports_shared_patients_and_goes_on(workspace):
+def test_a_drop_of_single_images_is_judged_without_rate_scale_and_repeats(workspace, tmp_path):
+    (tmp_path / "sequences").mkdir()
+    rows = [
+        add_sequence(tmp_path, cine(seed)[:1], patient, label)
+        for seed, (patient, label) in enumerate(workspace.manifest[["patient", "label"]].itertuples(index=False))
+    ]
+    images = pd.DataFrame(rows).assign(fps=np.nan, mm_per_px=np.nan, part="train")
+    workspace = Workspace(tmp_path, images, split(images, Split()))
+    verdict = workspace.judge(frames=1)
+    assert [e["name"] for e in verdict["expectations"] if not e["success"]] == []
+    found = {e["name"]: e["found"] for e in verdict["expectations"]}
+    assert found["fps"] == "fps is not known for any of 27 sequences"
+    assert found["mm_per_px"] == "recorded_mm_per_px is not known for any of 27 sequences"
+    assert found["frozen_frames"] == "frozen_share is not known for any of 27 sequences"
+    names = {"frames_per_sequence", "sequence_files", "blank_frames"}
+    workspace.manifest.loc[4, ["frames", "blank_share"]] = [2, 1.0]
+    verdict = workspace.judge(frames=1, names=names)
+    assert {e["name"] for e in verdict["expectations"] if not e["success"]} == names
+
+
+def test_images_of_the_sizes_of_fetal_planes_db_are_within_the_bounds(workspace):
+    workspace.manifest["height"], workspace.manifest["width"] = 200, 1100
+    workspace.manifest.loc[0, ["height", "width"]] = [1100, 1400]
+    verdict = workspace.judge(names={"shorter_side", "longer_side"})
+    assert verdict["success"] and len(verdict["expectations"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["grouped", "official"])
+def test_a_split_that_promises_patients_apart_stops_when_one_is_shared(workspace, kind):
     share_patient(workspace)
-    verdict = workspace.judge(kind="paper", names={"patient_disjoint"})
+    verdict = workspace.judge(kind=kind, names={"patient_disjoint"})
+    assert not verdict["success"] and verdict["expectations"][0]["severity"] == "critical"
+
+
+def test_only_the_papers_split_may_leave_sequences_out(workspace):
+    forget_in_split(workspace)
+    passed = {kind: workspace.judge(kind=kind, names={"split_complete"})["success"] for kind in KINDS}
+    assert passed == {"grouped": False, "paper": True, "official": False, "random": False}
+
+
+@pytest.mark.parametrize("kind", ["paper", "random"])
+def test_a_split_by_sequence_reports_shared_patients_and_goes_on(workspace, kind):
+    share_patient(workspace)
+    verdict = workspace.judge(kind=kind, names={"patient_disjoint"})
     (expectation,) = verdict["expectations"]
     assert verdict["success"] and not expectation["success"]
     assert failure_lines(expectation).startswith("WARNING patient_disjoint")
@@ -319,11 +362,24 @@ def test_duplicates_of_one_patient_are_no_finding(workspace):
 
 def test_a_hash_that_agrees_by_chance_is_no_duplicate(workspace):
     workspace.manifest["phash"] = "00ff00ff00ff00ff"
-    assert len(candidates(workspace.manifest, 2)) == (27 * 26 - 9 * 3 * 2) // 2
+    assert sum(near.sum() for _, near, _ in candidates(workspace.manifest, 2)) == 27 * 26 - 9 * 3 * 2
     assert set(near_duplicate_of(workspace.manifest, workspace.root, 2)) == {None}
 
 
-def test_candidates_are_those_of_a_plain_loop(workspace):
+def test_of_several_near_duplicates_the_most_alike_is_named(workspace):
+    for row, gain in ((1, 1.0), (4, 0.5)):  # of P0 like the first row, and of P1; row 8 of P2 shows the same
+        frames = np.clip(cine(8) * gain + np.random.default_rng(row).normal(0, 20 * row, (FRAMES, 200, 220)), 0, 255)
+        np.save(workspace.root / f"sequences/like{row}.npy", fit(frames.astype(np.uint8), SIZE))
+        workspace.manifest.loc[row, "path"] = f"sequences/like{row}.npy"
+    workspace.manifest["phash"] = "00ff00ff00ff00ff"
+    found = near_duplicate_of(workspace.manifest, workspace.root, 2)
+    assert "of patient P0: 0 of 64 bits differ, correlation 0.9" in found[8]
+    assert "of patient P2" in found[1] and found[0] is None
+
+
+@pytest.mark.parametrize("block", [1, 5, 27, 512])
+def test_candidates_are_those_of_a_plain_loop(workspace, monkeypatch, block):
+    monkeypatch.setattr("fetalflow.quality.duplicates.BLOCK", block)
     random = np.random.default_rng(3)
     workspace.manifest["phash"] = [f"{random.integers(0, 2**16):016x}" for _ in range(27)]
     rows = list(workspace.manifest[["patient", "phash"]].itertuples(index=False))
@@ -331,9 +387,29 @@ def test_candidates_are_those_of_a_plain_loop(workspace):
         (i, j, (int(a.phash, 16) ^ int(b.phash, 16)).bit_count())
         for i, a in enumerate(rows)
         for j, b in enumerate(rows)
-        if i < j and a.patient != b.patient
+        if a.patient != b.patient
     ]
-    assert candidates(workspace.manifest, 6) == [pair for pair in plain if pair[2] <= 6]
+    found = [
+        (start + i, j, distance[i, j])
+        for start, near, distance in candidates(workspace.manifest, 6)
+        for i, j in zip(*np.nonzero(near), strict=True)
+    ]
+    assert found == [pair for pair in plain if pair[2] <= 6] != []
+
+
+def test_near_duplicates_among_12_400_images_are_found_in_seconds(workspace):
+    count, random = 12_400, np.random.default_rng(5)
+    hashes = [f"{value:016x}" for value in random.integers(0, 2**64, count, dtype=np.uint64)]
+    rows = [workspace.manifest.iloc[i % 27] for i in range(count)]
+    many = pd.DataFrame({"sequence": [f"s{i}" for i in range(count)], "video": "v", "phash": hashes})
+    many["patient"] = [f"Q{i % 1792}" for i in range(count)]
+    many["source"], many["path"] = [f"c{i}" for i in range(count)], [row["path"] for row in rows]
+    many.loc[12_000, "phash"] = many.loc[3, "phash"]  # the pictures are those of rows 3 and 12 000 % 27: they differ
+    many.loc[12_001, ["phash", "path"]] = many.loc[4, ["phash", "path"]]
+    began = time.perf_counter()
+    found = near_duplicate_of(many, workspace.root, 2)
+    assert time.perf_counter() - began < 20
+    assert {i for i, other in enumerate(found) if other} == {4, 12_001}
 
 
 def test_robust_z_by_hand():
@@ -352,7 +428,7 @@ def test_the_stage_stops_and_leaves_its_report(workspace, tmp_path):
     workspace.manifest.to_parquet(data / "manifest.parquet")
     workspace.split.to_parquet(data / "split.parquet")
     (tmp_path / "params.yaml").write_text(
-        "tasks: {movement: {drop: d, variant: fetalmovnet, base: fetalmovnet}}\nphantoms: []\n"
+        "tasks: {movement: {drop: d, variant: fetalmovnet, network: fetalmovnet, base: fetalmovnet}}\nphantoms: []\n"
         f"movement: {{phantom: {{sequences: {{}}}}, extract: {{frames: {FRAMES}, labels: {list(LABELS)}}}, "
         f"preprocess: {{size: {SIZE}}}, split: {{}}, validate: {{}}, train: {{}}, register: {{}}}}\n"
     )
