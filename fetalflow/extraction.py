@@ -100,11 +100,12 @@ def check_usable(extraction: Extraction, drop: Path) -> None:
         )
 
 
-def recorded_windows(path: Path, settings: Extract) -> tuple[list[tuple[int, int]], list[np.ndarray]]:
-    """The sequences of one cine, read, masked, cut and resampled as `extract_drop` does it.
+def recorded_windows(path: Path, settings: Extract) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """The sequences of one cine, read, masked, cut and resampled as `extract_drop` does it, one at a time: a long cine
+    takes no more memory than a short one.
 
-    Returns first and last recorded frame (inclusive) and frames, uint8 [N, H, W], of each; both empty when the cine
-    is shorter than one sequence. Raises InputError when the cine cannot be used.
+    Yields first and last recorded frame (inclusive) and frames, uint8 [N, H, W], of each; nothing when the cine is
+    shorter than one sequence. Raises InputError when the cine cannot be used.
     """
     with TemporaryDirectory(prefix="fetalflow-") as folder:
         record = store_cine(path, settings, Path(folder))
@@ -114,9 +115,9 @@ def recorded_windows(path: Path, settings: Extract) -> tuple[list[tuple[int, int
         if verdict is not None:
             raise InputError(f"{path} cannot be used ({verdict.kind}): {verdict.reason}.")
         step = frame_step(record["fps"], settings.fps) if settings.fps else 1.0
-        spans = windows(0, record["frames"] - 1, record["cuts"], settings.frames, settings.stride, step)
         frames = stored_frames(record, Path(folder))
-        return spans, [frames[source_frames(first, settings.frames, step)] for first, _ in spans]
+        for span in windows(0, record["frames"] - 1, record["cuts"], settings.frames, settings.stride, step):
+            yield span, frames[source_frames(span[0], settings.frames, step)]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""The model package: a trained network that answers a cine or an array.
+"""The model package: a trained network that answers an image, a cine or an array.
 
 A stage that only writes packages imports `fetalflow.weights` instead: it does not depend on how a cine is read.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,17 @@ from torch import nn
 
 from fetalflow.errors import InputError
 from fetalflow.explain.attention import frame_weights, frame_weights_method
+from fetalflow.familiarity import UNLIKE, Familiarity, watched
 from fetalflow.sequences import fit
 from fetalflow.settings import Extract
-from fetalflow.weights import read, save
+from fetalflow.weights import read, read_familiarity, save
 
-__all__ = ["Package", "Prediction", "Window", "load", "save"]
+__all__ = ["BestFrame", "Package", "Prediction", "Window", "load", "save"]
 
 BATCH = 8  # sequences through the network at once
+ONE_FRAME = "one frame has all the weight"
+
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,33 @@ class Window:
     label: str
     probabilities: dict[str, float]
     frame_weights: list[float]  # [N], sum 1
+    unfamiliarity: float | None  # above 1: unlike anything seen in training; None: the package does not know
+    unfamiliar: bool | None
+
+
+@dataclass(frozen=True)
+class BestFrame:
+    """The frame of a sweep that shows a label best."""
+
+    frame: int
+    label: str
+    probability: float
+    unfamiliarity: float | None
+    unfamiliar: bool | None  # True: every frame of the sweep is unlike anything seen
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for a cine or an array: the mean over its windows, and each window's own."""
+    """The answer for an image, a cine or an array: the mean over its windows, and each window's own."""
 
     label: str
     probabilities: dict[str, float]  # by label, in the network's order; sum 1
     frame_weights: list[float]  # [N] by position in the window, sum 1
     frame_weights_method: str
+    unfamiliarity: float | None  # the median over its windows
+    unfamiliar: bool | None
+    best: BestFrame | None  # of a network that answers single frames; its label is never `extract.rest`
+    best_by_label: dict[str, BestFrame]
     windows: list[Window]
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,10 +73,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Package:
-    """A loaded model package: `network` in evaluation mode and the `config` it was saved with."""
+    """A loaded model package: `network` in evaluation mode, the `config` it was saved with, and what it remembers of
+    the training sequences."""
 
     network: nn.Module
     config: dict[str, Any]
+    familiarity: Familiarity | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -67,71 +92,124 @@ class Package:
     def size(self) -> int:
         return self.config["size"]
 
+    @property
+    def stride(self) -> int:
+        """Frames between the starts of two windows. A network of single frames is asked about every one."""
+        return 1 if self.frames == 1 else self.config["extract"].get("stride", self.frames)
+
     def predict(self, source: Path | str | np.ndarray) -> Prediction:
-        """Answer a cine, or frames that are already read.
+        """Answer an image, a DICOM, a cine, or frames that are already read.
 
-        `source` is the path of a cine, masked, resampled and cut into windows as the extract stage does; or an array,
-        uint8 0-255 or float 0-1: [T, H, W] of T >= N consecutive frames, or [W, N, H, W] of W sequences. Frames are
-        fitted to the network's size (pad small, resize large).
+        `source` is a file, masked, resampled and cut into windows as the extract stage does; or an array, uint8 0-255
+        or float 0-1: [T, H, W] of T >= N consecutive frames, [W, N, H, W] of W sequences, or [H, W] where N is 1.
+        Frames are fitted to the network's size (pad small, resize large). Where N is 1, every frame is answered,
+        whatever the stride of training, and `best` is the standard plane of the sweep.
 
-        Raises InputError when the cine cannot be read, is shorter than one window, or the array does not fit.
+        Raises InputError when the file cannot be read, is shorter than one window, or the array does not fit.
         """
-        spans, sequences = self._from_array(source) if isinstance(source, np.ndarray) else self._from_cine(Path(source))
-        return self._answer(spans, sequences)
+        recorded = self._from_array(source) if isinstance(source, np.ndarray) else self._from_file(Path(source))
+        return self._answer(recorded)
 
-    def _from_cine(self, path: Path) -> tuple[list[tuple[int, int]], np.ndarray]:
+    def _from_file(self, path: Path) -> Iterator[tuple[Span, np.ndarray]]:
         if not path.is_file():
-            raise InputError(f"{path} is not a file. Expected the path of a cine.")
+            raise InputError(f"{path} is not a file. Expected the path of an image, a DICOM or a cine.")
         from fetalflow.extraction import recorded_windows
 
-        spans, sequences = recorded_windows(path, Extract.model_validate(self.config["extract"]))
-        if not spans:
+        settings = Extract.model_validate(self.config["extract"] | {"stride": self.stride})
+        found = False
+        for span, frames in recorded_windows(path, settings):
+            found = True
+            yield span, frames
+        if not found:
             raise InputError(f"{path} holds no {self.frames} consecutive frames without a cut. Record a longer cine.")
-        return spans, np.stack([fit(sequence, self.size) for sequence in sequences])
 
-    def _from_array(self, array: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
+    def _from_array(self, array: np.ndarray) -> Iterator[tuple[Span, np.ndarray]]:
+        n = self.frames
         array = _as_uint8(array)
+        if array.ndim == 2 and n == 1:
+            array = array[None]
         if array.ndim == 3:
-            stride = self.config["extract"].get("stride", self.frames)
-            starts = range(0, len(array) - self.frames + 1, stride)
+            starts = range(0, len(array) - n + 1, self.stride)
             if not starts:
-                raise InputError(f"the array holds {len(array)} frames, one window is {self.frames}.")
-            array = np.stack([array[start : start + self.frames] for start in starts])
-        elif array.ndim == 4 and len(array) and array.shape[1] == self.frames:
-            starts = [self.frames * i for i in range(len(array))]
+                raise InputError(f"the array holds {len(array)} frames, one window is {n}.")
+            sequences = (array[start : start + n] for start in starts)
+        elif array.ndim == 4 and len(array) and array.shape[1] == n:
+            starts = range(0, n * len(array), n)
+            sequences = iter(array)
         else:
-            raise InputError(
-                f"expected frames [T, H, W] or sequences [W, {self.frames}, H, W], found shape {list(array.shape)}."
-            )
-        return [(s, s + self.frames - 1) for s in starts], np.stack([fit(sequence, self.size) for sequence in array])
+            raise InputError(f"expected frames [T, H, W] or sequences [W, {n}, H, W], found shape {list(array.shape)}.")
+        for start, frames in zip(starts, sequences, strict=True):
+            yield (start, start + n - 1), frames
 
-    def _answer(self, spans: list[tuple[int, int]], sequences: np.ndarray) -> Prediction:
-        device = next(self.network.parameters()).device
-        probabilities, weights = [], []
-        for start in range(0, len(sequences), BATCH):
-            batch = torch.from_numpy(sequences[start : start + BATCH]).to(device).float() / 255
-            with torch.inference_mode():
-                p = self.network(batch).softmax(dim=1)
-            probabilities.append(p.cpu())
-            weights.append(frame_weights(self.network, batch, p.argmax(dim=1).clone()).cpu())
-        p, w = torch.cat(probabilities).numpy(), torch.cat(weights).numpy()
-        windows = [
-            Window(first, last, self.labels[int(row.argmax())], self._by_label(row), each.tolist())
-            for (first, last), row, each in zip(spans, p, w, strict=True)
-        ]
-        mean = p[0] if len(p) == 1 else p.mean(axis=0)
-        method = frame_weights_method(self.network)
+    def _answer(self, recorded: Iterator[tuple[Span, np.ndarray]]) -> Prediction:
+        windows = [window for batch in _batches(recorded) for window in self._ask(batch)]
+        mean = {label: float(np.mean([w.probabilities[label] for w in windows])) for label in self.labels}
+        unfamiliarity = None if self.familiarity is None else float(np.median([w.unfamiliarity for w in windows]))
+        best = self._best(windows) if self.frames == 1 else {}
         return Prediction(
-            self.labels[int(mean.argmax())], self._by_label(mean), w.mean(axis=0).tolist(), method, windows
+            label=max(mean, key=mean.get),
+            probabilities=mean,
+            frame_weights=np.mean([w.frame_weights for w in windows], axis=0).tolist(),
+            frame_weights_method=ONE_FRAME if self.frames == 1 else frame_weights_method(self.network),
+            unfamiliarity=unfamiliarity,
+            unfamiliar=None if unfamiliarity is None else unfamiliarity > UNLIKE,
+            best=max(best.values(), key=lambda frame: frame.probability, default=None),
+            best_by_label=best,
+            windows=windows,
         )
 
-    def _by_label(self, probabilities: np.ndarray) -> dict[str, float]:
-        return dict(zip(self.labels, map(float, probabilities), strict=True))
+    def _ask(self, recorded: list[tuple[Span, np.ndarray]]) -> list[Window]:
+        fitted = np.stack([fit(frames, self.size) for _, frames in recorded])
+        batch = torch.from_numpy(fitted).to(next(self.network.parameters()).device).float() / 255
+        watch = nullcontext() if self.familiarity is None else watched(self.network, self.familiarity.layer)
+        with watch as features, torch.inference_mode():
+            p = self.network(batch).softmax(dim=1)
+        scores = [None] * len(p) if self.familiarity is None else self.familiarity.score(features.take()).tolist()
+        if self.frames == 1:
+            weights = [[1.0]] * len(p)
+        else:
+            weights = frame_weights(self.network, batch, p.argmax(dim=1).clone()).tolist()
+        answers = zip((span for span, _ in recorded), p.tolist(), weights, scores, strict=True)
+        return [
+            Window(
+                *span,
+                label=self.labels[int(np.argmax(row))],
+                probabilities=dict(zip(self.labels, row, strict=True)),
+                frame_weights=each,
+                unfamiliarity=score,
+                unfamiliar=None if score is None else score > UNLIKE,
+            )
+            for span, row, each, score in answers
+        ]
+
+    def _best(self, windows: list[Window]) -> dict[str, BestFrame]:
+        """The likeliest frame of every label that stands for something, among those that are like what was seen."""
+        known = [window for window in windows if not window.unfamiliar] or windows
+        found = {}
+        for label in self.labels:
+            if label != self.config["extract"].get("rest"):
+                top = max(known, key=lambda window, label=label: window.probabilities[label])
+                facts = (top.probabilities[label], top.unfamiliarity, top.unfamiliar)
+                found[label] = BestFrame(top.first_frame, label, *facts)
+        return found
 
 
 def load(folder: Path | str, device: str | torch.device = "cpu") -> Package:
     """Read the package that `save` wrote. Raises InputError when it is incomplete, changed or does not fit."""
-    return Package(*read(folder, device))
+    network, config = read(folder, device)
+    arrays = read_familiarity(folder, config)
+    return Package(network, config, None if arrays is None else Familiarity.of_package(config["familiarity"], arrays))
+
+
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    held: list[Any] = []
+    for item in items:
+        held.append(item)
+        if len(held) == BATCH:
+            yield held
+            held = []
+    if held:
+        yield held
 
 
 def _as_uint8(array: np.ndarray) -> np.ndarray:

@@ -313,14 +313,14 @@ def test_preprocess_writes_what_the_manifest_says(drop, tmp_path):
 
 def test_one_cine_is_read_as_the_drop_is(drop, tmp_path):
     found = extract(drop, row(), fps=12.5)
-    spans, frames = recorded_windows(drop / "a.avi", SETTINGS.model_copy(update={"fps": 12.5}))
-    assert spans == list(zip(found.sequences.first_frame, found.sequences.last_frame, strict=True))
+    spans, frames = zip(*recorded_windows(drop / "a.avi", SETTINGS.model_copy(update={"fps": 12.5})), strict=True)
+    assert list(spans) == list(zip(found.sequences.first_frame, found.sequences.last_frame, strict=True))
     manifest = preprocess(found.sequences, tmp_path / "frames", tmp_path / "sequences", 48, workers=1)
     for path, sequence in zip(manifest.path, frames, strict=True):
         assert np.array_equal(np.load(tmp_path / path), fit(sequence, 48))
     (drop / "bad.avi").write_bytes(b"x" * 100)
     with pytest.raises(InputError, match="bad.avi cannot be used"):
-        recorded_windows(drop / "bad.avi", SETTINGS)
+        list(recorded_windows(drop / "bad.avi", SETTINGS))
 
 
 def test_the_stage_writes_the_quarantine_before_it_stops(drop, tmp_path, monkeypatch):
