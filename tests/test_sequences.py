@@ -58,3 +58,23 @@ def test_a_small_frame_is_copied_unchanged_into_the_middle():
     fitted = fit(frames, 40)
     assert np.array_equal(fitted[:, 10:30, 5:35], frames) and fit_scale(20, 30, 40) == 1
     assert fit_scale(480, 640, 320) == pytest.approx(0.5)
+
+
+@given(ints(1, 40), st.lists(ints(0, 60), max_size=4))
+def test_every_tenth_frame_of_every_scene_is_a_sequence_of_its_own(length, cuts):
+    found = windows(0, length - 1, cuts, 1, 10)
+    assert all(first == last for first, last in found)
+    starts = sorted({0, *(cut for cut in cuts if 0 < cut < length)})
+    ends = [*starts[1:], length]
+    assert [first for first, _ in found] == [
+        i for start, end in zip(starts, ends, strict=True) for i in range(start, end, 10)
+    ]
+
+
+def test_an_image_of_one_frame_is_one_sequence_and_fits_its_square():
+    assert windows(0, 0, [], 1, 10) == [(0, 0)]
+    image = np.full((1, 661, 959), 120, np.uint8)  # a size of FETAL_PLANES_DB
+    fitted = fit(image, 128)
+    rows, columns = np.flatnonzero(fitted[0].any(axis=1)), np.flatnonzero(fitted[0].any(axis=0))
+    assert fitted.shape == (1, 128, 128) and (len(rows), len(columns)) == (88, 128)
+    assert (rows[0], rows[-1]) == (20, 107)  # padded alike above and below

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 import stages.split
 from fetalflow.errors import InputError
-from fetalflow.settings import Split
+from fetalflow.settings import Split, load_settings
 from fetalflow.split import TABLE_1, count, overlap, split
 
 
@@ -23,6 +24,12 @@ def table(rows: list[tuple[str, str]]) -> pd.DataFrame:
 
 def paper_drop(extra: int = 0) -> pd.DataFrame:
     return table([(f"P{i % 105}", label) for label, counts in TABLE_1.items() for i in range(sum(counts) + extra)])
+
+
+def official(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The patients P0, P3, P6 and P9 are for testing."""
+    tested = manifest["patient"].str[1:].astype(int) % 3 == 0
+    return manifest.assign(part=tested.map({True: "test", False: "train"}))
 
 
 drops = st.lists(
@@ -55,16 +62,54 @@ def test_grouped_never_shares_a_patient_and_places_every_sequence_once(manifest,
         assert Counter(tested["patient"]) == Counter(manifest["patient"].unique())
 
 
-@settings(max_examples=30, deadline=None)
-@given(drops, st.randoms(use_true_random=False), st.sampled_from([1, 3]))
-def test_the_order_of_the_rows_does_not_matter(manifest, random, folds):
+WAYS = [Split(), Split(folds=3), Split(kind="official"), Split(kind="random")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(drops, st.randoms(use_true_random=False), st.sampled_from(WAYS))
+def test_the_order_of_the_rows_does_not_matter(manifest, random, way):
+    manifest = official(manifest)
     order = list(manifest.index)
     random.shuffle(order)
     try:
-        result = split(manifest, Split(folds=folds))
+        result = split(manifest, way)
     except InputError:
         assume(False)
-    pd.testing.assert_frame_equal(result, split(manifest.loc[order], Split(folds=folds)))
+    pd.testing.assert_frame_equal(result, split(manifest.loc[order], way))
+
+
+@settings(max_examples=100, deadline=None)
+@given(drops, st.integers(0, 5), st.floats(0.1, 0.5))
+def test_official_tests_what_the_drop_says_and_never_shares_a_patient(manifest, seed, validation):
+    manifest = official(manifest)
+    sides = manifest.groupby("part")["patient"].nunique()
+    try:
+        result = split(manifest, Split(kind="official", seed=seed, validation=validation))
+    except InputError:
+        assert sides.get("test", 0) == 0 or sides.get("train", 0) < 2  # nobody to test, or nobody to validate on
+        return
+    assert set(overlap(result).values()) == {0}
+    assert sorted(result["sequence"]) == sorted(manifest["sequence"]) and set(result["fold"]) == {0}
+    parts = result.set_index("sequence")["part"]
+    said = manifest.set_index("sequence")["part"]
+    assert ((parts == "test") == (said[parts.index] == "test")).all()
+    assert set(parts) == {"train", "validation", "test"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(drops, st.integers(0, 5), st.floats(0.1, 0.5), st.floats(0.1, 0.5))
+def test_random_keeps_the_shares_of_every_label(manifest, seed, test, validation):
+    sizes = manifest["label"].value_counts()
+    try:
+        counts = count(split(manifest, Split(kind="random", seed=seed, test=test, validation=validation)))
+    except InputError:
+        assert sizes.max() < 3
+        return
+    for label, size in sizes.items():
+        train, validated, tested = (counts[part].get(label, 0) for part in ("train", "validation", "test"))
+        assert train + validated + tested == size and train > 0
+        assert abs(tested - test * size) <= 0.5 or tested == min(1, size - 1)
+        assert abs(validated - validation * (size - tested)) <= 0.5 or validated == min(1, size - tested - 1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -130,6 +175,82 @@ def test_an_id_that_stands_twice_is_an_error():
         split(manifest, Split())
 
 
+def planes(part=None) -> pd.DataFrame:
+    """Single images of 60 patients, three labels, every third patient for testing."""
+    manifest = official(table([(f"P{i % 60}", ("Fetal brain", "Fetal femur", "Other")[i % 7 % 3]) for i in range(600)]))
+    return manifest if part is None else manifest.assign(part=manifest["part"].map(part))
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"train": "Train", "test": " TEST "},
+        {"train": "1", "test": "0"},
+        {"train": 1, "test": 0},
+        {"train": 1.0, "test": 0.0},
+    ],
+)
+def test_official_takes_every_spelling_of_the_parts(spelling):
+    expected = split(planes(), Split(kind="official"))
+    pd.testing.assert_frame_equal(split(planes(spelling), Split(kind="official")), expected)
+
+
+def test_official_validates_on_the_wanted_share_of_the_training_patients():
+    table = split(planes(), Split(kind="official", validation=0.15))
+    patients = table.groupby("part")["patient"].nunique().to_dict()
+    assert patients == {"test": 20, "train": 34, "validation": 6}
+    shares = pd.crosstab(table["label"], table["part"])
+    share = shares["validation"] / (shares["validation"] + shares["train"])
+    assert share.between(0.1, 0.2).all()  # of every label
+
+
+def test_official_does_not_look_at_the_test_share():
+    assert split(planes(), Split(kind="official", test=0.9)).equals(split(planes(), Split(kind="official")))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.drop(columns="part"), "needs the column `part`.*FETAL_PLANES_DB.*`split.kind: grouped`"),
+        (lambda m: m.replace({"part": {"test": "exam"}}), r"200 of 600 .*: s0000 of patient P0: 'exam', .* 195 more"),
+        (lambda m: m.assign(part=m["part"].where(m.index != 7)), "1 of 600 .*: s0007 of patient P7: ''. Correct"),
+        (lambda m: m.replace({"part": {"test": "train"}}), "has no test sequences"),
+        (lambda m: m.replace({"part": {"train": "test"}}), "has no train sequences"),
+        (
+            lambda m: m.replace({"patient": {"P1": "P0", "P4": "P3"}}),
+            "2 patients are on both sides .*: P0, P3. .*grouped",
+        ),
+    ],
+    ids=["no column", "unknown", "empty", "no test", "no train", "shared patients"],
+)
+def test_official_parts_that_cannot_be_kept_are_an_error_that_says_so(change, words):
+    with pytest.raises(InputError, match=words):
+        split(change(planes()), Split(kind="official"))
+
+
+def test_random_is_80_to_20_and_shares_patients():
+    result = split(planes(), Split(kind="random", test=0.2, validation=0.15))
+    counts = {part: sum(labels.values()) for part, labels in count(result).items()}
+    assert counts == {
+        "train": pytest.approx(408, abs=2),
+        "validation": pytest.approx(72, abs=2),
+        "test": pytest.approx(120, abs=2),
+    }
+    assert overlap(result)["train-test"] > 50
+
+
+@pytest.mark.parametrize("kind", ["official", "random", "paper"])
+def test_only_grouped_has_folds(kind):
+    with pytest.raises(InputError, match=f"the {kind} split has one fold, `split.folds` asks for 5.*grouped"):
+        split(planes(), Split(kind=kind, folds=5))
+
+
+def test_the_settings_of_planes_split_an_official_drop():
+    settings = load_settings(Path(__file__).parents[1] / "params.yaml").blocks["planes"].split
+    assert (settings.kind, settings.validation) == ("official", 0.15)
+    assert set(overlap(split(planes(), settings)).values()) == {0}
+
+
 @pytest.mark.parametrize("extra", [0, 3])
 def test_paper_takes_the_counts_of_table_1(extra):
     manifest = paper_drop(extra)
@@ -168,11 +289,17 @@ def test_the_stage_writes_the_split_and_prints_overlap(tmp_path, monkeypatch, ca
     paper_drop().to_parquet("data/movement/manifest.parquet")
     block = "phantom: {sequences: {}}, extract: {}, preprocess: {}, split: {kind: paper}, validate: {}, train: {}"
     (tmp_path / "params.yaml").write_text(
-        "tasks: {movement: {drop: d, variant: fetalmovnet, base: fetalmovnet}}\nphantoms: []\n"
+        "tasks: {movement: {drop: d, variant: fetalmovnet, network: fetalmovnet, base: fetalmovnet}}\nphantoms: []\n"
         f"movement: {{{block}, register: {{}}}}\n"
     )
     stages.split.main("movement")
+    printed = capsys.readouterr().out
     summary = json.loads((tmp_path / "reports/movement/split.json").read_text())
     assert summary["counts"]["test"] == {label: testing for label, (_, testing) in sorted(TABLE_1.items())}
     assert summary["overlap"] == overlap(pd.read_parquet("data/movement/split.parquet"))
-    assert f"train-test {summary['overlap']['train-test']}" in capsys.readouterr().out
+    assert f"train-test {summary['overlap']['train-test']}" in printed
+    assert "WARNING: the paper split is by sequence" in printed
+    params = (tmp_path / "params.yaml").read_text().replace("kind: paper", "kind: grouped")
+    (tmp_path / "params.yaml").write_text(params)
+    stages.split.main("movement")
+    assert "WARNING" not in capsys.readouterr().out
