@@ -10,26 +10,22 @@ import torch
 
 from fetalflow.artefacts import atomic_folder, write_json, write_table
 from fetalflow.explain.choosing import (
+    Sequences,
     answered,
     choose_measured,
     choose_mistakes,
     choose_per_class,
-    read_sequences,
+    known_anatomy,
     tested,
 )
 from fetalflow.explain.drawing import draw_overlap
 from fetalflow.explain.maps import probabilities
-from fetalflow.explain.measuring import TRAINED, by_label, in_words, measure, table_of
+from fetalflow.explain.measuring import TRAINED, by_label, in_words, measure, remarks, table_of
 from fetalflow.explain.overlap import read_anatomy
-from fetalflow.explain.pictures import Painter, Picture, Shown
+from fetalflow.explain.pictures import Picture, Shown
+from fetalflow.explain.stills import painter
 from fetalflow.settings import load_settings
 from fetalflow.weights import read
-
-CHANCE = (
-    "Chance is the anatomy's share of the field of view; intervals are 95 % by bootstrap over patients. Random weights "
-    "are the control: a map that does as well without training shows the image, not what was learned. Brightness and "
-    "change between frames are the bar that a map must pass to say more than the frames themselves."
-)
 
 
 def main(task: str) -> None:
@@ -39,41 +35,55 @@ def main(task: str) -> None:
     network, config = read(Path("models") / task / entry.variant, device)
     data, drop = Path("data") / task, Path(entry.drop)
     rows = tested(pd.read_parquet(data / "manifest.parquet"), pd.read_parquet(data / "split.parquet"))
-    sequences = read_sequences(data, rows)
+    sequences = Sequences(data, rows)
     answers = probabilities(network, sequences, device)
-    table = answered(rows, answers, tuple(config["labels"]))
+    labels = tuple(config["labels"])
+    table = answered(rows, answers, labels)
+    table["known"] = known_anatomy(table)
 
     def anatomy(row: Mapping[str, Any]) -> np.ndarray:
         first, step = int(row["first_frame"]), float(row.get("step", 1.0))
         return read_anatomy(drop / row["mask"], first, config["frames"], config["size"], step)
 
-    known = set(choose_measured(table, len(table), wanted.seed)["sequence"])
-
     def shown(row: pd.Series) -> Shown:
-        chances = dict(zip(config["labels"], map(float, answers[row["row"]]), strict=True))
-        return Shown(row, sequences[row["row"]], chances, anatomy(row) if row["sequence"] in known else None)
+        chances = dict(zip(labels, map(float, answers[row["row"]]), strict=True))
+        return Shown(row, sequences[row["row"]], chances, anatomy(row) if row["known"] else None)
 
-    chosen = choose_per_class(table, tuple(config["labels"]), wanted.per_class, wanted.seed)
+    chosen = choose_per_class(table, labels, wanted.per_class, wanted.seed)
     mistakes = choose_mistakes(table, wanted.mistakes, wanted.seed)
     measured_rows = choose_measured(table, wanted.measured, wanted.seed)
+    unmeasured = table.loc[~table["known"], "label"].value_counts().reindex(labels, fill_value=0).to_dict()
 
     with atomic_folder(Path("reports") / task / "explain") as folder:
         result: dict[str, Any] = {"task": task, "variant": entry.variant, "figures": []}
         overlap: dict[str, Any] = {"sequences": len(measured_rows), "text": "No sequence has a mask: not measured."}
         if len(measured_rows):
-            masks = np.stack([anatomy(row) for _, row in measured_rows.iterrows()])
-            found = measure(network, config, measured_rows, sequences[measured_rows["row"]], masks, device)
+            measured = Sequences(data, measured_rows)
+            found = measure(network, config, measured_rows, measured, anatomy, device)
             write_table(folder / "overlap.csv", found)
             lines = table_of(found, wanted.seed)
             names = list(dict.fromkeys(line["map"] for line in lines if line["weights"] == TRAINED))
             overlap |= {
-                "text": " ".join([*(in_words(lines, name) for name in (names[0], names[-1])), CHANCE]),
+                "text": " ".join(
+                    [
+                        *(in_words(lines, name, config["frames"]) for name in (names[0], names[-1])),
+                        remarks(config["frames"], unmeasured),
+                    ]
+                ),
+                "unmeasured": unmeasured,
                 "rows": lines,
                 "by_label": {name: by_label(found, name) for name in names},
             }
-            picture = Picture("overlap.png", "overlap", "", "", overlap["text"], draw_overlap(lines))
+            picture = Picture(
+                "overlap.png",
+                "overlap",
+                "",
+                "",
+                overlap["text"],
+                draw_overlap(lines, "image" if config["frames"] == 1 else "frame"),
+            )
             result["figures"].append(_write(folder, picture))
-        for picture in Painter(network, config, device).all(
+        for picture in painter(network, config, device).all(
             [shown(row) for _, row in chosen.iterrows()], [shown(row) for _, row in mistakes.iterrows()]
         ):
             result["figures"].append(_write(folder, picture))

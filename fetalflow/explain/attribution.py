@@ -12,32 +12,32 @@ from torch import Tensor, nn
 
 from fetalflow.explain.score import log_odds
 
-METHOD = "absolute integrated gradients from a black sequence, {steps} steps, Gaussian blur of 1/{blur} of the width"
+METHOD = "absolute integrated gradients from a black {unit}, {steps} steps, Gaussian blur of 1/{blur} of the width"
 STEPS = 8  # Gauss-Legendre nodes on the line from black to the sequence
+PIXELS = 10 * 64 * 64 * STEPS  # that gradients are taken of at once: bounds the memory, costs no time
 BLUR = 48  # width of the frame over the blur's standard deviation: speckle grains go, structures stay
 
 
-def method() -> str:
-    return METHOD.format(steps=STEPS, blur=BLUR)
+def method(frames: int) -> str:
+    return METHOD.format(unit="image" if frames == 1 else "sequence", steps=STEPS, blur=BLUR)
 
 
-def integrated_gradients(network: nn.Module, sequences: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def integrated_gradients(network: nn.Module, sequences: Tensor, targets: Tensor) -> Tensor:
     """Signed attributions float [B, N, H, W] of `sequences` (float 0-1, same shape) for the classes `targets` [B].
 
-    The second answer, float [B], is the error of completeness: the attributions' sum less the score's change. Black
-    is what lies outside the sector, so it stands for "nothing recorded here".
+    Their sum is nearly the score's change from black. Black is what lies outside the sector, so it stands for
+    "nothing recorded here".
     """
     with torch.backends.cudnn.flags(enabled=False):
-        values, error = IntegratedGradients(log_odds(network)).attribute(
+        values = IntegratedGradients(log_odds(network)).attribute(
             sequences,
             baselines=0.0,
             target=targets,
             n_steps=STEPS,
             method="gausslegendre",
-            internal_batch_size=max(STEPS, len(sequences)),
-            return_convergence_delta=True,
+            internal_batch_size=max(len(sequences), PIXELS // sequences[0].numel()),
         )
-    return values.detach(), error.detach()
+    return values.detach()
 
 
 def frame_maps(attributions: np.ndarray) -> np.ndarray:

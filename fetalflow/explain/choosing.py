@@ -1,5 +1,6 @@
 """Which test sequences are drawn and measured: by a seed and the facts of the sequence, never by how the map looks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,19 +50,40 @@ def choose_mistakes(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     return wrong.assign(turn=turn).sort_values("turn", kind="stable", ignore_index=True).head(most).drop(columns="turn")
 
 
-def choose_measured(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
-    """At most `most` sequences at random among those whose anatomy is known (column `mask` is filled)."""
+def known_anatomy(table: pd.DataFrame) -> pd.Series:
+    """Whose anatomy is known, bool by row: the column `mask` is filled."""
     if "mask" not in table:
-        return table.head(0)
-    known = table[table["mask"].notna() & (table["mask"].astype(str).str.strip() != "")]
+        return pd.Series(False, index=table.index)
+    return table["mask"].notna() & (table["mask"].astype(str).str.strip() != "")
+
+
+def choose_measured(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """At most `most` sequences at random among those whose anatomy is known."""
+    known = table[known_anatomy(table)]
     return known.sample(n=min(most, len(known)), random_state=seed).sort_values("row", ignore_index=True)
 
 
-def read_sequences(folder: Path, rows: pd.DataFrame) -> np.ndarray:
-    """uint8 [rows, N, size, size] of the manifest's `path` under `folder`. Raises InputError naming a missing file."""
-    arrays = []
-    for path in rows["path"]:
-        if not (folder / path).is_file():
-            raise InputError(f"{folder / path}: no such file. Run the preprocess stage again.")
-        arrays.append(np.load(folder / path, allow_pickle=False))
-    return np.stack(arrays)
+class Sequences:
+    """The sequences of a manifest's rows, read from their files under `folder` when they are asked for.
+
+    `sequences[rows]` is uint8 [rows, N, size, size], of a slice or of places; of one place uint8 [N, size, size].
+    Raises InputError naming a missing file.
+    """
+
+    def __init__(self, folder: Path, rows: pd.DataFrame) -> None:
+        self.paths = np.array([folder / path for path in rows["path"]], dtype=object)
+        if missing := next((path for path in self.paths if not path.is_file()), None):
+            raise InputError(f"{missing}: no such file. Run the preprocess stage again.")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: slice | Sequence[int] | int) -> np.ndarray:
+        chosen = self.paths[rows]
+        if isinstance(chosen, Path):
+            return np.load(chosen, allow_pickle=False)
+        return np.stack([np.load(path, allow_pickle=False) for path in chosen])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.paths), *np.load(self.paths[0], mmap_mode="r", allow_pickle=False).shape)

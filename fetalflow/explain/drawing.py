@@ -25,21 +25,23 @@ def scaled(maps: np.ndarray, field: np.ndarray) -> np.ndarray:
     return np.clip(seen / top, 0, 1) if top > 0 else np.zeros_like(seen)
 
 
-def tile(frame: np.ndarray, heat: np.ndarray | None = None, anatomy: np.ndarray | None = None) -> np.ndarray:
-    """One frame uint8 [H, W] as RGB uint8 [TILE, TILE, 3], under `heat` (0-1, [H, W]) and `anatomy`'s outline.
+def tile(
+    frame: np.ndarray, heat: np.ndarray | None = None, anatomy: np.ndarray | None = None, side: int = TILE
+) -> np.ndarray:
+    """One frame uint8 [H, W] as RGB uint8 [side, side, 3], under `heat` (0-1, [H, W]) and `anatomy`'s outline.
 
     Heat covers the frame the more the higher it is, so that the anatomy stays to be seen where the map is low.
     """
-    picture = np.repeat(_enlarge(frame.astype(np.float32))[..., None] / 255, 3, axis=2)
+    picture = np.repeat(_enlarge(frame.astype(np.float32), side)[..., None] / 255, 3, axis=2)
     if heat is not None:
-        strength = np.clip(_enlarge(heat.astype(np.float32)), 0, 1)
+        strength = np.clip(_enlarge(heat.astype(np.float32), side), 0, 1)
         alpha = (0.8 * strength**0.6)[..., None]
         picture = picture * (1 - alpha) + COLOURS(strength)[..., :3] * alpha
     picture = np.ascontiguousarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
     if heat is not None and not heat.any():
-        cv2.putText(picture, "map is 0", (6, TILE - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, OUTLINE, 1, cv2.LINE_AA)
+        cv2.putText(picture, "map is 0", (6, side - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, OUTLINE, 1, cv2.LINE_AA)
     if anatomy is not None:
-        inside = (_enlarge(anatomy.astype(np.float32)) >= 0.5).astype(np.uint8)
+        inside = (_enlarge(anatomy.astype(np.float32), side) >= 0.5).astype(np.uint8)
         outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, outlines, -1, OUTLINE, 1, cv2.LINE_AA)
     return picture
@@ -90,7 +92,7 @@ def draw_sequence(
     below.tick_params(labelsize=8)
     _bare(below)
     beside = left + strip_width + 0.85
-    _draw_probabilities(
+    draw_probabilities(
         place(beside, 0.45 + label, right - 1.0, 0.27 * len(probabilities)), probabilities, truth, predicted
     )
     bar = figure.colorbar(
@@ -145,15 +147,20 @@ def draw_attention(matrices: Sequence[tuple[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def draw_filters(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], layer: str) -> Figure:
-    """Per sequence its middle frame [H, W] and the outputs [k, h, w] of the same k filters of `layer` (Fig. 11)."""
+def draw_filters(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], layer: str, unit: str = "sequence") -> Figure:
+    """Per sequence its middle frame [H, W] and the outputs [k, h, w] of the same k filters of `layer` (Fig. 11).
+
+    `unit`: what a sequence is called.
+    """
     figure = Figure(figsize=(14, 1.12 * len(rows) + 0.7), dpi=DPI, layout="constrained")
     axes = figure.subplots(len(rows), 2, squeeze=False, width_ratios=[1, len(rows[0][2])])
     colours = colormaps["magma"]
     for i, (title, frame, outputs) in enumerate(rows):
         # One scale per filter would hide which class it answers to; one per sequence keeps that to be seen.
         top = float(outputs.max()) or 1.0
-        tiles = [(colours(_enlarge(each / top, smooth=False))[..., :3] * 255).astype(np.uint8) for each in outputs]
+        tiles = [
+            (colours(_enlarge(each / top, TILE, smooth=False))[..., :3] * 255).astype(np.uint8) for each in outputs
+        ]
         axes[i, 0].imshow(tile(frame), interpolation="none")
         axes[i, 1].imshow(_join(tiles), interpolation="none")
         axes[i, 0].set_ylabel(title, fontsize=9)
@@ -162,13 +169,13 @@ def draw_filters(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], layer: str)
             each.spines[:].set_visible(False)
     bar = figure.colorbar(ScalarMappable(cmap=colours), ax=axes[:, 1].tolist(), fraction=0.02, aspect=20, ticks=[0, 1])
     bar.set_label("output, share of the row's highest", fontsize=8)
-    axes[0, 0].set_title("middle frame", fontsize=9)
-    axes[0, 1].set_title(f"{layer}: its {len(rows[0][2])} strongest filters over these sequences", fontsize=9)
+    axes[0, 0].set_title("image" if unit == "image" else "middle frame", fontsize=9)
+    axes[0, 1].set_title(f"{layer}: its {len(rows[0][2])} strongest filters over these {unit}s", fontsize=9)
     return figure
 
 
-def draw_overlap(rows: Sequence[Mapping[str, float | str]]) -> Figure:
-    """Concentration and pointing game of every map with 95 % intervals, against chance."""
+def draw_overlap(rows: Sequence[Mapping[str, float | str]], unit: str = "frame") -> Figure:
+    """Concentration and pointing game of every map with 95 % intervals, against chance; `unit`: what has one peak."""
     names = list(dict.fromkeys(str(row["map"]) for row in rows))
     figure = Figure(figsize=(11, 0.42 * len(names) + 1.5), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -194,12 +201,12 @@ def draw_overlap(rows: Sequence[Mapping[str, float | str]]) -> Figure:
     left.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]))
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_locator(NullLocator())
-    right.set_xlabel("share of frames with the peak on the anatomy (dotted: chance)", fontsize=9)
+    right.set_xlabel(f"share of {unit}s with the peak on the anatomy (dotted: chance)", fontsize=9)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     return figure
 
 
-def _draw_probabilities(axes: Axes, probabilities: Mapping[str, float], truth: str, predicted: str) -> None:
+def draw_probabilities(axes: Axes, probabilities: Mapping[str, float], truth: str, predicted: str) -> None:
     names = list(probabilities)[::-1]
     values = [probabilities[name] for name in names]
     colours = [TRUE if name == truth else PREDICTED if name == predicted else OTHER for name in names]
@@ -216,9 +223,9 @@ def _bare(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _enlarge(image: np.ndarray, smooth: bool = True) -> np.ndarray:
-    kind = cv2.INTER_AREA if image.shape[-1] > TILE else cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
-    return cv2.resize(np.asarray(image, dtype=np.float32), (TILE, TILE), interpolation=kind)
+def _enlarge(image: np.ndarray, side: int, smooth: bool = True) -> np.ndarray:
+    kind = cv2.INTER_AREA if image.shape[-1] > side else cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
+    return cv2.resize(np.asarray(image, dtype=np.float32), (side, side), interpolation=kind)
 
 
 def _join(tiles: Sequence[np.ndarray]) -> np.ndarray:

@@ -16,7 +16,8 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
 def convolution_layer(network: nn.Module, name: str | None = None) -> tuple[str, nn.Module]:
-    """The layer to look at and its dotted name: `name`, else Conv4 of the conv branch, else the last convolution.
+    """The layer to look at and its dotted name: `name`, else the network's own `explained_layer` and just that, else
+    Conv4 of the conv branch, else the last convolution.
 
     Of a block (convolution, norm, ReLU, pool) it is the last ReLU, whose map is larger than the pooled one, or the
     last convolution where the block has no ReLU module.
@@ -24,6 +25,10 @@ def convolution_layer(network: nn.Module, name: str | None = None) -> tuple[str,
     Raises InputError when there is no such layer.
     """
     layers = dict(network.named_modules())
+    own = getattr(network, "explained_layer", None)
+    if name is None and own in layers:
+        return own, layers[own]
+    name = name or own
     if name is None:
         if CONV4 in layers:
             name = CONV4
@@ -39,25 +44,31 @@ def convolution_layer(network: nn.Module, name: str | None = None) -> tuple[str,
 
 
 def earlier_and_later(network: nn.Module, name: str, most: int = 4) -> list[tuple[str, nn.Module]]:
-    """The other convolutions beside layer `name` (same parent), with their dotted names, at most the nearest `most`."""
+    """The other layers of its kind beside layer `name` (same parent; kind: a convolution, or the same class), with
+    their dotted names, at most the nearest `most`."""
     parent = name.rsplit(".", 1)[0] if "." in name else ""
+    layers = dict(network.named_modules())
+    kind = CONVOLUTIONS if isinstance(layers[name], CONVOLUTIONS) else type(layers[name])
     beside = [
         (key, layer)
-        for key, layer in network.named_modules()
-        if isinstance(layer, CONVOLUTIONS) and key.rsplit(".", 1)[0] == parent
+        for key, layer in layers.items()
+        if isinstance(layer, kind) and (key.rsplit(".", 1)[0] if "." in key else "") == parent
     ]
-    place = next((i for i, (key, _) in enumerate(beside) if key == name), 0)
+    place = [key for key, _ in beside].index(name)
     nearest = sorted(range(len(beside)), key=lambda i: abs(i - place))[: most + 1]
     return [beside[i] for i in sorted(nearest) if beside[i][0] != name]
 
 
 @contextmanager
 def _rectified(layer: nn.Module) -> Iterator[None]:
-    """Let `layer` answer with ReLU already applied, as Keras' Conv2D(activation="relu") does in the paper.
+    """Let a convolution answer with ReLU already applied, as Keras' Conv2D(activation="relu") does in the paper.
 
-    Our networks apply ReLU as a function after the convolution; once more changes nothing. Grad-CAM of the values
-    before ReLU would count what the network throws away.
+    FetalMovNet applies ReLU as a function after the convolution; once more changes nothing. Grad-CAM of the values
+    before ReLU would count what the network throws away. Any other layer is taken as it answers.
     """
+    if not isinstance(layer, CONVOLUTIONS):
+        yield
+        return
     hook = layer.register_forward_hook(lambda module, inputs, output: output.relu())
     try:
         yield
@@ -80,7 +91,7 @@ def hires_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.
     """HiResCAM (Draelos 2020): ReLU of the sum of feature map x gradient, position by position; shapes of `grad_cam`.
 
     Grad-CAM averages the gradient over positions, which is exact only for a network that ends in global average
-    pooling. These networks flatten instead, so a position's own gradient is what the class score really used.
+    pooling. One that flattens or attends to places uses a position's own gradient; elsewhere the two maps are equal.
     """
     with torch.backends.cudnn.flags(enabled=False), _rectified(layer):
         products = LayerGradientXActivation(log_odds(network), layer).attribute(sequences, target=targets)

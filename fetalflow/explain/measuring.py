@@ -1,5 +1,6 @@
 """The faithfulness table: every kind of map, of the trained network and of its untrained twin, against the anatomy."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from fetalflow.explain.choosing import Sequences
 from fetalflow.explain.maps import batches, image_maps, network_maps, rank_correlation, to_input, untrained_twin
 from fetalflow.explain.overlap import field_of_view, overlap, summarise
 
@@ -17,31 +19,32 @@ def measure(
     network: nn.Module,
     config: dict[str, Any],
     rows: pd.DataFrame,
-    sequences: np.ndarray,
-    anatomy: np.ndarray,
+    sequences: Sequences,
+    anatomy: Callable[[Mapping[str, Any]], np.ndarray],
     device: torch.device,
 ) -> pd.DataFrame:
     """One row per sequence and map: `sequence`, `patient`, `label`, `map`, `weights` and the measures of `overlap`.
 
-    `rows` (with `predicted`) belong to `sequences` uint8 [B, N, H, W] and `anatomy` bool [B, N, H, W]. The class
-    explained is the one the trained network predicted, for its untrained twin too. `likeness` is the rank correlation
-    of the two networks' maps: near 1, the map shows the image and not what was learned.
+    `rows` (with `predicted`) belong to `sequences`; `anatomy` answers a row's as bool [N, H, W]. The class explained is
+    the one the trained network predicted, for its untrained twin too. `likeness` is the rank correlation of the two
+    networks' maps: near 1, the map shows the image and not what was learned.
     """
     labels = config["labels"]
     twin = untrained_twin(config, device)
     found: list[dict[str, Any]] = []
     for part in batches(sequences):
-        here = rows.iloc[part]
-        inputs = to_input(sequences[part], device)
+        here, frames = rows.iloc[part], sequences[part]
+        known = [anatomy(row) for _, row in here.iterrows()]
+        inputs = to_input(frames, device)
         targets = torch.tensor([labels.index(label) for label in here["predicted"]], device=device)
         trained = network_maps(network, inputs, targets)
         random = network_maps(twin, inputs, targets)
-        fields = [field_of_view(sequence) for sequence in sequences[part]]
-        for weights, maps in ((TRAINED, trained), (RANDOM, random), (NONE, image_maps(sequences[part]))):
+        fields = [field_of_view(sequence) for sequence in frames]
+        for weights, maps in ((TRAINED, trained), (RANDOM, random), (NONE, image_maps(frames))):
             for name, values in maps.items():
                 for i, (_, row) in enumerate(here.iterrows()):
                     facts = {key: row[key] for key in ("sequence", "patient", "label", "correct")}
-                    measures = overlap(values[i], anatomy[part][i], fields[i])
+                    measures = overlap(values[i], known[i], fields[i])
                     if weights == TRAINED:
                         measures["likeness"] = rank_correlation(values[i] * fields[i], random[name][i] * fields[i])
                     found.append(facts | {"map": name, "weights": weights} | measures)
@@ -60,30 +63,75 @@ def table_of(measured: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
 
 
 def by_label(measured: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:
-    """Mean concentration and number of sequences per label of the trained network's map `name`."""
+    """Per label, of the trained network's map `name`: mean concentration, share of the map on the anatomy (`inside`),
+    the anatomy's share of the field of view (`area`, what chance would do), and the number of sequences."""
     rows = measured[(measured["map"] == name) & (measured["weights"] == TRAINED)].dropna(subset=["concentration"])
-    means = rows.groupby("label")["concentration"].agg(["mean", "size"])
+    means = rows.groupby("label")[["concentration", "inside", "area"]].mean()
+    sizes = rows.groupby("label").size()
     return {
-        str(label): {"concentration": float(mean), "sequences": int(size)}
-        for label, mean, size in means.itertuples(name=None)
+        str(label): {key: float(value) for key, value in mean.items()} | {"sequences": int(sizes[label])}
+        for label, mean in means.iterrows()
     }
 
 
-def in_words(table: list[dict[str, Any]], name: str) -> str:
-    """One plain sentence on the trained network's map `name`: how it stands to chance, whichever way."""
+def in_words(table: list[dict[str, Any]], name: str, frames: int) -> str:
+    """One plain sentence on the trained network's map `name` of sequences of N = `frames`: how it stands to chance,
+    whichever way."""
     row = next(row for row in table if row["map"] == name and row["weights"] == TRAINED)
+    many = "images" if frames == 1 else "sequences"
     if not row["sequences"]:
-        return f"{name} is zero everywhere on all {row['empty']} measured sequences: it explains nothing here."
-    low, high = row["concentration_low"], row["concentration_high"]
-    verdict = "more than chance" if low > 1 else "less than chance" if high < 1 else "no more than chance can explain"
-    sentence = (
-        f"{name} puts {row['concentration']:.2f} [{low:.2f}, {high:.2f}] times the mass on the labelled anatomy that "
-        f"chance would ({verdict}); its peak lies there in {row['pointing']:.0%} of the frames, by chance in "
-        f"{row['area']:.0%} ({row['sequences']} test sequences of {row['patients']} patients)."
-    )
+        return f"{name} is zero everywhere on all {row['empty']} measured {many}: it explains nothing here."
+    sentence = _share(name, row) if frames == 1 else _concentration(name, row)
     if row["empty"]:
-        sentence += f" On {row['empty']} further sequences the map is zero everywhere; they are not counted."
+        sentence += f" On {row['empty']} further {many} the map is zero everywhere; they are not counted."
     twin = next((row for row in table if row["map"] == name and row["weights"] == RANDOM), None)
     if twin and twin["sequences"]:
-        sentence += f" With random weights: {twin['concentration']:.2f} times, {twin['pointing']:.0%}."
+        share = f"{twin['inside']:.0%} inside" if frames == 1 else f"{twin['concentration']:.2f} times"
+        sentence += f" With random weights: {share}, {twin['pointing']:.0%}."
     return sentence
+
+
+def remarks(frames: int, unmeasured: Mapping[str, int]) -> str:
+    """How the sentences are to be read; `unmeasured`: test sequences without a known anatomy, by label."""
+    if frames == 1:
+        known, image = "structure", "Brightness is the bar that a map must pass to say more than the image itself."
+    else:
+        known = "anatomy"
+        image = (
+            "Brightness and change between frames are the bar that a map must pass to say more than the frames "
+            "themselves."
+        )
+    left = ", ".join(f"{label} {count}" for label, count in unmeasured.items() if count)
+    return (
+        f"Chance is the {known}'s share of the field of view; intervals are 95 % by bootstrap over patients. Random "
+        "weights are the control: a map that does as well without training shows the image, not what was learned. "
+        + image
+        + (
+            f" Test {'images' if frames == 1 else 'sequences'} without a known {known} are left out: {left}."
+            if left
+            else ""
+        )
+    )
+
+
+def _share(name: str, row: Mapping[str, Any]) -> str:
+    low, high = row["inside_low"], row["inside_high"]
+    return (
+        f"{name}: share of the map inside the structure {row['inside']:.0%} [{low:.0%}, {high:.0%}], by chance "
+        f"{row['area']:.0%} ({_verdict(row)}); its peak lies there in {row['pointing']:.0%} of the images "
+        f"({row['sequences']} test images of {row['patients']} patients)."
+    )
+
+
+def _concentration(name: str, row: Mapping[str, Any]) -> str:
+    low, high = row["concentration_low"], row["concentration_high"]
+    return (
+        f"{name} puts {row['concentration']:.2f} [{low:.2f}, {high:.2f}] times the mass on the labelled anatomy that "
+        f"chance would ({_verdict(row)}); its peak lies there in {row['pointing']:.0%} of the frames, by chance in "
+        f"{row['area']:.0%} ({row['sequences']} test sequences of {row['patients']} patients)."
+    )
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    low, high = row["concentration_low"], row["concentration_high"]
+    return "more than chance" if low > 1 else "less than chance" if high < 1 else "no more than chance can explain"

@@ -72,6 +72,8 @@ class Shown:
 class Painter:
     """Draws sequences for one network; `labels` are in the order of its outputs."""
 
+    unit = "sequence"
+
     def __init__(self, network: nn.Module, config: dict[str, Any], device: torch.device) -> None:
         self.network, self.device, self.labels = network, device, config["labels"]
         name, self.layer = convolution_layer(network)
@@ -85,7 +87,7 @@ class Painter:
     def frame_map(self, shown: Shown, label: str) -> np.ndarray:
         """Per-frame attribution for `label`, 0-1 within the field of view, float [N, H, W]."""
         return self._once(
-            "frame", shown, label, lambda x, y: frame_maps(integrated_gradients(self.network, x, y)[0].cpu().numpy())
+            "frame", shown, label, lambda x, y: frame_maps(integrated_gradients(self.network, x, y).cpu().numpy())
         )
 
     def _once(self, kind: str, shown: Shown, label: str, make: Callable[[Tensor, Tensor], np.ndarray]) -> np.ndarray:
@@ -104,8 +106,8 @@ class Painter:
         ]
         caption = (
             f"A test sequence of {shown.row['label']}. Middle: Grad-CAM of {self.layer_name} for {label}, one map "
-            f"where the frames enter as channels. Below: attribution per frame ({method()}). "
-            f"Bars: weight of each frame ({frame_weights_method(self.network)}).{_outline(shown)}"
+            f"where the frames enter as channels. Below: attribution per frame ({method(len(shown.frames))}). "
+            f"Bars: weight of each frame ({frame_weights_method(self.network)}).{outline(shown)}"
         )
         return self._picture("sequence", shown, caption, rows)
 
@@ -126,7 +128,7 @@ class Painter:
         caption = (
             f"Misclassified: {truth} called {label} with probability {shown.probabilities[label]:.2f} "
             f"({truth}: {shown.probabilities[truth]:.2f}). What spoke for {label}, and last what spoke for {truth}."
-            f"{_outline(shown)}"
+            f"{outline(shown)}"
         )
         return self._picture("mistake", shown, caption, rows)
 
@@ -142,7 +144,7 @@ class Painter:
         caption = (
             f"The middle frame of one test sequence per class: as recorded, under Grad-CAM of {self.layer_name} and "
             "under the attribution of this frame, for the predicted class (probability in brackets)."
-            f"{_outline(chosen[0])}"
+            f"{outline(chosen[0])}"
         )
         figure = draw_overview(columns, ["frame", f"Grad-CAM, {self.layer_name}", "attribution"])
         return Picture("overview.png", "overview", "", "", caption, figure)
@@ -163,9 +165,9 @@ class Painter:
         rows = [(s.row["label"], s.frames[len(s.frames) // 2], each) for s, each in zip(chosen, maps, strict=False)]
         caption = (
             f"Outputs of the {len(maps[0])} filters of {self.layer_name} that answer most, "
-            f"{maps.shape[-2]} x {maps.shape[-1]} values each: one row per sequence, one column per filter."
+            f"{maps.shape[-2]} x {maps.shape[-1]} values each: one row per {self.unit}, one column per filter."
         )
-        return Picture("filters.png", "filters", "", "", caption, draw_filters(rows, self.layer_name))
+        return Picture("filters.png", "filters", "", "", caption, draw_filters(rows, self.layer_name, self.unit))
 
     def all(self, chosen: list[Shown], mistakes: list[Shown]) -> Iterator[Picture]:
         """One at a time, so that a figure can be freed when it is written."""
@@ -207,5 +209,5 @@ class Painter:
         return torch.tensor([self.labels.index(label)], device=self.device)
 
 
-def _outline(shown: Shown) -> str:
+def outline(shown: Shown) -> str:
     return "" if shown.anatomy is None else " White line: the labelled anatomy."
