@@ -88,7 +88,7 @@ def test_keras_counts_the_statistics_of_batch_norm_too():
     assert trainable(network) + statistics == 195_162_311
 
 
-@pytest.mark.parametrize("variant", known_networks())
+@pytest.mark.parametrize("variant", [name for name, module in known_networks().items() if ".movement." in module])
 def test_every_variant_learns_from_every_layer_at_another_size(variant):
     network = build(variant, 5, 64, 3).train()
     F.cross_entropy(network(torch.rand(3, 5, 64, 64)), torch.tensor([0, 1, 2])).backward()

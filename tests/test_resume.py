@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from training_sets import LABELS, make_workspace
+from training_sets import LABELS, PLANES, make_workspace
 
 from fetalflow.artefacts import read_json, write_json
 from fetalflow.errors import InputError
@@ -20,23 +20,30 @@ from fetalflow.training.checkpoints import last_checkpoint, training_digest
 from stages.train import main
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-u", "-m", "stages.train", "movement", "fetalmovnet"]
 EPOCHS = 5
 WEIGHTS = Path("models/movement/fetalmovnet/model.safetensors")
 PREDICTIONS = Path("data/movement/predictions/fetalmovnet.csv")
 CURVES = Path("reports/movement/curves/fetalmovnet.csv")
+# Whatever has a state: weights that stand still and thaw, their own rate, averaged weights, AdamW.
+FINE_TUNING = {"optimizer": "adamw", "weight_decay": 0.05, "frozen_epochs": 2, "pretrained_rate": 0.3, "ema": 0.9}
+FINE_TUNING |= {"label_smoothing": 0.1, "schedule": "cosine", "augment": True, "class_weights": True}
+WORKSPACES = {
+    ("movement", "fetalmovnet"): {},
+    ("planes", "lite_attention"): {"variants": PLANES, "frames": 1, "size": 64, **FINE_TUNING},
+}
 
 
-def start(workspace: Path) -> subprocess.Popen:
+def start(workspace: Path, *words: str) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-u", "-m", "stages.train", *words]
     return subprocess.Popen(
-        COMMAND, cwd=workspace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=workspace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def kill_at(workspace: Path, epoch: int) -> list[str]:
+def kill_at(workspace: Path, epoch: int, *words: str) -> list[str]:
     """Kill the stage outright once it has told of `epoch`, while it trains on; what it had said until then."""
-    process, said = start(workspace), []
+    process, said = start(workspace, *words), []
     for line in process.stdout:
         said.append(line)
         if f"epoch {epoch}/{EPOCHS}:" in line:
@@ -51,33 +58,42 @@ def epochs_told(text: str) -> list[int]:
     return [int(line.split("epoch ")[1].split("/")[0]) for line in text.splitlines() if f"/{EPOCHS}:" in line]
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Path:
-    workspace = make_workspace(tmp_path_factory.mktemp("whole"), epochs=EPOCHS, patience=EPOCHS)
+def trained(folder: Path, task: str, variant: str) -> Path:
+    """A workspace whose train stage was never killed."""
+    workspace = make_workspace(folder, task, epochs=EPOCHS, patience=EPOCHS, **WORKSPACES[task, variant])
     with contextlib.chdir(workspace):
-        main("movement", "fetalmovnet")
+        main(task, variant)
     return workspace
 
 
-def test_a_killed_stage_ends_in_the_same_bytes(uninterrupted, tmp_path):
-    workspace = make_workspace(tmp_path, epochs=EPOCHS, patience=EPOCHS)
-    kill_at(workspace, 3)
-    assert not (workspace / WEIGHTS).exists() and not (workspace / PREDICTIONS).exists()
-    process = start(workspace)
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("whole"), "movement", "fetalmovnet")
+
+
+@pytest.mark.parametrize(("task", "variant"), WORKSPACES)
+def test_a_killed_stage_ends_in_the_same_bytes(task, variant, tmp_path):
+    whole = trained(tmp_path / "whole", task, variant)
+    workspace = make_workspace(tmp_path / "killed", task, epochs=EPOCHS, patience=EPOCHS, **WORKSPACES[task, variant])
+    weights, predictions = f"models/{task}/{variant}/model.safetensors", f"data/{task}/predictions/{variant}.csv"
+    kill_at(workspace, 3, task, variant)
+    assert not (workspace / weights).exists() and not (workspace / predictions).exists()
+    process = start(workspace, task, variant)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     # From 3 if it was killed while it wrote the third checkpoint; from 1 would be anew.
     assert epochs_told(said) in ([3, 4, 5], [4, 5]), said
-    for file in (WEIGHTS, PREDICTIONS):
-        assert (workspace / file).read_bytes() == (uninterrupted / file).read_bytes(), file
-    curves = [pd.read_csv(w / CURVES).drop(columns="seconds") for w in (workspace, uninterrupted)]
-    pd.testing.assert_frame_equal(*curves, check_exact=True)
+    for file in (weights, predictions):
+        assert (workspace / file).read_bytes() == (whole / file).read_bytes(), file
+    curves = [pd.read_csv(w / f"reports/{task}/curves/{variant}.csv") for w in (workspace, whole)]
+    pd.testing.assert_frame_equal(*(table.drop(columns="seconds") for table in curves), check_exact=True)
     assert list((workspace / "checkpoints").iterdir()) == []
 
 
 def test_the_stage_writes_what_the_next_ones_read(uninterrupted):
     table = pd.read_csv(uninterrupted / PREDICTIONS)
     identity = ["sequence", "patient", "site", "device", "variant", "fold", "seed", "part", "y_true", "y_pred"]
+    identity.append("unfamiliarity")
     assert list(table.columns) == identity + [f"p_{label}" for label in LABELS]
     assert table["part"].value_counts().to_dict() == {"validation": 9, "test": 9}
     p = table[[f"p_{label}" for label in LABELS]]

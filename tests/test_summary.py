@@ -1,14 +1,17 @@
 """`fetalflow describe`."""
 
 import pytest
+from typer.testing import CliRunner
 
 from fetalflow.errors import InputError
-from fetalflow.models.summary import count_gmac, describe
+from fetalflow.models.summary import count_gmac, describe, task_of
+from flows.cli import app
 
 
 def test_describe_says_what_the_paper_size_network_is():
     text = describe("fetalmovnet", 10, 300, 7, {})
     assert "trainable parameters: 195,161,287 (780.6 MB as float32)" in text
+    assert "conv_branch 8,044,096, attention_branch 186,944,256, head 172,935" in text
     assert "7.68 GMAC" in text
     conv4 = next(line for line in text.splitlines() if "conv4" in line)
     assert "[1, 512, 37, 37]" in conv4 and "1,180,160" in conv4
@@ -29,3 +32,17 @@ def test_options_and_size_are_heard():
     assert "287,322,311" in describe("fetalmovnet", 10, 300, 7, {"separate_key": True})
     with pytest.raises(InputError, match="known networks"):
         describe("transformer", 10, 300, 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "task", "shape", "figures"),
+    [
+        (["fetalmovnet"], "movement", "10 frames of 300 x 300 px, 7 classes", ["195,161,287", "7.68 GMAC"]),
+        (["lite_attention"], "planes", "1 frame of 224 x 224 px, 6 classes", ["3,749,305", "0.38 GMAC"]),
+        (["lite_attention", "--size", "128", "--set", "backbone=lite0_short"], "planes", "128 x 128", ["928,851"]),
+    ],
+)
+def test_a_network_is_described_at_its_papers_size(words, task, shape, figures):
+    assert task_of(words[0]) == task
+    told = CliRunner().invoke(app, ["describe", *words]).stdout
+    assert all(figure in told for figure in [shape, *figures])

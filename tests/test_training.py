@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import SequentialSampler
 from training_sets import FRAMES, LABELS, SIZE, make_workspace
 
@@ -17,7 +18,14 @@ from fetalflow.errors import InputError
 from fetalflow.models.building import build
 from fetalflow.settings import Train
 from fetalflow.training.augmentation import augment
-from fetalflow.training.classifier import Classifier, balancing_weights, learning_rate
+from fetalflow.training.classifier import (
+    Classifier,
+    averaging,
+    balancing_weights,
+    freeze,
+    learning_rate,
+    parameter_groups,
+)
 from fetalflow.training.fitting import choose_device, fit_network, predict_probabilities
 from fetalflow.training.loading import Batches, EpochOrder, SequenceDataset, check_sequences, ordered_loader
 
@@ -46,6 +54,13 @@ def parts(rows, data) -> dict[str, SequenceDataset]:
 def network(variant: str = "cnn") -> nn.Module:
     torch.manual_seed(1)
     return build(variant, FRAMES, SIZE, len(LABELS), batch_norm_momentum=0.1)
+
+
+def with_pretrained_branch() -> nn.Module:
+    """A network that says its convolutions bring knowledge with them."""
+    net = network()
+    net.pretrained_parameters = lambda: list(net.conv_branch.parameters())
+    return net
 
 
 def fit(net: nn.Module, parts: dict, folder: Path, seed: int = 0, report=lambda row: None, **train):
@@ -130,9 +145,10 @@ def test_training_learns_what_can_be_learnt(parts, tmp_path):
     assert list(fitted.curves["epoch"]) == [1, 2, 3, 4, 5, 6]
 
 
-def test_the_curves_are_the_figures_of_the_whole_part(parts, tmp_path):
+@pytest.mark.parametrize("more", [{}, {"ema": 0.9, "label_smoothing": 0.2}])
+def test_the_curves_are_the_figures_of_the_whole_part(parts, tmp_path, more):
     net = network()
-    fitted = fit(net, parts, tmp_path)
+    fitted = fit(net, parts, tmp_path, **more)
     best = fitted.curves.iloc[fitted.best_epoch - 1]
     assert best["val_loss"] == pytest.approx(mean_loss(net, parts["validation"]), rel=1e-5)
     assert best["val_accuracy"] == pytest.approx(accuracy(net, parts["validation"]))
@@ -155,18 +171,22 @@ def test_early_stopping_keeps_the_best_epoch(parts, tmp_path):
     assert more == [] and bits(again) == bits(net)
 
 
-@pytest.mark.parametrize("more", [{}, {"schedule": "cosine", "augment": True, "optimizer": "adam"}])
+FINE_TUNING = {"optimizer": "adamw", "weight_decay": 0.05, "frozen_epochs": 2, "pretrained_rate": 0.3, "ema": 0.9}
+FINE_TUNING |= {"label_smoothing": 0.1, "schedule": "cosine", "augment": True, "class_weights": True}
+
+
+@pytest.mark.parametrize("more", [{}, FINE_TUNING])
 def test_a_training_broken_off_in_every_epoch_ends_in_the_same_bits(parts, tmp_path, more):
     def break_off(row: dict) -> None:
         if row["epoch"] not in told:
             told.append(row["epoch"])
             raise ConnectionAbortedError
 
-    whole, broken, told = network(), network(), []
+    whole, broken, told = with_pretrained_branch(), with_pretrained_branch(), []
     fit(whole, parts, tmp_path / "whole", epochs=4, **more)
     for _ in range(4):
         with pytest.raises(ConnectionAbortedError):
-            fit(network(), parts, tmp_path / "broken", epochs=4, report=break_off, **more)
+            fit(with_pretrained_branch(), parts, tmp_path / "broken", epochs=4, report=break_off, **more)
     fitted = fit(broken, parts, tmp_path / "broken", epochs=4, report=break_off, **more)
     assert told == list(fitted.curves["epoch"]) == [1, 2, 3, 4]
     assert bits(broken) == bits(whole)
@@ -218,6 +238,96 @@ def test_augmentation_moves_whole_sequences_and_nothing_within_them():
     assert (middle < 16).any() and (middle > 16).any(), "none was mirrored, or all were"
     torch.manual_seed(0)
     assert torch.equal(seen, augment(frame.expand(-1, 5, -1, -1)))
+
+
+def test_frozen_weights_stand_still_and_thaw(parts, tmp_path):
+    start, found = bits(network()), []
+    for frozen in (2, 1):
+        net = with_pretrained_branch()
+        fit(net, parts, tmp_path / str(frozen), epochs=2, frozen_epochs=frozen)
+        assert all(p.requires_grad for p in net.parameters())
+        found.append({name for name, value in bits(net).items() if value != start[name]})
+    # Frozen to the end: no weight and no running statistic of the branch has moved.
+    assert not any(name.startswith("conv_branch") for name in found[0]) and "head.8.weight" in found[0]
+    assert {"conv_branch.conv1.weight", "conv_branch.norm.running_mean", "head.8.weight"} <= found[1]
+
+
+def test_freezing_reaches_what_is_pretrained_and_no_more():
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout()), nn.BatchNorm2d(2)).train()
+    net.pretrained_parameters = lambda: list(net[0].parameters())
+    freeze(net, True)
+    assert not any(m.training for m in net[0].modules()) and net.training and net[1].training
+    assert [p.requires_grad for p in net.parameters()] == [False] * 4 + [True] * 2
+    freeze(net, False)
+    assert all(m.training for m in net.modules()) and all(p.requires_grad for p in net.parameters())
+
+
+def test_pretrained_weights_learn_at_their_share_of_the_rate(parts, tmp_path):
+    start, net = bits(network()), with_pretrained_branch()
+    fit(net, parts, tmp_path, epochs=1, pretrained_rate=0.0)
+    still = {name for name, _ in net.named_parameters() if bits(net)[name] == start[name]}
+    assert still == {f"conv_branch.{name}" for name, _ in net.conv_branch.named_parameters()}
+
+
+def test_every_parameter_is_in_one_group_and_decays_only_where_it_should():
+    net = with_pretrained_branch()
+    (alone,) = parameter_groups(network(), Train())
+    assert [p.shape for p in alone["params"]] == [p.shape for p in net.parameters()] and alone["weight_decay"] == 0
+    groups = parameter_groups(net, Train(optimizer="adamw", weight_decay=0.05, pretrained_rate=0.3))
+    assert {(g["share"], g["weight_decay"]) for g in groups} == {(0.3, 0.05), (0.3, 0), (1, 0.05), (1, 0)}
+    found = {id(p): g for g in groups for p in g["params"]}
+    assert len(found) == sum(len(g["params"]) for g in groups) == len(list(net.parameters()))
+    for name, parameter in net.named_parameters():
+        group = found[id(parameter)]
+        assert group["share"] == (0.3 if name.startswith("conv_branch") else 1), name
+        assert group["weight_decay"] == (0 if name.endswith("bias") or ".norm" in name else 0.05), name
+
+
+def test_adamw_shrinks_weights_and_leaves_biases():
+    net = nn.Linear(3, 2)
+    weight, bias = net.weight.detach().clone(), net.bias.detach().clone()
+    optimizer = Classifier(net, Train(optimizer="adamw", weight_decay=0.5)).configure_optimizers()
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert isinstance(optimizer, torch.optim.AdamW)
+    torch.testing.assert_close(net.weight.detach(), weight * (1 - 1e-3 * 0.5))
+    assert torch.equal(net.bias, bias)
+
+
+def test_the_average_is_the_moving_average_and_begins_quickly():
+    net = nn.BatchNorm1d(2)
+    averaged, expected = AveragedModel(net, multi_avg_fn=averaging(0.5), use_buffers=True), None
+    for n in range(12):
+        value = torch.tensor([float(n), n**2])
+        net.weight.data.copy_(value)
+        net.running_mean.copy_(-value)
+        averaged.update_parameters(net)
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+    torch.testing.assert_close(averaged.module.weight.detach(), expected)
+    torch.testing.assert_close(averaged.module.running_mean, -expected)
+
+
+def test_averaging_answers_otherwise_and_trains_the_same(parts, tmp_path):
+    nets = [network(), network()]
+    curves = [fit(n, parts, tmp_path / str(ema), ema=ema).curves for n, ema in zip(nets, (0.0, 0.9), strict=True)]
+    assert curves[0]["train_loss"].tolist() == curves[1]["train_loss"].tolist()
+    assert curves[0]["val_loss"].tolist() != curves[1]["val_loss"].tolist()
+    assert bits(nets[0])["head.0.weight"] != bits(nets[1])["head.0.weight"]
+
+
+def test_smoothing_is_trained_on_and_not_told():
+    weights, x, y = torch.tensor([0.5, 1.5, 1.0]), torch.rand(4, 3), torch.tensor([0, 1, 2, 1])
+    classifier, told = Classifier(nn.Identity(), Train(label_smoothing=0.3), weights), {}
+    classifier.log_dict = lambda means, **_: told.update(means)
+    smooth = torch.full((4, 3), 0.3 / 3).scatter_(1, y[:, None], 0.7 + 0.3 / 3)
+    by_hand = (-(smooth * x.log_softmax(1)).sum(1) * weights[y]).mean()
+    torch.testing.assert_close(classifier.training_step((x, y), 0), by_hand)
+    classifier.validation_step((x, y), 0)
+    hard = F.cross_entropy(x, y, weight=weights, reduction="sum") / 4
+    torch.testing.assert_close(told["train_loss"], hard)
+    torch.testing.assert_close(told["val_loss"], hard)
 
 
 def test_class_weights_give_every_class_the_same_weight():
