@@ -130,11 +130,11 @@ def compare(predictions: list[Path]) -> None:
 
 @app.command()
 def predict(
-    cine: Path,
+    file: Annotated[Path, typer.Argument(help="An image, a DICOM or a cine.")],
     model: Annotated[str, typer.Option(help="A model package, or models:/NAME@ALIAS in MLflow.")] = "",
     task: Task = "movement",
 ) -> None:
-    """Label, probabilities and frame weights of a cine, as JSON."""
+    """Label, probabilities, whether the input is unlike anything seen, and a sweep's best frame, as JSON."""
     from fetalflow.package import load
     from fetalflow.settings import load_settings
 
@@ -145,7 +145,7 @@ def predict(
         folder = fetch_package(model or f"models:/{block.register_.model}@{block.register_.alias}")
     else:
         folder = Path(model)
-    print(json.dumps(load(folder).predict(cine).as_dict(), indent=2))
+    print(json.dumps(load(folder).predict(file).as_dict(), indent=2))
 
 
 @app.command()
