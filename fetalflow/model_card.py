@@ -12,6 +12,7 @@ from fetalflow.weights import CONFIG
 
 NAMES = {
     "accuracy": "Accuracy",
+    "top2_accuracy": "Accuracy of the two likeliest",
     "macro_precision": "Macro precision",
     "macro_recall": "Macro recall",
     "f1_of_macros": "F1 of the macros (Table 4's)",
@@ -21,68 +22,84 @@ NAMES = {
     "brier": "Brier score",
 }
 PARTS = ("train", "validation", "test")
+SPLITS = {
+    "grouped": "by patient",
+    "paper": "by sequence, as in the paper",
+    "official": "the data set's own",
+    "random": "by sequence at random",
+}
 
 
 def model_card(task: str, settings: Settings, workspace: Path = Path()) -> str:
-    """Markdown about the main model of `task`: data, split, metrics with intervals, limits.
+    """Markdown about the main model of `task`: data, split, metrics with intervals, slices, false alarms, limits.
 
     The same files give the same text, so that it can be part of the model's digest.
     """
     data, variant = workspace / "data" / task, settings.tasks[task].variant
     config = read_json(workspace / "models" / task / variant / CONFIG)
-    metrics = read_json(workspace / "reports" / task / "metrics.json")[variant]
+    reports = workspace / "reports" / task
+    metrics = read_json(reports / "metrics.json")[variant]
+    score = read_json(reports / "evaluation" / f"{variant}-score.json")
     manifest = pd.read_parquet(data / "manifest.parquet")
     split = pd.read_parquet(data / "split.parquet")
-    return (
-        "\n\n".join(
-            [
-                f"# {variant}: {get_task(task).title}",
-                "**For research, not a medical device.**",
-                _model(config),
-                _data(manifest, synthetic=task in settings.phantoms),
-                _split(split, settings.blocks[task].split.kind),
-                _metrics(metrics, settings.blocks[task].evaluate.confidence),
-                _limits(synthetic=task in settings.phantoms),
-                _use(settings, task),
-            ]
-        )
-        + "\n"
-    )
+    confidence = settings.blocks[task].evaluate.confidence
+    one, many = ("frame", "frames") if config["frames"] == 1 else ("sequence", "sequences")
+    chapters = [
+        f"# {variant}: {get_task(task).title}",
+        "**For research, not a medical device.**",
+        _model(config),
+        _data(manifest, many, synthetic=task in settings.phantoms),
+        _split(split, settings.blocks[task].split.kind, many),
+        _metrics(metrics, confidence, many),
+        _slices(score["slices"], confidence, many),
+        _familiarity(score["familiarity"], config, confidence, many),
+        _limits(config, score["familiarity"], metrics, synthetic=task in settings.phantoms),
+        _use(settings, task, config["frames"]),
+    ]
+    return "\n\n".join(filter(None, chapters)) + "\n"
 
 
 def _model(config: dict[str, Any]) -> str:
     n, size = config["frames"], config["size"]
+    taken = "one ultrasound frame" if n == 1 else f"{n} consecutive frames of an ultrasound cine"
     return (
-        f"Input: {n} consecutive frames of an ultrasound cine as grey values in 0-1, [{n}, {size}, {size}] after "
-        f"padding or resizing. Output: probabilities of {', '.join(config['labels'])}. Trainable parameters: "
+        f"Input: {taken} as grey values in 0-1, [{n}, {size}, {size}] after padding or resizing. Output: "
+        f"probabilities of {', '.join(config['labels'])}. Trainable parameters: "
         f"{config['weights']['trainable_parameters']:,}. Weights: SHA-256 {config['weights']['sha256']}. "
-        f"From {get_task(config['task']).source}; options {config['options']}."
+        f"From {get_task(config['task']).source}; network {config['network']}, options {config['options']}."
     )
 
 
-def _data(manifest: pd.DataFrame, synthetic: bool) -> str:
-    kind = "Synthetic cines of the phantom hospital, no real patient. " if synthetic else ""
+def _data(manifest: pd.DataFrame, many: str, synthetic: bool) -> str:
+    kind = "Synthetic ultrasound of the phantom hospital, no real patient. " if synthetic else ""
+    sites = _named(manifest["site"])
+    devices = _named(manifest["device"])
     return (
-        f"## Data\n\n{kind}{len(manifest)} sequences of {manifest['source'].nunique()} cines of "
-        f"{manifest['patient'].nunique()} patients; {manifest['site'].nunique()} sites, "
-        f"{manifest['device'].nunique()} devices ({', '.join(sorted(manifest['device'].astype(str).unique())[:12])})."
+        f"## Data\n\n{kind}{len(manifest)} {many} of {manifest['source'].nunique()} files of "
+        f"{manifest['patient'].nunique()} patients; {len(sites)} sites, {len(devices)} devices"
+        f"{' (' + ', '.join(devices[:12]) + ')' if devices else ''}."
     )
 
 
-def _split(split: pd.DataFrame, kind: str) -> str:
+def _named(column: pd.Series) -> list[str]:
+    return sorted(set(column.dropna().astype(str)) - {""})
+
+
+def _split(split: pd.DataFrame, kind: str, many: str) -> str:
     first = split[split["fold"] == split["fold"].min()]
-    lines = [f"## Split\n\nKind: {kind}. Shown is the first of {split['fold'].nunique()} fold(s).\n"]
-    lines += ["| part | sequences | patients |", "|---|---|---|"]
+    lines = [f"## Split\n\nKind: {kind} ({SPLITS[kind]}). Shown is the first of {split['fold'].nunique()} fold(s).\n"]
+    lines += [f"| part | {many} | patients |", "|---|---|---|"]
     for part in PARTS:
         rows = first[first["part"] == part]
         lines.append(f"| {part} | {len(rows)} | {rows['patient'].nunique()} |")
     trained = set(first.loc[first["part"] == "train", "patient"])
     shared = trained & set(first.loc[first["part"] == "test", "patient"])
-    lines.append(f"\nPatients that are in both training and test: {len(shared)}.")
+    told = " They make every figure below too good." if shared else ""
+    lines.append(f"\nPatients that are in both training and test: {len(shared)}.{told}")
     return "\n".join(lines)
 
 
-def _metrics(metrics: dict[str, Any], confidence: float) -> str:
+def _metrics(metrics: dict[str, Any], confidence: float, many: str) -> str:
     lines = [
         "## Metrics on the test part\n",
         f"| metric | value | {confidence:.0%} interval over patients |",
@@ -90,31 +107,78 @@ def _metrics(metrics: dict[str, Any], confidence: float) -> str:
     ]
     for key, name in NAMES.items():
         if metrics.get(key) is not None:
-            low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
-            interval = f"{low:.4f} to {high:.4f}" if low is not None and high is not None else ""
-            lines.append(f"| {name} | {metrics[key]:.4f} | {interval} |")
-    lines.append(f"\n{metrics.get('n_sequences')} sequences of {metrics.get('n_patients')} patients.")
+            lines.append(f"| {name} | {metrics[key]:.4f} | {_interval(metrics, key)} |")
+    lines.append(f"\n{metrics.get('n_sequences')} {many} of {metrics.get('n_patients')} patients.")
     if metrics.get("majority_rate") is not None:
         lines.append(f"Always naming the commonest label would reach an accuracy of {metrics['majority_rate']:.4f}.")
     return "\n".join(lines)
 
 
-def _limits(synthetic: bool) -> str:
+def _interval(values: dict[str, Any], key: str) -> str:
+    low, high = values.get(f"{key}_low"), values.get(f"{key}_high")
+    return f"{low:.4f} to {high:.4f}" if low is not None and high is not None else ""
+
+
+def _slices(slices: dict[str, list[dict[str, Any]]], confidence: float, many: str) -> str:
+    lines = ["## Slices of the test part\n"]
+    lines += [
+        f"| slice | {many} | patients | accuracy | {confidence:.0%} interval over patients |",
+        "|---|---|---|---|---|",
+    ]
+    rows = [(name, row) for name, rows in slices.items() for row in rows]
+    for name, row in rows:
+        figures = f"{row['accuracy']:.4f} | {_interval(row, 'accuracy')}"
+        lines.append(f"| {name} {row[name]} | {row['n']} | {row['patients']} | {figures} |")
+    return "\n".join(lines) if rows else ""
+
+
+def _familiarity(found: dict[str, Any] | None, config: dict[str, Any], confidence: float, many: str) -> str:
+    if not found:
+        return ""
+    aimed = config.get("familiarity", {}).get("false_alarms")
+    aim = "" if aimed is None else f" The threshold was set for {aimed:.0%} of the validation {many}."
+    counted = f"{found['flagged']} of {found['n']} {many}, {found['patients']} patients"
+    lines = [
+        "## Unlike anything seen\n",
+        f"`unfamiliarity` above {found['threshold']:g} means: unlike the training {many}, do not trust the label.{aim} "
+        f"False alarms on test patients: {found['false_alarm_rate']:.4f} "
+        f"({confidence:.0%} interval {_interval(found, 'false_alarm_rate')}; {counted}).",
+    ]
+    if found["error_auc"] is not None:
+        lines.append(
+            f"A wrong answer is more unfamiliar than a right one with probability {found['error_auc']:.4f} "
+            f"({_interval(found, 'error_auc')}); 0.5 would be chance."
+        )
+    return "\n".join(lines)
+
+
+def _limits(
+    config: dict[str, Any], familiarity: dict[str, Any] | None, metrics: dict[str, Any], synthetic: bool
+) -> str:
     limits = ["Not a medical device; not validated for any clinical use."]
     if synthetic:
-        limits.append("Trained on synthetic cines: it has seen no fetus, and its metrics say nothing about real ones.")
-    limits += [
-        "Knows only the sites and devices above; elsewhere it may fail unnoticed.",
-        "Knows only its labels: a cine that shows something else gets one of them all the same.",
-        "Probabilities are as calibrated as the ECE above says, on the test part's share of labels.",
-    ]
+        limits.append("Trained on synthetic images: it has seen no fetus, and its metrics say nothing about real ones.")
+    limits.append("Knows only the sites and devices above; elsewhere it may fail unnoticed.")
+    thing = "an image" if config["frames"] == 1 else "a cine"
+    limits.append(f"Knows only its labels: {thing} that shows something else gets one of them all the same.")
+    if familiarity:
+        limits.append("How much of what is truly unlike anything seen `unfamiliar` finds, test patients cannot say.")
+    if config["frames"] == 1:
+        limits.append("Every frame is answered alone: of a sweep it knows neither order nor movement.")
+    if metrics.get("ece") is not None:
+        limits.append("Probabilities are as calibrated as the ECE above says, on the test part's share of labels.")
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
-def _use(settings: Settings, task: str) -> str:
+def _use(settings: Settings, task: str, frames: int) -> str:
     register = settings.blocks[task].register_
+    if frames == 1:
+        comment = "# an image, a DICOM or a cine; or an array [H, W] or [T, H, W], uint8 0-255 or float 0-1"
+        example = f'model.predict("sweep.mp4")   {comment}\n# best_frame: the standard plane of the sweep'
+    else:
+        example = 'model.predict("cine.mp4")   # or an array [N, H, W], uint8 0-255 or float 0-1'
     return (
         "## Use\n\n```python\n"
         f'model = mlflow.pyfunc.load_model("models:/{register.model}@{register.alias}")\n'
-        'model.predict("cine.mp4")   # or an array [N, H, W], uint8 0-255 or float 0-1\n```'
+        f"{example}\n```"
     )

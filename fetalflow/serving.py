@@ -14,6 +14,8 @@ import pandas as pd
 from fetalflow.errors import InputError
 from fetalflow.package import Package, Prediction, load
 
+COLUMNS = ["label", "probabilities", "frame_weights", "unfamiliarity", "unfamiliar", "best_frame"]
+
 
 class ServedModel:
     """`predict` of the registered model."""
@@ -22,40 +24,41 @@ class ServedModel:
         self.package = package
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row per item: `label`, `probabilities` {label: 0-1}, `frame_weights` [N].
+        """One row per item: `label`, `probabilities` {label: 0-1}, `frame_weights` [N], `unfamiliarity` (above 1:
+        unlike anything seen in training), `unfamiliar` and `best_frame` {frame, label, probability} (None for N > 1).
 
-        An item is the path of a cine (the answer is the mean over its windows), or one sequence [N, H, W], uint8 0-255
-        or float 0-1. `model_input` is one item, a list of items, a DataFrame or Series with one item per row (the first
-        column counts), a dict {column: items}, or an array [windows, N, H, W].
+        An item is the path of an image, a DICOM or a cine (the answer is the mean over its windows), or one sequence
+        [N, H, W], uint8 0-255 or float 0-1; where N is 1 also an image [H, W] or a sweep [T, H, W]. `model_input` is
+        one item, a list of items, a DataFrame or Series with one item per row (the first column counts), a dict
+        {column: items}, or an array [items, N, H, W].
 
         Raises InputError when an item is neither, or cannot be read.
         """
         answers = [self.package.predict(item) for item in self._items(model_input)]
-        return pd.DataFrame([_row(answer) for answer in answers], columns=["label", "probabilities", "frame_weights"])
+        return pd.DataFrame([_row(answer) for answer in answers], columns=COLUMNS)
 
     def _items(self, given: Any) -> Iterable[Any]:
         if isinstance(given, dict):
             if len(given) != 1:
-                raise InputError(f"expected one column of cines or sequences, found {sorted(map(str, given))}.")
+                raise InputError(f"expected one column of files or sequences, found {sorted(map(str, given))}.")
             given = next(iter(given.values()))
         if isinstance(given, pd.DataFrame):
             if given.shape[1] == 0:
-                raise InputError("expected one column of cines or sequences, found a table without columns.")
+                raise InputError("expected one column of files or sequences, found a table without columns.")
             given = given.iloc[:, 0]
         if isinstance(given, (str, os.PathLike)):
             return [given]
         if isinstance(given, np.ndarray) and given.dtype != object and given.dtype.kind not in "US":
-            return [self._sequence(given)] if given.ndim == 3 else [self._sequence(each) for each in given]
+            return [self._sequence(given)] if given.ndim <= 3 else [self._sequence(each) for each in given]
         if isinstance(given, Iterable):
             return [each if isinstance(each, (str, os.PathLike)) else self._sequence(each) for each in given]
-        raise InputError(f"expected cine paths or sequences [N, H, W], found {type(given).__name__}.")
+        raise InputError(f"expected paths of files or sequences [N, H, W], found {type(given).__name__}.")
 
     def _sequence(self, given: Any) -> np.ndarray:
-        array = np.asarray(given)
-        if array.ndim != 3 or len(array) != self.package.frames:
-            raise InputError(
-                f"expected a cine's path or a sequence [{self.package.frames}, H, W], found shape {list(array.shape)}."
-            )
+        array, n = np.asarray(given), self.package.frames
+        if array.ndim not in ((2, 3) if n == 1 else (3,)) or (n > 1 and len(array) != n):
+            what = "an image [H, W] or a sweep [T, H, W]" if n == 1 else f"a sequence [{n}, H, W]"
+            raise InputError(f"expected a file's path, or {what}; found shape {list(array.shape)}.")
         # A sequence that came as JSON has Python's numbers.
         if array.dtype.kind in "iu" and array.dtype != np.uint8:
             if array.min() < 0 or array.max() > 255:
@@ -65,10 +68,14 @@ class ServedModel:
 
 
 def _row(answer: Prediction) -> dict[str, Any]:
+    best = answer.best
     return {
         "label": answer.label,
         "probabilities": answer.probabilities,
         "frame_weights": answer.frame_weights,
+        "unfamiliarity": answer.unfamiliarity,
+        "unfamiliar": answer.unfamiliar,
+        "best_frame": best and {"frame": best.frame, "label": best.label, "probability": best.probability},
     }
 
 

@@ -13,7 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +28,7 @@ from fetalflow.model_card import model_card
 from fetalflow.provenance import data_digest
 from fetalflow.run_record import curve_points, flatten, inputs_digest, run_tags
 from fetalflow.settings import Settings
-from fetalflow.weights import CONFIG
+from fetalflow.weights import CONFIG, read
 
 DATABASE = "mlflow.db"
 ARTEFACTS = "mlartifacts"
@@ -282,23 +282,37 @@ def _log_model(mlflow: ModuleType, package: Path, card: str) -> Any:
             loader_module="fetalflow.serving",
             data_path=str(staged),
             code_paths=[str(Path(fetalflow.__file__).parent)],
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(package),
             signature=_signature(),
         )
 
 
-def _requirements() -> list[str]:
-    return [f"{name}=={version(name).split('+')[0]}" for name in SERVING]
+def _requirements(package: Path) -> list[str]:
+    """What answering needs: no package of pretrained weights, because the model's own hold all."""
+    names = sorted({*SERVING, *network_packages(package)}, key=str.lower)
+    return [f"{name}=={version(name).split('+')[0]}" for name in names]
+
+
+def network_packages(package: Path) -> set[str]:
+    """The installed packages from which the network of a model package takes its layers."""
+    network, _ = read(package)
+    rooms = {type(module).__module__.partition(".")[0] for module in network.modules()} - {fetalflow.__name__}
+    installed = packages_distributions()
+    return {installed[room][0] for room in rooms}
 
 
 def _signature() -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Schema
+    from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, Property, Schema
 
+    best = {"frame": DataType.long, "label": DataType.string, "probability": DataType.double}
     outputs = [
         ColSpec(DataType.string, "label"),
         ColSpec(Map(DataType.double), "probabilities"),
         ColSpec(Array(DataType.double), "frame_weights"),
+        ColSpec(DataType.double, "unfamiliarity", required=False),
+        ColSpec(DataType.boolean, "unfamiliar", required=False),
+        ColSpec(Object([Property(name, kind) for name, kind in best.items()]), "best_frame", required=False),
     ]
     signature = ModelSignature(Schema([ColSpec(AnyType(), "cine_or_sequence")]), Schema(outputs))
     # MLflow would turn every input into a table of two dimensions and refuse [N, H, W]; this leaves the check of the

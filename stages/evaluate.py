@@ -43,10 +43,12 @@ def main(task: str) -> None:
 def _line(variant: str, metrics: dict[str, float], times: dict[str, float]) -> str:
     low, high = metrics["accuracy_low"], metrics["accuracy_high"]
     majority, wait = metrics["majority_rate"], times["ms_per_sequence"]
+    alarms = metrics.get("false_alarm_rate")
+    unlike = "" if alarms is None else f"unlike anything seen, wrongly: {alarms:.1%}; "
     return (
         f"{variant}: accuracy {metrics['accuracy']:.3f} [{low:.3f}, {high:.3f}], F1 {metrics['f1_of_macros']:.3f} on "
         f"{metrics['n_sequences']} sequences of {metrics['n_patients']} patients (majority class {majority:.3f}); "
-        f"{wait:.1f} ms per sequence"
+        f"{unlike}{wait:.1f} ms per sequence"
     )
 
 

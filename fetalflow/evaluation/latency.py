@@ -25,23 +25,22 @@ def measure(folder: Path | str, repeats: int, fps: float | None = None, device: 
     """Time the model package in `folder`, batch 1, on `device` (paper, discussion: 65 ms on an RTX A4000).
 
     fps: frames/s of the cines, for the time a window takes to be recorded; None leaves that out.
-    Returns ms_per_sequence (median), ms_per_sequence_p95, ms_per_frame, sequences_per_s, frames_per_s, wait_ms,
-    answer_ms (recording + network), repeats, frames, size. Raises InputError when the package is not whole.
+    Returns ms_per_sequence (median), ms_per_sequence_p95, backbone_ms (the network's `backbone` alone, None where it
+    has none), ms_per_frame, sequences_per_s, frames_per_s, wait_ms, answer_ms (recording + network), repeats, frames,
+    size. Raises InputError when the package is not whole.
     """
     network, config = read(folder, device)
     frames, size = config["frames"], config["size"]
     batch = torch.rand(1, frames, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-    with torch.inference_mode():
-        for _ in range(WARM_UP):
-            _timed(network, batch)
-        seconds: list[float] = []
-        while len(seconds) < repeats and (len(seconds) < MINIMUM or sum(seconds) < LIMIT_S):
-            seconds.append(_timed(network, batch))
+    seconds = _repeated(network, batch, repeats)
+    backbone = getattr(network, "backbone", None)
+    alone = None if backbone is None else 1000 * statistics.median(_repeated(backbone, batch, repeats))
     median = statistics.median(seconds)
     wait = 1000 * frames / fps if fps else None
     return {
         "ms_per_sequence": 1000 * median,
         "ms_per_sequence_p95": 1000 * sorted(seconds)[min(len(seconds) - 1, int(0.95 * len(seconds)))],
+        "backbone_ms": alone,
         "ms_per_frame": 1000 * median / frames,
         "sequences_per_s": 1 / median,
         "frames_per_s": frames / median,
@@ -64,6 +63,17 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "torch": torch.__version__,
     }
+
+
+def _repeated(network: torch.nn.Module, batch: torch.Tensor, repeats: int) -> list[float]:
+    """Seconds of each call."""
+    with torch.inference_mode():
+        for _ in range(WARM_UP):
+            _timed(network, batch)
+        seconds: list[float] = []
+        while len(seconds) < repeats and (len(seconds) < MINIMUM or sum(seconds) < LIMIT_S):
+            seconds.append(_timed(network, batch))
+    return seconds
 
 
 def _timed(network: torch.nn.Module, batch: torch.Tensor) -> float:
