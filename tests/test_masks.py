@@ -134,3 +134,61 @@ def test_better_than_scikit_video_on_scenes_of_one_probe():
         for method in ("histogram", "intensity", "edges"):
             theirs = max(theirs, 0) + (list(measure.scenedet(frames, method)) == [0, 12])
     assert ours >= 9 and ours > theirs / 3
+
+
+# A still: nothing changes, so only shape and texture tell tissue from graphics
+
+
+def masked_still(tmp_path, picture, name="a.png", **settings) -> np.ndarray:
+    tmp_path.mkdir(exist_ok=True)
+    cv2.imwrite(str(tmp_path / name), picture)
+    return stored_frames(store_cine(tmp_path / name, Extract(**settings), tmp_path), tmp_path)[0]
+
+
+def screen(picture: np.ndarray) -> np.ndarray:
+    """bool [H, W]: draws a grey bar, a panel and text beside the sector; True where they are and the sector is not."""
+    before = picture.copy()
+    picture[40:160, 4:12] = np.linspace(250, 10, 120).astype(np.uint8)[:, None]
+    picture[2:16, 20:150] = 60
+    np.maximum(picture, text((250, 14), "MI 1.1"), out=picture)
+    return (picture != before) & ~HULL
+
+
+def test_graphics_beside_the_sector_of_a_still_go_and_tissue_stays(tmp_path):
+    picture = speckle(1, HEIGHT, WIDTH)[0]
+    tissue = picture.copy()
+    drawn = screen(picture)
+    found = masked_still(tmp_path, picture)
+    assert drawn.sum() > 2000 and (found[drawn] == 0).mean() > 0.97
+    assert np.array_equal(found[INSIDE], tissue[INSIDE])
+    assert np.array_equal(masked_still(tmp_path / "kept", picture, mask_sector=False, mask_overlays=False), picture)
+    lossy = masked_still(tmp_path / "lossy", picture, "a.jpg")
+    assert (lossy[INSIDE] == 0).mean() < 0.01
+
+
+def test_dark_and_severed_tissue_of_a_still_is_kept(tmp_path):
+    picture = speckle(1, HEIGHT, WIDTH)[0].astype(float)
+    picture[150:] *= 0.04  # grey levels of 1 to 10
+    picture[:, 150:165] = 0
+    picture[120:128] = 0
+    picture = picture.astype(np.uint8)
+    screen(picture)
+    found = masked_still(tmp_path, picture)
+    assert np.array_equal(found[INSIDE], picture[INSIDE])
+
+
+def test_a_still_that_fills_the_frame_stays_whole(tmp_path):
+    tissue = cv2.GaussianBlur(np.random.default_rng(1).gamma(1, 90, (HEIGHT, WIDTH)).astype(np.float32), (5, 5), 1)
+    picture = tissue.clip(20, 255).astype(np.uint8)
+    assert np.array_equal(masked_still(tmp_path, picture), picture)
+    blank = np.zeros((HEIGHT, WIDTH), np.uint8)
+    assert not masked_still(tmp_path / "blank", blank).any()
+
+
+def test_coloured_lines_of_a_still_go_and_coloured_flow_stays(tmp_path):
+    picture = np.repeat(speckle(1, HEIGHT, WIDTH)[0][..., None], 3, axis=2)
+    picture[100, 120:200] = picture[90:110, 160] = (0, 220, 250)
+    picture[140:170, 130:160] = (10, 40, 220)
+    found = masked_still(tmp_path, picture)
+    assert not found[100, 120:200].any() and (found[142:168, 132:158] > 0).all()
+    assert (found[104:130, 130:150] > 0).mean() > 0.95

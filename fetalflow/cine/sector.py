@@ -136,7 +136,7 @@ def find_sector_of_still(frame: np.ndarray, inside: np.ndarray) -> np.ndarray | 
     count, regions, facts, _ = cv2.connectedComponentsWithStats(picture)
     if count < 2:
         return None
-    areas = facts[:, cv2.CC_STAT_AREA].astype(float)
+    areas = np.maximum(facts[:, cv2.CC_STAT_AREA].astype(float), 1)
     boxes = facts[:, cv2.CC_STAT_WIDTH].astype(float) * facts[:, cv2.CC_STAT_HEIGHT]
     same = np.zeros(frame.shape, bool)
     same[:, :-1] = frame[:, :-1] == frame[:, 1:]
