@@ -195,9 +195,9 @@ def _random(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
     parts = pd.Series("train", index=rows.index)
     for _, members in rows.groupby("label"):
         order = random.permutation(members.index)
-        tested = _count(len(order), settings.test)
+        tested = _count(len(order), settings.test, 2)
         parts[order[:tested]] = "test"
-        parts[order[tested : tested + _count(len(order) - tested, settings.validation)]] = "validation"
+        parts[order[tested : tested + _count(len(order) - tested, settings.validation, 1)]] = "validation"
     if missing := [part for part in PARTS if part not in set(parts)]:
         counts = rows["label"].value_counts(sort=False).to_dict()
         raise InputError(
@@ -207,9 +207,9 @@ def _random(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
     return [rows.assign(part=parts)]
 
 
-def _count(total: int, share: float) -> int:
-    """`share` of `total`, at least one, but never all."""
-    return min(max(round(share * total), 1), total - 1)
+def _count(total: int, share: float, keep: int) -> int:
+    """`share` of `total`, at least one, but `keep` stay behind; never all of them, however few there are."""
+    return min(max(round(share * total), 1), total - keep if total > keep else total - 1)
 
 
 def _paper(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:

@@ -103,7 +103,7 @@ def test_random_keeps_the_shares_of_every_label(manifest, seed, test, validation
     try:
         counts = count(split(manifest, Split(kind="random", seed=seed, test=test, validation=validation)))
     except InputError:
-        assert sizes.max() < 3
+        assert sizes.max() < 3  # no label can be in all parts
         return
     for label, size in sizes.items():
         train, validated, tested = (counts[part].get(label, 0) for part in ("train", "validation", "test"))
