@@ -9,10 +9,12 @@ import torch
 import yaml
 
 from fetalflow.artefacts import file_digest, write_json, write_table
+from fetalflow.familiarity import Familiarity
 from fetalflow.models.building import build
 from fetalflow.quarantine import quarantine_table, rejected_row
 from fetalflow.settings import load_settings
 from fetalflow.weights import save
+from stages.train import PARTS, answers, ask, remember
 
 ROOT = Path(__file__).parents[1]
 TASK = "movement"
@@ -41,9 +43,12 @@ EXTRACT = {
 }
 
 
-def small_params(variants: tuple[str, ...]) -> dict:
+def small_params(variants: tuple[str, ...], frames: int) -> dict:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params.pop("profiles")
+    for other in [name for name in params["tasks"] if name != TASK]:
+        del params["tasks"][other], params[other]
+    params["phantoms"] = [TASK]
     params["ablations"] = {f"{TASK}-{v}": {"task": TASK, "variant": v, "network": v, "base": v} for v in variants[1:]}
     params["tasks"][TASK] |= {
         "variant": variants[0],
@@ -52,7 +57,7 @@ def small_params(variants: tuple[str, ...]) -> dict:
         "rivals": variants[1:],
     }
     block = params[TASK]
-    block["extract"] |= {"labels": LABELS, "frames": FRAMES, "stride": FRAMES}
+    block["extract"] |= {"labels": LABELS, "frames": frames, "stride": frames}
     block["preprocess"]["size"] = SIZE
     block["evaluate"] = {"bootstrap": 200, "latency_repeats": 5}
     block["significance"] = {"bootstrap": 200}
@@ -61,21 +66,21 @@ def small_params(variants: tuple[str, ...]) -> dict:
     return params
 
 
-def manifest(folder: Path) -> pd.DataFrame:
+def manifest(folder: Path, frames: int) -> pd.DataFrame:
     """Sequences of noise with a bright square whose place belongs to the label, but for every fifth patient."""
     random = np.random.default_rng(3)
     rows = []
     for patient in range(PATIENTS):
         for i in range(SEQUENCES_EACH):
             label = LABELS[(patient + i) % len(LABELS)]
-            frames = random.integers(20, 90, (FRAMES, SIZE, SIZE), dtype=np.uint8)
+            pixels = random.integers(20, 90, (frames, SIZE, SIZE), dtype=np.uint8)
             at = 6 * ((LABELS.index(label) + (patient % 5 == 0)) % len(LABELS))
-            frames[:, at : at + 8, at : at + 8] += 120
+            pixels[:, at : at + 8, at : at + 8] += 120
             source = f"{patient:04x}{i:02x}".ljust(64, "0")
             name = f"{source[:12]}-{0:06d}"
             path = folder / "sequences" / f"{name}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, frames)
+            np.save(path, pixels)
             rows.append(
                 {
                     "sequence": name,
@@ -84,11 +89,12 @@ def manifest(folder: Path) -> pd.DataFrame:
                     "patient": f"P{patient:02d}",
                     "site": f"S{patient % 2}",
                     "device": f"D{patient % 3}",
+                    "operator": ["", "Op. 1", "Op. 2"][patient % 3],
                     "label": label,
                     "annotators": "a;b",
                     "first_frame": 0,
-                    "last_frame": FRAMES - 1,
-                    "frames": FRAMES,
+                    "last_frame": frames - 1,
+                    "frames": frames,
                     "fps": 30.0,
                     "mm_per_px": 0.5,
                     "height": SIZE,
@@ -115,20 +121,18 @@ def learn(network: torch.nn.Module, rows: pd.DataFrame, folder: Path) -> None:
         optimiser.step()
 
 
-def predictions(network: torch.nn.Module, variant: str, rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    rows = rows[rows["part"] != "train"]
-    x = read(rows, folder)
-    with torch.inference_mode():
-        p = network.eval()(x).softmax(dim=1).numpy()
-    table = rows[["sequence", "patient", "site", "device"]].assign(variant=variant, fold=0, seed=0, part=rows["part"])
-    table = table.assign(y_true=rows["label"], y_pred=np.array(LABELS)[p.argmax(axis=1)])
-    return table.assign(**{f"p_{label}": p[:, i] for i, label in enumerate(LABELS)})
+def asked(network: torch.nn.Module, model: dict, rows: pd.DataFrame, folder: Path) -> tuple[Familiarity, pd.DataFrame]:
+    """What the train stage does once a network is fitted."""
+    answered = {part: ask(network, rows[rows["part"] == part], folder, LABELS) for part in PARTS}
+    familiarity = remember(network, answered, 0.05)
+    tables = [answers(answered[part], familiarity, model, 0, 0) for part in ("validation", "test")]
+    return familiarity, pd.concat(tables)
 
 
 def make_finished_run(
-    workspace: Path, variants: tuple[str, ...] = ("fetalmovnet", "cnn"), explain: bool = True
+    workspace: Path, variants: tuple[str, ...] = ("fetalmovnet", "cnn"), explain: bool = True, frames: int = FRAMES
 ) -> Path:
-    """Write what every stage before the report writes. One annotator, no masks, one variant: as the arguments say."""
+    """Write what every stage before the report writes. One annotator, no masks; variants and N as the arguments say."""
     import stages.evaluate
     import stages.explain
     import stages.significance
@@ -136,8 +140,8 @@ def make_finished_run(
 
     data, reports = workspace / "data" / TASK, workspace / "reports" / TASK
     (workspace / "params.yaml").parent.mkdir(parents=True, exist_ok=True)
-    (workspace / "params.yaml").write_text(yaml.safe_dump(small_params(variants), sort_keys=False))
-    table = manifest(data)
+    (workspace / "params.yaml").write_text(yaml.safe_dump(small_params(variants, frames), sort_keys=False))
+    table = manifest(data, frames)
     write_table(data / "manifest.parquet", table)
     bad = {
         "video": "cut <off>.avi",
@@ -159,20 +163,22 @@ def make_finished_run(
         rows = table.merge(pd.read_parquet(data / "split.parquet")[["sequence", "part"]], on="sequence")
         for seed, variant in enumerate(variants):
             torch.manual_seed(seed)
-            network = build(variant, FRAMES, SIZE, len(LABELS))
+            network = build(variant, frames, SIZE, len(LABELS))
             learn(network, rows[rows["part"] == "train"], data)
             config = {
                 "task": TASK,
                 "variant": variant,
                 "network": variant,
                 "labels": LABELS,
-                "frames": FRAMES,
+                "frames": frames,
                 "size": SIZE,
                 "options": {},
             }
             config["extract"] = settings.blocks[TASK].extract.model_dump(mode="json")
-            save(workspace / "models" / TASK / variant, network, config)
-            write_table(data / "predictions" / f"{variant}.csv", predictions(network, variant, rows, data))
+            familiarity, answered = asked(network, config, rows, data)
+            config["familiarity"] = familiarity.facts | {"false_alarms": 0.05}
+            save(workspace / "models" / TASK / variant, network, config, familiarity.arrays)
+            write_table(data / "predictions" / f"{variant}.csv", answered)
             write_table(reports / "curves" / f"{variant}.csv", curves())
         write_json(reports / "quality" / "verdict.json", VERDICT)
         write_json(reports / "extract.json", EXTRACT)
