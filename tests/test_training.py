@@ -240,6 +240,15 @@ def test_augmentation_moves_whole_sequences_and_nothing_within_them():
     assert torch.equal(seen, augment(frame.expand(-1, 5, -1, -1)))
 
 
+def test_augmentation_leaves_up_and_down_where_they_are():
+    frame = torch.zeros(200, 1, 64, 64)
+    frame[:, :, 6:16, 24:40] = 0.5
+    torch.manual_seed(0)
+    seen = augment(frame)[:, 0]
+    rows = (seen * torch.arange(64)[:, None]).sum((1, 2)) / seen.sum((1, 2))  # 10.5 before, 31.5 is the middle
+    assert rows.max() < 26 and rows.std() > 1
+
+
 def test_frozen_weights_stand_still_and_thaw(parts, tmp_path):
     start, found = bits(network()), []
     for frozen in (2, 1):

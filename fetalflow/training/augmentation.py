@@ -1,4 +1,8 @@
-"""Seeing each training sequence a little differently each time. Not in the paper: for drops of few patients."""
+"""Seeing each training sequence a little differently each time. Not in the paper: for drops of few patients.
+
+Anatomy stays true. Left and right may change places: how the fetus lies and which way the probe is held are arbitrary.
+Up and down may not: the probe is above, shadows fall downwards. Nothing is stretched, so that shapes keep their ratios.
+"""
 
 import math
 

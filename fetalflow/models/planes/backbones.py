@@ -28,7 +28,7 @@ class Backbone(nn.Module):
     MobileNets. The maps are then [B, 672, size / 16, size / 16] and a quarter of the parameters is left.
 
     The stem's kernels are summed over RGB: on a grey frame it answers what the published network answers on the same
-    frame three times. Padding is "same" as in TensorFlow and laid down for `size`, so ONNX export needs no branch.
+    frame three times. Padding is TensorFlow's "same", laid down for `size`.
 
     Raises InputError for an unknown name, and when the package with code or weights is not installed.
     """
