@@ -61,9 +61,9 @@ def roc_figure(points: pd.DataFrame, areas: Mapping[str, float | None], title: s
     return figure
 
 
-def reliability_figure(calibration: Mapping[str, Any], title: str = "") -> Figure:
+def reliability_figure(calibration: Mapping[str, Any], title: str = "", units: str = "sequences") -> Figure:
     """Reliability diagram: the `calibration` part of a score. Above: how often the label was right, by how sure the
-    network was; below: how many sequences."""
+    network was; below: how many sequences, called `units`."""
     table = pd.DataFrame(calibration["reliability"])
     figure, (axes, below) = _figure(4.4, 4.9, rows=2, height_ratios=(3.4, 1), sharex=True)
     width = table["bin_high"] - table["bin_low"]
@@ -76,7 +76,7 @@ def reliability_figure(calibration: Mapping[str, Any], title: str = "") -> Figur
     said = f"ECE {calibration['ece']:.3f}; below {calibration['ece_if_calibrated']:.3f} if calibrated"
     axes.set_title(f"{title}\n{said}" if title else said, fontsize=10)
     below.bar(middle, table["n"], width=width * 0.92, color=COLOURS[0], alpha=0.75)
-    below.set(xlabel="probability of the predicted label", ylabel="sequences")
+    below.set(xlabel="probability of the predicted label", ylabel=units)
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return figure
 

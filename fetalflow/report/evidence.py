@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
+from fetalflow.models.building import build
 from fetalflow.settings import Settings
 from fetalflow.tasks import Task, get_task
 from fetalflow.weights import CONFIG
@@ -41,6 +43,22 @@ class Evidence:
     @property
     def synthetic(self) -> bool:
         return self.name in self.settings.phantoms
+
+    @property
+    def still(self) -> bool:
+        """A sequence is one frame."""
+        return self.configs[self.main]["frames"] == 1
+
+    @property
+    def units(self) -> str:
+        """What sequences are called on the page."""
+        return "images" if self.still else "sequences"
+
+    @property
+    def pretrained(self) -> dict[str, int]:
+        """Parameters that brought knowledge from elsewhere into the training, by variant; none: left out."""
+        counts = {variant: _pretrained(config) for variant, config in self.configs.items()}
+        return {variant: count for variant, count in counts.items() if count}
 
 
 def read_evidence(name: str, settings: Settings, workspace: Path = Path()) -> Evidence:
@@ -82,6 +100,12 @@ def read_evidence(name: str, settings: Settings, workspace: Path = Path()) -> Ev
         explain=_optional(reports / "explain" / "explain.json"),
         explain_folder=reports / "explain",
     )
+
+
+def _pretrained(config: dict[str, Any]) -> int:
+    with torch.device("meta"):  # shapes only
+        network = build(config["network"], config["frames"], config["size"], len(config["labels"]), **config["options"])
+    return sum(p.numel() for p in network.pretrained_parameters()) if hasattr(network, "pretrained_parameters") else 0
 
 
 def _optional(path: Path) -> Any:

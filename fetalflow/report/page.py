@@ -7,6 +7,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fetalflow.provenance import WEIGHTS_PACKAGES
 from fetalflow.report.drawings import as_image, as_svg
 from fetalflow.report.evidence import Evidence
 
@@ -14,6 +15,7 @@ PARTS = ("train", "validation", "test")
 MOST_ROWS = 40  # of a table in the page; the files beside it hold all
 TABLE_4 = {
     "accuracy": "Accuracy",
+    "top2_accuracy": "Top-2 accuracy",
     "macro_precision": "Precision (macro)",
     "macro_recall": "Recall (macro)",
     "f1_of_macros": "F1 (of the macros)",
@@ -43,12 +45,15 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
     )
     environment.filters |= {"number": number, "percent": percent, "thousands": thousands, "p_value": p_value}
     main, labels = evidence.metrics[evidence.main], evidence.configs[evidence.main]["labels"]
+    published = {name for row in evidence.task.published.values() for name in row}
     return environment.get_template("page.html.j2").render(
         run=evidence,
         main=main,
         score=evidence.scores[evidence.main],
         confidence=evidence.settings.blocks[evidence.name].evaluate.confidence,
-        table_4=TABLE_4,
+        words=words(evidence.still),
+        table_4={key: name for key, name in TABLE_4.items() if key in published or key != "top2_accuracy"},
+        published=published,
         tests=TESTS,
         parts=PARTS,
         most_rows=MOST_ROWS,
@@ -57,6 +62,9 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         facts=data_facts(evidence),
         sites=spread(evidence.manifest, "site"),
         devices=spread(evidence.manifest, "device"),
+        operators=spread(evidence.manifest, "operator"),
+        alarms=alarms(evidence),
+        packages=pretrained_packages(evidence, origin),
         kappa=kappa(evidence.extract),
         decoded=decoded(evidence.extract),
         quarantine=quarantine_kinds(evidence.quarantine),
@@ -64,12 +72,32 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         slices=slices(evidence.scores[evidence.main]),
         machine_words=machine_words(evidence.latency),
         explained=explained(evidence),
+        explained_by_label=explained_by_label(evidence.explain, labels),
         figures={name: as_svg(figure) for name, figure in figures.items()},
         settings=flat_settings(evidence),
         origin=origin,
         digest=digest,
         made=made,
     )
+
+
+def words(still: bool) -> dict[str, str]:
+    """What one sequence and several are called, and what they were cut from."""
+    if still:
+        return {"one": "image", "many": "images", "sources": "files", "source": "file"}
+    return {"one": "sequence", "many": "sequences", "sources": "cines", "source": "cine"}
+
+
+def alarms(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """By variant, what the score says of unfamiliarity; empty where no variant knows what it was trained on."""
+    found = {variant: score.get("familiarity") for variant, score in evidence.scores.items()}
+    return {variant: row for variant, row in found.items() if row}
+
+
+def pretrained_packages(evidence: Evidence, origin: Mapping[str, Any]) -> str:
+    """The installed packages that carry pretrained weights, with versions; empty where no variant starts from any."""
+    installed = {name: version for name, version in origin["versions"].items() if name in WEIGHTS_PACKAGES}
+    return ", ".join(f"{name} {version}" for name, version in installed.items()) if evidence.pretrained else ""
 
 
 def label_counts(manifest: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -96,24 +124,26 @@ def split_counts(split: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 
 def data_facts(evidence: Evidence) -> dict[str, Any]:
     """The numbers at the head of the data section, by name."""
-    manifest = evidence.manifest
+    manifest, called = evidence.manifest, words(evidence.still)
     facts = {
-        "sequences": len(manifest),
-        "cines": manifest["source"].nunique(),
+        called["many"]: len(manifest),
+        called["sources"]: manifest["source"].nunique(),
         "patients": manifest["patient"].nunique(),
-        "sites": manifest["site"].nunique(),
-        "devices": manifest["device"].nunique(),
     }
+    facts |= {f"{column}s": n for column in ("site", "device", "operator") if (n := len(spread(manifest, column)))}
     if evidence.extract and isinstance(evidence.extract.get("rows"), int):
-        facts = {"rows of annotations.csv": evidence.extract["rows"]} | facts
+        facts = {("rows delivered" if evidence.still else "rows of annotations.csv"): evidence.extract["rows"]} | facts
     if evidence.quarantine is not None:
         facts["rows in quarantine"] = len(evidence.quarantine)
     return facts
 
 
 def spread(manifest: pd.DataFrame, column: str) -> list[dict[str, Any]]:
-    """Sequences and patients of each site or device, the largest first."""
-    groups = manifest.groupby(column, sort=True)
+    """Sequences and patients of each site, device or operator that has a name, the largest first."""
+    if column not in manifest:
+        return []
+    named = manifest[manifest[column].notna() & (manifest[column].astype(str) != "")]
+    groups = named.groupby(column, sort=True)
     rows = [{"name": key, "sequences": len(rows), "patients": rows["patient"].nunique()} for key, rows in groups]
     return sorted(rows, key=lambda row: -row["sequences"])
 
@@ -181,6 +211,20 @@ def explained(evidence: Evidence) -> dict[str, list[dict[str, str]]]:
         picture = entry | {"image": as_image(evidence.explain_folder / entry["file"])}
         kinds.setdefault(entry["kind"], []).append(picture)
     return kinds
+
+
+def explained_by_label(explain: Mapping[str, Any] | None, labels: Sequence[str]) -> dict[str, Any] | None:
+    """`map`: the name of the first map; `rows`: how it falls on the anatomy, by label. None where nothing was measured.
+
+    A label without a known anatomy says how many sequences were `left_out`.
+    """
+    overlap = (explain or {}).get("overlap") or {}
+    if not overlap.get("by_label"):
+        return None
+    name, found = next(iter(overlap["by_label"].items()))
+    left_out = overlap.get("unmeasured") or {}
+    rows = {label: found.get(label) or {"left_out": left_out.get(label)} for label in labels}
+    return {"map": name, "rows": rows}
 
 
 def flat_settings(evidence: Evidence) -> list[tuple[str, str, Any]]:
