@@ -27,6 +27,7 @@ from fetalflow.errors import InputError
 
 UNLIKE = 1.0  # a score above it is flagged
 DIRECTIONS = 128  # of the covariance that are kept one by one; what is left of it is the same in every direction
+MARGIN = 1.001  # above the last validation sequence that is not flagged, which another machine may round up
 ARRAYS = ("means", "directions", "variances")
 
 
@@ -88,8 +89,8 @@ def fit_familiarity(
     directions, variances = _shrunk_covariance(train - means[place])
     kept = [array.astype(np.float32) for array in (means, directions, variances)]
     # "higher": no more than the share, however few validation sequences there are.
-    threshold = np.quantile(_distances(validation, *kept), 1 - false_alarms, method="higher")
-    return Familiarity(layer, *kept, threshold=max(float(threshold), float(np.finfo(np.float32).tiny)))
+    edge = float(np.quantile(_distances(validation, *kept), 1 - false_alarms, method="higher"))
+    return Familiarity(layer, *kept, threshold=max(edge * MARGIN, float(np.finfo(np.float32).tiny)))
 
 
 def feature_layer(network: nn.Module) -> str:
