@@ -1,7 +1,7 @@
 """The light plane classifier beside its backbone alone, one frame of 224 x 224 px at a time: `make benchmarks`.
 
-The backbone alone is EfficientNet-Lite0 as published: three colours, features, pooling, 1000 classes; and the same in the channels-last layout that
-ours computes in. All are timed in turns within one run, so that a busy machine slows all of them.
+The backbone alone is EfficientNet-Lite0 as published: three colours, features, pooling, 1000 classes; then the same in
+the channels-last layout that ours computes in. All are timed in turns within one run, so that a busy machine slows all.
 """
 
 import argparse
