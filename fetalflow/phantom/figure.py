@@ -42,6 +42,15 @@ TISSUES = {
     "line": Tissue(-10, edge=-8, attenuation=0.3),
     "bone": Tissue(-10, edge=0, attenuation=14.0),
     "cord": Tissue(-22, edge=-11),
+    "thalamus": Tissue(-45, edge=-24, attenuation=0.25),
+    "cerebellum": Tissue(-28, edge=-13, attenuation=0.3, uneven=2, grain=2, layered=3),
+    "liver": Tissue(-23, edge=-27, uneven=2, grain=4),
+    "kidney": Tissue(-28, edge=-18, uneven=2),
+    "myocardium": Tissue(-26, edge=-16, attenuation=0.4),
+    "rib": Tissue(-11, edge=-5, attenuation=4.0),  # thin: its shadow is half
+    "cervix": Tissue(-21, edge=-20, uneven=3, grain=4, layered=2),
+    "mucosa": Tissue(-28, edge=-24, uneven=2, layered=2),
+    "bowel": Tissue(-16, edge=-10, attenuation=2.2, uneven=6, grain=5),
 }
 
 
@@ -139,3 +148,27 @@ def limb(length: float, near: float, far: float, bulge: float = 0.0) -> np.ndarr
     x = np.linspace(0.1, 0.9, 10)
     side = near + (far - near) * x + bulge * np.sin(np.pi * x)
     return np.concatenate([left, np.stack([x * length, -side], -1), right, np.stack([x * length, side], -1)[::-1]])
+
+
+def dense(points: np.ndarray, step: float = 1.5) -> np.ndarray:
+    """A closed outline with a point at least every `step` mm: a straight edge is bent in the scanner's polar grid."""
+    points = np.asarray(points, float)
+    parts = []
+    for here, there in zip(points, np.roll(points, -1, 0), strict=True):
+        share = np.arange(0, 1, 1 / np.ceil(np.hypot(*(there - here)) / step + 1e-6))
+        parts.append(here + share[:, None] * (there - here))
+    return np.concatenate(parts)
+
+
+def stroke(points: np.ndarray, half: float) -> np.ndarray:
+    """Outline of a line through points [P, 2], 2 `half` wide."""
+    points = np.asarray(points, float)
+    along = np.gradient(points, axis=0)
+    across = np.stack([-along[:, 1], along[:, 0]], -1) / np.maximum(np.hypot(*along.T), 1e-6)[:, None]
+    return dense(np.concatenate([points + half * across, (points - half * across)[::-1]]))
+
+
+def arc(a: float, b: float, start: float, end: float, count: int = 14) -> np.ndarray:
+    """Points [count, 2] of an ellipse of half axes a, b from one angle to another."""
+    t = np.linspace(start, end, count)
+    return np.stack([a * np.cos(t), b * np.sin(t)], -1)

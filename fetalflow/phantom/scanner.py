@@ -44,6 +44,7 @@ class Scanner:
     gamma: float = 1.0  # of the grey map
     persistence: float = 0.0  # share of the frame before
     noise: float = -74.0
+    aperture: float = 20.0  # mm in focus: the larger, the finer across
     clutter: float = -26.0  # reverberation of the abdominal wall at the face
 
     @cached_property
@@ -242,7 +243,7 @@ class _Console:
         wavelength = SPEED_MM_US / s.megahertz
         self.axial = _gauss(1.0 * wavelength / (s.depth / (s.samples - 1)))
         pitch = 2 * s.half_angle / (s.lines - 1)
-        narrow = 0.42 * wavelength / 20 / pitch  # 20 mm aperture in focus
+        narrow = 0.42 * wavelength / s.aperture / pitch
         self.lateral = _gauss(narrow), _gauss(2.3 * narrow)
         self.blur = np.clip(np.abs(s.depths - s.focus) / (0.55 * s.depth), 0, 1)[:, None, None].astype(np.float32)
         sliders = np.interp(s.depths, np.linspace(0, s.depth, len(s.tgc)), s.tgc)
