@@ -105,11 +105,20 @@ def check_row(row: dict[str, str], labels: Iterable[str] | None) -> None:
             raise Rejected(
                 "row", f"{where}: {column} must be a whole number from 0 on, or empty; found {row[column]!r}"
             )
+    if (scale := row.get("mm_per_px", "")) and not _is_positive(scale):
+        raise Rejected("row", f"{where}: mm_per_px must be a number above 0, or empty; found {scale!r}")
     start, end = row["start_frame"], row["end_frame"]
     if end and int(start or 0) > int(end):
         raise Rejected("row", f"{where}: start_frame {start} lies after end_frame {end}")
     if labels is not None and row["label"] not in labels:
         raise Rejected("label", f"{where}: label {row['label']!r} is none of {', '.join(labels)}")
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
 
 
 def span(row: dict[str, str], frames: int) -> tuple[int, int]:

@@ -286,7 +286,7 @@ def _table(
             "frames": frames,
             "fps": (record["fps"] or np.nan) / plan.step,
             "step": plan.step,
-            "mm_per_px": record["mm_per_px"] or np.nan,
+            "mm_per_px": record["mm_per_px"] or float(row.get("mm_per_px") or "nan"),
             "height": record["height"],
             "width": record["width"],
         } | measured[video][plan.first]

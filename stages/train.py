@@ -46,7 +46,9 @@ def main(task: str, variant: str) -> None:
     }
     curves, predictions, folders = [], [], []
     for fold, seed in product(sorted(map(int, split["fold"].unique())), settings.train.seeds):
-        rows = manifest.merge(split.loc[split["fold"] == fold, ["sequence", "part"]], on="sequence")
+        # A drop may name parts of its own (FETAL_PLANES_DB); the split has settled them.
+        rows = manifest.drop(columns="part", errors="ignore")
+        rows = rows.merge(split.loc[split["fold"] == fold, ["sequence", "part"]], on="sequence")
         network, fitted, folder = train_once(model, rows, data, settings.train, fold, seed)
         asked = {part: ask(network, rows[rows["part"] == part], data, model["labels"]) for part in PARTS}
         familiarity = remember(network, asked, settings.train.false_alarms)
