@@ -19,7 +19,7 @@ from stages import evaluate, significance
 LABELS = ["arm", "hand", "leg"]
 
 
-def save_package(folder, variant="cnn", size=32, frames=4):
+def save_package(folder, variant="cnn", size=32, frames=4, options=None):
     torch.manual_seed(0)
     extract = Extract(frames=frames).model_dump(mode="json")
     config = {
@@ -29,9 +29,9 @@ def save_package(folder, variant="cnn", size=32, frames=4):
         "labels": LABELS,
         "frames": frames,
         "size": size,
-        "options": {},
+        "options": options or {},
     }
-    save(folder, build(variant, frames, size, len(LABELS)), config | {"extract": extract})
+    save(folder, build(variant, frames, size, len(LABELS), **config["options"]), config | {"extract": extract})
 
 
 def test_latency_and_throughput_belong_together(tmp_path):
@@ -48,6 +48,14 @@ def test_latency_and_throughput_belong_together(tmp_path):
     assert times["wait_ms"] == 200  # 4 frames at 20 frames/s
     assert times["answer_ms"] == pytest.approx(200 + times["ms_per_sequence"])
     assert measure(tmp_path / "cnn", repeats=5)["answer_ms"] is None
+
+
+def test_a_backbone_is_timed_alone_where_there_is_one(tmp_path):
+    save_package(tmp_path / "cnn")
+    assert measure(tmp_path / "cnn", repeats=5)["backbone_ms"] is None
+    save_package(tmp_path / "lite", "lite_attention", size=64, frames=1, options={"pretrained": False})
+    times = measure(tmp_path / "lite", repeats=5)
+    assert 0 < times["backbone_ms"] < 1.5 * times["ms_per_sequence"]
 
 
 def test_the_machine_is_named():
@@ -86,6 +94,7 @@ def workspace(tmp_path, monkeypatch):
         table = table.assign(site="north", device="A", variant=variant, fold=0, seed=0)
         table["part"] = np.where(np.arange(80) < 10, "validation", "test")
         table["y_true"], table["y_pred"] = np.array(LABELS)[truth], np.array(LABELS)[p.argmax(axis=1)]
+        table["unfamiliarity"] = rng.uniform(0, 1.05, 80)
         table = table.assign(**{f"p_{label}": p[:, k] for k, label in enumerate(LABELS)})
         table.to_csv(tmp_path / f"data/movement/predictions/{variant}.csv", index=False)
         save_package(tmp_path / "models/movement" / variant, variant)
@@ -104,6 +113,7 @@ def test_the_stages_write_what_the_contract_says(workspace, capsys):
         assert values["accuracy_low"] <= values["accuracy"] <= values["accuracy_high"]
         assert (values["n_sequences"], values["n_patients"]) == (70, 24)  # the validation part is not counted
         assert 1 / 3 <= values["majority_rate"] < 1
+        assert 0 < values["false_alarm_rate"] < 0.2
     folder = reports / "evaluation"
     per_variant = {"score.json", "confusion.csv", "roc.csv", "reliability.csv", "per_class.csv", "headline.json"}
     expected = {f"{v}-{name}" for v in load_settings().variants("movement") for name in per_variant}

@@ -6,11 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from cine_files import dicom, save_dicom, speckle, write_video
+from torch import nn
 
 from fetalflow.errors import InputError
 from fetalflow.extraction import recorded_windows
+from fetalflow.familiarity import Familiarity
 from fetalflow.models.building import build
-from fetalflow.package import load, save
+from fetalflow.package import BATCH, Package, load, save
 from fetalflow.sequences import fit
 from fetalflow.settings import Extract
 
@@ -119,10 +122,130 @@ def test_frame_weights_sum_to_one(package):
         assert sum(weights) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_package_that_remembers_nothing_says_so(package):
+    answer = package.predict(sequences(2))
+    assert answer.unfamiliarity is None and answer.unfamiliar is None
+    assert answer.windows[0].unfamiliar is None
+
+
+def test_only_single_frames_have_a_best_one(package, cine):
+    answer = package.predict(cine)
+    assert answer.best is None and answer.best_by_label == {}
+
+
 def test_the_answer_is_plain_json(package):
     answer = package.predict(sequences(2)).as_dict()
     assert json.loads(json.dumps(answer)) == answer
     assert {"label", "probabilities", "frame_weights", "windows"} <= answer.keys()
+
+
+PLANES = ["brain", "femur", "other"]
+
+
+class ByBrightness(nn.Module):
+    """[B, 1, H, W]: the brighter a frame, the more it is a brain; dark ones are other. What enters `head` is how bright
+    it is, and a mark in its corner."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(2, 3)
+        self.batches: list[int] = []
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[8.0, 0], [2.0, 0], [-8.0, 0]]))
+            self.head.bias.copy_(torch.tensor([-3.0, 0, 3.0]))
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        return self.head(torch.stack([x.mean((1, 2, 3)), x[:, 0, 0, 0]], 1))
+
+
+@pytest.fixture
+def planes():
+    """A package of single frames that was trained on every tenth. A white corner is unlike anything it saw."""
+    config = {
+        "labels": PLANES,
+        "frames": 1,
+        "size": 32,
+        "options": {},
+        "task": "planes",
+        "variant": "v",
+        "network": "n",
+    }
+    extract = Extract(frames=1, stride=10, rest="other", labels=PLANES, mask_sector=False, workers=1)
+    means, directions = np.array([[1.0, 0]], np.float32), np.zeros((0, 2), np.float32)
+    familiarity = Familiarity("head", means, directions, np.ones(1, np.float32), threshold=0.5)
+    return Package(ByBrightness().eval(), config | {"extract": extract.model_dump(mode="json")}, familiarity)
+
+
+def sweep(levels, height=40, width=40, marked=()):
+    frames = np.stack([np.full((height, width), level, np.uint8) for level in levels])
+    frames[list(marked), :8, :8] = 255
+    frames[[i for i in range(len(levels)) if i not in marked], :8, :8] = 0
+    return frames
+
+
+def test_every_frame_of_a_sweep_is_answered_in_batches_whatever_the_stride_of_training(planes):
+    answer = planes.predict(sweep([20] * 30))
+    assert [(w.first_frame, w.last_frame) for w in answer.windows] == [(i, i) for i in range(30)]
+    assert max(planes.network.batches) == BATCH and sum(planes.network.batches) == 30
+    assert answer.windows[0].frame_weights == answer.frame_weights == [1.0]
+
+
+def test_the_best_frame_is_the_likeliest_plane_that_is_not_the_rest(planes):
+    levels = [10, 10, 150, 240, 90, 10, 10, 10, 10]
+    answer = planes.predict(sweep(levels))
+    assert answer.label == "other"  # the mean over the sweep
+    assert answer.windows[0].probabilities["other"] > answer.best.probability > 0.9
+    assert (answer.best.frame, answer.best.label) == (3, "brain")
+    assert list(answer.best_by_label) == ["brain", "femur"]
+    for label, best in answer.best_by_label.items():
+        everyone = [w.probabilities[label] for w in answer.windows]
+        assert best.frame == int(np.argmax(everyone)) and best.probability == max(everyone)
+
+
+def test_an_unfamiliar_frame_is_the_best_only_where_there_is_no_other(planes):
+    answer = planes.predict(sweep([10, 240, 150], marked=[1]))
+    assert [w.unfamiliar for w in answer.windows] == [False, True, False]
+    assert answer.windows[1].probabilities["brain"] > answer.windows[2].probabilities["brain"]
+    assert answer.best.frame == 2 and not answer.best.unfamiliar
+    assert answer.unfamiliarity == np.median([w.unfamiliarity for w in answer.windows]) and not answer.unfamiliar
+    all_strange = planes.predict(sweep([10, 240, 150], marked=[0, 1, 2]))
+    assert all_strange.best.frame == 1 and all_strange.best.unfamiliar and all_strange.unfamiliar
+
+
+def test_without_a_rest_every_label_may_be_the_best(planes):
+    planes.config["extract"]["rest"] = None
+    answer = planes.predict(sweep([10, 10]))
+    assert answer.best.label == "other" and list(answer.best_by_label) == PLANES
+
+
+def test_an_image_as_an_array_has_two_three_or_four_axes(planes):
+    image = sweep([150])[0]
+    answer = planes.predict(image)
+    assert answer == planes.predict(image[None]) == planes.predict(image[None, None]) == planes.predict(image / 255)
+    assert answer.best.frame == 0 and len(answer.windows) == 1
+    with pytest.raises(InputError, match=r"sequences \[W, 1, H, W\], found shape \[2, 3, 40, 40\]"):
+        planes.predict(np.zeros((2, 3, 40, 40), np.uint8))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "dcm"])
+def test_an_image_file_and_a_dicom_are_answered(planes, tmp_path, suffix):
+    pixels, path = speckle(1), tmp_path / f"plane.{suffix}"
+    if suffix == "dcm":
+        save_dicom(path, dicom(pixels))
+    else:
+        cv2.imwrite(str(path), pixels[0])
+    answer = planes.predict(path)
+    expected = planes.predict(pixels).probabilities
+    assert answer.probabilities == pytest.approx(expected, abs=0.02) and len(answer.windows) == 1
+    assert json.loads(json.dumps(answer.as_dict()))["best"]["frame"] == 0
+
+
+def test_a_recorded_sweep_is_answered_frame_by_frame(planes, tmp_path):
+    cine = write_video(tmp_path / "sweep.avi", speckle(21), "ffv1")
+    answer = planes.predict(cine)
+    assert [w.first_frame for w in answer.windows] == list(range(21))
+    assert answer.windows[7].probabilities == pytest.approx(planes.predict(speckle(21)[7]).probabilities, abs=0.02)
 
 
 def test_a_cine_too_short_for_one_window_is_refused(package, tmp_path):

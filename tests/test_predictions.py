@@ -99,3 +99,23 @@ def test_seeds_are_averaged_to_one_answer_per_sequence(tmp_path):
     assert answers["patient"].to_dict() == {"s1": "w1", "s2": "w2"}
     with pytest.raises(InputError, match="more than one y_true"):
         read(tmp_path, text.replace("s2,w2,1,leg", "s2,w2,1,arm"))
+
+
+def with_columns(*columns: str) -> str:
+    """GOOD with further columns, each a name and three values."""
+    lines = GOOD.splitlines()
+    further = [",".join(values) for values in zip(*(column.split() for column in columns), strict=True)]
+    return "\n".join(f"{line},{more}" for line, more in zip(lines, further, strict=True)) + "\n"
+
+
+def test_unfamiliarity_and_operator_are_read_where_they_are_there(tmp_path):
+    table = read(tmp_path, with_columns("unfamiliarity 0.5 1.25 0", "operator A B A")).table
+    assert table["unfamiliarity"].tolist() == [0.5, 1.25, 0.0] and list(table["operator"]) == ["A", "B", "A"]
+    assert not {"unfamiliarity", "operator"} & set(read(tmp_path, GOOD).table)
+
+
+@pytest.mark.parametrize("value", ["", "high", "inf", "nan"])
+def test_an_unfamiliarity_that_is_no_number_is_refused(tmp_path, value):
+    text = with_columns("unfamiliarity 0.5 1.25 0").replace("1.25", value)
+    with pytest.raises(InputError, match="line 3: unfamiliarity is missing or not a number.*leave the column out"):
+        read(tmp_path, text)

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
 from fetalflow.evaluation.metrics import WeightedAuc, auc_paper, class_roc, summary_metrics
 from fetalflow.evaluation.predictions import check_predictions, read_predictions
@@ -188,3 +195,56 @@ def test_confusion_rows_are_what_dvc_plots():
     rows = confusion_rows(check_predictions(FETALMOVNET))
     assert list(rows) == ["actual", "predicted"] and len(rows) == 177
     assert (rows["actual"] != rows["predicted"]).sum() == 2
+
+
+def test_top_2_is_scikit_learns_and_has_an_interval():
+    table = probabilities(80, 4, 3)
+    metrics = score(check_predictions(table), QUICK)["metrics"]
+    truth = table["y_true"].str[1:].astype(int)
+    assert metrics["top2_accuracy"] == pytest.approx(top_k_accuracy_score(truth, table.filter(like="p_"), k=2))
+    assert metrics["accuracy"] <= metrics["top2_accuracy_low"] <= metrics["top2_accuracy"]
+    assert metrics["top2_accuracy"] <= metrics["top2_accuracy_high"] <= 1
+    assert "top2_accuracy" not in score(check_predictions(probabilities(80, 2, 3)), QUICK)["metrics"]
+
+
+def test_false_alarms_and_errors_that_they_find():
+    table = probabilities(60, 3, 2)
+    wrong = table.filter(like="p_").to_numpy().argmax(1) != table["y_true"].str[1:].astype(int)
+    rng = np.random.default_rng(0)
+    table["unfamiliarity"] = rng.uniform(0, 1, 60) + 0.4 * wrong
+    table["site"] = np.where(table.index < 30, "north", "south")
+    report = score(check_predictions(table), QUICK)
+    found, flags = report["familiarity"], table["unfamiliarity"] > 1
+    assert found["threshold"] == 1 and 0 < flags.sum() == found["flagged"]
+    assert found["false_alarm_rate"] == flags.mean() == report["metrics"]["false_alarm_rate"]
+    assert found["false_alarm_rate_low"] < found["false_alarm_rate"] < found["false_alarm_rate_high"]
+    assert (found["n"], found["patients"]) == (60, table["patient"].nunique())
+    assert found["error_auc"] == pytest.approx(roc_auc_score(wrong, table["unfamiliarity"]))
+    assert 0.5 < found["error_auc_low"] < found["error_auc"] < found["error_auc_high"] <= 1
+    assert found["error_rate_flagged"] == wrong[flags].mean() and found["error_rate_others"] == wrong[~flags].mean()
+    assert [row["false_alarm_rate"] for row in report["slices"]["site"]] == [flags[:30].mean(), flags[30:].mean()]
+    json.dumps(report, allow_nan=False)
+
+
+def test_without_unfamiliarity_nothing_is_said_of_it():
+    report = score(check_predictions(probabilities(60, 3, 2).assign(site=["a", "b"] * 30)), QUICK)
+    assert report["familiarity"] is None and "false_alarm_rate" not in report["metrics"]
+    assert "false_alarm_rate" not in report["slices"]["site"][0]
+
+
+def test_a_model_without_errors_has_no_error_auc():
+    table = FETALMOVNET.assign(y_pred=FETALMOVNET["y_true"], unfamiliarity=0.5)
+    found = score(check_predictions(table), QUICK)["familiarity"]
+    assert found["error_auc"] is None and found["error_rate_flagged"] is None and found["false_alarm_rate"] == 0
+
+
+def test_slices_leave_out_what_has_no_name_and_tell_how_few_they_are():
+    table = probabilities(60, 3, 2, patients=20)
+    table["operator"] = np.where(table.index < 6, "Op. 1", np.where(table.index < 30, "", "Op. 2"))
+    table["patient"] = np.where(table.index < 6, "w1", table["patient"])
+    table["device"] = ""
+    report = score(check_predictions(table), QUICK)
+    assert [(row["operator"], row["n"]) for row in report["slices"]["operator"]] == [("Op. 1", 6), ("Op. 2", 30)]
+    assert report["slices"]["operator"][0]["patients"] == 1 and report["slices"]["device"] == []
+    (note,) = [note for note in report["notes"] if "say little" in note]
+    assert "operator Op. 1 (n 6, patients 1)" in note and "Op. 2" not in note

@@ -22,11 +22,15 @@ from finished_run import FRAMES, LABELS, TASK, make_finished_run
 import stages.register
 import stages.report
 from fetalflow.errors import InputError
+from fetalflow.model_card import model_card
+from fetalflow.models.building import build
 from fetalflow.package import load
 from fetalflow.provenance import data_digest
 from fetalflow.run_record import curve_points, flatten
+from fetalflow.serving import COLUMNS, ServedModel
 from fetalflow.settings import load_settings
-from fetalflow.tracking import SERVING, TrackingFailed, fetch_package, log_run, public_uri
+from fetalflow.tracking import SERVING, TrackingFailed, fetch_package, log_run, network_packages, public_uri
+from fetalflow.weights import save
 
 ROOT = Path(__file__).parents[1]
 MODEL = "fetalmovnet"
@@ -128,6 +132,8 @@ def test_the_model_gives_the_probabilities_of_the_stage(model, workspace):
         assert [answer["probabilities"][label] for label in LABELS] == pytest.approx(
             [row[f"p_{n}"] for n in LABELS], abs=1e-6
         )
+        assert answer["unfamiliarity"] == pytest.approx(row["unfamiliarity"], rel=1e-4)
+        assert answer["unfamiliar"] == (row["unfamiliarity"] > 1) and answer["best_frame"] is None
         assert len(answer["frame_weights"]) == FRAMES and sum(answer["frame_weights"]) == pytest.approx(1, abs=1e-5)
 
 
@@ -166,9 +172,10 @@ def test_the_registered_model_has_a_card_a_signature_and_no_pickle(registered, c
 
     folder = Path(mlflow.artifacts.download_artifacts(URI))
     logged = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    assert {"data/package/model.safetensors", "data/package/config.json", "data/package/README.md", "MLmodel"} <= set(
-        logged
-    )
+    package = {
+        f"data/package/{n}" for n in ("model.safetensors", "config.json", "familiarity.safetensors", "README.md")
+    }
+    assert package | {"MLmodel"} <= set(logged)
     for name, path in logged.items():
         start = path.read_bytes()[:4]
         assert not name.endswith((".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")), name
@@ -176,13 +183,15 @@ def test_the_registered_model_has_a_card_a_signature_and_no_pickle(registered, c
     assert "pickle" not in (folder / "MLmodel").read_text()
     info = mlflow.models.get_model_info(URI)
     assert info.signature.inputs.input_names() == ["cine_or_sequence"]
-    assert info.signature.outputs.input_names() == ["label", "probabilities", "frame_weights"]
+    assert info.signature.outputs.input_names() == COLUMNS
     version = client.get_model_version_by_alias(MODEL, "challenger")
     card = logged["data/package/README.md"].read_text()
     assert version.description == card and str(version.version) == registered["version"]
     metrics = json.loads((workspace / "reports" / TASK / "metrics.json").read_text())[MODEL]
     assert f"| Accuracy | {metrics['accuracy']:.4f} | {metrics['accuracy_low']:.4f} to" in card
-    assert "not a medical device" in card.lower() and "| test | " in card
+    assert "not a medical device" in card.lower() and "| test | " in card and "Kind: grouped (by patient)" in card
+    assert "| operator Op. 1 | " in card and "False alarms on test patients: " in card
+    assert "4 consecutive frames" in card
 
 
 def test_the_requirements_name_what_answering_imports():
@@ -199,6 +208,48 @@ def test_the_requirements_name_what_answering_imports():
     needed = {package.lower() for name in third for package in packages.get(name, [])}
     assert {"torch", "av", "safetensors"} <= needed
     assert needed <= {name.lower() for name in SERVING}
+
+
+def test_the_requirements_hold_the_networks_code_and_no_pretrained_weights(registered, tmp_path):
+    import mlflow
+
+    network = build("lite_attention", 1, 64, 3, pretrained=False)
+    config = {"task": "planes", "variant": "v", "network": "lite_attention", "labels": LABELS, "frames": 1, "size": 64}
+    save(tmp_path / "lite", network, config | {"options": {"pretrained": True}, "extract": {}})
+    assert network_packages(tmp_path / "lite") == {"torch", "efficientnet-lite-pytorch"}
+    folder = Path(mlflow.artifacts.download_artifacts(URI))
+    required = {line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()}
+    assert required == set(SERVING)
+
+
+@pytest.fixture(scope="module")
+def single_frames(tmp_path_factory):
+    """A finished run of a network that answers one frame."""
+    return make_finished_run(tmp_path_factory.mktemp("frames"), ("cnn",), explain=False, frames=1)
+
+
+def test_a_model_of_single_frames_answers_images_and_sweeps(single_frames):
+    model = ServedModel(load(single_frames / "models" / TASK / "cnn"))
+    rows = pd.read_csv(single_frames / "data" / TASK / "predictions" / "cnn.csv")
+    paths = [single_frames / "data" / TASK / "sequences" / f"{sequence}.npy" for sequence in rows["sequence"]]
+    images = [np.load(path) for path in paths]  # each [1, H, W]
+    for given in (images, [image[0] for image in images], np.stack(images)):
+        answers = model.predict(given)
+        assert list(answers["label"]) == list(rows["y_pred"])
+        assert answers["unfamiliarity"].tolist() == pytest.approx(rows["unfamiliarity"].tolist(), rel=1e-4)
+    assert len(model.predict(images[0][0])) == 1
+    (sweep,) = model.predict(np.concatenate(images)).to_dict("records")
+    assert sweep["best_frame"].keys() == {"frame", "label", "probability"}
+    assert sweep["best_frame"]["label"] in LABELS and 0 <= sweep["best_frame"]["frame"] < len(images)
+    with pytest.raises(InputError, match=r"an image \[H, W\] or a sweep"):
+        model.predict([np.zeros((2, 2, 8, 8), np.uint8)])
+
+
+def test_the_card_of_a_model_of_single_frames_speaks_of_frames(single_frames):
+    card = model_card(TASK, load_settings(single_frames / "params.yaml"), single_frames)
+    assert "Input: one ultrasound frame" in card and "consecutive" not in card
+    assert "| part | frames | patients |" in card and "best_frame: the standard plane of the sweep" in card
+    assert "answered alone" in card and "sequences" not in card.replace("177 test sequences, split by sequence", "")
 
 
 def test_the_same_run_again_makes_nothing_new(registered, client, workspace):

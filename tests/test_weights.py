@@ -3,13 +3,14 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from fetalflow.errors import InputError
 from fetalflow.models.building import build
-from fetalflow.weights import CONFIG, WEIGHTS, read, save
+from fetalflow.weights import CONFIG, FAMILIARITY, WEIGHTS, read, read_familiarity, save
 
 CONFIGURATION = {
     "task": "movement",
@@ -139,4 +140,54 @@ def test_weights_of_another_network_are_named_tensor_by_tensor(folder, network):
     config["weights"]["sha256"] = file_digest(folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"head\.0\.weight: expected \(256, 256\), found \(256, 7\)"):
+        read(folder)
+
+
+ARRAYS = {"means": np.arange(6, dtype=np.float32).reshape(2, 3), "variances": np.ones(2, np.float32)}
+
+
+@pytest.fixture
+def remembering(network, tmp_path):
+    save(tmp_path / "knows", network, CONFIGURATION | {"familiarity": {"layer": "head", "threshold": 2.5}}, ARRAYS)
+    return tmp_path / "knows"
+
+
+def test_familiarity_lies_beside_the_weights_and_comes_back(remembering, folder):
+    config = read(remembering)[1]
+    assert sorted(path.name for path in remembering.iterdir()) == [CONFIG, FAMILIARITY, WEIGHTS]
+    found = read_familiarity(remembering, config)
+    assert found.keys() == ARRAYS.keys() and all(np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS)
+    assert (config["familiarity"]["layer"], config["familiarity"]["threshold"]) == ("head", 2.5)
+    assert read_familiarity(folder, read(folder)[1]) is None  # a package may have none
+
+
+def test_familiarity_cannot_be_swapped_or_lost(remembering):
+    config = read(remembering)[1]
+    raw = bytearray((remembering / FAMILIARITY).read_bytes())
+    raw[-1] ^= 1
+    (remembering / FAMILIARITY).write_bytes(raw)
+    with pytest.raises(InputError, match="is not the file that was saved"):
+        read_familiarity(remembering, config)
+    (remembering / FAMILIARITY).unlink()
+    with pytest.raises(InputError, match=f"holds no {FAMILIARITY}"):
+        read_familiarity(remembering, config)
+
+
+def test_the_threshold_cannot_be_changed_behind_the_weights_back(remembering):
+    config = json.loads((remembering / CONFIG).read_text())
+    config["familiarity"]["threshold"] = 99.0
+    (remembering / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(InputError, match="changed after it was saved"):
+        read(remembering)
+
+
+def test_arrays_without_their_facts_are_not_saved(network, tmp_path):
+    with pytest.raises(InputError, match="misses familiarity"):
+        save(tmp_path / "model", network, CONFIGURATION, ARRAYS)
+
+
+def test_another_format_is_named(folder):
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | {"format": 1}))
+    with pytest.raises(InputError, match="has format 1, this fetalflow reads 2"):
         read(folder)
