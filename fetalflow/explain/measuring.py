@@ -117,9 +117,9 @@ def remarks(frames: int, unmeasured: Mapping[str, int]) -> str:
 def _share(name: str, row: Mapping[str, Any]) -> str:
     low, high = row["inside_low"], row["inside_high"]
     return (
-        f"{name}: share of the map inside the structure {row['inside']:.0%} [{low:.0%}, {high:.0%}], by chance "
-        f"{row['area']:.0%} ({_verdict(row)}); its peak lies there in {row['pointing']:.0%} of the images "
-        f"({row['sequences']} test images of {row['patients']} patients)."
+        f"{name[0].upper()}{name[1:]}: share of the map inside the structure {row['inside']:.0%} "
+        f"[{low:.0%}, {high:.0%}], by chance {row['area']:.0%} ({_verdict(row)}); its peak lies there in "
+        f"{row['pointing']:.0%} of the images ({row['sequences']} test images of {row['patients']} patients)."
     )
 
 

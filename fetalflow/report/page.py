@@ -7,7 +7,6 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fetalflow.provenance import WEIGHTS_PACKAGES
 from fetalflow.report.drawings import as_image, as_svg
 from fetalflow.report.evidence import Evidence
 
@@ -22,12 +21,7 @@ TABLE_4 = {
     "mean_class_f1": "F1 (mean of classes)",
     "auc": "AUC (mean)",
 }
-TESTS = {
-    "patient_bootstrap": "Patient bootstrap of the accuracy difference",
-    "mcnemar": "McNemar, exact, over sequences",
-    "wilcoxon_classes": "Wilcoxon, exact, over class F1s",
-    "wilcoxon_paper": "Wilcoxon as in the paper",
-}
+SOME_PAPERS = {"top2_accuracy", "f1_of_macros"}  # columns only where the task's paper has them
 
 
 def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[str, Any], digest: str, made: str) -> str:
@@ -52,9 +46,16 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         score=evidence.scores[evidence.main],
         confidence=evidence.settings.blocks[evidence.name].evaluate.confidence,
         words=words(evidence.still),
-        table_4={key: name for key, name in TABLE_4.items() if key in published or key != "top2_accuracy"},
+        table_4={key: name for key, name in TABLE_4.items() if key in published or key not in SOME_PAPERS},
         published=published,
-        tests=TESTS,
+        tests={
+            "patient_bootstrap": "Patient bootstrap of the accuracy difference",
+            "mcnemar": f"McNemar, exact, over {evidence.units}",
+            "wilcoxon_classes": "Wilcoxon, exact, over class F1s",
+            "wilcoxon_paper": "Wilcoxon as in the paper"
+            if "f1_of_macros" in published
+            else "Wilcoxon as in FetalMovNet's paper",
+        },
         parts=PARTS,
         most_rows=MOST_ROWS,
         counts=label_counts(evidence.manifest, labels),
@@ -64,7 +65,6 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         devices=spread(evidence.manifest, "device"),
         operators=spread(evidence.manifest, "operator"),
         alarms=alarms(evidence),
-        packages=pretrained_packages(evidence, origin),
         kappa=kappa(evidence.extract),
         decoded=decoded(evidence.extract),
         quarantine=quarantine_kinds(evidence.quarantine),
@@ -92,12 +92,6 @@ def alarms(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """By variant, what the score says of unfamiliarity; empty where no variant knows what it was trained on."""
     found = {variant: score.get("familiarity") for variant, score in evidence.scores.items()}
     return {variant: row for variant, row in found.items() if row}
-
-
-def pretrained_packages(evidence: Evidence, origin: Mapping[str, Any]) -> str:
-    """The installed packages that carry pretrained weights, with versions; empty where no variant starts from any."""
-    installed = {name: version for name, version in origin["versions"].items() if name in WEIGHTS_PACKAGES}
-    return ", ".join(f"{name} {version}" for name, version in installed.items()) if evidence.pretrained else ""
 
 
 def label_counts(manifest: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
