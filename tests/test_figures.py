@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from fetalflow.evaluation.predictions import check_predictions
@@ -76,6 +77,21 @@ def test_a_true_class_without_rows_is_an_empty_row():
     assert np.asarray(figure.axes[0].images[0].get_array()).tolist() == [[0.75, 0.25], [0, 0]]
 
 
+def test_confusion_of_six_long_labels_can_be_read():
+    labels = ["Fetal abdomen", "Fetal brain", "Fetal femur", "Fetal thorax", "Maternal cervix", "Other"]
+    counts = np.random.default_rng(0).integers(0, 2000, (6, 6)) + np.diag([10_000] * 6)
+    figure = confusion_figure(labels, counts)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer, axes = canvas.get_renderer(), figure.axes[0]
+    cell = axes.get_window_extent(renderer).width / 6
+    assert max(text.get_window_extent(renderer).width for text in axes.texts) < 0.9 * cell
+    for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [tick.get_text() for tick in ticks] == labels and ticks[0].get_fontsize() >= 9
+    boxes = [tick.get_window_extent(renderer) for tick in axes.get_yticklabels()]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
 def test_roc_names_each_class_with_its_auc():
     areas = {row["label"]: row["auc"] for row in REPORT["per_class"]}
     figure = roc_figure(roc_points(GOOD), areas | {"leg": None})
@@ -85,8 +101,9 @@ def test_roc_names_each_class_with_its_auc():
 
 
 def test_reliability_draws_the_table_and_the_ece():
-    figure = reliability_figure(REPORT["calibration"], "fetalmovnet")
+    figure = reliability_figure(REPORT["calibration"], "fetalmovnet", "images")
     above, below = figure.axes
+    assert below.get_ylabel() == "images"
     line = next(line for line in above.lines if line.get_label() == "network")
     assert list(line.get_ydata()) == [row["accuracy"] for row in REPORT["calibration"]["reliability"]]
     assert sum(bar.get_height() for bar in below.patches) == 90

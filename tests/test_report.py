@@ -7,19 +7,22 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import pandas as pd
 import pytest
 import yaml
+from finished_planes_run import TASK as PLANES
+from finished_planes_run import make_finished_planes_run
 from finished_run import TASK, make_finished_run
 
 import stages.report
 from fetalflow.errors import InputError
 from fetalflow.report.drawings import as_image
-from fetalflow.report.page import number, p_value, percent, split_counts, thousands
+from fetalflow.report.page import explained_by_label, number, p_value, percent, split_counts, spread, thousands
 
 SECTIONS = (
     *("result", "data", "quality", "split", "curves", "metrics", "confusion", "roc", "calibration", "tests"),
-    *("explain", "mistakes", "latency", "provenance", "limits"),
+    *("unlike", "explain", "mistakes", "latency", "provenance", "limits"),
 )
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 VOID = {"meta", "img", "br", "link", "input", "hr", "i"}
@@ -58,9 +61,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     folder = make_finished_run(tmp_path_factory.mktemp("run"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        stages.report.main(TASK)
+    page_of(TASK, folder)
     return folder
 
 
@@ -123,6 +124,109 @@ def test_the_figures_are_kept_as_files(workspace):
         "accuracy.png",
         "differences.png",
     }
+
+
+# ---- planes: a sequence is one frame
+
+
+@pytest.fixture(scope="module")
+def planes(tmp_path_factory):
+    folder = make_finished_planes_run(tmp_path_factory.mktemp("planes"))
+    return folder, Page(page_of(PLANES, folder))
+
+
+def page_of(task: str, folder: Path) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        stages.report.main(task)
+    return (folder / "reports" / task / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_images_speaks_of_images(planes):
+    _, page = planes
+    assert set(SECTIONS) <= set(page.ids) and page.open == [] and page.loads == []
+    assert all(image["src"].startswith("data:image/") and image["alt"] for image in page.images)
+    for said in ("24 test images of 8 patients", "Misclassified images", "ms per image", "By operator"):
+        assert said in page.text
+    rest = page.text.split("Settings")[0] + page.text.split("Limits")[-1]  # settings and checks keep their names
+    for unsaid in ("test sequences", "Cines", "Until an answer", "Attention between frames", "shuffled-frames"):
+        assert unsaid not in rest
+    assert "None" not in page.text and "nan" not in page.text.split()
+
+
+def test_the_published_row_of_planes_has_dashes_where_the_paper_is_silent(planes):
+    folder, page = planes
+    assert re.search(r"lite_attention \(paper\) 0\.9625 0\.9980 – – 0\.9576 –", page.text)
+    metrics = json.loads((folder / "reports" / PLANES / "metrics.json").read_text())["lite_attention"]
+    low, high = metrics["top2_accuracy_low"], metrics["top2_accuracy_high"]
+    assert f"{metrics['top2_accuracy']:.4f} {low:.4f} – {high:.4f}" in page.text
+
+
+def test_false_alarms_are_those_of_the_score(planes):
+    folder, page = planes
+    score = json.loads((folder / "reports" / PLANES / "evaluation" / "lite_attention-score.json").read_text())
+    found = score["familiarity"]
+    section = page.text.split("Unlike anything seen")[1]
+    assert f"{100 * found['false_alarm_rate']:.1f} %" in section
+    assert f"{found['flagged']} of {found['n']}" in section
+
+
+def test_the_share_inside_the_structure_stands_beside_chance_by_class(planes):
+    folder, page = planes
+    overlap = json.loads((folder / "reports" / PLANES / "explain" / "explain.json").read_text())["overlap"]
+    assert overlap["text"] in re.sub(" +", " ", page.text)
+    assert overlap["unmeasured"] == {"Fetal brain": 0, "Maternal cervix": 0, "Other": 8}
+    row = overlap["by_label"]["Grad-CAM backbone"]["Maternal cervix"]
+    times = f"{row['concentration']:.2f}"
+    assert f"{row['sequences']} {100 * row['inside']:.1f} % {100 * row['area']:.1f} % {times}" in page.text
+    assert "Other not measured: 8 images without a known structure" in page.text
+
+
+def test_pretrained_weights_and_the_split_are_named(planes):
+    _, page = planes
+    assert "Of these pretrained" in page.text and "learned on ImageNet" in page.text
+    assert "Official: the test part is the one that the data set itself names" in page.text
+    assert "Warning" not in page.text
+
+
+def test_a_random_split_of_patients_is_warned_of(planes, tmp_path):
+    folder = shutil.copytree(planes[0], tmp_path / "random")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params[PLANES]["split"]["kind"] = "random"
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    split = folder / "reports" / PLANES / "split.json"
+    summary = json.loads(split.read_text())
+    split.write_text(json.dumps(summary | {"overlap": summary["overlap"] | {"train-test": 5}}))
+    text = Page(page_of(PLANES, folder)).text
+    assert "Warning: 5 of the 8 test patients are in training, too" in text
+    assert "never seen in training" not in text and "Split by image" in text
+
+
+def test_explain_draws_each_class_and_mistakes_of_images(planes):
+    folder = planes[0] / "reports" / PLANES / "explain"
+    result = json.loads((folder / "explain.json").read_text())
+    kinds = [figure["kind"] for figure in result["figures"]]
+    assert kinds == ["overlap", "overview", "filters", "mistake", "mistake"]
+    table = pd.read_csv(folder / "overlap.csv")
+    assert set(table["map"]) == {
+        *("Grad-CAM backbone", "HiResCAM backbone", "integrated gradients", "brightness of the frame"),
+    }
+    assert set(table["label"]) == {"Fetal brain", "Maternal cervix"} and table["sequence"].nunique() == 5
+    assert {figure["file"] for figure in result["figures"]} == {path.name for path in folder.glob("*.png")}
+    for figure in result["figures"]:
+        assert cv2.imread(str(folder / figure["file"])).std() > 10, figure["file"]
+
+
+def test_unnamed_sites_are_no_row():
+    manifest = pd.DataFrame({"site": ["", "a", "a", None], "patient": list("wxyz")})
+    assert spread(manifest, "site") == [{"name": "a", "sequences": 2, "patients": 2}]
+    assert spread(manifest, "operator") == []
+
+
+def test_classes_without_a_map_say_so():
+    assert explained_by_label({"overlap": {"text": "No sequence has a mask"}}, ["a"]) is None
+    found = explained_by_label({"overlap": {"by_label": {"m": {"a": {"inside": 0.5}}}, "unmeasured": {"b": 3}}}, "ab")
+    assert found == {"map": "m", "rows": {"a": {"inside": 0.5}, "b": {"left_out": 3}}}
 
 
 @pytest.fixture
@@ -192,16 +296,17 @@ def test_the_split_table_counts_the_first_fold():
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on the PATH")
-def test_a_browser_without_a_network_shows_every_picture(html, tmp_path):
+def test_a_browser_without_a_network_shows_every_picture(html, planes, tmp_path):
     counting = """<script>addEventListener("load", () => { const d = document.documentElement.dataset;
       d.broken = [...document.images].filter((i) => !i.naturalWidth).length; d.images = document.images.length;
       d.wide = document.documentElement.scrollWidth > innerWidth; });</script></body>"""
+    stills = (planes[0] / "reports" / PLANES / "report.html").read_text(encoding="utf-8")
     page = tmp_path / "report.html"
-    page.write_text(html.replace("</body>", counting), encoding="utf-8")
-    for width in (1280, 500):
+    for text, width in ((html, 1280), (html, 500), (stills, 500)):
+        page.write_text(text.replace("</body>", counting), encoding="utf-8")
         dom = browse(page, tmp_path, width)
         assert re.search(r'data-broken="0"', dom)
-        assert int(re.search(r'data-images="(\d+)"', dom)[1]) == len(Page(html).images)
+        assert int(re.search(r'data-images="(\d+)"', dom)[1]) == len(Page(text).images)
         assert 'data-wide="false"' in dom, f"the page is wider than a window of {width} px"
 
 

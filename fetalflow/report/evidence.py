@@ -124,4 +124,5 @@ def _mistakes(predictions: Path) -> pd.DataFrame:
     said = [by_label.at[i, label] if label in by_label else float("nan") for i, label in wrong["y_pred"].items()]
     wrong = wrong.assign(probability=said, true_probability=own)
     columns = ["sequence", "patient", "site", "device", "y_true", "y_pred", "probability", "true_probability"]
-    return wrong.reindex(columns=columns).sort_values("probability", ascending=False, ignore_index=True)
+    wrong = wrong.reindex(columns=columns).fillna({"site": "–", "device": "–"})
+    return wrong.sort_values("probability", ascending=False, ignore_index=True)
