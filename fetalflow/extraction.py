@@ -115,9 +115,9 @@ def recorded_windows(path: Path, settings: Extract) -> Iterator[tuple[tuple[int,
         if verdict is not None:
             raise InputError(f"{path} cannot be used ({verdict.kind}): {verdict.reason}.")
         step = frame_step(record["fps"], settings.fps) if settings.fps else 1.0
-        frames = stored_frames(record, Path(folder))
         for span in windows(0, record["frames"] - 1, record["cuts"], settings.frames, settings.stride, step):
-            yield span, frames[source_frames(span[0], settings.frames, step)]
+            # Mapped anew each time: what was read of a mapping stays in memory as long as it does.
+            yield span, stored_frames(record, Path(folder))[source_frames(span[0], settings.frames, step)]
 
 
 @dataclass(frozen=True)
