@@ -177,14 +177,14 @@ def draw_filters(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], layer: str,
 def draw_overlap(rows: Sequence[Mapping[str, float | str]], still: bool = False) -> Figure:
     """Concentration and pointing game of every map with 95 % intervals, against chance.
 
-    `still`: a sequence is one image; the share of the map inside the structure takes the place of the concentration.
+    `still`: a sequence is one image.
     """
     names = list(dict.fromkeys(str(row["map"]) for row in rows))
     figure = Figure(figsize=(11, 0.42 * len(names) + 1.5), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     looks = {"trained": ("o", PREDICTED, 0.12), "random": ("s", OTHER, -0.12), "none": ("D", "black", 0.0)}
     texts = {"trained": "trained network", "random": "same network, random weights", "none": "no network"}
-    for axes, measure in ((left, "inside" if still else "concentration"), (right, "pointing")):
+    for axes, measure in ((left, "concentration"), (right, "pointing")):
         for kind, (marker, colour, lift) in looks.items():
             chosen = [row for row in rows if row["weights"] == kind and measure in row]
             if not chosen:
@@ -197,19 +197,18 @@ def draw_overlap(rows: Sequence[Mapping[str, float | str]], still: bool = False)
             axes.errorbar(x, y, xerr=error, fmt=marker, color=colour, ms=5, capsize=2.5, lw=1.2, label=texts[kind])
         _bare(axes)
     chance = [float(row["area"]) for row in rows if "area" in row]
-    left.axvline(float(np.mean(chance)) if still else 1, color="black", lw=0.9, ls=":")
+    left.axvline(1, color="black", lw=0.9, ls=":")
     right.axvline(float(np.mean(chance)), color="black", lw=0.9, ls=":")
-    left.set(yticks=range(len(names)), yticklabels=names[::-1])
-    if still:
-        left.set_xlabel("share of the map inside the structure (dotted: chance)", fontsize=9)
-        right.set_xlabel("share of images with the peak inside (dotted: chance)", fontsize=9)
-    else:
-        left.set_xscale("log")
-        left.set_xlabel("map's mass on the anatomy over chance (dotted)", fontsize=9)
-        left.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]))
-        left.xaxis.set_major_formatter("{x:g}")
-        left.xaxis.set_minor_locator(NullLocator())
-        right.set_xlabel("share of frames with the peak on the anatomy (dotted: chance)", fontsize=9)
+    left.set(yticks=range(len(names)), yticklabels=names[::-1], xscale="log")
+    known, unit = ("structure", "images") if still else ("anatomy", "frames")
+    left.set_xlabel(f"map's mass on the {known} over chance (dotted)", fontsize=9)
+    low, high = left.get_xlim()
+    # A structure may fill a third of an image: what is on it cannot be many times chance.
+    near = [0.4, 0.6, 0.8, 1.2, 1.5, 3, 4] if still and high < 5 * low else []
+    left.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, *near]))
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_locator(NullLocator())
+    right.set_xlabel(f"share of {unit} with the peak on the {known} (dotted: chance)", fontsize=9)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     return figure
 

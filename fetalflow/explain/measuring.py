@@ -86,8 +86,8 @@ def in_words(table: list[dict[str, Any]], name: str, frames: int) -> str:
         sentence += f" On {row['empty']} further {many} the map is zero everywhere; they are not counted."
     twin = next((row for row in table if row["map"] == name and row["weights"] == RANDOM), None)
     if twin and twin["sequences"]:
-        share = f"{twin['inside']:.0%} inside" if frames == 1 else f"{twin['concentration']:.2f} times"
-        sentence += f" With random weights: {share}, {twin['pointing']:.0%}."
+        share = f"{twin['inside']:.0%} inside, " if frames == 1 else ""
+        sentence += f" With random weights: {share}{twin['concentration']:.2f} times, {twin['pointing']:.0%}."
     return sentence
 
 
@@ -115,11 +115,12 @@ def remarks(frames: int, unmeasured: Mapping[str, int]) -> str:
 
 
 def _share(name: str, row: Mapping[str, Any]) -> str:
-    low, high = row["inside_low"], row["inside_high"]
+    low, high = row["concentration_low"], row["concentration_high"]
     return (
-        f"{name[0].upper()}{name[1:]}: share of the map inside the structure {row['inside']:.0%} "
-        f"[{low:.0%}, {high:.0%}], by chance {row['area']:.0%} ({_verdict(row)}); its peak lies there in "
-        f"{row['pointing']:.0%} of the images ({row['sequences']} test images of {row['patients']} patients)."
+        f"{name[0].upper()}{name[1:]}: share of the map inside the structure {row['inside']:.0%}, by chance "
+        f"{row['area']:.0%}; an image's share is {row['concentration']:.2f} [{low:.2f}, {high:.2f}] times its chance "
+        f"({_verdict(row)}); the peak lies inside in {row['pointing']:.0%} of the images "
+        f"({row['sequences']} test images of {row['patients']} patients)."
     )
 
 
