@@ -54,7 +54,7 @@ def test_compare_names_every_rival(paper, tmp_path):
     [
         (["describe", "fetalmovnett"], "known networks"),
         (["score", "nowhere.csv"], "nowhere.csv"),
-        (["run", "--drop", "nowhere"], "looked for a drop"),
+        (["run", "--drop", "nowhere"], "FETAL_PLANES_DB"),
         (["run", "--profile", "papper"], "there are: paper"),
         (["predict", "nowhere.mp4", "--model", "nowhere"], "nowhere"),
     ],

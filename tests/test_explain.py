@@ -19,7 +19,7 @@ from fetalflow.explain.attribution import frame_maps, integrated_gradients
 from fetalflow.explain.choosing import Sequences, answered, choose_measured, choose_mistakes, choose_per_class
 from fetalflow.explain.drawing import GAP, TILE, scaled, strip, tile
 from fetalflow.explain.filters import feature_maps, strongest
-from fetalflow.explain.gradcam import convolution_layer, earlier_and_later, grad_cam, hires_cam
+from fetalflow.explain.gradcam import _rectified, convolution_layer, earlier_and_later, grad_cam, hires_cam
 from fetalflow.explain.maps import image_maps, short_name, untrained_twin
 from fetalflow.explain.measuring import by_label, in_words, remarks
 from fetalflow.explain.overlap import field_of_view, overlap, read_anatomy, summarise
@@ -118,6 +118,20 @@ def test_grad_cam_is_the_formula_of_its_paper():
     torch.testing.assert_close(grad_cam(network, inputs, targets, layer), wanted)
     with torch.no_grad():
         torch.testing.assert_close(network(inputs), scores)  # no hook is left behind
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("norm_each", [False, True])
+def test_the_network_explained_is_the_network_that_answers(variant, norm_each):
+    """ReLU stands where the network has it: put there once more for Grad-CAM it changes no answer."""
+    torch.manual_seed(0)
+    network = build(variant, 4, 64, 3, norm_each=norm_each).eval()
+    inputs = torch.rand(2, 4, 64, 64)
+    name, layer = convolution_layer(network)
+    for _, each in [(name, layer), *earlier_and_later(network, name)]:
+        with torch.no_grad(), _rectified(each):
+            rectified = network(inputs)
+        torch.testing.assert_close(rectified, network(inputs))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -20,7 +20,7 @@ def convolution_layer(network: nn.Module, name: str | None = None) -> tuple[str,
     Conv4 of the conv branch, else the last convolution.
 
     Of a block (convolution, norm, ReLU, pool) it is the last ReLU, whose map is larger than the pooled one, or the
-    last convolution where the block has no ReLU module.
+    last convolution where the block has no ReLU module; the layer is then the one that ReLU follows (`_before_relu`).
 
     Raises InputError when there is no such layer.
     """
@@ -39,7 +39,8 @@ def convolution_layer(network: nn.Module, name: str | None = None) -> tuple[str,
     inside = [(key, layer) for key, layer in layers.items() if key == name or key.startswith(f"{name}.")]
     for kind in (nn.ReLU, CONVOLUTIONS):
         if found := [(key, layer) for key, layer in inside if isinstance(layer, kind)]:
-            return found[-1]
+            key, layer = found[-1]
+            return key, _before_relu(layers, key)
     raise InputError(f"layer {name!r} holds no convolution to explain.")
 
 
@@ -50,7 +51,7 @@ def earlier_and_later(network: nn.Module, name: str, most: int = 4) -> list[tupl
     layers = dict(network.named_modules())
     kind = CONVOLUTIONS if isinstance(layers[name], CONVOLUTIONS) else type(layers[name])
     beside = [
-        (key, layer)
+        (key, _before_relu(layers, key))
         for key, layer in layers.items()
         if isinstance(layer, kind) and (key.rsplit(".", 1)[0] if "." in key else "") == parent
     ]
@@ -59,14 +60,22 @@ def earlier_and_later(network: nn.Module, name: str, most: int = 4) -> list[tupl
     return [beside[i] for i in sorted(nearest) if beside[i][0] != name]
 
 
+def _before_relu(layers: dict[str, nn.Module], name: str) -> nn.Module:
+    """The batch norm `norm4` of a convolution `conv4` that has one (`norm_each`), else the layer itself."""
+    parent, _, own = name.rpartition(".")
+    norm = own.replace("conv", "norm") if isinstance(layers[name], CONVOLUTIONS) else ""
+    return layers.get(f"{parent}.{norm}" if parent else norm, layers[name]) if norm else layers[name]
+
+
 @contextmanager
 def _rectified(layer: nn.Module) -> Iterator[None]:
-    """Let a convolution answer with ReLU already applied, as Keras' Conv2D(activation="relu") does in the paper.
+    """Let a convolution, or its batch norm, answer with ReLU already applied, as Keras' Conv2D(activation="relu") does
+    in the paper.
 
-    FetalMovNet applies ReLU as a function after the convolution; once more changes nothing. Grad-CAM of the values
-    before ReLU would count what the network throws away. Any other layer is taken as it answers.
+    FetalMovNet applies ReLU as a function right after it; once more changes nothing. Grad-CAM of the values before
+    ReLU would count what the network throws away. Any other layer is taken as it answers.
     """
-    if not isinstance(layer, CONVOLUTIONS):
+    if not isinstance(layer, (*CONVOLUTIONS, nn.BatchNorm2d)):
         yield
         return
     hook = layer.register_forward_hook(lambda module, inputs, output: output.relu())
