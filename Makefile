@@ -17,7 +17,7 @@ test: setup
 
 # Decode rate, loader, training step, memory of every stage at the paper's size: an hour and more, most of it training.
 benchmarks: setup
-	@for file in decode loader training_step stage_memory; do echo "== $$file"; $(VENV)/bin/python benchmarks/$$file.py || exit 1; done
+	@for file in decode loader training_step plane_latency stage_memory; do echo "== $$file"; $(VENV)/bin/python benchmarks/$$file.py || exit 1; done
 
 lint: setup
 	@$(VENV)/bin/ruff check .
