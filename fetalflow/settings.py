@@ -130,6 +130,31 @@ class Register(Frozen):
     alias: str = "challenger"
 
 
+class Promote(Frozen):
+    """When a challenger takes the champion's place (docs/promotion.md)."""
+
+    champion: str = "champion"  # alias of the model in use; the challenger's is `register.alias`
+    metric: Literal["mean_class_f1", "accuracy", "macro_recall"] = "mean_class_f1"
+    # superiority: better than the champion by chance once in 1/alpha; non_inferiority: worse by less than `margin`
+    aim: Literal["superiority", "non_inferiority"] = "superiority"
+    margin: float = Field(0.03, gt=0, lt=1)
+    class_margin: float = Field(0.10, gt=0, lt=1)  # recall of a class that may be lost
+    site_margin: float = Field(0.10, gt=0, lt=1)  # accuracy at a site that may be lost
+    # shown: a larger loss is ruled out, which takes many patients; not_refuted: no larger loss is shown
+    guards: Literal["shown", "not_refuted"] = "shown"
+    alpha: float = Field(0.05, gt=0, lt=0.5)  # one-sided, Holm over all tests of the decision
+    min_patients: int = Field(5, ge=3)  # of a class or a site: fewer are not judged, and the page says so
+    max_ece: float = Field(0.15, gt=0, le=1)
+    max_false_alarms: float = Field(0.15, gt=0, le=1)  # test sequences called unlike anything seen
+    max_latency_ms: float = Field(500, gt=0)  # median of one sequence
+    max_latency_ratio: float = Field(1.5, gt=0)  # over the champion's, in the same process
+    max_size_mb: float = Field(1000, gt=0)  # of the model package, 10^6 bytes
+    clean_tree: bool = True  # the code that trained it was committed
+    approval: bool = True  # a person must say yes
+    bootstrap: int = Field(2000, ge=100)  # draws, for the interval of the calibration error
+    seed: int = 0
+
+
 class TaskSettings(Frozen):
     phantom: Phantom
     extract: Extract
@@ -142,6 +167,7 @@ class TaskSettings(Frozen):
     significance: Significance = Significance()
     explain: Explain = Explain()
     register_: Register = Field(alias="register")
+    promote: Promote = Promote()
 
 
 class TaskEntry(Frozen):
