@@ -155,6 +155,25 @@ class Promote(Frozen):
     seed: int = 0
 
 
+class Retrain(Frozen):
+    """How new drops come in (docs/operations.md)."""
+
+    inbox: str = ""  # folder or URL (s3://...) with a folder per drop; empty: nothing comes in
+    store: str = "arrivals"  # folder in the workspace that keeps, per task, everything that came
+    marker: str = "COMPLETE"  # file by which the sender says that a drop is whole
+    settle: float = Field(900, ge=0)  # seconds without a change after which a drop without a marker counts as whole
+
+
+class Drift(Frozen):
+    """When a new drop differs from the training data."""
+
+    alpha: float = Field(0.05, gt=0, lt=0.5)  # Holm over every test of one drop
+    min_effect: float = Field(0.5, gt=0)  # smaller differences are not named, however sure; unit in docs/operations.md
+    min_patients: int = Field(5, ge=3)  # on either side; fewer cannot tell
+    permutations: int = Field(1999, ge=99)
+    seed: int = 0
+
+
 class TaskSettings(Frozen):
     phantom: Phantom
     extract: Extract
@@ -168,6 +187,8 @@ class TaskSettings(Frozen):
     explain: Explain = Explain()
     register_: Register = Field(alias="register")
     promote: Promote = Promote()
+    retrain: Retrain = Retrain()
+    drift: Drift = Drift()
 
 
 class TaskEntry(Frozen):
