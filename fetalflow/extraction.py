@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,8 @@ from fetalflow.drop import COLUMNS, SUFFIXES, check_row, span
 from fetalflow.drop import OWN as READERS
 from fetalflow.errors import InputError
 from fetalflow.layouts import Drop, open_drop
-from fetalflow.quarantine import Rejected, count_kinds, describe, quarantine_table, rejected_row
+from fetalflow.quarantine import REJECTED, Rejected, count_kinds, describe, quarantine_table, rejected_row
+from fetalflow.review import Decision, Decisions, by_index, check_same_file, clipped, overruled, settled
 from fetalflow.sequences import windows
 from fetalflow.settings import Extract
 
@@ -42,12 +43,15 @@ class Extraction:
     decoded: int
 
 
-def extract_drop(drop: Path, settings: Extract, store: Path, progress: Progress | None = None) -> Extraction:
+def extract_drop(
+    drop: Path, settings: Extract, store: Path, progress: Progress | None = None, decisions: Decisions | None = None
+) -> Extraction:
     """Decode the cines of a drop, of any layout, that `store` does not hold yet and list their sequences.
 
     Every row of its table is either used (at least one sequence has its label within its span) or stands in
     quarantine with one reason. Runs on `settings.workers` processes through joblib, or wherever
-    `joblib.parallel_config` sends it; `store` must then be seen by all workers.
+    `joblib.parallel_config` sends it; `store` must then be seen by all workers. `decisions` are those of persons on
+    rows that stood in quarantine before (fetalflow/review.py).
 
     Raises InputError when the drop or its table does not keep its contract.
     """
@@ -55,14 +59,15 @@ def extract_drop(drop: Path, settings: Extract, store: Path, progress: Progress 
     for left in store.glob(".*"):  # what a killed run left half written or unpacked
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     with open_drop(drop, store) as opened:
-        return _extract(opened, settings, store, progress)
+        return _extract(opened, settings, store, progress, decisions or {})
 
 
-def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | None) -> Extraction:
+def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | None, decisions: Decisions) -> Extraction:
     rows = drop.rows.to_dict("records")
+    decided = by_index(rows, decisions)
     reasons: dict[int, Rejected] = {}
     for index, row in enumerate(rows):
-        if (verdict := _verdict(check_row, row, settings.labels)) is not None:
+        if (verdict := _verdict(_check_settled, row, decided.get(index), settings.labels)) is not None:
             reasons[index] = verdict
     _check_patients(rows, reasons)
 
@@ -72,7 +77,8 @@ def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | No
         calls = [delayed(store_cine)(drop.root / video, settings, store) for video in videos]
         records = dict(zip(videos, _watched(parallel(calls), "cines", len(calls), progress), strict=True))
         _check_copies(rows, good, records, reasons)
-        by_video = _claims(rows, good, records, reasons)
+        said = _claims(rows, good, records, reasons, decided)
+        by_video = _settle(said, decided, reasons)
         groups = {video: group(spans) for video, spans in by_video.items()}
         planned = [
             (video, plan) for video, found in groups.items() for plan in _plan(found, records[video], settings, reasons)
@@ -86,7 +92,10 @@ def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | No
 
     sequences = _table(rows, planned, records, measured, settings.frames)
     quarantine = quarantine_table(rejected_row(rows[i], r.kind, r.reason) for i, r in reasons.items())
-    summary = _summary(drop, rows, records, sequences, quarantine, [g for found in groups.values() for g in found])
+    summary = _summary(drop, rows, records, sequences, quarantine, [g for spans in said.values() for g in group(spans)])
+    if decided:
+        released = set(decided) - set(reasons)
+        summary |= {"rows_released": len(released), "rows_rejected": summary["quarantined"].get(REJECTED, 0)}
     return Extraction(sequences, quarantine, summary, sum(record["new"] for record in records.values()))
 
 
@@ -139,6 +148,10 @@ def _verdict(check: Callable[..., Any], *arguments: Any) -> Rejected | None:
     except Rejected as verdict:
         return verdict
     return None
+
+
+def _check_settled(row: dict[str, Any], decision: Decision | None, labels: Iterable[str] | None) -> None:
+    check_row(settled(row, decision), labels)
 
 
 def _return_as() -> str:
@@ -194,7 +207,11 @@ def _check_rate(record: dict[str, Any], settings: Extract) -> None:
 
 
 def _claims(
-    rows: list[dict[str, Any]], good: list[int], records: dict[str, dict[str, Any]], reasons: dict[int, Rejected]
+    rows: list[dict[str, Any]],
+    good: list[int],
+    records: dict[str, dict[str, Any]],
+    reasons: dict[int, Rejected],
+    decided: dict[int, Decision],
 ) -> dict[str, list[Span]]:
     """What each row of a readable cine claims, by video. Fills in `reasons` for the others."""
     claims = defaultdict(list)
@@ -206,13 +223,34 @@ def _claims(
         if record["rejected"]:
             reasons[index] = Rejected(**record["rejected"])
             continue
+        decision = decided.get(index)
         try:
-            first, last = span(row, record["frames"])
+            if decision is not None:
+                check_same_file(decision, record["source"])
+            first, last = span(clipped(row, record["frames"], decision), record["frames"])
         except Rejected as verdict:
             reasons[index] = verdict
             continue
-        claims[row["video"]].append(Span(index, row["annotator"], row["label"], first, last))
+        # Disagreement is reported as the annotators said it, whatever was decided on it.
+        spoken = row if decision is None or decision.kind == "disagreement" else settled(row, decision)
+        claims[row["video"]].append(Span(index, row["annotator"], spoken["label"], first, last))
     return dict(claims)
+
+
+def _settle(
+    said: dict[str, list[Span]], decided: dict[int, Decision], reasons: dict[int, Rejected]
+) -> dict[str, list[Span]]:
+    """The claims that count, with the labels that count. Fills in `reasons` for those that a person overruled."""
+    if not decided:
+        return said
+    by_video = {}
+    for video, spans in said.items():
+        spans = [replace(c, label=decided[c.row].as_label or c.label) if c.row in decided else c for c in spans]
+        out = overruled(spans, decided)
+        reason = Rejected(REJECTED, "a person released another row of the same frames, which overrules this one")
+        reasons.update(dict.fromkeys(out, reason))
+        by_video[video] = [claim for claim in spans if claim.row not in out]
+    return by_video
 
 
 def _plan(

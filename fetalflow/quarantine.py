@@ -9,6 +9,7 @@ import pandas as pd
 from fetalflow.errors import InputError
 
 COLUMNS = ["video", "patient", "start_frame", "end_frame", "label", "annotator", "kind", "reason"]
+REJECTED = "rejected"  # the kind of a row that a person decided to keep out (fetalflow/review.py)
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict on one input, not a fault of the program
@@ -49,8 +50,10 @@ def describe(quarantine: pd.DataFrame) -> str:
 def check_share(quarantine: pd.DataFrame, rows: int, limit: float, path: Path | str) -> None:
     """Stop when more than `limit` (0-1) of a drop's `rows` is in quarantine. `path` is where the table was written.
 
-    Raises InputError with the counts per kind.
+    Rows that a person rejected are settled: they count neither way. Raises InputError with the counts per kind.
     """
+    is_settled = quarantine["kind"] == REJECTED
+    rows, quarantine = rows - int(is_settled.sum()), quarantine[~is_settled]
     if len(quarantine) <= limit * rows:
         return
     first = quarantine.iloc[0]
@@ -58,5 +61,6 @@ def check_share(quarantine: pd.DataFrame, rows: int, limit: float, path: Path | 
         f"{len(quarantine)} of {rows} rows of the drop are in quarantine ({len(quarantine) / rows:.0%}); "
         f"the limit `quarantine_share` is {limit:.0%}. By kind: {describe(quarantine)}.\n"
         f"For example {first['video']}: {first['reason']}\n"
-        f"Every row has its reason in {path}. Mend or remove those rows, or raise `quarantine_share` in params.yaml."
+        f"Every row has its reason in {path}. Mend or remove those rows, decide on them with "
+        "`fetalflow quarantine`, or raise `quarantine_share` in params.yaml."
     )

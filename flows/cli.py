@@ -159,6 +159,74 @@ def deploy(
     print(f"Deployed {deploy_pipeline(pool, cron)}. Start a worker: prefect worker start --pool {pool}")
 
 
+quarantine = typer.Typer(no_args_is_help=True, help="What a drop brought that cannot be used, and deciding on it.")
+app.add_typer(quarantine, name="quarantine")
+
+Workspace = Annotated[Path, typer.Option(help="A checkout or a workspace of it.")]
+Rows = Annotated[list[str], typer.Argument(help="Names of rows, as `quarantine list` gives them.")]
+Who = Annotated[str, typer.Option("--by", help="Who decides.")]
+Why = Annotated[str, typer.Option("--why", help="Why. No name of a patient: the file is kept for ever.")]
+
+
+@quarantine.command("list")
+def quarantine_list(
+    kind: Annotated[str | None, typer.Option(help="The rows of this kind only.")] = None,
+    task: Task = "movement",
+    workspace: Workspace = Path(),
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Quarantined rows: how many of each kind and what to do; then each row's name, cine and reason."""
+    from fetalflow.quarantine_desk import Desk
+
+    desk = Desk(workspace, task)
+    counts, rows, waiting = desk.counts(), desk.rows(kind), desk.pending()
+    if as_json:
+        print(json.dumps({"kinds": counts, "rows": rows, "waiting": sorted(waiting)}, indent=2))
+        return
+    for found in counts:
+        more = f" ({found['waiting']} decided, waiting for the next run)" if found["waiting"] else ""
+        print(f"{found['rows']:5d} {found['kind']}{more}: {found['to_do']}")
+    for row in rows:
+        decided = f" [{waiting[row['row']].decision} waits for the next run]" if row["row"] in waiting else ""
+        print(f"\n{row['row']} {row['kind']}{decided} {row['video']}\n  {row['reason']}", end="")
+    print("" if rows else "Nothing is in quarantine.")
+
+
+@quarantine.command("show")
+def quarantine_show(row: str, task: Task = "movement", workspace: Workspace = Path()) -> None:
+    """One quarantined row, what is known of its cine, the other rows of that cine, and past decisions; as JSON."""
+    from fetalflow.quarantine_desk import Desk
+
+    print(json.dumps(Desk(workspace, task).show(row), indent=2))
+
+
+@quarantine.command("release")
+def quarantine_release(
+    rows: Rows,
+    by: Who,
+    why: Why,
+    label: Annotated[str, typer.Option(help="The label that counts: for the kinds disagreement and label.")] = "",
+    task: Task = "movement",
+    workspace: Workspace = Path(),
+) -> None:
+    """Decide that rows are used after all. It takes effect at the next run."""
+    from fetalflow.quarantine_desk import Desk
+
+    desk = Desk(workspace, task)
+    done = desk.release(rows, by, why, label)
+    print(f"Released {len(done)} rows in {desk.reviews}. The next `fetalflow run` uses them.")
+
+
+@quarantine.command("reject")
+def quarantine_reject(rows: Rows, by: Who, why: Why, task: Task = "movement", workspace: Workspace = Path()) -> None:
+    """Decide that rows stay out for ever; they no longer count against `quarantine_share`."""
+    from fetalflow.quarantine_desk import Desk
+
+    desk = Desk(workspace, task)
+    done = desk.reject(rows, by, why)
+    print(f"Rejected {len(done)} rows in {desk.reviews}. The next `fetalflow run` leaves them out for good.")
+
+
 def main() -> None:
     """Entry point: an InputError is a message, not a traceback."""
     try:

@@ -15,6 +15,7 @@ import stages
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.layouts import layout_of
+from fetalflow.review import write_decisions
 from fetalflow.settings import load_settings
 
 CHECKOUT = Path(stages.__file__).resolve().parents[1]
@@ -84,5 +85,7 @@ def prepare(folder: Path, profile: str | None, changes: list[dict[str, Any]]) ->
         write_text(folder / name, (CHECKOUT / name).read_text())
     write_text(folder / ".dvc" / "config", (CHECKOUT / ".dvc" / "config").read_text() + "    no_scm = true\n")
     write_text(folder / "params.yaml", yaml.safe_dump(params, sort_keys=False))
-    load_settings(folder / "params.yaml")
+    for task in load_settings(folder / "params.yaml").tasks:
+        if not (reviews := folder / "reviews" / f"{task}.csv").exists():
+            write_decisions(reviews, [])  # DVC wants every input to be there
     return folder

@@ -5,6 +5,7 @@ from pathlib import Path
 from fetalflow.artefacts import write_json, write_table
 from fetalflow.extraction import check_usable, extract_drop
 from fetalflow.quarantine import check_share, describe
+from fetalflow.review import read_decisions
 from fetalflow.settings import load_settings
 
 
@@ -12,7 +13,8 @@ def main(task: str) -> None:
     settings = load_settings()
     extract = settings.blocks[task].extract
     drop, data = Path(settings.tasks[task].drop), Path("data") / task
-    found = extract_drop(drop, extract, data / "frames", progress=_progress)
+    decisions = read_decisions(Path("reviews") / f"{task}.csv")
+    found = extract_drop(drop, extract, data / "frames", _progress, decisions)
     quarantine = data / "quarantine.csv"
     write_table(quarantine, found.quarantine)
     write_json(f"reports/{task}/extract.json", found.summary)
@@ -30,6 +32,8 @@ def main(task: str) -> None:
         f"{counts['promised_frames']}, decoded of these: {counts['decoded_of_promised']}."
     )
     print(f"Quarantined: {counts['rows_quarantined']} rows ({describe(found.quarantine)}), reasons in {quarantine}.")
+    if "rows_released" in counts:
+        print(f"By decision of a person: {counts['rows_released']} rows used, {counts['rows_rejected']} kept out.")
     if unlisted := counts["cines_without_a_row"]:
         print(f"Not named in the table, not used: {len(unlisted)} files, the first {unlisted[0]}.")
     check_share(found.quarantine, counts["rows"], extract.quarantine_share, quarantine)
