@@ -156,7 +156,7 @@ class Promote(Frozen):
 
 
 class Retrain(Frozen):
-    """How new drops come in (docs/operations.md)."""
+    """How new drops come in."""
 
     inbox: str = ""  # folder or URL (s3://...) with a folder per drop; empty: nothing comes in
     store: str = "arrivals"  # folder in the workspace that keeps, per task, everything that came
@@ -168,7 +168,10 @@ class Drift(Frozen):
     """When a new drop differs from the training data."""
 
     alpha: float = Field(0.05, gt=0, lt=0.5)  # Holm over every test of one drop
-    min_effect: float = Field(0.5, gt=0)  # smaller differences are not named, however sure; unit in docs/operations.md
+    # Smaller differences are not named, however sure: standard deviations of the training data, and for the class mix
+    # the share of sequences that would have to have another label.
+    min_effect: float = Field(0.5, gt=0)
+    min_mix: float = Field(0.2, gt=0, lt=1)
     min_patients: int = Field(5, ge=3)  # on either side; fewer cannot tell
     permutations: int = Field(1999, ge=99)
     seed: int = 0
