@@ -22,6 +22,8 @@ from finished_run import FRAMES, LABELS, TASK, make_finished_run
 import stages.register
 import stages.report
 from fetalflow.errors import InputError
+from fetalflow.ledger import record_move
+from fetalflow.logged_model import SERVING, network_packages
 from fetalflow.model_card import model_card
 from fetalflow.models.building import build
 from fetalflow.package import load
@@ -29,7 +31,7 @@ from fetalflow.provenance import data_digest
 from fetalflow.run_record import curve_points, flatten
 from fetalflow.serving import COLUMNS, ServedModel
 from fetalflow.settings import load_settings
-from fetalflow.tracking import SERVING, TrackingFailed, fetch_package, log_run, network_packages, public_uri
+from fetalflow.tracking import TrackingFailed, fetch_package, log_run, public_uri
 from fetalflow.weights import save
 
 ROOT = Path(__file__).parents[1]
@@ -281,13 +283,14 @@ def test_a_changed_model_gets_a_version_of_its_own(registered, client, workspace
     (other / "reports" / TASK / "metrics.json").write_text(json.dumps(metrics))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / 'mlflow.db'}")
     monkeypatch.chdir(other)
-    second = log_run(TASK, load_settings())
+    stages.register.main(TASK)
+    second = json.loads((other / "reports" / TASK / "registered.json").read_text())
     assert second["version"] == "2" and second["run_id"] != registered["run_id"]
     assert str(client.get_model_version_by_alias(MODEL, "challenger").version) == "2"
     assert client.get_model_version(MODEL, "1").status == "READY"
+    record_move(MODEL, "challenger", "1", None, "the test is over")
     client.delete_model_version(MODEL, "2")
     client.delete_run(second["run_id"])
-    client.set_registered_model_alias(MODEL, "challenger", "1")
 
 
 def test_the_package_is_fetched_by_its_uri(registered, workspace):
@@ -343,7 +346,10 @@ def answers(url: str) -> bool:
 def test_a_server_takes_the_same_run(server, workspace, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     monkeypatch.chdir(workspace)
-    registered = log_run(TASK, load_settings())
+    written = (workspace / "reports" / TASK / "registered.json").read_text()
+    stages.register.main(TASK)
+    registered = json.loads((workspace / "reports" / TASK / "registered.json").read_text())
+    (workspace / "reports" / TASK / "registered.json").write_text(written)
     assert registered["tracking_uri"] == server and registered["version"] == "1"
     code = f"""
 import json, mlflow, numpy as np

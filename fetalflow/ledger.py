@@ -1,0 +1,205 @@
+"""The ledger: every change of an alias of a registered model, written down before and after, in a hash-chained record.
+
+`record_move` is the one way to move an alias. How lines are tied together: fetalflow.ledger_chain. Where they are
+kept: fetalflow.registry.
+
+What the chain can show: a line that was edited, deleted, replaced or cut off, and an alias that was moved by hand. Who
+may write to the registry's database can rebuild lines and marks together; that shows only against a hash noted
+elsewhere (`verify(head=...)`), such as the one that every move prints.
+"""
+
+import getpass
+import logging
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fetalflow.errors import InputError
+from fetalflow.ledger_chain import (
+    MAX_CHARACTERS,
+    Line,
+    mark_of,
+    next_line,
+    open_intents,
+    read_lines,
+    standing,
+    terms,
+    text_of,
+    wrong_aliases,
+)
+from fetalflow.registry import Registry
+from fetalflow.tracking import registry
+
+PATIENCE_S = 30.0  # how long a move waits for another move of the same alias to end
+ABANDONED_S = 600.0  # an intent older than this is not waited for
+POLL_S = 0.2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found: `wrong` is empty when chain and aliases are whole; `head` is the hash of the last line."""
+
+    wrong: list[str]
+    notes: list[str]
+    lines: int
+    head: str | None
+
+
+def record_move(
+    model: str, alias: str, to_version: str, evidence_digest: str | None, reason: str, who: str | None = None
+) -> Line | None:
+    """Set `alias` of `model` to `to_version`, with a line before and a line after; return the line after.
+
+    None where the alias is there already. `who` is `user@host` unless given. Raises InputError when there is no such
+    model or version, when the chain is not whole, or when another move took over; TrackingFailed when the registry is
+    out of reach.
+    """
+    with registry() as store:
+        return _move(store, model, alias, str(to_version), evidence_digest, reason, who, "move")
+
+
+def roll_back(model: str, alias: str = "champion", reason: str = "rollback", who: str | None = None) -> Line:
+    """Give `alias` back to the version that held it before, by the ledger; return the line that says so.
+
+    A second call goes one further back. Raises InputError where nobody held it before.
+    """
+    with registry() as store:
+        lines = whole_chain(store)
+        shown = store.aliases(model).get(alias)
+        held = terms(lines, model, alias)
+        if len(held) < 2:
+            now = f"version {held[0]} is the first" if held else "the ledger names none at all"
+            raise InputError(f"{model} has no former {alias} to go back to: {now}.")
+        if shown != held[-1]:
+            raise InputError(
+                f"{model}@{alias} is at version {shown or 'none'}, the ledger says {held[-1]}: it was moved by hand. "
+                "See `fetalflow ledger verify`, and set it back first."
+            )
+        line = _move(store, model, alias, held[-2], None, reason, who, "rollback")
+        if line is None:
+            raise InputError(f"{model}@{alias} is at version {held[-2]} already: another rollback came first.")
+        return line
+
+
+def verify(head: str | None = None) -> Verdict:
+    """Is the chain whole, and every alias where it says? `head`: a hash noted earlier, which must be in the chain."""
+    with registry() as store:
+        before = None
+        while before != (kept := store.lines()):  # a move that ends while this reads is no fault
+            before = kept
+            aliases, marks = store.models()
+    lines, wrong = read_lines(kept, marks)
+    astray, notes = wrong_aliases(lines, aliases)
+    if head and not any(line["sha256"].startswith(head.lower()) for line in lines):
+        wrong.append(f"no line has the hash {head}: the ledger was rebuilt or cut since that was noted.")
+    return Verdict(wrong + astray, notes, len(lines), lines[-1]["sha256"] if lines else None)
+
+
+def history(model: str | None = None) -> list[Line]:
+    """The readable lines, oldest first, of one model or of all."""
+    with registry() as store:
+        lines, _ = read_lines(store.lines(), {})
+    return [line for line in lines if model in (None, line["model"])]
+
+
+def whole_chain(store: Registry) -> list[Line]:
+    """Every line. Raises InputError when the chain is not whole: nothing is added to a broken one."""
+    _, marks = store.models()
+    lines, wrong = read_lines(store.lines(), marks)
+    if wrong:
+        raise InputError(
+            "the ledger is not whole, so no alias is moved:\n  "
+            + "\n  ".join(wrong)
+            + "\nRestore the registry's database from its last good backup (docs), and ask who changed it."
+        )
+    return lines
+
+
+def _move(
+    store: Registry, model: str, alias: str, to: str, evidence: str | None, reason: str, who: str | None, kind: str
+) -> Line | None:
+    who = who or _who()
+    store.require_version(model, to)
+    intent = _declare(store, model, alias, to, evidence, reason, who, kind)
+    if intent is None:
+        return None
+    store.set_alias(model, alias, to)
+    while True:
+        lines = whole_chain(store)
+        if open_intents(lines).get((model, alias), {}).get("move") != intent["move"]:
+            raise InputError(
+                f"the move of {model}@{alias} to version {to} took so long that another call held it for cut off. "
+                "See `fetalflow ledger verify`."
+            )
+        if (done := _add(store, lines, {k: intent[k] for k in SAID} | {"step": "done"})) is not None:
+            return done
+
+
+SAID = ("move", "kind", "who", "model", "alias", "from", "to", "evidence", "reason")
+
+
+def _declare(
+    store: Registry, model: str, alias: str, to: str, evidence: str | None, reason: str, who: str, kind: str
+) -> Line | None:
+    """Write the intent, once no other move of this alias is under way. None where the alias is at `to` already.
+
+    A line is only added if none was added since the chain was read, so what it says of the alias still holds.
+    """
+    waited: dict[int, float] = {}
+    while True:
+        lines = whole_chain(store)
+        begun = open_intents(lines).get((model, alias))
+        shown = store.aliases(model).get(alias)
+        said = {"who": who, "model": model, "alias": alias, "evidence": None}
+        if begun is not None:
+            since = waited.setdefault(begun["number"], time.monotonic())
+            if time.monotonic() - since < PATIENCE_S and _age(begun) < ABANDONED_S:
+                time.sleep(POLL_S)
+                continue
+            log.warning("%s@%s: line %s has no end; the registry shows %s", model, alias, begun["number"], shown)
+            _add(store, lines, {k: begun[k] for k in SAID} | {"step": "settled", "to": shown})
+        elif shown != (stood := standing(lines).get((model, alias))):
+            log.warning("%s@%s was moved outside fetalflow, from %s to %s", model, alias, stood, shown)
+            found = {"step": "found", "move": _token(), "kind": "move", "from": stood, "to": shown}
+            _add(store, lines, said | found | {"reason": "noticed before the next move"})
+        elif shown == to:
+            return None
+        else:
+            intent = {"step": "intent", "move": _token(), "kind": kind, "from": shown, "to": to}
+            line = _add(store, lines, said | intent | {"evidence": evidence, "reason": reason})
+            if line is not None:
+                return line
+
+
+def _add(store: Registry, lines: list[Line], said: dict[str, Any]) -> Line | None:
+    """Append a line and mark it; None when another writer came first."""
+    line = next_line(lines, **said)
+    if len(text := text_of(line)) > MAX_CHARACTERS:
+        raise InputError(f"a line of the ledger holds {MAX_CHARACTERS} characters, not {len(text)}: shorten `reason`.")
+    if not store.add_line(line["number"], text):
+        return None
+    store.set_mark(line["model"], mark_of(line))
+    return line
+
+
+def _age(line: Line) -> float:
+    """Seconds since a line was written, by this machine's clock."""
+    return (datetime.now(UTC) - datetime.fromisoformat(line["time"])).total_seconds()
+
+
+def _token() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

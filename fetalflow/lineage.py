@@ -1,0 +1,120 @@
+"""From a patient to everything that used their recordings: datasets, runs, versions of models.
+
+Every run of a pipeline logs a table of its patients before anything else. It holds pseudonyms, as the manifest does,
+and lies where the run's other artefacts lie, behind the same access rights.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from fetalflow.registry import Registry
+
+PATIENTS = "data/patients.csv"  # columns: patient, fold, part, sequences
+UNUSED = "in no part"  # of a sequence that the manifest has and the split leaves out
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version that was made of a run, and the aliases that it has now."""
+
+    model: str
+    version: str
+    variant: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Use:
+    """A run that used the patient. `parts`: "train (fold 0)" and so on to number of sequences."""
+
+    task: str
+    dataset: str  # the manifest's digest
+    run: str
+    status: str
+    started: str  # UTC
+    parts: dict[str, int]
+    variants: dict[str, str]  # variant to its run
+    versions: tuple[Version, ...]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """`uses`, oldest first; `asked`: runs whose table was read; `unanswered`: runs that have none."""
+
+    uses: list[Use]
+    asked: int
+    unanswered: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def patients_table(manifest: pd.DataFrame, split: pd.DataFrame) -> str:
+    """CSV of patient, fold, part, sequences: every patient of the manifest, in the split or not."""
+    placed = manifest[["sequence", "patient"]].merge(split[["sequence", "fold", "part"]], on="sequence", how="left")
+    placed["fold"] = placed["fold"].fillna(0).astype(int)
+    placed["part"] = placed["part"].fillna(UNUSED)
+    counts = placed.groupby(["patient", "fold", "part"]).size().rename("sequences").reset_index()
+    return counts.to_csv(index=False)
+
+
+def trace(store: Registry, pseudonym: str) -> Lineage:
+    """Every run that used the patient of `pseudonym`, deleted ones included, and the versions made of it."""
+    uses, asked, unanswered = [], 0, []
+    aliases = store.models()[0]
+    for run in store.pipeline_runs():
+        table = store.artefact(run, PATIENTS)
+        if table is None:
+            unanswered.append(run.info.run_id)
+            continue
+        asked += 1
+        rows = pd.read_csv(io.StringIO(table), dtype={"patient": str}, keep_default_na=False)
+        rows = rows[rows["patient"] == pseudonym]
+        if len(rows):
+            uses.append(_use(store, run, rows, aliases))
+    return Lineage(sorted(uses, key=lambda use: use.started), asked, unanswered)
+
+
+def _use(store: Registry, run: Any, rows: pd.DataFrame, aliases: dict[str, dict[str, str]]) -> Use:
+    variants = store.variants(run)
+    versions = []
+    for variant, variant_run in variants.items():
+        for model, version in store.versions_of(variant_run):
+            held = tuple(sorted(a for a, v in aliases.get(model, {}).items() if v == version))
+            versions.append(Version(model, version, variant, held))
+    return Use(
+        task=run.data.tags.get("task", ""),
+        dataset=run.data.tags["data_digest"],
+        run=run.info.run_id,
+        status=run.info.status + (", deleted" if run.info.lifecycle_stage == "deleted" else ""),
+        started=pd.Timestamp(run.info.start_time, unit="ms").isoformat(timespec="seconds") + "Z",
+        parts={f"{row.part} (fold {row.fold})": int(row.sequences) for row in rows.itertuples()},
+        variants=variants,
+        versions=tuple(versions),
+    )
+
+
+def sentences(lineage: Lineage) -> Iterator[str]:
+    """The lineage for a person, line by line."""
+    datasets = sorted({use.dataset for use in lineage.uses})
+    versions = [version for use in lineage.uses for version in use.versions]
+    yield f"{len(datasets)} datasets, {len(lineage.uses)} runs, {len(versions)} model versions used this patient."
+    for dataset in datasets:
+        yield f"dataset {dataset}"
+        for use in (use for use in lineage.uses if use.dataset == dataset):
+            parts = ", ".join(f"{count} sequences in {part}" for part, count in use.parts.items())
+            yield f"  run {use.run} of {use.task}, {use.started}, {use.status}: {parts}"
+            for variant, run in use.variants.items():
+                yield f"    variant {variant}, run {run}"
+            for made in use.versions:
+                held = f", now {', '.join(made.aliases)}" if made.aliases else ""
+                yield f"    model {made.model} version {made.version} ({made.variant}){held}"
+    yield f"{lineage.asked} runs were asked."
+    if lineage.unanswered:
+        yield f"{len(lineage.unanswered)} runs keep no table of patients, so they cannot say: " + ", ".join(
+            lineage.unanswered
+        )

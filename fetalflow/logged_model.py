@@ -1,0 +1,69 @@
+"""The model package as MLflow keeps it: its files as they are, the library's source, what answering needs."""
+
+import tempfile
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import fetalflow
+from fetalflow.weights import read
+
+# What reading a cine and answering it imports; fetalflow itself travels in the model as source.
+SERVING = (
+    *("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "PyYAML", "joblib", "scikit-learn"),
+    *("av", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "opencv-python-headless"),
+    *("pillow", "ImageHash", "scikit-video", "scipy"),
+)
+
+
+def log_model(mlflow: ModuleType, package: Path, card: str) -> Any:
+    """Log the package behind `fetalflow.serving`: its files as they are and the library's source, no pickle."""
+    with tempfile.TemporaryDirectory() as folder:
+        staged = Path(folder) / "package"
+        staged.mkdir()
+        for path in package.iterdir():
+            (staged / path.name).symlink_to(path.resolve())
+        (staged / "README.md").write_text(card, encoding="utf-8")
+        return mlflow.pyfunc.log_model(
+            name="model",
+            loader_module="fetalflow.serving",
+            data_path=str(staged),
+            code_paths=[str(Path(fetalflow.__file__).parent)],
+            pip_requirements=_requirements(package),
+            signature=_signature(mlflow),
+        )
+
+
+def _requirements(package: Path) -> list[str]:
+    """What answering needs: no package of pretrained weights, because the model's own hold all."""
+    names = sorted({*SERVING, *network_packages(package)}, key=str.lower)
+    return [f"{name}=={version(name).split('+')[0]}" for name in names]
+
+
+def network_packages(package: Path) -> set[str]:
+    """The installed packages from which the network of a model package takes its layers."""
+    network, _ = read(package)
+    rooms = {type(module).__module__.partition(".")[0] for module in network.modules()} - {fetalflow.__name__}
+    installed = packages_distributions()
+    return {installed[room][0] for room in rooms}
+
+
+def _signature(mlflow: ModuleType) -> Any:
+    schema = mlflow.types.schema
+    Schema, ColSpec, DataType, Property = schema.Schema, schema.ColSpec, schema.DataType, schema.Property
+
+    best = {"frame": DataType.long, "label": DataType.string, "probability": DataType.double}
+    outputs = [
+        ColSpec(DataType.string, "label"),
+        ColSpec(schema.Map(DataType.double), "probabilities"),
+        ColSpec(schema.Array(DataType.double), "frame_weights"),
+        ColSpec(DataType.double, "unfamiliarity", required=False),
+        ColSpec(DataType.boolean, "unfamiliar", required=False),
+        ColSpec(schema.Object([Property(name, kind) for name, kind in best.items()]), "best_frame", required=False),
+    ]
+    signature = mlflow.models.ModelSignature(Schema([ColSpec(schema.AnyType(), "cine_or_sequence")]), Schema(outputs))
+    # MLflow would turn every input into a table of two dimensions and refuse [N, H, W]; this leaves the check of the
+    # input to the model, which makes it (fetalflow.serving).
+    signature._is_signature_from_type_hint = True
+    return signature
