@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fetalflow.errors import InputError
+from flows.registry_verbs import ledger, lineage, rollback
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -149,6 +150,34 @@ def predict(
 
 
 @app.command()
+def promote(
+    task: Task = "movement",
+    dry_run: Annotated[bool, typer.Option(help="Judge and write the page; move nothing.")] = False,
+    approve: Annotated[bool, typer.Option(help="Your yes, where params.yaml asks for a person's.")] = False,
+) -> None:
+    """Judge the challenger by the rules of params.yaml; make it champion if it passes. Exit status 1: it did not."""
+    from getpass import getuser
+
+    from fetalflow.promotion.verdict import PAGE, act, judge, place
+    from fetalflow.settings import load_settings
+
+    settings = load_settings()
+    if task not in settings.blocks:
+        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(settings.blocks)}.")
+    verdict = judge(task, settings)
+    for rule in verdict["rules"]:
+        print(f"{rule['outcome']:<14}  {rule['rule']}: {rule['words']}")
+    print(f"\n{verdict['words']}\nPage      {place(task) / PAGE}\nEvidence  {verdict['evidence_digest']}")
+    promoted = False if dry_run else act(verdict, settings, getuser() if approve else None)
+    if promoted:
+        print(f"Version {verdict['challenger']['version']} of {verdict['model']} is champion now.")
+    elif verdict["failed"]:
+        sys.exit(1)
+    elif not dry_run:
+        sys.exit("fetalflow: nothing was moved, a person must agree. Read the page, then: fetalflow promote --approve")
+
+
+@app.command()
 def deploy(
     pool: Annotated[str, typer.Option(help="The Prefect work pool.")] = "gpu",
     cron: Annotated[str | None, typer.Option(help="A schedule, such as '0 2 * * *'.")] = None,
@@ -225,6 +254,41 @@ def quarantine_reject(rows: Rows, by: Who, why: Why, task: Task = "movement", wo
     desk = Desk(workspace, task)
     done = desk.reject(rows, by, why)
     print(f"Rejected {len(done)} rows in {desk.reviews}. The next `fetalflow run` leaves them out for good.")
+
+
+app.add_typer(ledger, name="ledger")
+app.command()(rollback)
+app.command()(lineage)
+
+
+@app.command()
+def deidentify(
+    drop: Annotated[Path, typer.Argument(help="A hospital's drop (docs/drop.md), folder or zip.")],
+    out: Annotated[Path, typer.Argument(help="The folder of the de-identified drop.")],
+    key_file: Annotated[Path | None, typer.Option(help="The secret key; default: from the environment.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A label that may pass; default: those of the task.")] = None,
+    reveal: Annotated[bool, typer.Option(help="Let messages quote the drop, at a terminal in the hospital.")] = False,
+    task: Task = "movement",
+) -> None:
+    """Pseudonyms for names, moved dates, clean headers, masked pixels: a drop that may leave the hospital's wing."""
+    from fetalflow.deidentify.drop import QUARANTINE, deidentify_drop
+    from fetalflow.deidentify.pseudonyms import read_key
+    from fetalflow.settings import load_settings
+    from flows.workspace import CHECKOUT
+
+    settings = load_settings(CHECKOUT / "params.yaml")
+    if task not in settings.blocks:
+        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(settings.blocks)}.")
+    extract = settings.blocks[task].extract
+    if label:
+        extract = extract.model_copy(update={"labels": tuple(label)})
+    found = deidentify_drop(drop, out, read_key(key_file), extract, reveal=reveal).summary
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found["quarantined"].items()) or "none"
+    print(
+        f"{out}: {found['rows_written']} of {found['rows']} rows, {found['cines_written']} cines of "
+        f"{found['patients']} patients, key {found['key']}.\nQuarantined: {kinds}; by row in {out / QUARANTINE}.\n"
+        "Text over tissue is only partly found: look at a sample before the drop leaves (docs/deidentification.md)."
+    )
 
 
 def main() -> None:

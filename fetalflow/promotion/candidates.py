@@ -1,0 +1,137 @@
+"""A registered model as a promotion sees it: its package, its run's tags, whom it was trained on, what it answers."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fetalflow.errors import InputError
+from fetalflow.familiarity import watched
+from fetalflow.package import Package, load
+from fetalflow.sequences import fit
+from fetalflow.tracking import fetch_package, registry
+from fetalflow.training.loading import check_sequences
+
+BATCH = 8  # sequences through the network at once
+SPLIT = "data/split.parquet"  # in the run of the pipeline
+KEPT = ("sequence", "patient", "site", "device")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version of the registered model. `seen`: patients of its training and validation parts, None where its run
+    does not say."""
+
+    model: str
+    version: str
+    run_id: str
+    tags: dict[str, str]
+    seen: frozenset[str] | None
+    folder: Path  # of the package
+
+    @property
+    def megabytes(self) -> float:
+        """10^6 bytes of the package's files."""
+        return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file()) / 1e6
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the verdict says of it."""
+        names = ("data_digest", "git_commit", "git_dirty", "dvc_lock_digest", "quality")
+        return {"version": self.version, "run_id": self.run_id} | {name: self.tags.get(name) for name in names}
+
+
+def candidate(model: str, alias: str) -> Candidate | None:
+    """The version of `model` that bears `alias`; None where none does.
+
+    Raises InputError when there is no such model, TrackingFailed when the registry is out of reach.
+    """
+    with registry() as store:
+        version = store.aliases(model).get(alias)
+        if version is None:
+            return None
+        run_id = store.client.get_model_version(model, version).run_id
+        run = store.client.get_run(run_id)
+        seen = _seen(store.client, run.data.tags.get("mlflow.parentRunId", run_id))
+    return Candidate(model, version, run_id, dict(run.data.tags), seen, fetch_package(f"models:/{model}/{version}"))
+
+
+def standing(model: str, *aliases: str) -> tuple[str | None, ...]:
+    """The version behind each alias, None where it stands nowhere."""
+    with registry() as store:
+        now = store.aliases(model)
+    return tuple(now.get(alias) for alias in aliases)
+
+
+def keep_evidence(run_id: str, folder: Path, digest: str) -> None:
+    """Copy the verdict, its page and the predictions to the challenger's run."""
+    with registry() as store:
+        store.client.log_artifacts(run_id, str(folder), f"promotion/{digest[:12]}")
+
+
+def _seen(client: Any, run_id: str) -> frozenset[str] | None:
+    folder = SPLIT.rpartition("/")[0]
+    if SPLIT not in {entry.path for entry in client.list_artifacts(run_id, folder)}:
+        return None
+    with tempfile.TemporaryDirectory() as place:
+        split = pd.read_parquet(client.download_artifacts(run_id, SPLIT, place))
+    first = split[split["fold"] == split["fold"].min()]  # the package is of the first fold
+    return frozenset(first.loc[first["part"] != "test", "patient"].astype(str))
+
+
+def held_out_rows(data: Path) -> pd.DataFrame:
+    """The manifest's rows of the test part (of the first fold), checked against their digests.
+
+    Raises InputError when the manifest or the split is missing, or a sequence file is not the recorded one.
+    """
+    for name in ("manifest.parquet", "split.parquet"):
+        if not (data / name).is_file():
+            raise InputError(f"{data / name} is missing: promotion asks both models about the test part. Run `split`.")
+    split = pd.read_parquet(data / "split.parquet")
+    test = split[(split["part"] == "test") & (split["fold"] == split["fold"].min())]
+    rows = pd.read_parquet(data / "manifest.parquet")
+    rows = rows[rows["sequence"].isin(test["sequence"])].sort_values("sequence").reset_index(drop=True)
+    if rows.empty:
+        raise InputError(f"{data / 'split.parquet'} has no test sequence that is in the manifest. Run `split` again.")
+    check_sequences(rows, data)
+    return rows
+
+
+def predictions(folder: Path, rows: pd.DataFrame, data: Path, device: str = "cpu") -> pd.DataFrame:
+    """What the package in `folder` answers to `rows` of the manifest: a table as `fetalflow score` reads it.
+
+    Sequences are fitted to the package's own size. Raises InputError when they have another number of frames.
+    """
+    package = load(folder, device)
+    if (wrong := rows["frames"] != package.frames).any():
+        found = sorted(set(rows.loc[wrong, "frames"]))
+        raise InputError(
+            f"the package in {folder} takes {package.frames} frames, {int(wrong.sum())} test sequences have {found}. "
+            "Both models must answer the same sequences: preprocess with the frames of the model in use, or promote by "
+            "hand after a comparison of your own."
+        )
+    parts = [_ask(package, rows["path"].iloc[i : i + BATCH], data, device) for i in range(0, len(rows), BATCH)]
+    p = np.concatenate([part[0] for part in parts])
+    table = rows[[c for c in KEPT if c in rows]].assign(part="test", y_true=rows["label"])
+    table["y_pred"] = np.array(package.labels)[p.argmax(axis=1)]
+    if package.familiarity is not None:
+        table["unfamiliarity"] = np.concatenate([part[1] for part in parts])
+    # A label that this model does not know has the probability 0 with it.
+    known = {f"p_{label}": p[:, i] for i, label in enumerate(package.labels)}
+    unknown = {f"p_{label}": 0.0 for label in sorted(set(rows["label"]) - set(package.labels))}
+    return table.assign(**known, **unknown)
+
+
+def _ask(package: Package, paths: pd.Series, data: Path, device: str) -> tuple[np.ndarray, np.ndarray | None]:
+    stacked = np.stack([fit(np.load(data / path), package.size) for path in paths])
+    batch = torch.from_numpy(stacked).to(device).float() / 255
+    with torch.inference_mode():
+        if package.familiarity is None:
+            return package.network(batch).softmax(dim=1).double().cpu().numpy(), None
+        with watched(package.network, package.familiarity.layer) as features:
+            p = package.network(batch).softmax(dim=1).double().cpu().numpy()
+            return p, package.familiarity.score(features.take())

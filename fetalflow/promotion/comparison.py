@@ -1,0 +1,128 @@
+"""The tests of a promotion: the stated metric, every class and every site, Holm-corrected over the family."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from statsmodels.stats.multitest import multipletests
+
+from fetalflow.evaluation.metrics import confusion_by_patient
+from fetalflow.promotion.findings import Finding
+from fetalflow.promotion.paired import Difference, difference, metric, recall_of
+from fetalflow.settings import Promote
+
+METRICS = {"mean_class_f1": "mean class F1", "accuracy": "accuracy", "macro_recall": "mean class recall"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What both models answered to the same sequences; every array is int or text [sequences].
+
+    truth, champion, challenger: places in `labels`; site is "" where it is not known.
+    """
+
+    labels: tuple[str, ...]
+    patient: np.ndarray
+    site: np.ndarray
+    truth: np.ndarray
+    champion: np.ndarray
+    challenger: np.ndarray
+
+    def counts(self, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Confusion counts int [patients, C, C] of the champion and of the challenger, in `rows` bool [sequences]."""
+        rows = np.ones(len(self.truth), dtype=bool) if rows is None else rows
+        patient = np.unique(self.patient[rows], return_inverse=True)[1]
+        truth, classes = self.truth[rows], len(self.labels)
+        both = (confusion_by_patient(truth, a[rows], patient, classes) for a in (self.champion, self.challenger))
+        return tuple(both)
+
+
+def compare(answers: Answers, rules: Promote) -> list[Finding]:
+    """The metric's finding, then one per class and one per site."""
+    champion, challenger = answers.counts()
+    findings = [_of_metric(champion, challenger, rules)]
+    for k, label in enumerate(answers.labels):
+        has = champion[:, k].sum(axis=1) > 0
+        rule = f"Recall of {label} is not worse by more than {rules.class_margin:.3g}"
+        compared = (champion[has], challenger[has], recall_of(k))
+        findings.append(_guard(rule, "class", compared, rules.class_margin, rules))
+    sites = sorted(set(answers.site) - {""})
+    for site in sites if len(sites) > 1 else ():
+        rule = f"Accuracy at {site} is not worse by more than {rules.site_margin:.3g}"
+        compared = (*answers.counts(answers.site == site), metric("accuracy"))
+        findings.append(_guard(rule, "site", compared, rules.site_margin, rules))
+    if len(sites) < 2:
+        words = f"All of them are of one site ({sites[0]})." if sites else "No site is named in the manifest."
+        findings.append(Finding("No site is worse than its margin", "site", "not applicable", words))
+    return _judged(findings, rules)
+
+
+def metric_rule(rules: Promote) -> str:
+    """What is asked of the stated metric, in words."""
+    name = METRICS[rules.metric]
+    name = name[0].upper() + name[1:]
+    if rules.aim == "superiority":
+        return f"{name} is better than the champion's"
+    return f"{name} is not worse than the champion's by more than {rules.margin:.3g}"
+
+
+def _of_metric(champion: np.ndarray, challenger: np.ndarray, rules: Promote) -> Finding:
+    bound = 0.0 if rules.aim == "superiority" else -rules.margin
+    if len(champion) < rules.min_patients:
+        words = f"{len(champion)} test patients; {rules.min_patients} are needed before anything can be said."
+        return Finding(metric_rule(rules), "metric", "fail", words, bound=bound, patients=len(champion))
+    found = difference(champion, challenger, metric(rules.metric))
+    return _finding(metric_rule(rules), "metric", found, bound, found.p_above(bound), rules)
+
+
+def _guard(rule: str, kind: str, compared: tuple, margin: float, rules: Promote) -> Finding:
+    patients = len(compared[0])
+    if patients < rules.min_patients:
+        words = f"{patients} test patients have it; {rules.min_patients} are needed before anything can be said."
+        return Finding(rule, kind, "not applicable", words, bound=-margin, patients=patients)
+    found = difference(*compared)
+    p = found.p_above(-margin) if rules.guards == "shown" else found.p_below(-margin)
+    return _finding(rule, kind, found, -margin, p, rules)
+
+
+def _finding(rule: str, kind: str, found: Difference, bound: float, p: float, rules: Promote) -> Finding:
+    low, high = found.interval(1 - 2 * rules.alpha)
+    figures = {"champion": found.champion, "challenger": found.challenger, "difference": found.difference}
+    return Finding(
+        rule, kind, "not applicable", "", **figures, low=low, high=high, bound=bound, p=p, patients=found.patients
+    )
+
+
+def _judged(findings: list[Finding], rules: Promote) -> list[Finding]:
+    """With Holm's p-values, outcomes and words. What must be shown is one family, what must not be refuted another."""
+    tested = [i for i, finding in enumerate(findings) if finding.p is not None]
+    shown = [i for i in tested if rules.guards == "shown" or findings[i].kind == "metric"]
+    for family in (shown, [i for i in tested if i not in shown]):
+        if not family:
+            continue
+        adjusted = multipletests([findings[i].p for i in family], method="holm")[1]
+        for i, p_holm in zip(family, adjusted, strict=True):
+            small = bool(p_holm <= rules.alpha)
+            outcome = "pass" if small == (i in shown) else "fail"
+            finding = replace(findings[i], p_holm=float(p_holm), outcome=outcome)
+            findings[i] = replace(finding, words=_words(finding, i in shown, rules.alpha))
+    return findings
+
+
+def _words(finding: Finding, must_be_shown: bool, alpha: float) -> str:
+    passed, bound, d = finding.outcome == "pass", finding.bound, finding.difference
+    over = f"{finding.patients} patients"
+    if must_be_shown and bound == 0:
+        if passed:
+            return f"Better by {d:.3f}, shown over {over}."
+        way = "Better" if d > 0 else "Worse" if d < 0 else "Different"
+        return f"{way} by {abs(d):.3f}, which {over} do not show to be an improvement."
+    if must_be_shown:
+        if passed:
+            return f"A loss of {-bound:.3g} or more is ruled out over {over}."
+        if d <= bound:
+            return f"The loss of {-d:.3f} is beyond the margin of {-bound:.3g}."
+        return f"A loss of {-bound:.3g} or more is not ruled out: {over} are too few, or too unlike each other."
+    if passed:
+        beyond = d < bound
+        return f"No loss beyond {-bound:.3g} is shown over {over}" + (", though one is seen." if beyond else ".")
+    return f"A loss beyond {-bound:.3g} is shown over {over}: {-d:.3f}."

@@ -1,0 +1,31 @@
+"""What one rule of a promotion found."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["pass", "fail", "not applicable"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule, answered. The interval and the bound are in the unit of `champion`, `challenger` or `difference`."""
+
+    rule: str  # what is asked, as the page says it
+    kind: Literal["metric", "class", "site", "budget", "lineage", "patients"]
+    outcome: Outcome
+    words: str  # why
+    champion: float | None = None
+    challenger: float | None = None
+    difference: float | None = None  # challenger minus champion
+    low: float | None = None
+    high: float | None = None
+    bound: float | None = None
+    p: float | None = None  # one-sided
+    p_holm: float | None = None
+    patients: int | None = None
+    unit: Literal["share", "ms", "MB", ""] = "share"
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values, for JSON."""
+        return asdict(self)

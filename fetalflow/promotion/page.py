@@ -1,0 +1,52 @@
+"""The verdict of a promotion as one self-contained HTML page, readable without a network."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+GROUPS = {
+    "Is it as good, or better?": ("metric",),
+    "Does a class lose?": ("class",),
+    "Does a site lose?": ("site",),
+    "Does it keep its budgets?": ("budget",),
+    "Is it known where it comes from?": ("lineage", "patients"),
+}
+OUTCOMES = {"pass": "good", "fail": "bad", "not applicable": "soft"}
+DIGITS = {"share": 3, "ms": 1, "MB": 1, "": 0}
+
+
+def render(verdict: Mapping[str, Any]) -> str:
+    """The page as HTML, of a verdict as `fetalflow.promotion.verdict.judge` gives it."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fetalflow.promotion", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": figure, "signed": signed, "p_value": p_value}
+    groups = {title: [rule for rule in verdict["rules"] if rule["kind"] in kinds] for title, kinds in GROUPS.items()}
+    return environment.get_template("page.html.j2").render(
+        verdict=verdict,
+        groups={title: rules for title, rules in groups.items() if rules},
+        counts={outcome: sum(r["outcome"] == outcome for r in verdict["rules"]) for outcome in OUTCOMES},
+        outcomes=OUTCOMES,
+        confidence=f"{100 * (1 - 2 * verdict['settings']['alpha']):.3g} %",
+    )
+
+
+def figure(value: float | None, unit: str = "share") -> str:
+    """A number with the digits that its unit deserves; nothing where there is none."""
+    return "" if value is None or not math.isfinite(value) else f"{value:.{DIGITS[unit]}f}"
+
+
+def signed(value: float | None, unit: str = "share") -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:+.{DIGITS[unit]}f}".replace("-", "−")
+
+
+def p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
