@@ -1,0 +1,90 @@
+"""Verbs of the command line about the registry: its ledger, the way back, a patient's lineage."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from fetalflow.errors import InputError
+
+ledger = typer.Typer(no_args_is_help=True, help="The record of which model was in use, when and why.")
+
+
+@contextmanager
+def _registry_in_words() -> Iterator[None]:
+    """A registry out of reach is a message and exit 1, not a traceback."""
+    from fetalflow.tracking import TrackingFailed
+
+    try:
+        yield
+    except TrackingFailed as error:
+        raise InputError(f"{error} Nothing was lost; try again when it answers, or see MLFLOW_TRACKING_URI.") from None
+
+
+@ledger.command("verify")
+def ledger_verify(
+    head: Annotated[str, typer.Option(help="A hash that a move printed earlier: it must still be in the chain.")] = "",
+) -> None:
+    """Is the record whole, and every alias of the registry where it says? Exit 1 if not."""
+    from fetalflow.ledger import verify
+
+    with _registry_in_words():
+        verdict = verify(head or None)
+    for text in verdict.wrong:
+        print(f"WRONG  {text}")
+    for text in verdict.notes:
+        print(f"note   {text}")
+    print(f"{verdict.lines} lines, {len(verdict.wrong)} things wrong. Last hash: {verdict.head or 'none'}")
+    if verdict.wrong:
+        raise typer.Exit(1)
+
+
+@ledger.command("history")
+def ledger_history(
+    model: Annotated[str, typer.Option(help="A registered model; default: all.")] = "",
+    lines: Annotated[bool, typer.Option("--json", help="The lines as they are kept, one JSON object each.")] = False,
+) -> None:
+    """Every change of an alias, oldest first."""
+    from fetalflow.ledger import history
+    from fetalflow.ledger_chain import sentence, text_of
+
+    with _registry_in_words():
+        found = history(model or None)
+    for line in found:
+        print(text_of(line) if lines else sentence(line))
+    if not found and not lines:
+        print("The ledger has no such line.")
+
+
+def rollback(
+    task: Annotated[str, typer.Option(help="The task.")] = "movement",
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")] = "rollback",
+    by: Annotated[str, typer.Option(help="Who, for the ledger; default: user@host.")] = "",
+) -> None:
+    """Give the champion's alias back to the model that held it before."""
+    from fetalflow.ledger import roll_back
+    from fetalflow.settings import load_settings
+
+    blocks = load_settings().blocks
+    if task not in blocks:
+        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(blocks)}.")
+    block = blocks[task]
+    with _registry_in_words():
+        line = roll_back(block.register_.model, block.promote.champion, reason, by or None)
+    print(f"{line['model']}@{line['alias']} is version {line['to']} again, it was {line['from']}.")
+    print(f"Ledger: line {line['number']}, hash {line['sha256']}")
+
+
+def lineage(
+    pseudonym: Annotated[str, typer.Argument(help="A patient's pseudonym, as in the manifest.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Every dataset, run and model version that used a patient, and in which part."""
+    from fetalflow.lineage import sentences, trace
+    from fetalflow.tracking import registry
+
+    with _registry_in_words(), registry() as store:
+        found = trace(store, pseudonym)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(sentences(found)))
