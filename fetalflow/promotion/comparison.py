@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from statsmodels.stats.multitest import multipletests
 
 from fetalflow.evaluation.metrics import confusion_by_patient
 from fetalflow.promotion.findings import Finding
@@ -99,13 +98,24 @@ def _judged(findings: list[Finding], rules: Promote) -> list[Finding]:
     for family in (shown, [i for i in tested if i not in shown]):
         if not family:
             continue
-        adjusted = multipletests([findings[i].p for i in family], method="holm")[1]
+        adjusted = holm([findings[i].p for i in family])
         for i, p_holm in zip(family, adjusted, strict=True):
             small = bool(p_holm <= rules.alpha)
             outcome = "pass" if small == (i in shown) else "fail"
             finding = replace(findings[i], p_holm=float(p_holm), outcome=outcome)
             findings[i] = replace(finding, words=_words(finding, i in shown, rules.alpha))
     return findings
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's adjusted p-values. statsmodels' `multipletests` collects garbage at every call: 80 ms, in a simulation of
+    thousands."""
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values)
+    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1)
+    adjusted = np.empty(len(values))
+    adjusted[order] = steps
+    return adjusted.tolist()
 
 
 def _words(finding: Finding, must_be_shown: bool, alpha: float) -> str:

@@ -13,6 +13,7 @@ from scipy import stats
 
 from fetalflow.evaluation.metrics import summary_metrics
 
+FEW = 5  # patients
 Statistic = Callable[[np.ndarray], np.ndarray]  # confusion counts [..., C, C] -> values [...]
 
 
@@ -35,11 +36,14 @@ class Difference:
     def p_above(self, bound: float) -> float:
         """One-sided p-value of "the difference is `bound` or less": small where it is shown to be above.
 
-        `bound` is 0 or a negative margin. Patients who show no difference are no proof that there is none: were the
-        share -bound of them lost, all of this many would still be unharmed with the probability (1 + bound)^patients;
-        and a difference in k patients goes one way by chance with the probability 2^-k.
+        `bound` is 0 or a negative margin. Where hardly a patient differs, the spread is not known, and t would be sure
+        of anything. So a difference in k patients, which goes one way by chance with the probability 2^-k, is never
+        surer than this; and up to FEW such patients a margin is not ruled out with less than (1 + bound)^patients, the
+        probability to meet none of the share -bound who are lost.
         """
-        least = 0.5**self.told_apart if bound == 0 else (1 + bound) ** self.patients
+        least = 0.5**self.told_apart if bound == 0 else 0.0
+        if bound < 0 and self.told_apart < FEW:
+            least = (1 + bound) ** self.patients
         return max(self._tail(bound, stats.t.sf), least)
 
     def p_below(self, bound: float) -> float:

@@ -1,0 +1,143 @@
+"""The tests of a promotion, by themselves: differences, margins, Holm, and how often they are wrong."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from fetalflow.promotion.comparison import Answers, compare, holm
+from fetalflow.promotion.paired import Difference, difference, metric, recall_of
+from fetalflow.promotion.simulation import Hospital, answers, simulate
+from fetalflow.settings import Promote
+
+RUNS = 400
+
+
+def outcomes(found, kind):
+    return {f.outcome for f in found if f.kind == kind}
+
+
+def test_the_standard_error_is_that_of_the_mean_where_patients_are_equal():
+    """One sequence per patient: the jackknife of an accuracy is the textbook's paired t-test."""
+    rng = np.random.default_rng(0)
+    right = rng.random((2, 30)) < [[0.6], [0.8]]
+    counts = np.zeros((2, 30, 2, 2), dtype=int)
+    for model in range(2):
+        counts[model, np.arange(30), 0, np.where(right[model], 0, 1)] = 1
+    found = difference(*counts, metric("accuracy"))
+    gain = right[1].astype(float) - right[0]
+    reference = stats.ttest_1samp(gain, 0, alternative="greater")
+    assert found.difference == pytest.approx(gain.mean())
+    assert found.error == pytest.approx(gain.std(ddof=1) / np.sqrt(30))
+    assert found.p_above(0) == pytest.approx(reference.pvalue)
+    low, high = found.interval(0.9)
+    assert (low, high) == pytest.approx(stats.ttest_1samp(gain, 0).confidence_interval(0.9))
+    assert found.p_above(-0.1) == pytest.approx(stats.ttest_1samp(gain, -0.1, alternative="greater").pvalue)
+    assert found.p_below(0.5) == pytest.approx(stats.ttest_1samp(gain, 0.5, alternative="less").pvalue)
+
+
+def test_the_same_answers_prove_only_what_the_number_of_patients_allows():
+    counts = np.zeros((10, 2, 2), dtype=int)
+    counts[:, 0, 0] = 1
+    same = difference(counts, counts, recall_of(0))
+    assert same.difference == 0 and same.error == 0
+    assert same.p_above(0) == 1  # not better
+    assert same.p_above(-0.1) == pytest.approx(0.9**10)  # nobody lost, of ten, is no proof against one in ten
+    assert same.p_below(-0.1) == 1
+
+
+def test_one_lucky_patient_is_no_proof():
+    """Every patient alike but one: no spread would make any t infinite."""
+    one = Difference(champion=0.5, challenger=0.6, difference=0.1, error=1e-9, patients=10, told_apart=1)
+    assert one.p_above(0) == 0.5
+
+
+def test_leaving_out_a_patient_leaves_out_all_her_sequences():
+    """Copying every sequence of every patient adds nothing: a test over sequences would be surer."""
+    once = answers(Hospital(patients=15), np.random.default_rng(3))
+    doubled = Answers(
+        once.labels,
+        *(np.tile(getattr(once, n), 2) for n in ("patient", "site", "truth")),
+        *(np.tile(getattr(once, n), 2) for n in ("champion", "challenger")),
+    )
+    for a, b in zip(compare(once, Promote()), compare(doubled, Promote()), strict=True):
+        assert (a.low, a.high, a.p) == pytest.approx((b.low, b.high, b.p))
+
+
+@settings(max_examples=15, deadline=None)  # statsmodels takes a tenth of a second each
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_statsmodels(p):
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+def test_what_must_be_shown_is_one_family_and_what_must_not_be_refuted_another():
+    drawn = answers(Hospital(patients=60), np.random.default_rng(1))
+    together = compare(drawn, Promote(guards="shown"))
+    p = [f.p for f in together]
+    assert [f.p_holm for f in together] == pytest.approx(multipletests(p, method="holm")[1])
+    apart = compare(drawn, Promote(guards="not_refuted"))
+    assert apart[0].p_holm == apart[0].p
+    assert [f.p_holm for f in apart[1:]] == pytest.approx(multipletests([f.p for f in apart[1:]], method="holm")[1])
+    assert len(apart) == 1 + 7 + 3
+
+
+def test_every_kind_of_finding_can_pass_and_fail():
+    rng = np.random.default_rng(2)
+    better = compare(answers(Hospital(patients=200, gain=0.08), rng), Promote(guards="not_refuted"))
+    assert {f.outcome for f in better} == {"pass"}
+    assert better[0].words.startswith("Better by 0.0")
+    lost_class = compare(answers(Hospital(patients=200, first_class=-0.4), rng), Promote(guards="not_refuted"))
+    assert [f.outcome for f in lost_class if f.kind == "class"] == ["fail"] + ["pass"] * 6
+    lost_site = compare(answers(Hospital(patients=200, first_site=-0.4), rng), Promote(guards="not_refuted"))
+    assert [f.outcome for f in lost_site if f.kind == "site"] == ["fail", "pass", "pass"]
+    worse = compare(answers(Hospital(patients=200, gain=-0.15), rng), Promote(aim="non_inferiority", margin=0.05))
+    assert worse[0].outcome == "fail" and "beyond the margin" in worse[0].words
+    like = Promote(aim="non_inferiority", margin=0.15, class_margin=0.3, site_margin=0.3)
+    assert {f.outcome for f in compare(answers(Hospital(patients=200), rng), like)} == {"pass"}
+
+
+def test_few_patients_are_not_judged_and_said_so():
+    drawn = answers(Hospital(patients=4), np.random.default_rng(0))
+    found = compare(drawn, Promote(min_patients=5))
+    assert found[0].outcome == "fail" and "4 test patients" in found[0].words
+    assert outcomes(found, "site") == {"not applicable"}
+    one_site = compare(answers(Hospital(sites=1), np.random.default_rng(0)), Promote())
+    assert [f.words for f in one_site if f.kind == "site"] == ["All of them are of one site (site 0)."]
+
+
+def test_the_order_of_the_rows_has_no_influence():
+    drawn = answers(Hospital(), np.random.default_rng(5))
+    order = np.random.default_rng(6).permutation(len(drawn.truth))
+    columns = ("patient", "site", "truth", "champion", "challenger")
+    turned = Answers(drawn.labels, *(getattr(drawn, name)[order] for name in columns))
+    assert compare(drawn, Promote()) == compare(turned, Promote())
+
+
+def test_synthetic_answers_have_the_accuracy_they_were_given():
+    drawn = answers(Hospital(patients=20_000, sequences=5, accuracy=0.8, gain=0.05), np.random.default_rng(0))
+    assert (drawn.champion == drawn.truth).mean() == pytest.approx(0.80, abs=0.006)
+    assert (drawn.challenger == drawn.truth).mean() == pytest.approx(0.85, abs=0.006)
+
+
+@pytest.mark.parametrize("patients", [12, 40])
+def test_under_no_difference_false_promotions_are_at_most_alpha(patients):
+    rules = Promote(guards="not_refuted", alpha=0.05)
+    found = simulate(Hospital(patients=patients), rules, RUNS)
+    assert found["low"] <= rules.alpha, f"promoted {found['promoted']} [{found['low']}, {found['high']}]"
+    assert found["promoted"] < 0.09
+
+
+def test_at_the_margin_non_inferiority_is_not_promoted_more_often_than_alpha():
+    rules = Promote(aim="non_inferiority", margin=0.05, guards="not_refuted")
+    found = simulate(Hospital(patients=40, gain=-0.05), rules, RUNS)
+    assert found["low"] <= rules.alpha and found["promoted"] < 0.09
+
+
+def test_power_grows_with_patients_and_a_lost_class_is_caught():
+    rules = Promote(guards="not_refuted")
+    shares = [simulate(Hospital(patients=n, gain=0.05), rules, 100)["promoted"] for n in (12, 40, 120)]
+    assert shares[0] < shares[1] < shares[2] and shares[2] > 0.9
+    lost = simulate(Hospital(patients=120, gain=0.08, first_class=-0.48), rules, 50)
+    assert lost["class"] < 0.1 and lost["promoted"] < 0.1
