@@ -7,20 +7,20 @@ was killed half-way is finished by the next call. The inbox is only read.
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 
+from fetalflow.arrival_journal import read_journal, write_line
 from fetalflow.artefacts import write_table
 from fetalflow.drop import ANNOTATIONS, COLUMNS, OWN
 from fetalflow.errors import InputError
@@ -29,9 +29,24 @@ from fetalflow.inbox import Delivery, deliveries, opened
 from fetalflow.layouts import open_drop
 from fetalflow.settings import Retrain, Split
 
-Prepare = Callable[[Path, Path], Path]  # a drop's folder and a folder to write in -> the folder to take instead
+
+@dataclass(frozen=True)
+class Prepare:
+    """What is done to a drop before anything of it is kept, such as de-identification.
+
+    drop: a drop's folder and a folder to write in -> the folder to take instead. name: what the delivery is called
+    from then on. Messages that may quote the drop as it came are held back.
+    """
+
+    drop: Callable[[Path, Path], Path]
+    name: Callable[[str], str] = str
+
+
 SETTLED = ("taken", "again", "refused")  # nothing more to do until the delivery changes
 SCRATCH = ".scratch"
+HELD_BACK = (
+    "it could not be read or de-identified; why is held back, as it may quote names: fetalflow deidentify says it"
+)
 
 
 @dataclass(frozen=True)
@@ -65,11 +80,12 @@ def arrive(
         journal = read_journal(store)
         arrivals = []
         for delivery in deliveries(inbox, settings.marker):
-            arrival = _settled(delivery, journal)
+            name = prepare.name(delivery.name) if prepare else delivery.name
+            arrival = _settled(delivery, name, journal)
             if arrival is None:
-                arrival = _take(inbox, delivery, store, scratch, settings, prepare, clock)
+                arrival = replace(_take(inbox, delivery, store, scratch, settings, prepare, clock, name), name=name)
                 if arrival.state in SETTLED:
-                    _write_journal(store, arrival, delivery, clock)
+                    write_line(store, _line(arrival, delivery, clock()))
             arrivals.append(arrival)
         accumulate(store, split)
     return arrivals
@@ -97,20 +113,13 @@ def accumulate(store: Path, split: Split) -> pd.DataFrame | None:
     return merged
 
 
-def read_journal(store: Path) -> list[dict[str, Any]]:
-    """Every line of the journal, oldest first. A last line that a kill cut short is left out."""
-    path = store / "journal.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    return [json.loads(line) for line in lines]
-
-
-def _settled(delivery: Delivery, journal: list[dict[str, Any]]) -> Arrival | None:
+def _settled(delivery: Delivery, name: str, journal: list[dict[str, Any]]) -> Arrival | None:
     """What the journal says of this delivery as it lies there now, if that was the last word."""
     for line in reversed(journal):
-        same = line["name"] == delivery.name and line["fingerprint"] == delivery.fingerprint
+        same = line["name"] == name and line["fingerprint"] == delivery.fingerprint
         if same and line["state"] in SETTLED:
             state = "refused" if line["state"] == "refused" else "known"
-            return Arrival(delivery.name, state, line["drop"], line["rows"], line["cines"], line["said"])
+            return Arrival(name, state, line["drop"], line["rows"], line["cines"], line["said"])
     return None
 
 
@@ -122,24 +131,29 @@ def _take(
     settings: Retrain,
     prepare: Prepare | None,
     clock: Callable[[], float],
+    called: str,
 ) -> Arrival:
     if delivery.fault:
         return Arrival(delivery.name, "refused", said=delivery.fault)
     if not delivery.files:
         return Arrival(delivery.name, "waiting", said="it is empty")
-    if not delivery.marked and (left := settings.settle - _unchanged(store, delivery, clock)) > 0:
+    if not delivery.marked and (left := settings.settle - _unchanged(store, delivery, called, clock)) > 0:
         return Arrival(delivery.name, "waiting", said=f"no {settings.marker} in it; it settles in {left:.0f} s")
+    shown = prepare is None
     try:
         with opened(inbox, delivery, scratch) as folder:
-            folder = prepare(folder, scratch) if prepare else folder
             with open_drop(folder, scratch) as drop:
-                rows, held = drop.rows.drop(columns=list(OWN)), drop.root
                 _refuse_leaving_paths(drop.rows)
-                if missing := _missing(rows, held):
-                    return Arrival(delivery.name, "waiting", said=f"{missing} files that its rows name are not there")
-                rows = _copied(rows, held, store, scratch)
+                missing = _missing(drop.rows, drop.root)
+            if missing:
+                return Arrival(delivery.name, "waiting", said=f"{missing} files that its rows name are not there")
+            if prepare:
+                folder, shown = prepare.drop(folder, scratch), True
+            with open_drop(folder, scratch) as drop:
+                rows = _copied(drop.rows.drop(columns=list(OWN)), drop.root, store, scratch)
     except InputError as error:
-        return Arrival(delivery.name, "refused", said=str(error).replace(str(scratch), "").replace(inbox, "inbox"))
+        said = str(error).replace(str(scratch), "").replace(inbox, "inbox")
+        return Arrival(delivery.name, "refused", said=said if shown else HELD_BACK)
     now = {d.name: d.fingerprint for d in deliveries(inbox, settings.marker)}
     if now.get(delivery.name) != delivery.fingerprint:
         return Arrival(delivery.name, "waiting", said="it changed while it was read")
@@ -153,15 +167,19 @@ def _take(
     return Arrival(delivery.name, "taken" if owed else state, name, len(rows), int(rows["video"].nunique()))
 
 
-def _unchanged(store: Path, delivery: Delivery, clock: Callable[[], float]) -> float:
+def _unchanged(store: Path, delivery: Delivery, called: str, clock: Callable[[], float]) -> float:
     """Seconds since this delivery was first seen as it lies there now."""
     for line in reversed(read_journal(store)):
-        if line["name"] == delivery.name:
+        if line["name"] == called:
             if line["state"] == "seen" and line["fingerprint"] == delivery.fingerprint:
                 return clock() - line["time"]
             break
-    _write_journal(store, Arrival(delivery.name, "seen"), delivery, clock)
+    write_line(store, _line(Arrival(called, "seen"), delivery, clock()))
     return 0.0
+
+
+def _line(arrival: Arrival, delivery: Delivery, now: float) -> dict[str, Any]:
+    return {"time": now, "fingerprint": delivery.fingerprint, "files": len(delivery.files)} | asdict(arrival)
 
 
 def _refuse_leaving_paths(rows: pd.DataFrame) -> None:
@@ -219,19 +237,6 @@ def _read_rows(path: Path) -> pd.DataFrame:
 def _write_if_changed(path: Path, table: pd.DataFrame) -> None:
     if not path.is_file() or path.read_text(encoding="utf-8") != table.to_csv(index=False):
         write_table(path, table)
-
-
-def _write_journal(store: Path, arrival: Arrival, delivery: Delivery, clock: Callable[[], float]) -> None:
-    line = {"time": clock(), "fingerprint": delivery.fingerprint, "files": len(delivery.files)} | asdict(arrival)
-    path = store / "journal.jsonl"
-    with open(path, "ab+") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        whole = file.read(end).rfind(b"\n") + 1
-        file.truncate(whole)  # a line that a kill cut short says nothing
-        file.write(json.dumps(line).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -162,6 +162,7 @@ class Retrain(Frozen):
     store: str = "arrivals"  # folder in the workspace that keeps, per task, everything that came
     marker: str = "COMPLETE"  # file by which the sender says that a drop is whole
     settle: float = Field(900, ge=0)  # seconds without a change after which a drop without a marker counts as whole
+    deidentify: bool = False  # True: no drop comes in without a key; with a key configured it is done in any case
 
 
 class Drift(Frozen):

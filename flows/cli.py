@@ -180,12 +180,70 @@ def promote(
 @app.command()
 def deploy(
     pool: Annotated[str, typer.Option(help="The Prefect work pool.")] = "gpu",
-    cron: Annotated[str | None, typer.Option(help="A schedule, such as '0 2 * * *'.")] = None,
+    cron: Annotated[str | None, typer.Option(help="When the pipeline runs, such as '0 2 * * *'.")] = None,
+    poll: Annotated[str | None, typer.Option(help="When inboxes are looked at, such as '*/15 * * * *'.")] = None,
 ) -> None:
-    """Register the pipeline as a Prefect deployment on a process work pool."""
-    from flows.deployments import deploy as deploy_pipeline
+    """Register the pipeline, and retraining for each task, as Prefect deployments on a process work pool."""
+    from flows.deployments import deploy as deploy_flows
 
-    print(f"Deployed {deploy_pipeline(pool, cron)}. Start a worker: prefect worker start --pool {pool}")
+    deployed = ", ".join(deploy_flows(pool, cron, poll))
+    print(f"Deployed {deployed}. Start a worker: prefect worker start --pool {pool}")
+
+
+@app.command()
+def retrain(
+    inbox: Annotated[str | None, typer.Option(help="Folder or URL with a folder per drop; needed once.")] = None,
+    change: Annotated[list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE over params.yaml.")] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of params.yaml, such as paper.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the workspace; default: arrivals-TASK.")] = None,
+    task: Task = "movement",
+) -> None:
+    """Take the drops that came into an inbox, judge them, train on everything that ever came, register a challenger."""
+    _quiet_the_libraries()
+    from fetalflow.settings import load_settings
+    from flows.reproduction import StageFailed
+    from flows.retrain import prepare_workspace, workspace_of
+    from flows.retrain import retrain as retrain_flow
+    from flows.workspace import parse_change
+
+    workspace = workspace_of(task, name)
+    known = (workspace / "params.yaml").is_file()
+    if inbox or change or profile or not known:
+        if inbox is None and known:
+            inbox = load_settings(workspace / "params.yaml").blocks[task].retrain.inbox
+        if not inbox:
+            raise InputError("retrain needs --inbox the first time: the folder or URL that drops come into.")
+        where = inbox if "://" in inbox else str(Path(inbox).resolve())
+        prepare_workspace(workspace, task, where, profile, [parse_change(c) for c in change or []])
+    try:
+        retrain_flow(str(workspace), task)
+    except StageFailed as error:
+        sys.exit(f"\n{error}")
+    if (workspace / "reports" / task / "registered.json").is_file():
+        _say_where(workspace, task)
+
+
+@app.command()
+def doctor(
+    workspace: Annotated[Path, typer.Option(help="A checkout or a workspace of it.")] = Path(),
+    pool: Annotated[str, typer.Option(help="The Prefect work pool.")] = "gpu",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Is this machine ready? Each line ok, warn or fail, and what to do; exit code 1 when one fails."""
+    _quiet_the_libraries()
+    from dataclasses import asdict
+
+    from flows.doctor import FAIL, examine
+
+    found = examine(workspace, pool)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        for finding in found:
+            print(f"{finding.state:4s}  {finding.check:9s} {finding.found}")
+            if finding.to_do:
+                print(f"{'':16s}-> {finding.to_do}")
+    sys.exit(int(any(finding.state == FAIL for finding in found)))
 
 
 quarantine = typer.Typer(no_args_is_help=True, help="What a drop brought that cannot be used, and deciding on it.")

@@ -1,18 +1,23 @@
-"""The pipeline on a schedule: a Prefect deployment that a process worker picks up."""
+"""The pipeline and the inboxes on a schedule: Prefect deployments that a process worker picks up."""
 
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from fetalflow.errors import InputError
+from fetalflow.settings import load_settings
 from flows.pipeline import GPU, pipeline
+from flows.retrain import retrain, workspace_of
 from flows.workspace import CHECKOUT
 
 
-def deploy(pool: str, cron: str | None = None) -> str:
-    """Register the pipeline on a work pool of the server that PREFECT_API_URL names; return `flow/deployment`.
+def deploy(pool: str, cron: str | None = None, poll: str | None = None) -> list[str]:
+    """Register the pipeline, and for each task a look into its inbox, on a work pool of the server that
+    PREFECT_API_URL names; return their names, `flow/deployment`.
 
-    One run at a time: a second one waits, since two runs of one workspace would wait for DVC's lock anyway. Training
-    stages carry a tag that the server is told to let through one at a time, over all workspaces and workers.
+    cron: when the pipeline runs; poll: when inboxes are looked at; None: only when somebody starts it.
+    One run of a deployment at a time: a second one waits, since two runs of one workspace would wait for DVC's lock
+    anyway. Training stages carry a tag that the server is told to let through one at a time, over all workspaces and
+    workers.
 
     Raises InputError when no server is named.
     """
@@ -23,16 +28,21 @@ def deploy(pool: str, cron: str | None = None) -> str:
         )
     with get_client(sync_client=True) as client:
         client.create_concurrency_limit(tag=GPU, concurrency_limit=1)
-    source = pipeline.from_source(source=str(CHECKOUT), entrypoint="flows/pipeline.py:pipeline")
-    source.deploy(
-        name="workspace",
-        work_pool_name=pool,
-        parameters={"workspace": str(CHECKOUT)},
-        cron=cron,
-        concurrency_limit=1,
-        build=False,
-        push=False,
-        print_next_steps=False,
-        ignore_warnings=True,
-    )
-    return f"{pipeline.name}/workspace"
+    wanted = [(pipeline, "pipeline", "workspace", {"workspace": str(CHECKOUT)}, cron)]
+    for task_name in load_settings(CHECKOUT / "params.yaml").tasks:
+        parameters = {"workspace": str(workspace_of(task_name)), "task_name": task_name}
+        wanted.append((retrain, "retrain", task_name, parameters, poll))
+    for flow, module, name, parameters, schedule in wanted:
+        source = flow.from_source(source=str(CHECKOUT), entrypoint=f"flows/{module}.py:{flow.name}")
+        source.deploy(
+            name=name,
+            work_pool_name=pool,
+            parameters=parameters,
+            cron=schedule,
+            concurrency_limit=1,
+            build=False,
+            push=False,
+            print_next_steps=False,
+            ignore_warnings=True,
+        )
+    return [f"{flow.name}/{name}" for flow, _, name, _, _ in wanted]

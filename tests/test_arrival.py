@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fetalflow.arrival import arrive, read_journal
+from fetalflow.arrival import Prepare, arrive
+from fetalflow.arrival_journal import read_journal
 from fetalflow.errors import InputError
 from fetalflow.extraction import extract_drop
 from fetalflow.settings import Extract, Retrain, Split
@@ -139,9 +140,34 @@ def test_a_drop_that_changes_while_it_is_read_waits(inbox, tmp_path):
         (folder / "annotations.csv").write_text((folder / "annotations.csv").read_text() + "\n")
         return folder
 
-    assert set(taken(inbox, tmp_path / "store", prepare=slow).values()) == {"waiting"}
+    assert set(taken(inbox, tmp_path / "store", prepare=Prepare(slow)).values()) == {"waiting"}
     assert not (tmp_path / "store" / "drop" / "annotations.csv").exists()
     assert set(taken(inbox, tmp_path / "store").values()) == {"taken"}
+
+
+def test_a_prepared_drop_is_all_that_is_kept(inbox, tmp_path):
+    """With names in every text of the delivery, none is in the store when `prepare` takes them out."""
+    named = deliver(inbox, "Jane Roe", ["Roe.avi,Jane Roe,n,U7,A,,,head"], {"Roe.avi": b"Roe was here"})
+    deliver(inbox, "Roe-2", ["Roe.avi,Jane Roe,n,U7,A,,,head"], {"Roe.avi": b"Roe"})
+    (inbox / "Roe-2" / "annotations.csv").write_text("video,label,Roe\nRoe.avi,head,Roe\n")
+
+    def clean(folder: Path, scratch: Path) -> Path:
+        if folder.name != named.name:
+            return folder
+        out = scratch / "clean"
+        deliver(scratch, "clean", ["1.avi,P1,n,U7,A,,,head"], {"1.avi": b"nobody"}, marked=False)
+        return out
+
+    store = tmp_path / "store"
+    found = arrive(str(inbox), store, NOW, Split(), Prepare(clean, lambda name: f"D{len(name)}"))
+    assert {a.name: a.state for a in found} == {"D6": "taken", "D7": "taken", "D8": "taken", "D5": "refused"}
+    for path in store.rglob("*"):
+        assert "Roe" not in path.name and (path.is_dir() or b"Roe" not in path.read_bytes()), path
+    assert not any("Roe" in str(arrival) for arrival in found)
+    assert {a.state for a in arrive(str(inbox), store, NOW, Split(), Prepare(clean, lambda name: f"D{len(name)}"))} == {
+        "known",
+        "refused",
+    }
 
 
 KILLED = """
@@ -166,7 +192,7 @@ def counted(module, name):
 counted(arrival.os, "fsync")
 counted(arrival.os, "replace")
 counted(arrival, "write_table")
-counted(arrival, "_write_journal")
+counted(arrival, "write_line")
 for last in map(int, sys.argv[3:]):
     if not (child := os.fork()):  # a process of its own, without paying for the imports again
         done = 0

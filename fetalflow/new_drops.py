@@ -1,0 +1,72 @@
+"""Every drop that came in is judged once against what was there before it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fetalflow.artefacts import write_json
+from fetalflow.drift import compare_drop, speckle
+from fetalflow.package import Package, load
+from fetalflow.settings import Drift
+
+BASELINE = "The first drops: what comes later is compared with them."
+NOTHING = "None of its rows gave a sequence: look at the quarantine."
+
+
+def judge_new_drops(
+    store: Path, data: Path, settings: Drift, package: Path | None = None, predictions: Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """`compare_drop` for each drop of a store that has no report in `store/drift` yet; write and return the reports.
+
+    data: the task's folder with `manifest.parquet` and its sequences. package, predictions: the model in use and its
+    answers for its test and validation patients; with both, the distance of the new sequences to what training saw is
+    compared with that of those patients, whom it did not see either.
+    """
+    judged = {path.stem for path in (store / "drift").glob("*.json")}
+    new = sorted({path.stem for path in (store / "received").glob("*.csv")} - judged)
+    if not new:
+        return {}
+    if not judged:
+        reports = {drop: {"drifted": False, "verdict": BASELINE, "tests": []} for drop in new}
+    else:
+        manifest = pd.read_parquet(data / "manifest.parquet")
+        drops = [set(text.split(";")) for text in manifest["drop"]]
+        manifest["speckle"] = [speckle(_middle(data / path)) for path in manifest["path"]]
+        old = np.array([bool(held & judged) for held in drops])
+        answered = _answered(predictions)
+        model = load(package) if package and answered is not None else None
+        before = manifest[old]
+        if model is not None and model.familiarity is not None:
+            before = before.assign(unfamiliarity=before["sequence"].map(answered))
+        reports = {}
+        for drop in new:
+            own = manifest[~old & np.array([drop in held for held in drops])]
+            if "unfamiliarity" in before:
+                own = own.assign(unfamiliarity=[_unfamiliarity(model, data / path) for path in own["path"]])
+            empty = {"drifted": False, "verdict": NOTHING, "tests": []}
+            reports[drop] = compare_drop(before, own, settings) if len(own) else empty
+    for drop, report in reports.items():
+        write_json(store / "drift" / f"{drop}.json", {"drop": drop} | report)
+    return reports
+
+
+def _middle(path: Path) -> np.ndarray:
+    sequence = np.load(path, mmap_mode="r")
+    return np.asarray(sequence[len(sequence) // 2])
+
+
+def _unfamiliarity(model: Package, path: Path) -> float:
+    return model.predict(np.load(path)).unfamiliarity
+
+
+def _answered(predictions: Path | None) -> pd.Series | None:
+    """Unfamiliarity by sequence, of the fold and seed whose network is the package: the first of both."""
+    if predictions is None or not predictions.is_file():
+        return None
+    table = pd.read_csv(predictions, dtype={"sequence": str})
+    if "unfamiliarity" not in table:
+        return None
+    first = table[(table["fold"] == table["fold"].min()) & (table["seed"] == table["seed"].min())]
+    return first.drop_duplicates("sequence").set_index("sequence")["unfamiliarity"]
