@@ -126,7 +126,6 @@ def test_a_network_without_a_head_is_watched_at_its_last_layer():
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A workspace after the train stage."""
-    torch.set_num_threads(1)
     folder = make_workspace(tmp_path_factory.mktemp("run"), epochs=10, patience=10)
     table = pd.read_parquet(folder / "data" / TASK / "manifest.parquet")
     table = table.assign(operator=[f"Op. {i % 2}" for i in range(len(table))])
