@@ -76,7 +76,7 @@ def trace(store: Registry, pseudonym: str) -> Lineage:
         rows = rows[rows["patient"] == pseudonym]
         if len(rows):
             uses.append(_use(store, run, rows, aliases))
-    return Lineage(sorted(uses, key=lambda use: use.started), asked, unanswered)
+    return Lineage(uses, asked, unanswered)
 
 
 def _use(store: Registry, run: Any, rows: pd.DataFrame, aliases: dict[str, dict[str, str]]) -> Use:

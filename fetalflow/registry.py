@@ -72,7 +72,7 @@ class Registry:
         return True
 
     def pipeline_runs(self) -> list[Any]:
-        """The run of every pipeline that was logged, in every experiment, deleted ones included."""
+        """The run of every pipeline that was logged, in every experiment, deleted ones included, oldest first."""
         experiments = [e.experiment_id for e in _pages(self.client.search_experiments, view_type=EVERYTHING)]
         wanted = {
             "experiment_ids": experiments,
@@ -80,7 +80,8 @@ class Registry:
             "run_view_type": EVERYTHING,
         }
         runs = _pages(self.client.search_runs, **wanted) if experiments else ()
-        return [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        found = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        return sorted(found, key=lambda run: run.info.start_time)
 
     def variants(self, run: Any) -> dict[str, str]:
         """Variant to the id of its run inside a pipeline's."""

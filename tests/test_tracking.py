@@ -22,7 +22,8 @@ from finished_run import FRAMES, LABELS, TASK, make_finished_run
 import stages.register
 import stages.report
 from fetalflow.errors import InputError
-from fetalflow.ledger import record_move
+from fetalflow.ledger import record_move, verify
+from fetalflow.lineage import trace
 from fetalflow.logged_model import SERVING, network_packages
 from fetalflow.model_card import model_card
 from fetalflow.models.building import build
@@ -31,7 +32,7 @@ from fetalflow.provenance import data_digest
 from fetalflow.run_record import curve_points, flatten
 from fetalflow.serving import COLUMNS, ServedModel
 from fetalflow.settings import load_settings
-from fetalflow.tracking import TrackingFailed, fetch_package, log_run, public_uri
+from fetalflow.tracking import TrackingFailed, fetch_package, log_run, public_uri, registry
 from fetalflow.weights import save
 
 ROOT = Path(__file__).parents[1]
@@ -115,6 +116,17 @@ def files(client, run_id: str, path: str | None = None) -> set[str]:
     for entry in client.list_artifacts(run_id, path):
         found |= files(client, run_id, entry.path) if entry.is_dir else {entry.path}
     return found
+
+
+def test_every_patient_is_traced_to_the_run_and_the_model(registered, workspace):
+    split = pd.read_parquet(workspace / "data" / TASK / "split.parquet")
+    with registry() as store:
+        for patient, rows in split.groupby("patient"):
+            (use,) = trace(store, patient).uses
+            assert use.run == registered["run_id"] and use.variants == registered["variants"]
+            assert use.parts == {f"{rows['part'].iloc[0]} (fold 0)": len(rows)}
+            assert [(v.model, v.version, v.aliases) for v in use.versions] == [(MODEL, "1", ("challenger",))]
+        assert trace(store, "P99").uses == []  # in quarantine, so in no dataset
 
 
 def test_the_artefacts_are_there(registered, client):
@@ -351,6 +363,14 @@ def test_a_server_takes_the_same_run(server, workspace, monkeypatch, tmp_path):
     registered = json.loads((workspace / "reports" / TASK / "registered.json").read_text())
     (workspace / "reports" / TASK / "registered.json").write_text(written)
     assert registered["tracking_uri"] == server and registered["version"] == "1"
+    assert (verify().wrong, verify().lines) == ([], 2)
+    with registry() as store:
+        (use,) = trace(store, "P00").uses
+        assert use.versions[0].aliases == ("challenger",)
+        store.client.delete_registered_model_alias(MODEL, "challenger")
+        assert "moved by hand" in verify().wrong[0]
+        store.set_alias(MODEL, "challenger", "1")
+        assert store.add_line(2, "another writer was first") is False
     code = f"""
 import json, mlflow, numpy as np
 print(json.dumps(mlflow.pyfunc.load_model("{URI}").predict(np.load("frames.npy"))["probabilities"][0]))"""

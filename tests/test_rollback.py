@@ -1,0 +1,150 @@
+"""The former champion comes back by one command, and answers with the same bytes."""
+
+import shutil
+
+import av
+import numpy as np
+import pytest
+import torch
+from finished_run import FRAMES, LABELS, SIZE, TASK, make_finished_run
+from typer.testing import CliRunner
+
+import stages.register
+import stages.report
+from fetalflow.errors import InputError
+from fetalflow.ledger import history, record_move, roll_back, verify
+from fetalflow.models.building import build
+from fetalflow.tracking import registry
+from fetalflow.weights import read, save
+from flows.cli import app
+
+MODEL = "fetalmovnet"  # the name in params.yaml
+VARIANT = "cnn"
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    """A registry with three finished models, by the register stage; a cine."""
+    folder = make_finished_run(tmp_path_factory.mktemp("run"), (VARIANT,), explain=False)
+    package = folder / "models" / TASK / VARIANT
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        stages.report.main(TASK)
+        stages.register.main(TASK)
+        for seed in (11, 12):
+            _, config = read(package)
+            torch.manual_seed(seed)
+            network = build(VARIANT, FRAMES, SIZE, len(LABELS))
+            facts = {k: v for k, v in config.items() if k not in ("weights", "familiarity", "versions")}
+            save(folder / "other", network, facts)
+            shutil.rmtree(package)
+            shutil.move(folder / "other", package)
+            stages.register.main(TASK)
+    write_cine(folder / "cine.avi")
+    return folder
+
+
+def write_cine(path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 96, "gray"
+        picture = np.random.default_rng(0).integers(30, 220, (96, 96), dtype=np.uint8)
+        for i in range(3 * FRAMES):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, i, axis=1), format="gray")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def here(versions, tmp_path, monkeypatch):
+    """A copy of the registry's database for each test."""
+    monkeypatch.chdir(versions)
+    path = shutil.copy(versions / "mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+
+
+def predicted() -> bytes:
+    done = CliRunner().invoke(app, ["predict", "cine.avi", "--model", f"models:/{MODEL}@champion"])
+    assert done.exit_code == 0, done.output
+    return done.stdout_bytes
+
+
+def champion() -> str:
+    with registry() as store:
+        return store.aliases(MODEL)["champion"]
+
+
+def test_the_stage_moved_the_challenger_by_the_ledger(here):
+    done = [line for line in history() if line["step"] == "done"]
+    assert [(line["alias"], line["from"], line["to"]) for line in done] == [
+        ("challenger", None, "1"),
+        ("challenger", "1", "2"),
+        ("challenger", "2", "3"),
+    ]
+    assert all(len(line["evidence"]) == 64 for line in done) and len({line["evidence"] for line in done}) == 3
+    assert verify().wrong == []
+
+
+def test_the_former_champion_answers_with_the_same_bytes(here):
+    record_move(MODEL, "champion", "1", None, "first")
+    before = predicted()
+    record_move(MODEL, "champion", "2", None, "better")
+    other = predicted()
+    assert other != before
+    done = CliRunner().invoke(app, ["rollback", "--task", TASK, "--reason", "it got worse at site B", "--by", "ann"])
+    assert done.exit_code == 0 and "is version 1 again, it was 2" in done.stdout
+    assert champion() == "1" and predicted() == before
+    line = history()[-1]
+    assert (line["kind"], line["from"], line["to"], line["who"]) == ("rollback", "2", "1", "ann")
+    assert line["reason"] == "it got worse at site B" and line["sha256"] in done.stdout
+    assert verify().wrong == []
+
+
+def test_rolling_back_goes_back_in_time_and_not_in_circles(here):
+    for version in ("1", "2", "3"):
+        record_move(MODEL, "champion", version, None, "better")
+    assert (roll_back(MODEL)["to"], roll_back(MODEL)["to"]) == ("2", "1")
+    with pytest.raises(InputError, match="no former champion to go back to: version 1 is the first"):
+        roll_back(MODEL)
+    assert champion() == "1"
+
+
+def test_without_a_champion_there_is_none_to_go_back_to(here):
+    with pytest.raises(InputError, match="the ledger names none at all"):
+        roll_back(MODEL)
+    with pytest.raises(InputError, match="no task 'nose'"):
+        CliRunner().invoke(app, ["rollback", "--task", "nose"], catch_exceptions=False)
+
+
+def test_a_champion_moved_by_hand_is_looked_at_first(here):
+    record_move(MODEL, "champion", "1", None, "first")
+    record_move(MODEL, "champion", "2", None, "better")
+    with registry() as store:
+        store.set_alias(MODEL, "champion", "3")
+    with pytest.raises(InputError, match="moved by hand"):
+        roll_back(MODEL)
+    assert champion() == "3"
+
+
+def test_a_former_champion_that_was_deleted_cannot_come_back(here):
+    record_move(MODEL, "champion", "1", None, "first")
+    record_move(MODEL, "champion", "2", None, "better")
+    with registry() as store:
+        store.client.delete_model_version(MODEL, "1")
+    with pytest.raises(InputError, match="has no version 1"):
+        roll_back(MODEL)
+    assert champion() == "2" and verify().wrong == []
+
+
+def test_the_verbs_of_the_ledger(here):
+    record_move(MODEL, "champion", "1", "f" * 64, "first", "ann")
+    said = CliRunner().invoke(app, ["ledger", "history", "--model", MODEL])
+    assert "fetalmovnet@champion went from no version to version 1, by ann: first [evidence ffff" in said.stdout
+    kept = CliRunner().invoke(app, ["ledger", "history", "--json"]).stdout.splitlines()
+    assert len(kept) == 8
+    good = CliRunner().invoke(app, ["ledger", "verify"])
+    assert good.exit_code == 0 and "8 lines, 0 things wrong" in good.stdout
+    with registry() as store:
+        store.set_alias(MODEL, "champion", "2")
+    bad = CliRunner().invoke(app, ["ledger", "verify"])
+    assert bad.exit_code == 1 and "WRONG  fetalmovnet@champion was moved by hand" in bad.stdout
