@@ -1,6 +1,7 @@
 """The servers' files: no default password, everything named, pinned and watched; and the same pieces as processes."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -293,6 +294,12 @@ def test_prefect_runs_on_postgresql_behind_a_log_in(postgres, tmp_path):
         assert made.status_code == 201
         found = httpx.post(f"{api}/work_pools/filter", json={}, auth=log_in, timeout=60).json()
         assert [pool["name"] for pool in found] == ["cpu"]
+        access = {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": "operator:word", "PREFECT_HOME": str(tmp_path)}
+        words = [bin_path("fetalflow"), "doctor", "--json", "--pool", "cpu"]
+        done = subprocess.run(words, env=os.environ | access, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        states = {finding["check"]: finding for finding in json.loads(done.stdout)}
+        assert states["prefect"]["state"] == "warn" and "'cpu' without worker" in states["prefect"]["found"]
+        assert states["clock"]["state"] == "ok" and "s from that of Prefect" in states["clock"]["found"]
     finally:
         stop(server)
 
