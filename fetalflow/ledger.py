@@ -116,7 +116,7 @@ def whole_chain(store: Registry) -> list[Line]:
         raise InputError(
             "the ledger is not whole, so no alias is moved:\n  "
             + "\n  ".join(wrong)
-            + "\nRestore the registry's database from its last good backup (docs), and ask who changed it."
+            + "\nRestore the registry's database from its last good backup, and ask who changed it."
         )
     return lines
 

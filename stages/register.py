@@ -12,12 +12,14 @@ from fetalflow.tracking import TrackingFailed, log_run
 def main(task: str) -> None:
     try:
         made = log_run(task, load_settings())
-        record_move(made["name"], made["alias"], made["version"], made["evidence"], "the newest finished run")
+        line = record_move(made["name"], made["alias"], made["version"], made["evidence"], "the newest finished run")
     except TrackingFailed as error:
         # Not an input at fault: the flow tries this again, and so can a person.
         sys.exit(f"{error}\nEverything before is done and kept. Run it again when the server answers.")
     write_json(Path("reports") / task / "registered.json", made)
     print(f"{made['model_uri']} is version {made['version']}, run {made['run_id']}")
+    if line:
+        print(f"Ledger: line {line['number']}, hash {line['sha256']}")
     print(f"MLflow: {made['tracking_uri']}")
 
 

@@ -85,6 +85,14 @@ def test_the_stage_moved_the_challenger_by_the_ledger(here):
     assert verify().wrong == []
 
 
+def test_the_stage_says_the_hash_of_its_line_once(here, capsys):
+    record_move(MODEL, "challenger", "1", None, "by hand, on record")
+    for said in (True, False):
+        stages.register.main(TASK)
+        assert (f"hash {history()[-1]['sha256']}" in capsys.readouterr().out) is said
+    assert history()[-1]["to"] == "3" and len(history()) == 10
+
+
 def test_the_former_champion_answers_with_the_same_bytes(here):
     record_move(MODEL, "champion", "1", None, "first")
     before = predicted()
