@@ -83,7 +83,9 @@ def prepare(folder: Path, profile: str | None, changes: list[dict[str, Any]]) ->
             link.symlink_to(os.path.relpath(CHECKOUT / name, folder), target_is_directory=True)
     for name in COPIED:
         write_text(folder / name, (CHECKOUT / name).read_text())
-    write_text(folder / ".dvc" / "config", (CHECKOUT / ".dvc" / "config").read_text() + "    no_scm = true\n")
+    config = (CHECKOUT / ".dvc" / "config").read_text()
+    without_git = "" if "no_scm" in config else "    no_scm = true\n"  # the worker's image has no git either
+    write_text(folder / ".dvc" / "config", config + without_git)
     write_text(folder / "params.yaml", yaml.safe_dump(params, sort_keys=False))
     for task in load_settings(folder / "params.yaml").tasks:
         if not (reviews := folder / "reviews" / f"{task}.csv").exists():

@@ -355,3 +355,38 @@ def test_mlflow_runs_on_postgresql_behind_a_log_in(postgres, tmp_path, monkeypat
         assert [p.read_text() for p in (tmp_path / "artefacts").rglob("note.txt")] == ["through the server"]
     finally:
         stop(server)
+
+
+# The pages
+
+
+def source_text() -> str:
+    """All the program's words, with string literals over several lines joined."""
+    files = [p for room in ("fetalflow", "stages", "flows") for p in (ROOT / room).rglob("*.py")]
+    text = "\n".join(path.read_text() for path in files)
+    return re.sub(r'"\s*\n\s*f?"', "", text).replace("{ANNOTATIONS}", "annotations.csv")
+
+
+def test_messages_of_the_data_engineers_page_are_those_of_the_program():
+    page = (ROOT / "docs" / "data-engineer.md").read_text().split("## When it stops")[1].split("\n## ")[0]
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.M)
+    foreign = {"No space left on device"}  # the system's
+    text = source_text()
+    assert len(messages) >= 15
+    for message in set(messages) - foreign:
+        assert message in text, message
+
+
+def test_verbs_and_files_of_the_pages_are_there():
+    from flows.cli import app
+
+    groups = {g.name for g in app.registered_groups}
+    verbs = {c.name or c.callback.__name__ for c in app.registered_commands} | groups
+    for name in ("operator.md", "data-engineer.md"):
+        page = (ROOT / "docs" / name).read_text()
+        named = set(re.findall(r"fetalflow (\w+)", "\n".join(re.findall(r"`[^`]+`|^(?:fetal|docker).+", page, re.M))))
+        assert named and named <= verbs, f"{name}: {named - verbs}"
+        for path in re.findall(r"infra/[\w./-]*\w", page):
+            assert (ROOT / path).exists() or path == "infra/.env", path
+        for link in re.findall(r"\]\((\w[\w.-]+\.md)\)", page):
+            assert (ROOT / "docs" / link).is_file(), link
