@@ -2,7 +2,7 @@
 
     python benchmarks/promotion_simulation.py [RUNS]
 
-1000 runs take about five minutes on one core. Every share has its exact 95 % binomial interval.
+1000 runs take about a quarter of an hour on one core. Every share has its exact 95 % binomial interval.
 """
 
 import sys
@@ -28,7 +28,7 @@ def row(title: str, rules: Promote, runs: int, **truth: float) -> None:
 
 
 def bootstrap_row(runs: int, draws: int = 1000) -> None:
-    """The same with a percentile bootstrap of the accuracy, one-sided: what the gate would be without the jackknife."""
+    """The same with a percentile bootstrap of the accuracy, one-sided: what `fetalflow compare` goes by."""
     cells = []
     for patients in PATIENTS:
         settings, hits = Significance(bootstrap=draws, alpha=0.1), 0

@@ -61,7 +61,7 @@ def promote(
         return verdict | {"promoted": False}
     if verdict["needs_approval"] and not approved_by:
         try:
-            answer = pause_flow_run(wait_for_input=Approval, timeout=wait_s)
+            answer = pause_flow_run(wait_for_input=Approval, timeout=wait_s, poll_interval=5)
         except FlowPauseTimeout:
             logger.info("Nobody answered in %d s: the champion stays", wait_s)
             return verdict | {"promoted": False}

@@ -1,8 +1,8 @@
 """Champion and challenger on the same patients: differences with intervals, and one-sided tests against a margin.
 
 The standard error of a difference is the jackknife's over patients: every patient is left out once, for both models at
-once, and Student's t with one degree less than patients gives interval and p-value. A percentile bootstrap promotes
-more often than it says when there are few patients (`benchmarks/promotion_simulation.py` measures both).
+once, and Student's t with one degree less than patients gives interval and p-value. Nothing is drawn at random, so the
+same predictions always give the same verdict. How often it is wrong: `benchmarks/promotion_simulation.py`.
 """
 
 from collections.abc import Callable
