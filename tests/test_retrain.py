@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from fetalflow.arrival import arrive
 from fetalflow.arrival_journal import read_journal
 from fetalflow.errors import InputError
 from fetalflow.settings import load_settings
 from flows.workspace import overlay
+from tests.cine_files import speckle, write_video
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -169,6 +171,34 @@ def test_deidentification_that_is_asked_for_needs_a_key(workspace, monkeypatch):
     asked = block.model_copy(update={"retrain": block.retrain.model_copy(update={"deidentify": True})})
     with pytest.raises(InputError, match="secret key"):
         deidentifier(workspace, asked)
+
+
+def test_with_a_key_no_name_comes_in_and_the_same_drop_is_the_same(workspace, tmp_path, monkeypatch):
+    from flows.retrain import deidentifier
+
+    monkeypatch.setenv("FETALFLOW_PSEUDONYM_KEY", bytes(range(7, 39)).hex())
+    inbox = tmp_path / "named"
+    (inbox / "Jane Roe").mkdir(parents=True)
+    write_video(inbox / "Jane Roe" / "Roe.avi", speckle(12))
+    row = "Roe.avi,Jane Roe,north,U7,Dr Roe,,,head,Roe\n"
+    (inbox / "Jane Roe" / "annotations.csv").write_text(HEADER + row)
+    (inbox / "Jane Roe" / "COMPLETE").touch()
+    (inbox / "Roe").mkdir()
+    (inbox / "Roe" / "annotations.csv").write_text("video,patient,Roe\nRoe.avi,Roe,Roe\n")
+    (inbox / "Roe" / "COMPLETE").touch()
+    block = load_settings(workspace / "params.yaml").blocks["movement"]
+    block = block.model_copy(update={"extract": block.extract.model_copy(update={"workers": 1})})
+    ids = set()
+    for store in (tmp_path / "a", tmp_path / "b"):
+        found = arrive(str(inbox), store, block.retrain, block.split, deidentifier(store, block))
+        assert sorted(arrival.state for arrival in found) == ["refused", "taken"]
+        assert not any("Roe" in str(arrival) for arrival in found)
+        kept = [path for path in store.rglob("*") if path.is_file()]
+        assert any(path.name == "annotations.csv" for path in kept)
+        for path in kept:
+            assert "Roe" not in str(path.relative_to(store)) and b"Roe" not in path.read_bytes(), path
+        ids.add(next(arrival.drop for arrival in found if arrival.drop))
+    assert len(ids) == 1
 
 
 def test_the_workspace_of_an_inbox_keeps_everybodys_side(tmp_path):
