@@ -56,7 +56,7 @@ def closed_port() -> str:
 def test_this_checkout_is_looked_at_whole():
     words = [Path(sys.executable).with_name("fetalflow"), "doctor", "--json"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_API", "MLFLOW_", "FETALFLOW_"))}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
     found = {finding["check"]: finding for finding in json.loads(done.stdout)}
     assert list(found) == ["python", "packages", "gpu", "disk", "memory", "dvc", "mlflow", "prefect", "clock", "key"]
     assert done.returncode == int(any(f["state"] == FAIL for f in found.values()))

@@ -296,7 +296,7 @@ def test_prefect_runs_on_postgresql_behind_a_log_in(postgres, tmp_path):
         assert [pool["name"] for pool in found] == ["cpu"]
         access = {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": "operator:word", "PREFECT_HOME": str(tmp_path)}
         words = [bin_path("fetalflow"), "doctor", "--json", "--pool", "cpu"]
-        done = subprocess.run(words, env=os.environ | access, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(words, env=os.environ | access, cwd=ROOT, capture_output=True, text=True, timeout=200)
         states = {finding["check"]: finding for finding in json.loads(done.stdout)}
         assert states["prefect"]["state"] == "warn" and "'cpu' without worker" in states["prefect"]["found"]
         assert states["clock"]["state"] == "ok" and "s from that of Prefect" in states["clock"]["found"]
