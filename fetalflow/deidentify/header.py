@@ -41,7 +41,7 @@ REGION_WHOLE = (
     *("PhysicalUnitsXDirection", "PhysicalUnitsYDirection"),
 )
 REGION_DECIMAL = ("PhysicalDeltaX", "PhysicalDeltaY", "ReferencePixelPhysicalValueX", "ReferencePixelPhysicalValueY")
-SHORT_WORDS = re.compile(r"[^\W_][\w .,/+()&-]{0,39}")
+SHORT_WORDS = re.compile(r"[^\W_][\w .,'’/+()&-]{0,39}")
 NUMBER_OF_A_PERSON = re.compile(r"\d{5,}")
 
 
@@ -49,7 +49,9 @@ def is_harmless(text: str, names: set[str]) -> bool:
     """Whether a free text is a few plain words, without a long number and without a part of one of `names`."""
     if not SHORT_WORDS.fullmatch(text) or NUMBER_OF_A_PERSON.search(text):
         return False
-    return not any(name in text.casefold() for name in names)
+    text = text.casefold()
+    words = re.split(r"[\W_]+", text)
+    return not any(name in words or (len(name) > 4 and name in text) for name in names)
 
 
 def parts_of(*names: str) -> set[str]:

@@ -51,7 +51,7 @@ def check_rows(rows: list[dict[str, str]], labels: Iterable[str], root: Path) ->
         except Rejected as verdict:
             found[index] = rejected(verdict.kind)
             continue
-        names = parts_of(row["patient"], row["annotator"])
+        names = parts_of(row["patient"])
         if any(crosses_link(root, row.get(column, "")) for column in ("video", "mask")):
             found[index] = "link"
         elif any(row[column] and not is_harmless(row[column], names) for column in ("site", "device")):
@@ -144,5 +144,5 @@ FURTHER = {  # further columns that pass, and what becomes of their values
     "operator": lambda text, row, key: key.pseudonym("operator", text),
     "study": lambda text, row, key: key.pseudonym("study", text),
     "study_date": _date,
-    "gestational_weeks": _number(4, 44),
+    "gestational_age": _number(4, 44),  # weeks
 }
