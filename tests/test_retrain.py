@@ -15,6 +15,7 @@ from fetalflow.arrival import arrive
 from fetalflow.arrival_journal import read_journal
 from fetalflow.errors import InputError
 from fetalflow.settings import load_settings
+from flows.reproduction import stage_names
 from flows.workspace import overlay
 from tests.cine_files import speckle, write_video
 
@@ -215,6 +216,13 @@ def test_the_workspace_of_an_inbox_keeps_everybodys_side(tmp_path):
         [BIN / "dvc", "stage", "list", "--name-only"], cwd=tmp_path / "w", capture_output=True, text=True, check=True
     )
     assert "extract@movement" in stages.stdout and "phantom@movement" not in stages.stdout
+
+    # MLflow keeps a copy of dvc.yaml with each run; its stages are not ours.
+    logged = tmp_path / "w" / "mlartifacts" / "run" / "artifacts" / "dvc.yaml"
+    logged.parent.mkdir(parents=True)
+    logged.write_text((tmp_path / "w" / "dvc.yaml").read_text())
+    names = stage_names(tmp_path / "w")
+    assert len(names) == len(set(names)) and "extract@movement" in names
 
 
 def test_inboxes_are_looked_at_on_a_schedule(prefect_server):
