@@ -1,16 +1,20 @@
 """The gate on models over an embedded registry: what is judged, what is written, what moves and what does not."""
 
+import contextvars
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from finished_run import FRAMES, LABELS, SIZE, TASK, learn, make_finished_run
 
 import stages.register
@@ -256,8 +260,85 @@ def test_the_command_judges_and_moves_nothing_on_a_dry_run(challenged):
     assert read_json(place(TASK) / VERDICT)["done"] == "Nothing was moved."
 
 
+EASY = {
+    "aim": "non_inferiority",
+    "guards": "not_refuted",
+    "margin": 0.99,
+    "class_margin": 0.99,
+    "site_margin": 0.99,
+    "min_patients": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def prefect_without_server():
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def easy_params(challenged):
+    """params.yaml with rules that these two networks pass; champion and challenger as before afterwards."""
+    kept = Path("params.yaml").read_text()
+    params = yaml.safe_load(kept)
+    params[TASK]["promote"] = RULES | EASY
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    yield
+    Path("params.yaml").write_text(kept)
+    record_move(MODEL, "champion", "1", None, "test")
+
+
+def answered(approve: bool, seen: list) -> threading.Thread:
+    """A person who fills in the form as soon as the run waits for it."""
+    from prefect.client.orchestration import get_client
+    from prefect.flow_runs import resume_flow_run
+
+    def answer():
+        deadline = time.monotonic() + 90
+        with get_client(sync_client=True) as client:
+            while time.monotonic() < deadline:
+                waiting = [run for run in client.read_flow_runs() if run.state and run.state.is_paused()]
+                if waiting:
+                    resume_flow_run(waiting[0].id, run_input={"approve": approve, "name": "the ML lead"})
+                    seen.append(waiting[0].id)
+                    return
+                time.sleep(0.3)
+
+    # In this context, or the thread would ask another server than the harness's.
+    person = threading.Thread(target=contextvars.copy_context().run, args=(answer,), daemon=True)
+    person.start()
+    return person
+
+
+@pytest.mark.parametrize(("approve", "champion"), [(False, "1"), (True, "2")])
+def test_the_flow_waits_for_a_person(easy_params, prefect_without_server, approve, champion):
+    from prefect.client.orchestration import get_client
+
+    from flows.promote import promote
+
+    seen = []
+    person = answered(approve, seen)
+    verdict = promote(".", TASK, wait_s=80)
+    person.join(10)
+    assert len(seen) == 1, "the run did not pause for the form"
+    assert verdict["promoted"] is approve and standing(MODEL, "champion") == (champion,)
+    if approve:
+        assert "approved by the ML lead" in history(MODEL)[-1]["reason"]
+    with get_client(sync_client=True) as client:
+        assert {f"{TASK}-promotion", f"{TASK}-promotion-verdict"} <= {a.key for a in client.read_artifacts()}
+
+
+def test_the_flow_moves_nothing_on_a_dry_run(easy_params, prefect_without_server):
+    from flows.promote import promote
+
+    verdict = promote(".", TASK, dry_run=True, approved_by="a person")
+    assert verdict["failed"] == [] and verdict["promoted"] is False and standing(MODEL, "champion") == ("1",)
+
+
 def test_a_challenger_that_passes_every_rule_becomes_champion(challenged):
-    easy = with_rules(aim="non_inferiority", margin=0.99, class_margin=0.99, site_margin=0.99, min_patients=3)
+    easy = with_rules(**EASY)
     verdict = judge(TASK, easy)
     assert verdict["failed"] == [] and rule(verdict, "Mean class F1")["outcome"] == "pass"
     assert act(verdict, easy, None) is False
