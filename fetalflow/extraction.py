@@ -1,7 +1,7 @@
 """A drop to sequences: decode and mask every cine, settle who labelled what, cut windows, and lose nothing."""
 
 import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,22 +13,18 @@ import pandas as pd
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
-from fetalflow.annotators import Group, Span, group, kappa
+from fetalflow.annotators import Group, Span, group
 from fetalflow.cine.resampling import frame_step, source_frames
 from fetalflow.cine.store import store_cine, stored_figures, stored_frames
 from fetalflow.drop import COLUMNS, SUFFIXES, check_row, span
-from fetalflow.drop import OWN as READERS
 from fetalflow.errors import InputError
+from fetalflow.extracted import Planned, sequence_table, summarise
 from fetalflow.layouts import Drop, open_drop
-from fetalflow.quarantine import REJECTED, Rejected, count_kinds, describe, quarantine_table, rejected_row
+from fetalflow.quarantine import REJECTED, Rejected, describe, quarantine_table, rejected_row
 from fetalflow.review import Decision, Decisions, by_index, check_same_file, clipped, overruled, settled
 from fetalflow.sequences import windows
 from fetalflow.settings import Extract
 
-OWN = [  # columns of the table of sequences before the quality figures and the further columns of annotations.csv
-    *("sequence", "video", "source", "patient", "site", "device", "label", "annotators", "first_frame", "last_frame"),
-    *("frames", "fps", "step", "mm_per_px", "height", "width"),
-]
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
@@ -90,9 +86,11 @@ def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | No
         calls = [delayed(stored_figures)(records[v], store, settings.frames, starts) for v, starts in wanted.items()]
         measured = dict(zip(wanted, _watched(parallel(calls), "quality", len(calls), progress), strict=True))
 
-    sequences = _table(rows, planned, records, measured, settings.frames)
+    sequences = sequence_table(rows, planned, records, measured, settings.frames)
     quarantine = quarantine_table(rejected_row(rows[i], r.kind, r.reason) for i, r in reasons.items())
-    summary = _summary(drop, rows, records, sequences, quarantine, [g for spans in said.values() for g in group(spans)])
+    summary = summarise(
+        drop, rows, records, sequences, quarantine, [g for spans in said.values() for g in group(spans)]
+    )
     if decided:
         released = set(decided) - set(reasons)
         summary |= {"rows_released": len(released), "rows_rejected": summary["quarantined"].get(REJECTED, 0)}
@@ -127,19 +125,6 @@ def recorded_windows(path: Path, settings: Extract) -> Iterator[tuple[tuple[int,
         for span in windows(0, record["frames"] - 1, record["cuts"], settings.frames, settings.stride, step):
             # Mapped anew each time: what was read of a mapping stays in memory as long as it does.
             yield span, stored_frames(record, Path(folder))[source_frames(span[0], settings.frames, step)]
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """One sequence before its frames are looked at."""
-
-    row: int  # whose patient, site, device and further columns it carries
-    rows: tuple[int, ...]
-    label: str
-    annotators: str
-    first: int
-    last: int
-    step: float
 
 
 def _verdict(check: Callable[..., Any], *arguments: Any) -> Rejected | None:
@@ -255,7 +240,7 @@ def _settle(
 
 def _plan(
     groups: list[Group], record: dict[str, Any], settings: Extract, reasons: dict[int, Rejected]
-) -> Iterator[_Planned]:
+) -> Iterator[Planned]:
     """The sequences of one cine. Fills in `reasons` for the rows of groups that may not be used."""
     for found in groups:
         verdict = _verdict(_check_rate, record, settings) or _verdict(_check_agreement, found, settings.min_agreement)
@@ -265,7 +250,7 @@ def _plan(
         step = frame_step(record["fps"], settings.fps) if settings.fps else 1.0
         for run in found.agreed():
             for first, last in windows(run.first, run.last, record["cuts"], settings.frames, settings.stride, step):
-                yield _Planned(min(run.rows), run.rows, run.label, run.annotators, first, last, step)
+                yield Planned(min(run.rows), run.rows, run.label, run.annotators, first, last, step)
 
 
 def _check_agreement(found: Group, least: float) -> None:
@@ -281,7 +266,7 @@ def _check_agreement(found: Group, least: float) -> None:
 
 
 def _mark_short(
-    claims: dict[str, list[Span]], planned: list[tuple[str, _Planned]], settings: Extract, reasons: dict[int, Rejected]
+    claims: dict[str, list[Span]], planned: list[tuple[str, Planned]], settings: Extract, reasons: dict[int, Rejected]
 ) -> None:
     """A row that was not rejected and gave no sequence is too short."""
     used = defaultdict(list)
@@ -296,75 +281,3 @@ def _mark_short(
                 f"frames {claim.first}-{claim.last} hold no {settings.frames} consecutive frames without a scene cut "
                 "or another label",
             )
-
-
-def _table(
-    rows: list[dict[str, Any]],
-    planned: list[tuple[str, _Planned]],
-    records: dict[str, dict[str, Any]],
-    measured: dict[str, dict[int, dict[str, Any]]],
-    frames: int,
-) -> pd.DataFrame:
-    further = [column for column in rows[0] if column not in COLUMNS + READERS]
-    names: list[str] = []
-    table = []
-    for video, plan in planned:
-        row, record = rows[plan.row], records[video]
-        found = {
-            "sequence": f"{record['source'][:12]}-{plan.first:06d}",
-            "video": video,
-            "source": record["source"],
-            "patient": row["patient"],
-            "site": row["site"],
-            "device": row["device"],
-            "label": plan.label,
-            "annotators": plan.annotators,
-            "first_frame": plan.first,
-            "last_frame": plan.last,
-            "frames": frames,
-            "fps": (record["fps"] or np.nan) / plan.step,
-            "step": plan.step,
-            "mm_per_px": record["mm_per_px"] or float(row.get("mm_per_px") or "nan"),
-            "height": record["height"],
-            "width": record["width"],
-        } | measured[video][plan.first]
-        # A column of the drop that is called like one of ours keeps its values under another name.
-        names = [f"annotations_{column}" if column in found else column for column in further]
-        table.append(found | {name: row[column] for name, column in zip(names, further, strict=True)})
-    if not table:
-        return pd.DataFrame(columns=OWN)
-    return pd.DataFrame(table).sort_values(["video", "first_frame", "label"], ignore_index=True)
-
-
-def _summary(
-    drop: Drop,
-    rows: list[dict[str, Any]],
-    records: dict[str, dict[str, Any]],
-    sequences: pd.DataFrame,
-    quarantine: pd.DataFrame,
-    groups: list[Group],
-) -> dict[str, Any]:
-    stated = [record for record in records.values() if record["promised"] is not None]
-    agreement = kappa(groups)
-    return {
-        "layout": drop.layout,
-        "rows": len(rows),
-        "rows_used": len(rows) - len(quarantine),
-        "rows_quarantined": len(quarantine),
-        "quarantined": count_kinds(quarantine),
-        "cines": len({row["video"] for row in rows}),
-        "cines_readable": sum(not record["rejected"] for record in records.values()),
-        "cine_files": len(drop.cines),
-        "cines_without_a_row": sorted(set(drop.cines) - {row["video"] for row in rows}),
-        "sequences": len(sequences),
-        "sequences_by_label": dict(sorted(Counter(sequences["label"]).items())),
-        "patients": int(sequences["patient"].nunique()),
-        "patients_assumed": drop.patients_assumed,
-        "cuts": sum(len(record.get("cuts", ())) for record in records.values()),
-        "decoded_frames": sum(record["decoded"] for record in records.values()),
-        # Streams such as MPEG state no number of frames; the two below compare those that do.
-        "promised_frames": sum(record["promised"] for record in stated),
-        "decoded_of_promised": sum(record["decoded"] for record in stated),
-        "kappa": agreement["labels"],
-        "kappa_by_pair": agreement["pairs"],
-    }

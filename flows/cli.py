@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from fetalflow.errors import InputError
+from flows.drop_verbs import Task, deidentify, quarantine
 from flows.registry_verbs import ledger, lineage, rollback
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-
-Task = Annotated[str, typer.Option(help="The task.")]
 
 
 def _quiet_the_libraries() -> None:
@@ -246,107 +245,11 @@ def doctor(
     sys.exit(int(any(finding.state == FAIL for finding in found)))
 
 
-quarantine = typer.Typer(no_args_is_help=True, help="What a drop brought that cannot be used, and deciding on it.")
 app.add_typer(quarantine, name="quarantine")
-
-Workspace = Annotated[Path, typer.Option(help="A checkout or a workspace of it.")]
-Rows = Annotated[list[str], typer.Argument(help="Names of rows, as `quarantine list` gives them.")]
-Who = Annotated[str, typer.Option("--by", help="Who decides.")]
-Why = Annotated[str, typer.Option("--why", help="Why. No name of a patient: the file is kept for ever.")]
-
-
-@quarantine.command("list")
-def quarantine_list(
-    kind: Annotated[str | None, typer.Option(help="The rows of this kind only.")] = None,
-    task: Task = "movement",
-    workspace: Workspace = Path(),
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-) -> None:
-    """Quarantined rows: how many of each kind and what to do; then each row's name, cine and reason."""
-    from fetalflow.quarantine_desk import Desk
-
-    desk = Desk(workspace, task)
-    counts, rows, waiting = desk.counts(), desk.rows(kind), desk.pending()
-    if as_json:
-        print(json.dumps({"kinds": counts, "rows": rows, "waiting": sorted(waiting)}, indent=2))
-        return
-    for found in counts:
-        more = f" ({found['waiting']} decided, waiting for the next run)" if found["waiting"] else ""
-        print(f"{found['rows']:5d} {found['kind']}{more}: {found['to_do']}")
-    for row in rows:
-        decided = f" [{waiting[row['row']].decision} waits for the next run]" if row["row"] in waiting else ""
-        print(f"\n{row['row']} {row['kind']}{decided} {row['video']}\n  {row['reason']}", end="")
-    print("" if rows else "Nothing is in quarantine.")
-
-
-@quarantine.command("show")
-def quarantine_show(row: str, task: Task = "movement", workspace: Workspace = Path()) -> None:
-    """One quarantined row, what is known of its cine, the other rows of that cine, and past decisions; as JSON."""
-    from fetalflow.quarantine_desk import Desk
-
-    print(json.dumps(Desk(workspace, task).show(row), indent=2))
-
-
-@quarantine.command("release")
-def quarantine_release(
-    rows: Rows,
-    by: Who,
-    why: Why,
-    label: Annotated[str, typer.Option(help="The label that counts: for the kinds disagreement and label.")] = "",
-    task: Task = "movement",
-    workspace: Workspace = Path(),
-) -> None:
-    """Decide that rows are used after all. It takes effect at the next run."""
-    from fetalflow.quarantine_desk import Desk
-
-    desk = Desk(workspace, task)
-    done = desk.release(rows, by, why, label)
-    print(f"Released {len(done)} rows in {desk.reviews}. The next `fetalflow run` uses them.")
-
-
-@quarantine.command("reject")
-def quarantine_reject(rows: Rows, by: Who, why: Why, task: Task = "movement", workspace: Workspace = Path()) -> None:
-    """Decide that rows stay out for ever; they no longer count against `quarantine_share`."""
-    from fetalflow.quarantine_desk import Desk
-
-    desk = Desk(workspace, task)
-    done = desk.reject(rows, by, why)
-    print(f"Rejected {len(done)} rows in {desk.reviews}. The next `fetalflow run` leaves them out for good.")
-
-
+app.command()(deidentify)
 app.add_typer(ledger, name="ledger")
 app.command()(rollback)
 app.command()(lineage)
-
-
-@app.command()
-def deidentify(
-    drop: Annotated[Path, typer.Argument(help="A hospital's drop (docs/drop.md), folder or zip.")],
-    out: Annotated[Path, typer.Argument(help="The folder of the de-identified drop.")],
-    key_file: Annotated[Path | None, typer.Option(help="The secret key; default: from the environment.")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="A label that may pass; default: those of the task.")] = None,
-    reveal: Annotated[bool, typer.Option(help="Let messages quote the drop, at a terminal in the hospital.")] = False,
-    task: Task = "movement",
-) -> None:
-    """Pseudonyms for names, moved dates, clean headers, masked pixels: a drop that may leave the hospital's wing."""
-    from fetalflow.deidentify.drop import QUARANTINE, deidentify_drop
-    from fetalflow.deidentify.pseudonyms import read_key
-    from fetalflow.settings import load_settings
-    from flows.workspace import CHECKOUT
-
-    settings = load_settings(CHECKOUT / "params.yaml")
-    if task not in settings.blocks:
-        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(settings.blocks)}.")
-    extract = settings.blocks[task].extract
-    if label:
-        extract = extract.model_copy(update={"labels": tuple(label)})
-    found = deidentify_drop(drop, out, read_key(key_file), extract, reveal=reveal).summary
-    kinds = ", ".join(f"{count} {kind}" for kind, count in found["quarantined"].items()) or "none"
-    print(
-        f"{out}: {found['rows_written']} of {found['rows']} rows, {found['cines_written']} cines of "
-        f"{found['patients']} patients, key {found['key']}.\nQuarantined: {kinds}; by row in {out / QUARANTINE}.\n"
-        "Text over tissue is only partly found: look at a sample before the drop leaves (docs/deidentification.md)."
-    )
 
 
 def main() -> None:
