@@ -26,6 +26,7 @@ from fetalflow.settings import Settings
 from fetalflow.weights import CONFIG
 
 DATABASE = "mlflow.db"
+EMBEDDED = f"sqlite:///{DATABASE}"  # in the current folder
 ARTEFACTS = "mlartifacts"
 PACKAGE_TAG = "fetalflow.package"  # digest of the model package and its card: the same model gets no second version
 QUIET = {
@@ -44,7 +45,7 @@ class TrackingFailed(RuntimeError):
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or the embedded SQLite store of the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED
 
 
 def public_uri(uri: str) -> str:
@@ -123,7 +124,7 @@ def registry() -> Iterator[Registry]:
 
 
 def _require_store(uri: str) -> None:
-    if uri == f"sqlite:///{DATABASE}" and not Path(DATABASE).is_file():
+    if uri == EMBEDDED and not Path(DATABASE).is_file():
         raise InputError(
             f"no MLflow store here: looked for {Path(DATABASE).resolve()}. Run the pipeline in this folder first, or "
             "set MLFLOW_TRACKING_URI, or name a model package's folder."
@@ -142,7 +143,8 @@ def _mlflow(uri: str) -> Iterator[ModuleType]:
         logging.getLogger(name).setLevel(logging.WARNING)
     where = public_uri(uri)
     try:
-        mlflow.set_tracking_uri(uri)
+        # By its full path: MLflow remembers an opened store by its URI, also when the current folder has changed.
+        mlflow.set_tracking_uri(f"sqlite:///{Path(DATABASE).resolve()}" if uri == EMBEDDED else uri)
         mlflow.MlflowClient().search_experiments(max_results=1)
     except (mlflow.exceptions.MlflowException, requests.RequestException) as error:
         raise TrackingFailed(f"MLflow at {where} is out of reach ({_said(error, uri)}).") from error
