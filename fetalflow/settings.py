@@ -102,6 +102,12 @@ class Train(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
 
+    @model_validator(mode="after")
+    def _only_adamw_decays(self) -> "Train":
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError(f"weight_decay {self.weight_decay} has no effect with {self.optimizer}; take adamw, or 0")
+        return self
+
 
 class Evaluate(Frozen):
     bootstrap: int = 2000

@@ -1,13 +1,12 @@
 """A small finished run of planes by the real stages: 48 images with a bright ring at the labelled structure."""
 
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-import torch
 import yaml
+from finished_run import working_in
 
 from fetalflow.artefacts import file_digest, write_json, write_table
 from fetalflow.quarantine import quarantine_table
@@ -35,10 +34,7 @@ def make_finished_planes_run(workspace: Path, kind: str = "official", explain: b
     write_table(data / "manifest.parquet", _manifest(data))
     write_table(data / "quarantine.csv", quarantine_table([]))
     write_json(reports / "extract.json", {"rows": PATIENTS * EACH, "decoded_frames": PATIENTS * EACH, "kappa": {}})
-    here, threads = Path.cwd(), torch.get_num_threads()
-    os.chdir(workspace)
-    torch.set_num_threads(1)  # networks this small are slower with more
-    try:
+    with working_in(workspace):
         stages.split.main(TASK)
         for variant in (MAIN, RIVAL):
             stages.train.main(TASK, variant)
@@ -46,9 +42,6 @@ def make_finished_planes_run(workspace: Path, kind: str = "official", explain: b
         stages.significance.main(TASK)
         if explain:
             stages.explain.main(TASK)
-    finally:
-        os.chdir(here)
-        torch.set_num_threads(threads)
     return workspace
 
 

@@ -1,6 +1,7 @@
 """A small finished run: real files by the real stages, of networks that were hardly trained."""
 
-import os
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -154,10 +155,7 @@ def make_finished_run(
     write_table(
         data / "quarantine.csv", quarantine_table([rejected_row(bad, "truncated", "The header promised 9 frames.")])
     )
-    here, threads = Path.cwd(), torch.get_num_threads()
-    os.chdir(workspace)
-    torch.set_num_threads(1)  # networks this small are slower with more
-    try:
+    with working_in(workspace):
         settings = load_settings()
         stages.split.main(TASK)
         rows = table.merge(pd.read_parquet(data / "split.parquet")[["sequence", "part"]], on="sequence")
@@ -186,10 +184,19 @@ def make_finished_run(
         stages.significance.main(TASK)
         if explain:
             stages.explain.main(TASK)
-    finally:
-        os.chdir(here)
-        torch.set_num_threads(threads)
     return workspace
+
+
+@contextlib.contextmanager
+def working_in(workspace: Path) -> Iterator[None]:
+    """The workspace as current folder, and one thread: networks this small are slower with more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with contextlib.chdir(workspace):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def curves() -> pd.DataFrame:

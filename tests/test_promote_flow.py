@@ -351,5 +351,7 @@ def test_a_challenger_that_passes_every_rule_becomes_champion(challenged):
     from fetalflow.tracking import registry
 
     with registry() as store:
-        kept = {Path(e.path).name for e in store.client.list_artifacts(with_run, f"promotion/{last['evidence'][:12]}")}
-    assert kept == {VERDICT, PAGE, "champion.csv", "challenger.csv"}
+        folder = Path(store.client.download_artifacts(with_run, f"promotion/{last['evidence'][:12]}"))
+    assert {file.name for file in folder.iterdir()} == {VERDICT, PAGE, "champion.csv", "challenger.csv"}
+    assert "approved by a person" in read_json(folder / VERDICT)["done"]
+    assert read_json(place(TASK) / VERDICT)["done"].startswith("Version 2 became champion")

@@ -400,3 +400,8 @@ def test_probabilities_stand_in_the_order_of_the_dataset(parts):
     with torch.inference_mode():
         alone = net(parts["test"][6][0][None]).softmax(1).numpy()[0]
     assert np.allclose(p[6], alone, atol=1e-6)
+
+
+def test_a_decay_without_effect_is_refused():
+    with pytest.raises(ValueError, match="weight_decay 0.01 has no effect with adam; take adamw, or 0"):
+        Train(optimizer="adam", weight_decay=0.01)

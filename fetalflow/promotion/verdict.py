@@ -98,6 +98,8 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
         raise InputError(f"{folder} holds another verdict by now. Judge again.")
     said = f"approved by {approved_by}" if approved_by else "without approval, as params.yaml allows"
     done = f"Version {judged[1]} became {block.promote.champion}, {said}."
+    # What the run keeps is written before the move, so it must not say that nothing was or that it is done.
+    _write(folder, dict(verdict) | {"done": f"Passed, {said}. Whether the alias was then moved stands in the ledger."})
     keep_evidence(verdict["challenger"]["run_id"], folder, evidence)
     record_move(model, block.promote.champion, judged[1], evidence, f"promotion, {said}")
     _write(folder, dict(verdict) | {"done": done})

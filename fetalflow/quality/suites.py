@@ -13,7 +13,7 @@ def checks(
 
 
 def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[Check]:
-    again = "Run extract and preprocess again; if it stays, report it with the drop's annotations.csv."
+    again = "Run extract and preprocess again; if it stays, report it with the drop's table."
     checks = [
         Check(
             "schema",
@@ -30,7 +30,7 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             "rows",
             "empty_values",
             "no empty value where one must be",
-            "Fill the empty cells of annotations.csv, then run extract again.",
+            "Fill the empty cells of the drop's table, then run extract again.",
         ),
         unique("unique_ids", "manifest", "rows", "sequence", "every sequence id once", again),
         between(
@@ -98,7 +98,7 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
 
 
 def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
-    spelling = "Correct the spelling in annotations.csv, or list the label in `extract.labels`."
+    spelling = "Correct the spelling in the drop's table, or list the label in `extract.labels`."
     more = "Collect more patients of this label or leave the label out of `extract.labels`;"
     return [
         Check(
@@ -146,7 +146,7 @@ def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
 def _sequences(s: Validate, size: int) -> list[Check]:
     quality = f"in at least {s.min_mostly:.0%} of the sequences"
     look = "Look at these cines; take out what shows no anatomy, or move the bound in the block `validate`."
-    merge = "If it is one patient, give both cines one patient id in annotations.csv; else remove the copy."
+    merge = "If it is one patient, give both cines one patient id in the drop's table; else remove the copy."
     z = f"within {s.max_quality_z:g} robust standard deviations of the drop's median {quality}"
 
     def mostly(name: str, column: str, low: float | None, high: float | None, expected: str) -> Check:
