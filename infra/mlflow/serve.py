@@ -1,6 +1,7 @@
 """Start MLflow's server with log-in. Everything else it needs stands in its environment (compose.yaml)."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def main() -> None:
     if missing:
         raise SystemExit(f"these must be set: {', '.join(missing)}")
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(write_config(Path(tempfile.mkdtemp())))
-    os.execvp("mlflow", command())
+    os.execvp("mlflow", [*command(), *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,293 @@
+"""PostgreSQL, an S3 store, MLflow, Prefect and its worker as processes on loopback: context managers for tests.
+
+Each comes back once it answers, and its whole process group ends with the block. What a server needs is given as
+`environment`, what its clients need is in `access`.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[1]
+INFRA = ROOT / "infra"
+BIN = Path(sys.executable).parent
+START_S = 150  # a busy machine takes its time
+PASSWORDS = {"MLFLOW_DB_PASSWORD": "mlflow-'quoted", "PREFECT_DB_PASSWORD": "prefect-word"}
+MLFLOW_LOG_IN = ("operator", "a-long-word-of-the-operator")
+PREFECT_LOG_IN = ("operator", "another-word")
+OURS = ("PREFECT_", "MLFLOW_", "AWS_", "FETALFLOW_")  # variables of the machine that a test must not see
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def environ(*more: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without what points at other servers, and with `more`."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    found |= {"PATH": f"{BIN}{os.pathsep}{found.get('PATH', '')}", "DO_NOT_TRACK": "1"}
+    found |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    for mapping in more:
+        found |= mapping
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Server:
+    """A process of its own group. access: environment of a client that logs in."""
+
+    url: str
+    process: subprocess.Popen
+    log: Path
+    access: dict[str, str] = field(default_factory=dict)
+
+    def stop(self, how: int = signal.SIGTERM, patience: float = 15) -> None:
+        if self.process.poll() is not None:
+            return
+        os.killpg(self.process.pid, how)
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+
+def start(words: list, environment: dict[str, str], url: str, log: Path, answers: str, **options) -> Server:
+    """Start a process and wait until GET `answers` gives 200. Raises AssertionError with the end of its log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a") as output:
+        process = subprocess.Popen(
+            words, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **options
+        )
+    server, end = Server(url, process, log), time.monotonic() + START_S
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if httpx.get(answers, timeout=2).status_code == 200:
+                return server
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    server.stop()
+    raise AssertionError(f"{words[0]} gave no answer at {answers}:\n{log.read_text()[-3000:]}")
+
+
+@contextmanager
+def running(*arguments, **options) -> Iterator[Server]:
+    server = start(*arguments, **options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+# PostgreSQL
+
+
+def find_postgres() -> Path | None:
+    folders = [Path(p).parent for p in [shutil.which("pg_ctl")] if p]
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return next((folder for folder in folders if (folder / "initdb").is_file()), None)
+
+
+needs_postgres = pytest.mark.skipif(
+    find_postgres() is None, reason="PostgreSQL's initdb is not on this machine: apt-get install postgresql"
+)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server on loopback; `folder` is open to the user that it runs as."""
+
+    programs: Path
+    folder: Path
+    port: int
+    user: dict[str, str]
+
+    def url(self, database: str, driver: str = "psycopg2") -> str:
+        """Of a database that infra/postgres/databases.sh makes, with its role's password."""
+        role = database.partition("_")[0]
+        word = quote(PASSWORDS[f"{role.upper()}_DB_PASSWORD"])
+        return f"postgresql+{driver}://{role}:{word}@127.0.0.1:{self.port}/{database}"
+
+    def call(self, program: str, *words: str | Path, run_as_server: bool = True) -> str:
+        """One of PostgreSQL's programs as its administrator. Raises AssertionError with what it says."""
+        access = environ({"PGHOST": str(self.folder), "PGPORT": str(self.port), "PGUSER": "postgres"})
+        done = subprocess.run(
+            [self.programs / program, *words], env=access, cwd=self.folder, capture_output=True, text=True, timeout=60,
+            **self.user if run_as_server else {},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{program}: {done.stderr}"
+        return done.stdout
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """PostgreSQL with the databases that infra/postgres/databases.sh makes, in a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="fetalflow-postgres-"))
+    user = {}
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "postgres")
+        user = {"user": "postgres"}
+    server = Postgres(find_postgres(), folder, free_port(), user)
+    data = folder / "data"
+    log_in = ("--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync")
+    server.call("initdb", "-D", data, "-U", "postgres", *log_in)
+    options = f"-p {server.port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    server.call("pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+    try:
+        access = environ(PASSWORDS, {"PGHOST": str(folder), "PGPORT": str(server.port)})
+        script = ["sh", INFRA / "postgres" / "databases.sh"]
+        done = subprocess.run(script, env=access, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        yield server
+    finally:
+        server.call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# S3
+
+
+def store_access(endpoint: str) -> dict[str, str]:
+    """The usual variables of a client. A file of the machine's user must not come in between."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+@contextmanager
+def s3_store(folder: Path) -> Iterator[Server]:
+    """An empty store that speaks S3 and keeps everything in its process's memory (moto)."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    words = [BIN / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
+    with running(words, environ(), url, folder / "store.log", f"{url}/moto-api/") as server:
+        server.access = store_access(url)
+        yield server
+
+
+def s3_client(store: Server):
+    import boto3
+
+    return boto3.client(
+        "s3", endpoint_url=store.url, aws_access_key_id="key", aws_secret_access_key="secret", region_name="us-east-1"
+    )
+
+
+# MLflow
+
+
+@contextmanager
+def mlflow_server(
+    folder: Path,
+    database: Postgres | None = None,
+    store: Server | None = None,
+    port: int | None = None,
+    databases: tuple[str, str] = ("mlflow", "mlflow_auth"),
+    bucket: str = "fetalflow",
+) -> Iterator[Server]:
+    """MLflow with log-in as its image starts it, artefacts through the server. Without `database` on SQLite, without
+    `store` on files, both in `folder`; with the same `port` and `folder` it is the same server again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+    local = [f"sqlite:///{folder / name}.db" for name in databases]
+    tables, users = [database.url(name) for name in databases] if database else local
+    settings = {
+        "MLFLOW_BACKEND_STORE_URI": tables,
+        "MLFLOW_AUTH_DATABASE_URI": users,
+        "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket}/mlflow" if store else (folder / "artefacts").as_uri(),
+        "MLFLOW_AUTH_ADMIN_USERNAME": MLFLOW_LOG_IN[0],
+        "MLFLOW_AUTH_ADMIN_PASSWORD": MLFLOW_LOG_IN[1],
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "key-of-sessions",
+    }
+    environment = environ(settings)
+    if store:
+        environment |= store.access | {"MLFLOW_S3_ENDPOINT_URL": store.url, "STORE_BUCKET": bucket}
+        made = [sys.executable, INFRA / "mlflow" / "make_bucket.py"]
+        subprocess.run(made, env=environment, check=True, capture_output=True, timeout=60)
+    serve = [sys.executable, INFRA / "mlflow" / "serve.py", "--host", "127.0.0.1"]
+    with running(
+        [*serve, "--port", str(port), "--workers", "1"], environment, url, folder / "log", f"{url}/health"
+    ) as server:
+        server.access = {
+            "MLFLOW_TRACKING_URI": url,
+            "MLFLOW_TRACKING_USERNAME": MLFLOW_LOG_IN[0],
+            "MLFLOW_TRACKING_PASSWORD": MLFLOW_LOG_IN[1],
+        }
+        yield server
+
+
+# Prefect
+
+
+@contextmanager
+def prefect_server(folder: Path, database: Postgres | None = None, port: int | None = None) -> Iterator[Server]:
+    """Prefect with log-in; `url` is that of its API. Without `database` on SQLite in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    environment = environ({"PREFECT_HOME": str(folder), "PREFECT_SERVER_API_AUTH_STRING": ":".join(PREFECT_LOG_IN)})
+    if database:
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.url("prefect", "asyncpg")
+    words = [BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with running(words, environment, api, folder / "prefect.log", f"{api}/health") as server:
+        server.access = {
+            "PREFECT_API_URL": api,
+            "PREFECT_API_AUTH_STRING": ":".join(PREFECT_LOG_IN),
+            "PREFECT_HOME": str(folder / "client"),
+        }
+        yield server
+
+
+@contextmanager
+def worker(folder: Path, *access: Mapping[str, str], pool: str = "cpu") -> Iterator[Server]:
+    """A process worker of a pool, which it makes. access: of Prefect, of MLflow, and what else its runs need."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    polls = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_WORKER_WEBSERVER_PORT": str(port)}
+    environment = environ(*access, polls, {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1"})
+    words = [BIN / "prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", "1"]
+    with running([*words, "--with-healthcheck"], environment, url, folder / "worker.log", f"{url}/health") as server:
+        yield server
+
+
+def wait_for(what: Callable[[], bool], seconds: float, said: Callable[[], str] = str) -> None:
+    """Raises AssertionError with the text of `said` when it does not come true in time."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, said()
+        time.sleep(0.3)
