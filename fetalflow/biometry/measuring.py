@@ -1,0 +1,139 @@
+"""What a segmented structure measures, in mm; and what is wrong with it, instead of a silent number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from fetalflow.biometry.calipers import Ellipse, fit_ellipse, long_side
+from fetalflow.biometry.growth import AGES, z_score
+from fetalflow.biometry.outline import Spacing, largest_component, outline_mm
+
+LENGTHS = {"head": ("hc", "bpd", "ofd"), "abdomen": ("ac",), "femur": ("fl",)}  # by structure, the main one first
+LEAST_PX = 30  # of a structure: fewer pixels have no shape
+LIKE_SIZE = 0.3  # of the largest piece: a second one as large as this may be the structure as well
+CUT_OFF = 0.05  # of the outline within a pixel of the sector's edge: more, and part of the structure is not seen
+ROUND = 0.9  # overlap (IoU) of a head or abdomen with its ellipse: less, and it is no ellipse
+IMPLAUSIBLE = 6.0  # standard deviations from the median of the stated age
+FAR_OUT = 4.0  # robust standard deviations: such a frame does not count for its cine
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One frame. lengths: mm by name (hc, bpd, ofd, ac, fl), or px where there is no scale; empty when there is none.
+
+    calipers: float [2 or 4, 2], ends (x, y) of what was measured, in the same unit. BPD and OFD run from outer edge to
+    outer edge. warnings: plain sentences; with `refused` there is no number.
+    """
+
+    structure: str
+    unit: str  # mm or px
+    lengths: dict[str, float] = field(default_factory=dict)
+    ellipse: Ellipse | None = None
+    calipers: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
+    refused: bool = False
+
+
+def measure(
+    answer: np.ndarray,
+    structure: str,
+    spacing: Spacing | None,
+    sector: np.ndarray | None = None,
+    weeks: float | None = None,
+) -> Measured:
+    """answer: float [H, W] in 0-1, or a mask, of `structure` (head, abdomen or femur).
+
+    spacing: mm per pixel of this grid; None: the answer is in pixels and says so. sector: bool [H, W], what the probe
+    sees; None: the whole image. weeks: gestational age if it is known, to tell implausible lengths.
+    """
+    unit = "mm" if spacing else "px"
+    said = [] if spacing else ["no pixel spacing is known: lengths are in pixels"]
+    component, second = largest_component(answer)
+    if component.sum() < LEAST_PX:
+        return Measured(structure, unit, warnings=(*said, f"no {structure} was found"), refused=True)
+    if second >= LIKE_SIZE:
+        said.append(f"two pieces of like size ({second:.0%} of the larger one): which is the {structure} is not known")
+        return Measured(structure, unit, warnings=tuple(said), refused=True)
+    if (share := cut_off(component, sector)) > CUT_OFF:
+        said.append(f"cut off: {share:.0%} of the outline lies on the edge of what the probe sees")
+        return Measured(structure, unit, warnings=tuple(said), refused=True)
+
+    points = outline_mm(answer, component, spacing or Spacing(1.0, 1.0))
+    ellipse = None
+    if structure == "femur":
+        calipers = long_side(points)
+        lengths = {"fl": float(np.linalg.norm(calipers[1] - calipers[0]))}
+    else:
+        ellipse = fit_ellipse(points)
+        calipers = ellipse.ends().reshape(4, 2)
+        values = (ellipse.circumference, ellipse.short, ellipse.long)
+        lengths = dict(zip(LENGTHS[structure], values, strict=False))
+        if (overlap := _overlap(points, ellipse)) < ROUND:
+            said.append(f"its shape is no ellipse: they overlap by {overlap:.0%}")
+    if spacing and weeks is not None:
+        said += implausible(lengths, weeks)
+    return Measured(structure, unit, lengths, ellipse, calipers, tuple(said))
+
+
+def implausible(lengths_mm: dict[str, float], weeks: float) -> list[str]:
+    """A sentence for each length that no fetus of the stated age has."""
+    if not AGES[0] <= weeks <= AGES[1]:
+        return [f"{weeks:g} weeks is outside of the growth curves ({AGES[0]:g}-{AGES[1]:g}): not checked against age"]
+    scores = {name: z_score(name, value, weeks) for name, value in lengths_mm.items()}
+    return [
+        f"{name.upper()} {lengths_mm[name]:.1f} mm is implausible at {weeks:g} weeks (z {z:+.1f})"
+        for name, z in scores.items()
+        if abs(z) > IMPLAUSIBLE
+    ]
+
+
+def cut_off(component: np.ndarray, sector: np.ndarray | None) -> float:
+    """The share (0-1) of a component's edge pixels that lie on the sector's edge, or on the image's."""
+    seen = np.ones(component.shape, bool) if sector is None else sector.astype(bool)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+    def within(mask: np.ndarray, steps: int) -> np.ndarray:
+        padded = np.pad(mask.astype(np.uint8), 1)
+        return cv2.erode(padded, cross, iterations=steps)[1:-1, 1:-1].astype(bool)
+
+    edge = component & ~within(component, 1)
+    return float((edge & ~within(seen, 2)).sum() / edge.sum())
+
+
+def _overlap(points: np.ndarray, ellipse: Ellipse) -> float:
+    """IoU of two shapes, drawn on a grid of some 200 px so that it does not depend on the unit."""
+    both = np.concatenate([points, ellipse.points()])
+    low, scale = both.min(axis=0), 200 / np.ptp(both, axis=0).max()
+    drawn = []
+    for shape in (points, ellipse.points()):
+        mask = np.zeros((208, 208), np.uint8)
+        cv2.fillPoly(mask, [np.round((shape - low) * scale + 4).astype(np.int32)], 1)
+        drawn.append(mask.astype(bool))
+    return float((drawn[0] & drawn[1]).sum() / (drawn[0] | drawn[1]).sum())
+
+
+@dataclass(frozen=True)
+class Joined:
+    """One length over a cine. spread: robust standard deviation between the frames that count (0 for one frame)."""
+
+    value: float
+    spread: float
+    frames: int  # that count
+    left_out: int  # measured, but far from the others
+
+
+def join(values: Sequence[float]) -> Joined | None:
+    """The median of the frames' values without those far out; None when no frame gave one."""
+    all_values = np.array([v for v in values if np.isfinite(v)], dtype=np.float64)
+    if not len(all_values):
+        return None
+    middle, spread = np.median(all_values), _robust_sd(all_values)
+    near = np.abs(all_values - middle) <= FAR_OUT * max(spread, 1e-3 * abs(middle))
+    kept = all_values[near]
+    return Joined(float(np.median(kept)), _robust_sd(kept), len(kept), int((~near).sum()))
+
+
+def _robust_sd(values: np.ndarray) -> float:
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
