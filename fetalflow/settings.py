@@ -97,6 +97,7 @@ class Train(Frozen):
     class_weights: bool = False
     augment: bool = False  # mirror, turn, zoom, shift, gain; not in the paper, helps where patients are few
     false_alarms: float = Field(0.05, gt=0, lt=1)  # validation sequences that "unlike anything seen" may flag
+    start: str = ""  # folder of a model package that the main variant goes on from; empty: from random weights
     seeds: tuple[int, ...] = (0,)
     loader_workers: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -168,6 +169,7 @@ class Retrain(Frozen):
     store: str = "arrivals"  # folder in the workspace that keeps, per task, everything that came
     marker: str = "COMPLETE"  # file by which the sender says that a drop is whole
     settle: float = Field(900, ge=0)  # seconds without a change after which a drop without a marker counts as whole
+    warm: bool = False  # the main variant goes on from the champion, else from the challenger; rivals never do
     deidentify: bool = False  # True: no drop comes in without a key; with a key configured it is done in any case
 
 

@@ -22,6 +22,7 @@ from fetalflow.settings import Train, load_settings
 from fetalflow.training.checkpoints import training_digest
 from fetalflow.training.fitting import Fitted, choose_device, fit_network, predict_probabilities
 from fetalflow.training.loading import SequenceDataset, check_sequences
+from fetalflow.training.start import begin_from, started_from
 from fetalflow.weights import save
 
 PARTS = ("train", "validation", "test")
@@ -44,12 +45,15 @@ def main(task: str, variant: str) -> None:
         "size": settings.preprocess.size,
         "options": settings.networks.get(variant, {}),
     }
+    train = settings.train
+    if variant != loaded.tasks[task].variant:
+        train = train.model_copy(update={"start": ""})  # rivals show what a network learns from these data alone
     curves, predictions, folders = [], [], []
     for fold, seed in product(sorted(map(int, split["fold"].unique())), settings.train.seeds):
         # A drop may name parts of its own (FETAL_PLANES_DB); the split has settled them.
         rows = manifest.drop(columns="part", errors="ignore")
         rows = rows.merge(split.loc[split["fold"] == fold, ["sequence", "part"]], on="sequence")
-        network, fitted, folder = train_once(model, rows, data, settings.train, fold, seed)
+        network, fitted, folder = train_once(model, rows, data, train, fold, seed)
         asked = {part: ask(network, rows[rows["part"] == part], data, model["labels"]) for part in PARTS}
         familiarity = remember(network, asked, settings.train.false_alarms)
         for part in ("validation", "test"):
@@ -60,6 +64,7 @@ def main(task: str, variant: str) -> None:
             training |= {"device": fitted.device, "precision": fitted.precision}  # no times: same run, same bytes
             known = familiarity.facts | {"false_alarms": settings.train.false_alarms}
             config = model | {"extract": settings.extract.model_dump(mode="json"), "training": training}
+            config |= started_from(train.start)
             save(f"models/{task}/{variant}", network, config | {"familiarity": known}, familiarity.arrays)
         folders.append(folder)
     table = pd.concat(curves)
@@ -82,7 +87,8 @@ def train_once(
     digest = training_digest(model | facts | {"device": device, "precision": precision}, rows)
     folder = Path("checkpoints") / digest
     run = f"{model['variant']}, fold {fold}, seed {seed}"
-    print(f"{run}: {counts} sequences, {device}, {precision}", flush=True)
+    start = f", from package {Path(settings.start).name[:12]}" if settings.start else ""
+    print(f"{run}: {counts} sequences, {device}, {precision}{start}", flush=True)
 
     def report(row: dict[str, Any]) -> None:
         print(
@@ -95,6 +101,7 @@ def train_once(
     torch.manual_seed(seed)
     classes = len(model["labels"])
     network = build(model["network"], model["frames"], model["size"], classes, **model["options"])
+    begin_from(settings.start, network, model)
     fitted = fit_network(network, parts["train"], parts["validation"], settings, seed, folder, classes, report)
     best = fitted.curves.iloc[fitted.best_epoch - 1]
     ending = "stopped early" if fitted.stopped_early else "trained to the end"
