@@ -1,5 +1,7 @@
 """The tests of a promotion, by themselves: differences, margins, Holm, and how often they are wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,11 +33,36 @@ def test_the_standard_error_is_that_of_the_mean_where_patients_are_equal():
     reference = stats.ttest_1samp(gain, 0, alternative="greater")
     assert found.difference == pytest.approx(gain.mean())
     assert found.error == pytest.approx(gain.std(ddof=1) / np.sqrt(30))
-    assert found.p_above(0) == pytest.approx(reference.pvalue)
-    low, high = found.interval(0.9)
+    assert found.skew == pytest.approx(stats.skew(gain, bias=False))
+    even = replace(found, skew=0.0)
+    assert even.p_above(0) == pytest.approx(reference.pvalue)
+    low, high = even.interval(0.9)
     assert (low, high) == pytest.approx(stats.ttest_1samp(gain, 0).confidence_interval(0.9))
-    assert found.p_above(-0.1) == pytest.approx(stats.ttest_1samp(gain, -0.1, alternative="greater").pvalue)
-    assert found.p_below(0.5) == pytest.approx(stats.ttest_1samp(gain, 0.5, alternative="less").pvalue)
+    assert even.p_above(-0.1) == pytest.approx(stats.ttest_1samp(gain, -0.1, alternative="greater").pvalue)
+    assert even.p_below(0.5) == pytest.approx(stats.ttest_1samp(gain, 0.5, alternative="less").pvalue)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-0.3, 0.3), st.floats(0.001, 0.2), st.integers(6, 200), st.floats(-4, 4), st.floats(0.55, 0.99))
+def test_skewness_only_makes_careful_and_the_interval_ends_where_the_test_does(gain, error, patients, skew, confidence):
+    found = Difference(0.5, 0.5 + gain, gain, error, patients, told_apart=patients, skew=skew)
+    even, alpha = replace(found, skew=0.0), (1 - confidence) / 2
+    low, high = found.interval(confidence)
+    assert low <= even.interval(confidence)[0] + 1e-12 and high >= even.interval(confidence)[1] - 1e-12
+    assert found.p_above(0) >= even.p_above(0) and found.p_below(-0.1) >= even.p_below(-0.1)
+    assert found._tail(gain - low, found._a) == pytest.approx(alpha, rel=1e-6)
+    assert found._tail(high - gain, -found._a) == pytest.approx(alpha, rel=1e-6)
+
+
+def test_a_few_patients_who_lose_much_make_the_margin_less_sure():
+    """49 gain a little, one loses all: Student's t would take the gain of the many for a spread that is known."""
+    counts = np.zeros((2, 50, 2, 2), dtype=int)
+    counts[0, :, 0] = (8, 2)
+    counts[1, :, 0] = (9, 1)
+    counts[1, 0, 0] = (0, 10)
+    found = difference(*counts, metric("accuracy"))
+    assert found.skew < -5
+    assert found.p_above(0) > 2 * replace(found, skew=0.0).p_above(0)
 
 
 def test_the_same_answers_prove_only_what_the_number_of_patients_allows():

@@ -1,19 +1,22 @@
 """Champion and challenger on the same patients: differences with intervals, and one-sided tests against a margin.
 
 The standard error of a difference is the jackknife's over patients: every patient is left out once, for both models at
-once, and Student's t with one degree less than patients gives interval and p-value. Nothing is drawn at random, so the
-same predictions always give the same verdict. How often it is wrong: `benchmarks/promotion_simulation.py`.
+once, and Student's t with one degree less than patients gives interval and p-value. A few patients who lose much make
+t too sure that nobody does, so Hall's transformation (Journal of the Royal Statistical Society B 54:221, 1992) takes
+the patients' skewness out, wherever that is the more careful way. Nothing is drawn at random, so the same predictions
+always give the same verdict. How often it is wrong: `benchmarks/promotion_simulation.py`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from fetalflow.evaluation.metrics import summary_metrics
 
 FEW = 5  # patients
+SAME = 1e-20  # a sum of squares that is rounding
 Statistic = Callable[[np.ndarray], np.ndarray]  # confusion counts [..., C, C] -> values [...]
 
 
@@ -27,11 +30,13 @@ class Difference:
     error: float  # standard error
     patients: int
     told_apart: int  # patients whom the two answer differently
+    skew: float = 0.0  # of what each patient brings to the difference
 
     def interval(self, confidence: float) -> tuple[float, float]:
-        """Two-sided, by Student's t."""
-        half = float(stats.t.ppf((1 + confidence) / 2, self.patients - 1)) * self.error
-        return self.difference - half, self.difference + half
+        """Two-sided; either end is that of the one-sided test, so it is never narrower than Student's t."""
+        t = float(special.stdtrit(self.patients - 1, (1 + confidence) / 2))
+        below, above = (max(t, _untransformed(t, sign * self._a)) for sign in (1, -1))
+        return self.difference - below * self.error, self.difference + above * self.error
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value of "the difference is `bound` or less": small where it is shown to be above.
@@ -44,17 +49,30 @@ class Difference:
         least = 0.5**self.told_apart if bound == 0 else 0.0
         if bound < 0 and self.told_apart < FEW:
             least = (1 + bound) ** self.patients
-        return max(self._tail(bound, stats.t.sf), least)
+        return max(self._tail(self.difference - bound, self._a), least)
 
     def p_below(self, bound: float) -> float:
         """One-sided p-value of "the difference is `bound` or more": small where it is shown to be below."""
-        return max(self._tail(bound, stats.t.cdf), 0.5**self.told_apart)
+        return max(self._tail(bound - self.difference, -self._a), 0.5**self.told_apart)
 
-    def _tail(self, bound: float, tail: Callable[[float, int], float]) -> float:
-        away = self.difference - bound
+    @property
+    def _a(self) -> float:
+        return self.skew / np.sqrt(self.patients)
+
+    def _tail(self, away: float, a: float) -> float:
         if self.error == 0:
-            return 1.0 if away == 0 else float(tail(np.copysign(np.inf, away), self.patients - 1))
-        return float(tail(away / self.error, self.patients - 1))
+            return 1.0 if away <= 0 else 0.0
+        t = away / self.error
+        return float(special.stdtr(self.patients - 1, -min(t, _transformed(t, a))))
+
+
+def _transformed(t: float, a: float) -> float:
+    """Hall's transformation of a t of skewed data; `a` is the skewness over the root of the number of patients."""
+    return t if abs(a) < 1e-9 else ((1 + a * t / 3) ** 3 - 1) / a + a / 6
+
+
+def _untransformed(t: float, a: float) -> float:
+    return t if abs(a) < 1e-9 else 3 / a * (float(np.cbrt(1 + a * (t - a / 6))) - 1)
 
 
 def difference(champion: np.ndarray, challenger: np.ndarray, statistic: Statistic) -> Difference:
@@ -63,7 +81,8 @@ def difference(champion: np.ndarray, challenger: np.ndarray, statistic: Statisti
     totals = champion.sum(axis=0), challenger.sum(axis=0)
     first, second = (float(statistic(total)) for total in totals)
     without = statistic(totals[1] - challenger) - statistic(totals[0] - champion)
-    spread = float(((without - without.mean()) ** 2).sum())
+    brought = without.mean() - without
+    spread = float((brought**2).sum())
     return Difference(
         champion=first,
         challenger=second,
@@ -71,7 +90,14 @@ def difference(champion: np.ndarray, challenger: np.ndarray, statistic: Statisti
         error=float(np.sqrt((patients - 1) / patients * spread)),
         patients=patients,
         told_apart=int((champion != challenger).any(axis=(1, 2)).sum()),
+        skew=_skew(brought) if patients > 2 and spread > SAME else 0.0,
     )
+
+
+def _skew(values: np.ndarray) -> float:
+    """Of [n] values of mean 0, adjusted for small n (scipy's `skew` with bias=False takes 40 times as long)."""
+    n = len(values)
+    return float((values**3).mean() / (values**2).mean() ** 1.5 * np.sqrt(n * (n - 1)) / (n - 2))
 
 
 def metric(name: str) -> Statistic:
