@@ -51,11 +51,19 @@ def extract_drop(
 
     Raises InputError when the drop or its table does not keep its contract.
     """
+    store = store.absolute()  # a worker on another machine stands in another folder
     store.mkdir(parents=True, exist_ok=True)
-    for left in store.glob(".*"):  # what a killed run left half written or unpacked
+    _sweep(store)
+    with open_drop(drop.absolute(), store) as opened:
+        found = _extract(opened, settings, store, progress, decisions or {})
+    _sweep(store)
+    return found
+
+
+def _sweep(store: Path) -> None:
+    """Remove what a killed run, or a killed worker whose work another one did again, left half written or unpacked."""
+    for left in store.glob(".*"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    with open_drop(drop, store) as opened:
-        return _extract(opened, settings, store, progress, decisions or {})
 
 
 def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | None, decisions: Decisions) -> Extraction:

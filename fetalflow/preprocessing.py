@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from fetalflow.artefacts import atomic_folder, file_digest
+from fetalflow.artefacts import atomic_file, atomic_folder, file_digest
 from fetalflow.cine.resampling import source_frames
 from fetalflow.errors import InputError
 from fetalflow.sequences import fit, fit_scale
@@ -20,13 +20,18 @@ def preprocess(extracted: pd.DataFrame, store: Path, folder: Path, size: int, wo
     """Write `<sequence>.npy`, uint8 [N, size, size], for every row of `extracted` into `folder`, replaced whole.
 
     Returns the manifest: `extracted` with `mm_per_px` of the resized image, `path` (from the folder above) and `digest`
-    (SHA-256 of the file). store: the decoded cines of `extract_drop`. Raises InputError when a cine is missing there.
+    (SHA-256 of the file). store: the decoded cines of `extract_drop`; runs where that does. Raises InputError when a
+    cine is missing there.
     """
     by_cine = itemgetter("source")
     rows = sorted(extracted.to_dict("records"), key=by_cine)
-    with atomic_folder(folder) as target:
+    # Absolute: a worker on another machine stands in another folder.
+    with atomic_folder(folder.absolute()) as target:
+        store = store.absolute()
         calls = (delayed(_write_sequences)(list(of_cine), store, target, size) for _, of_cine in groupby(rows, by_cine))
         digests = dict(pair for done in Parallel(n_jobs=workers)(calls) for pair in done)
+        for torn in target.glob(".*"):  # of a worker that died and whose work another one did again
+            torn.unlink()
     manifest = extracted.copy()
     scale = [fit_scale(row.height, row.width, size) for row in manifest.itertuples()]
     manifest["mm_per_px"] = manifest["mm_per_px"] / np.array(scale)
@@ -41,7 +46,8 @@ def _write_sequences(rows: Sequence[dict], store: Path, folder: Path, size: int)
     written, cine = [], _cine(store, rows[0])
     for row in rows:
         file = folder / f"{row['sequence']}.npy"
-        np.save(file, fit(cine[source_frames(row["first_frame"], row["frames"], row["step"])], size))
+        with atomic_file(file) as temporary:
+            np.save(temporary, fit(cine[source_frames(row["first_frame"], row["frames"], row["step"])], size))
         written.append((row["sequence"], file_digest(file)))
     return written
 

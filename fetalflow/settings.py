@@ -211,6 +211,14 @@ class TaskEntry(Frozen):
     rivals: tuple[str, ...] = ()  # the variants of `ablations`, in the order of the report
 
 
+class Machines(Frozen):
+    """Where the work runs (docs/scale.md): no stage depends on it, so another machine makes no result stale."""
+
+    scheduler: str = ""  # a Dask scheduler (tcp://host:8786) for extract and preprocess; empty: this machine alone
+    processes: int = Field(1, ge=1)  # of one training, on each node; with GPUs one for each
+    nodes: int = Field(1, ge=1)  # machines of one training
+
+
 class Ablation(Frozen):
     task: str
     variant: str
@@ -224,6 +232,7 @@ class Settings(Frozen):
     tasks: dict[str, TaskEntry]
     phantoms: tuple[str, ...]
     ablations: dict[str, Ablation] = {}
+    machines: Machines = Machines()
     profiles: dict[str, dict[str, Any]] = {}
     blocks: dict[str, TaskSettings]
 

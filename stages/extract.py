@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fetalflow.artefacts import write_json, write_table
+from fetalflow.cluster import spread_over
 from fetalflow.extraction import check_usable, extract_drop
 from fetalflow.quarantine import check_share, describe
 from fetalflow.review import read_decisions
@@ -14,7 +15,8 @@ def main(task: str) -> None:
     extract = settings.blocks[task].extract
     drop, data = Path(settings.tasks[task].drop), Path("data") / task
     decisions = read_decisions(Path("reviews") / f"{task}.csv")
-    found = extract_drop(drop, extract, data / "frames", _progress, decisions)
+    with spread_over(settings.machines.scheduler, drop):
+        found = extract_drop(drop, extract, data / "frames", _progress, decisions)
     quarantine = data / "quarantine.csv"
     write_table(quarantine, found.quarantine)
     write_json(f"reports/{task}/extract.json", found.summary)

@@ -5,15 +5,18 @@ from pathlib import Path
 import pandas as pd
 
 from fetalflow.artefacts import write_table
+from fetalflow.cluster import spread_over
 from fetalflow.preprocessing import preprocess
 from fetalflow.settings import load_settings
 
 
 def main(task: str) -> None:
-    settings = load_settings().blocks[task]
+    loaded = load_settings()
+    settings = loaded.blocks[task]
     data, size = Path("data") / task, settings.preprocess.size
     extracted = pd.read_parquet(data / "extracted.parquet")
-    manifest = preprocess(extracted, data / "frames", data / "sequences", size, settings.extract.workers)
+    with spread_over(loaded.machines.scheduler, data / "frames"):
+        manifest = preprocess(extracted, data / "frames", data / "sequences", size, settings.extract.workers)
     write_table(data / "manifest.parquet", manifest)
     print(f"{len(manifest)} sequences of {size}x{size} pixels in {data / 'sequences'}")
 
