@@ -18,9 +18,10 @@ from urllib.parse import urlsplit, urlunsplit
 from fetalflow.artefacts import file_digest
 from fetalflow.errors import InputError
 from fetalflow.logged_model import log_model
-from fetalflow.logged_run import INPUTS_TAG, log_pipeline
+from fetalflow.logged_run import log_pipeline
 from fetalflow.model_card import model_card
 from fetalflow.registry import Registry
+from fetalflow.replay import finished_run, remove_other_models, remove_torn_runs, variant_runs, whole_model
 from fetalflow.run_record import inputs_digest
 from fetalflow.settings import Settings
 from fetalflow.weights import CONFIG
@@ -59,7 +60,8 @@ def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str
 
     The alias is not moved: that is `fetalflow.ledger.record_move`, with the digest `evidence` of all that was logged.
     One parent run for the pipeline, one child per variant. The same files logged again make neither a second run nor
-    a second version. Raises TrackingFailed when the server is out of reach, InputError when the run is not finished.
+    a second version, also where the call before was cut off anywhere. Raises TrackingFailed when the server is out of
+    reach, InputError when the run is not finished.
     """
     register = settings.blocks[task].register_
     variant = settings.tasks[task].variant
@@ -72,10 +74,12 @@ def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str
     with _mlflow(tracking_uri()) as mlflow:
         experiment = _experiment(mlflow, register.experiment, workspace)
         inputs = inputs_digest(task, workspace)
-        parent = _finished_run(mlflow, experiment, inputs)
+        parent = finished_run(mlflow, experiment, inputs)
+        remove_torn_runs(mlflow, experiment, inputs, parent)
         if parent is None:
             parent = log_pipeline(mlflow, experiment, inputs, task, settings, workspace)
-        runs = _children(mlflow, experiment, parent)
+            remove_torn_runs(mlflow, experiment, inputs, parent)
+        runs = variant_runs(mlflow, experiment, parent)
         version = _version(mlflow, register.model, package, card, runs[variant])
     return {
         "model_uri": f"models:/{register.model}@{register.alias}",
@@ -177,34 +181,30 @@ def _artefacts(mlflow: ModuleType, workspace: Path) -> str | None:
     return (workspace / ARTEFACTS).resolve().as_uri() if local else None
 
 
-def _finished_run(mlflow: ModuleType, experiment: str, inputs: str) -> str | None:
-    """The run that logged the same files already. One that was killed while it did so is marked as killed."""
-    client = mlflow.MlflowClient()
-    runs = client.search_runs([experiment], f"tags.`{INPUTS_TAG}` = '{inputs}'")
-    for run in runs:
-        if run.info.status == "RUNNING":
-            for child in _children(mlflow, experiment, run.info.run_id).values():
-                client.set_terminated(child, "KILLED")
-            client.set_terminated(run.info.run_id, "KILLED")
-    return next((run.info.run_id for run in runs if run.info.status == "FINISHED"), None)
-
-
-def _children(mlflow: ModuleType, experiment: str, parent: str) -> dict[str, str]:
-    """Run id by variant."""
-    runs = mlflow.MlflowClient().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
-    return {run.data.tags["variant"]: run.info.run_id for run in reversed(runs)}
-
-
 def _version(mlflow: ModuleType, name: str, package: Path, card: str, run: str) -> str:
-    """The version of the registered model `name` that is this package with this card; made where there is none."""
+    """The version of the registered model `name` that is this package with this card; made where there is none.
+
+    Whatever an attempt that was cut off had done is used: the logged model if it is whole, the version if it is there.
+    """
     client = mlflow.MlflowClient()
     digest = hashlib.sha256((file_digest(package / CONFIG) + card).encode()).hexdigest()
-    for known in client.search_model_versions(f"name = '{name}'"):
-        if known.tags.get(PACKAGE_TAG) == digest:
-            return str(known.version)
-    with mlflow.start_run(run_id=run):
-        logged = log_model(mlflow, package, card)
-    made = mlflow.register_model(f"models:/{logged.model_id}", name)
-    client.update_model_version(name, made.version, description=card)
-    client.set_model_version_tag(name, made.version, PACKAGE_TAG, digest)
-    return str(made.version)
+
+    def same() -> list[Any]:
+        known = client.search_model_versions(f"name = '{name}'")
+        return sorted((v for v in known if v.tags.get(PACKAGE_TAG) == digest), key=lambda version: int(version.version))
+
+    if not same():
+        logged = whole_model(mlflow, run)
+        if logged is None:
+            with mlflow.start_run(run_id=run):
+                logged = log_model(mlflow, package, card).model_id
+        mlflow.register_model(f"models:/{logged}", name, tags={PACKAGE_TAG: digest})
+    version, *twice = same()
+    for other in twice:  # a request whose answer was lost was sent again
+        if other.run_id == run and not client.get_model_version(name, other.version).aliases:
+            client.delete_model_version(name, other.version)
+    if version.description != card:
+        client.update_model_version(name, version.version, description=card)
+    if version.run_id == run:
+        remove_other_models(mlflow, run, version.source.rpartition("/")[2])
+    return str(version.version)
