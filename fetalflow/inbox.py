@@ -1,10 +1,13 @@
-"""The folder that hospitals deliver into: a folder per drop, on a disk or under a URL that fsspec knows (S3)."""
+"""The folder that hospitals deliver into: a folder or a zip per drop, on a disk or under a URL that fsspec knows (S3).
+
+S3 is reached with the usual variables: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION.
+"""
 
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,16 +16,26 @@ from typing import Any
 
 from fetalflow.errors import InputError
 
+Facts = tuple[int, str]  # size in bytes, and a stamp that changes when the file is written again
+LONGEST = 255  # bytes of a name on our disks
+# s3fs tries five times; so a store that takes a connection and says nothing is given up after a minute.
+S3_LIMITS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 0}}}
+
+
+class NotFetched(OSError):
+    """A delivery that was listed did not come: the next look tries again. The message names no file."""
+
 
 @dataclass(frozen=True)
 class Delivery:
-    """One folder of the inbox as it lies there now. files: path in it to size in bytes and a stamp that changes when
-    the file is written again. fault: why it may never be read; empty if it may."""
+    """One folder or zip of the inbox as it lies there now. files: path in it to its facts; a zip is its only file.
+    fault: why it may never be read; empty if it may."""
 
     name: str
-    files: dict[str, tuple[int, str]]
-    marked: bool  # it holds the marker file
+    files: dict[str, Facts]
+    marked: bool  # the marker file is in the folder, or `NAME.zip.MARKER` beside the zip
     fault: str = ""
+    zipped: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -35,45 +48,68 @@ def is_url(inbox: str) -> bool:
 
 
 def deliveries(inbox: str, marker: str) -> list[Delivery]:
-    """Every folder of the inbox by name; hidden ones are somebody's copying and are left alone.
+    """Every folder and zip of the inbox by name; hidden ones are somebody's copying and are left alone.
 
-    Raises InputError when there is no such inbox.
+    Raises InputError when there is no such inbox or it gives no answer.
     """
-    if is_url(inbox):
-        found = _of_url(inbox)
-    else:
-        folder = Path(inbox)
-        if not folder.is_dir():
-            raise InputError(f"the inbox {inbox} is not a folder. Make it, or set `retrain.inbox` in params.yaml.")
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        shown = [e for e in entries if not e.name.startswith(".") and (e.is_symlink() or e.is_dir())]
-        found = {entry.name: _of_folder(Path(entry.path)) for entry in shown}
-    return [
+    folders, beside = _of_url(inbox) if is_url(inbox) else _of_folder(inbox)
+    found = [
         Delivery(name, {path: facts for path, facts in files.items() if path != marker}, marker in files, fault)
-        for name, (files, fault) in sorted(found.items())
+        for name, (files, fault) in folders.items()
     ]
+    zips = {name: facts for name, facts in beside.items() if name.lower().endswith(".zip")}
+    found += [Delivery(name, {name: facts}, f"{name}.{marker}" in beside, zipped=True) for name, facts in zips.items()]
+    return sorted(found, key=lambda delivery: delivery.name)
 
 
 @contextmanager
 def opened(inbox: str, delivery: Delivery, scratch: Path) -> Iterator[Path]:
-    """The delivery as a local folder; one behind a URL is fetched into `scratch` and gone when the block ends."""
+    """The delivery as a local folder or zip; one behind a URL is fetched into `scratch` and gone when the block ends.
+
+    Raises NotFetched when it does not come as it was listed.
+    """
     if not is_url(inbox):
         yield Path(inbox) / delivery.name
         return
     files, root = _file_system(inbox)
     with TemporaryDirectory(dir=scratch) as folder:
+        place = Path(folder) / delivery.name
         for path, (size, _) in delivery.files.items():
-            local = Path(folder) / delivery.name / path
-            local.parent.mkdir(parents=True, exist_ok=True)
-            files.get_file(f"{root}/{delivery.name}/{path}", str(local))
-            if local.stat().st_size != size:
-                raise OSError(f"a file of the delivery {delivery.name} came with another size than it was listed with")
-        yield Path(folder) / delivery.name
+            inner = "" if delivery.zipped else f"/{path}"
+            _fetch(files, f"{root}/{delivery.name}{inner}", Path(f"{place}{inner}"), size)
+        yield place
 
 
-def _of_folder(folder: Path) -> tuple[dict[str, tuple[int, str]], str]:
+def _fetch(files: Any, key: str, local: Path, size: int) -> None:
+    try:
+        local.parent.mkdir(parents=True, exist_ok=True)
+        files.get_file(key, str(local))
+    except Exception as error:  # each kind of store fails in its own classes
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise NotFetched(f"it could not be fetched ({why}); the next look tries again") from error
+    if local.stat().st_size != size:
+        raise NotFetched("a file of it came with another size than it was listed with; the next look tries again")
+
+
+def _of_folder(inbox: str) -> tuple[dict[str, tuple[dict[str, Facts], str]], dict[str, Facts]]:
+    """(files and fault of every folder, files beside them)."""
+    if not Path(inbox).is_dir():
+        raise InputError(f"the inbox {inbox} is not a folder. Make it, or set `retrain.inbox` in params.yaml.")
+    folders, beside = {}, {}
+    for entry in os.scandir(inbox):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink() or entry.is_dir():
+            folders[entry.name] = _files_in(Path(entry.path))
+        elif entry.is_file():
+            facts = entry.stat()
+            beside[entry.name] = (facts.st_size, str(facts.st_mtime_ns))
+    return folders, beside
+
+
+def _files_in(folder: Path) -> tuple[dict[str, Facts], str]:
     if folder.is_symlink():
-        return {}, "it is a link, not a folder"
+        return {}, "it is a link; copy what it points to in its place"
     files, waiting = {}, [folder]
     while waiting:
         for entry in os.scandir(waiting.pop()):
@@ -89,30 +125,52 @@ def _of_folder(folder: Path) -> tuple[dict[str, tuple[int, str]], str]:
     return files, ""
 
 
-def _of_url(inbox: str) -> dict[str, tuple[dict[str, tuple[int, str]], str]]:
+def _of_url(inbox: str) -> tuple[dict[str, tuple[dict[str, Facts], str]], dict[str, Facts]]:
+    """(files and fault of every folder, files beside them)."""
     store, root = _file_system(inbox)
-    store.invalidate_cache()
-    found: dict[str, tuple[dict[str, tuple[int, str]], str]] = {}
-    for key, facts in store.find(root, detail=True).items():
-        name, _, path = key.removeprefix(root).lstrip("/").partition("/")
-        if not path or name.startswith("."):
-            continue
-        files, fault = found.get(name, ({}, ""))
-        if ".." in PurePosixPath(f"{name}/{path}").parts or path.startswith("/"):
-            fault = "a key in it leaves the folder by .. or //"
-        stamps = (facts.get(key) for key in ("ETag", "LastModified", "mtime", "created"))
-        files[path] = (int(facts["size"]), str(next((stamp for stamp in stamps if stamp), "")))
-        found[name] = (files, fault)
-    return found
+    try:
+        store.invalidate_cache()
+        listed = store.find(root, detail=True)
+    except Exception as error:  # each kind of store fails in its own classes
+        said = str(error).strip().split("\n")[0][:200]
+        raise InputError(
+            f"the inbox {inbox} gives no answer ({type(error).__name__}: {said}). Check that it is there and may be "
+            "read, the network, and for S3 the variables AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."
+        ) from error
+    folders: dict[str, dict[str, Facts]] = {}
+    beside: dict[str, Facts] = {}
+    for key, facts in listed.items():
+        name, _, path = key.removeprefix(root).removeprefix("/").partition("/")
+        if key.endswith("/") or (name.startswith(".") and name not in (".", "..")):
+            continue  # a page's way of showing an empty folder, or hidden
+        stamps = (facts.get(stamp) for stamp in ("ETag", "LastModified", "mtime", "created"))
+        found = int(facts["size"]), str(next((stamp for stamp in stamps if stamp), ""))
+        if path:
+            folders.setdefault(name or "//", {})[path] = found
+        else:
+            beside[name] = found
+    return {name: (files, _fault(name, files)) for name, files in folders.items()}, beside
+
+
+def _fault(name: str, paths: Collection[str]) -> str:
+    """Why keys cannot be the files of a folder: a store of objects takes any text as a key."""
+    parts = {part for path in paths for part in f"{name}/{path}".split("/")}
+    if parts & {"", ".", ".."}:
+        return "a key in it leaves the folder by .. or //"
+    if any(len(part.encode()) > LONGEST for part in parts):
+        return f"a name in it is longer than {LONGEST} bytes"
+    if any(str(parent) in paths for path in paths for parent in PurePosixPath(path).parents):
+        return "a file in it has the name of a folder beside it"
+    return ""
 
 
 def _file_system(inbox: str) -> tuple[Any, str]:
     import fsspec  # only for an inbox behind a URL
 
+    kind = inbox.partition("://")[0]
     try:
-        store, root = fsspec.core.url_to_fs(inbox)
+        store, root = fsspec.core.url_to_fs(inbox, **(S3_LIMITS if kind in ("s3", "s3a") else {}))
     except (ImportError, ValueError) as error:
-        kind = inbox.partition("://")[0]
         raise InputError(
             f"the inbox is a {kind}:// URL, and what reads those is not installed ({error}). For S3: pip install s3fs."
         ) from None

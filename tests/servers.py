@@ -189,12 +189,13 @@ def store_access(endpoint: str) -> dict[str, str]:
 
 
 @contextmanager
-def s3_store(folder: Path) -> Iterator[Server]:
-    """An empty store that speaks S3 and keeps everything in its process's memory (moto)."""
+def s3_store(folder: Path, page: int = 1000) -> Iterator[Server]:
+    """An empty store that speaks S3 and keeps everything in its process's memory (moto). page: keys in one answer."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     words = [BIN / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
-    with running(words, environ(), url, folder / "store.log", f"{url}/moto-api/") as server:
+    environment = environ({"MOTO_S3_DEFAULT_MAX_KEYS": str(page)})
+    with running(words, environment, url, folder / "store.log", f"{url}/moto-api/") as server:
         server.access = store_access(url)
         yield server
 
