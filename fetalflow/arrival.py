@@ -6,11 +6,11 @@ digest of its bytes, and a drop is named by the digest of its rows; so taking a 
 was killed half-way is finished by the next call. The inbox is only read.
 """
 
-import hashlib
+import errno
 import os
-import re
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,14 +20,15 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from fetalflow.arrival_journal import read_journal, write_line
-from fetalflow.artefacts import write_table
-from fetalflow.drop import ANNOTATIONS, COLUMNS, OWN
+from fetalflow.accumulated import accumulate, copy_files, forget, is_received, paths, write_received
+from fetalflow.arrival_journal import read_journal, write_line, write_look
+from fetalflow.drop import OWN
 from fetalflow.errors import InputError
-from fetalflow.frozen_test import grow_sides, read_sides, side_of_rows
-from fetalflow.inbox import Delivery, deliveries, opened
+from fetalflow.frozen_test import read_sides
+from fetalflow.inbox import Delivery, NotFetched, deliveries, opened
 from fetalflow.layouts import open_drop
 from fetalflow.settings import Retrain, Split
+from fetalflow.withdrawal import add_withdrawn, read_withdrawn
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Prepare:
 
 SETTLED = ("taken", "again", "refused")  # nothing more to do until the delivery changes
 SCRATCH = ".scratch"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of the store: no delivery can come in
 HELD_BACK = (
     "it could not be read or de-identified; why is held back, as it may quote names: fetalflow deidentify says it"
 )
@@ -88,29 +90,30 @@ def arrive(
                     write_line(store, _line(arrival, delivery, clock()))
             arrivals.append(arrival)
         accumulate(store, split)
+        forget(store)  # what a withdrawal that was killed left undone
+        write_look(store, clock(), [asdict(arrival) for arrival in arrivals])
     return arrivals
 
 
-def accumulate(store: Path, split: Split) -> pd.DataFrame | None:
-    """Write `drop/annotations.csv`: the rows of every received drop, each once; None while nothing was received.
+def withdraw(store: Path, patient: str, by: str, why: str, split: Split) -> tuple[int, set[str]]:
+    """Take a patient's rows and cines out of the store, for ever: how many rows, and which files they named.
 
-    Two rows that differ anywhere both stay: whether they contradict each other is for extraction to say. Added are
-    `drop`, the drops that hold the row (';'-joined), and `part`, the side its patient is on for ever.
+    Raises InputError when the store has no row of hers and never had.
     """
-    parts = [_read_rows(path).assign(drop=path.stem) for path in sorted((store / "received").glob("*.csv"))]
-    if not parts:
-        return None
-    rows = pd.concat(parts, ignore_index=True).fillna("")
-    official = rows["part"] if "part" in rows else pd.Series("", index=rows.index)
-    sides = grow_sides(rows.assign(official=official), read_sides(store), split.test, split.seed)
-    rows = rows.drop(columns="part", errors="ignore")
-    columns = [*COLUMNS, *sorted(set(rows) - set(COLUMNS) - {"drop"})]
-    merged = rows.groupby(columns, sort=True, as_index=False)["drop"].agg(lambda drops: ";".join(sorted(set(drops))))
-    merged["part"] = side_of_rows(merged, sides)
-    # The sides first: a kill between the two leaves patients whose side is settled and rows that come next time.
-    _write_if_changed(store / "patients.csv", sides)
-    _write_if_changed(store / "drop" / ANNOTATIONS, merged)
-    return merged
+    with FileLock(store / ".lock"), _scratch(store):
+        withdrawn = patient in set(read_withdrawn(store)["patient"])
+        if not withdrawn and patient not in set(read_sides(store)["patient"]):
+            raise InputError(
+                f"nothing of a patient {patient!r} is in {store}. Give the pseudonym as it stands in the manifest."
+            )
+        add_withdrawn(store, patient, by, why)
+        accumulate(store, split)
+        rows, files = forget(store)
+        if rows or not withdrawn:
+            cines = sum(file.startswith("videos/") for file in files)
+            line = Arrival(patient, "withdrawn", rows=rows, cines=cines, said=f"by {by}: {why}")
+            write_line(store, {"time": time.time(), "fingerprint": "", "files": 0} | asdict(line))
+    return rows, files
 
 
 def _settled(delivery: Delivery, name: str, journal: list[dict[str, Any]]) -> Arrival | None:
@@ -138,7 +141,8 @@ def _take(
     if not delivery.files:
         return Arrival(delivery.name, "waiting", said="it is empty")
     if not delivery.marked and (left := settings.settle - _unchanged(store, delivery, called, clock)) > 0:
-        return Arrival(delivery.name, "waiting", said=f"no {settings.marker} in it; it settles in {left:.0f} s")
+        where = "beside" if delivery.zipped else "in"
+        return Arrival(delivery.name, "waiting", said=f"no {settings.marker} {where} it; it settles in {left:.0f} s")
     shown = prepare is None
     try:
         with opened(inbox, delivery, scratch) as folder:
@@ -150,21 +154,33 @@ def _take(
             if prepare:
                 folder, shown = prepare.drop(folder, scratch), True
             with open_drop(folder, scratch) as drop:
-                rows = _copied(drop.rows.drop(columns=list(OWN)), drop.root, store, scratch)
+                name, rows = copy_files(drop.rows.drop(columns=list(OWN)), drop.root, store, scratch)
     except InputError as error:
         said = str(error).replace(str(scratch), "").replace(inbox, "inbox")
         return Arrival(delivery.name, "refused", said=said if shown else HELD_BACK)
+    except NotFetched as error:
+        return Arrival(delivery.name, "waiting", said=str(error))
+    except Exception as error:  # one delivery's fault keeps no other one out, and is looked at again next time
+        if getattr(error, "errno", None) in NO_ROOM:
+            raise
+        why = f"{type(error).__name__}: {error}" if prepare is None else crash_in_words(error)
+        return Arrival(delivery.name, "waiting", said=f"reading it failed: {why}")
     now = {d.name: d.fingerprint for d in deliveries(inbox, settings.marker)}
     if now.get(delivery.name) != delivery.fingerprint:
         return Arrival(delivery.name, "waiting", said="it changed while it was read")
-    text = rows.to_csv(index=False)
-    name = hashlib.sha256(text.encode()).hexdigest()[:12]
-    path = store / "received" / f"{name}.csv"
-    state = "again" if path.exists() else "taken"
-    # Killed after this line and before the journal's: the rows are in, and the journal still owes its "taken".
-    owed = state == "again" and not any(line["drop"] == name for line in read_journal(store))
-    _write_if_changed(path, rows)
-    return Arrival(delivery.name, "taken" if owed else state, name, len(rows), int(rows["video"].nunique()))
+    # Killed after the rows are in and before the journal's line: the journal still owes its "taken".
+    again = is_received(store, name) and any(line["drop"] == name for line in read_journal(store))
+    write_received(store, name, rows)
+    state = "again" if again else "taken"
+    return Arrival(delivery.name, state, name, len(rows), int(rows["video"].nunique()))
+
+
+def crash_in_words(error: BaseException) -> str:
+    """What went wrong and where in this code, without the error's own words: they may quote a path or a value."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "fetalflow" in Path(f.filename).parts]
+    where = f" at line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
+    number = getattr(error, "errno", None)
+    return type(error).__name__ + (f", {os.strerror(number)}," if isinstance(number, int) else "") + where
 
 
 def _unchanged(store: Path, delivery: Delivery, called: str, clock: Callable[[], float]) -> float:
@@ -184,7 +200,7 @@ def _line(arrival: Arrival, delivery: Delivery, now: float) -> dict[str, Any]:
 
 def _refuse_leaving_paths(rows: pd.DataFrame) -> None:
     """Any other fault is one row's: extraction puts that row in quarantine with its reason."""
-    for column in _paths(rows):
+    for column in paths(rows):
         for text, where in zip(rows[column], rows["where"], strict=True):
             path = PurePosixPath(text.replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts or path.as_posix()[1:2] == ":":
@@ -192,51 +208,7 @@ def _refuse_leaving_paths(rows: pd.DataFrame) -> None:
 
 
 def _missing(rows: pd.DataFrame, root: Path) -> int:
-    return sum(not (root / path).is_file() for column in _paths(rows) for path in rows[column].unique() if path)
-
-
-def _paths(rows: pd.DataFrame) -> list[str]:
-    return [column for column in ("video", "mask") if column in rows]
-
-
-def _copied(rows: pd.DataFrame, root: Path, store: Path, scratch: Path) -> pd.DataFrame:
-    """The rows, sorted, each once, with the paths that their files now have in the accumulated drop."""
-    rows = rows.copy()
-    for column in _paths(rows):
-        places = {path: _keep(root / path, f"{column}s", store, scratch) for path in rows[column].unique() if path}
-        rows[column] = rows[column].map(lambda path, places=places: places.get(path, ""))
-    rows = rows.rename(columns={"drop": "drop_said"})
-    columns = [*COLUMNS, *sorted(set(rows) - set(COLUMNS))]
-    return rows[columns].drop_duplicates().sort_values(columns, ignore_index=True)
-
-
-def _keep(path: Path, kind: str, store: Path, scratch: Path) -> str:
-    """Copy a file under the digest of the bytes that were copied; return its path in the accumulated drop."""
-    digest, temporary = hashlib.sha256(), scratch / "copying"
-    # A file that was swapped for a link since the folder was looked through is not followed.
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as source, open(temporary, "wb") as target:
-        while block := source.read(1 << 20):
-            digest.update(block)
-            target.write(block)
-        target.flush()
-        os.fsync(target.fileno())
-    name = digest.hexdigest()
-    suffix = PurePosixPath(path).suffix.lower()
-    place = Path(kind) / name[:2] / (name + (suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else ""))
-    final = store / "drop" / place
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if not final.exists():  # the same bytes would only look new
-        os.replace(temporary, final)
-    return place.as_posix()
-
-
-def _read_rows(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
-
-
-def _write_if_changed(path: Path, table: pd.DataFrame) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != table.to_csv(index=False):
-        write_table(path, table)
+    return sum(not (root / path).is_file() for column in paths(rows) for path in rows[column].unique() if path)
 
 
 @contextmanager

@@ -2,10 +2,14 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fetalflow.artefacts import read_json, write_json
+
 FILE = "journal.jsonl"
+LOOK = "last_look.json"  # what the inbox held when it was looked at last
 
 
 def read_journal(store: Path) -> list[dict[str, Any]]:
@@ -25,3 +29,27 @@ def write_line(store: Path, line: dict[str, Any]) -> None:
         file.write(json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_look(store: Path, time: float, arrivals: list[dict[str, Any]]) -> None:
+    """Keep what became of every delivery that lay in the inbox at `time`."""
+    write_json(store / LOOK, {"time": time, "arrivals": arrivals})
+
+
+def listing(store: Path) -> dict[str, Any]:
+    """JSON-able: `happened`, every line of the journal that says something, oldest first, with its drop's drift;
+    `looked`, when the inbox was looked at last; `waiting`, what lay there then and could not be taken, and why."""
+    happened = []
+    for line in read_journal(store):
+        if line["state"] != "seen":
+            drift = store / "drift" / f"{line['drop']}.json"
+            said = read_json(drift)["verdict"] if line["drop"] and drift.is_file() else ""
+            kept = {key: line[key] for key in ("name", "state", "drop", "rows", "cines", "said")}
+            happened.append({"time": _utc(line["time"])} | kept | {"drift": said})
+    look = read_json(store / LOOK) if (store / LOOK).is_file() else {"time": None, "arrivals": []}
+    waiting = [{"name": a["name"], "said": a["said"]} for a in look["arrivals"] if a["state"] == "waiting"]
+    return {"happened": happened, "looked": look["time"] and _utc(look["time"]), "waiting": waiting}
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fetalflow.registry import Registry
+from fetalflow.run_record import START_RUN
 
 PATIENTS = "data/patients.csv"  # columns: patient, fold, part, sequences
 UNUSED = "in no part"  # of a sequence that the manifest has and the split leaves out
@@ -29,7 +30,8 @@ class Version:
 
 @dataclass(frozen=True)
 class Use:
-    """A run that used the patient. `parts`: "train (fold 0)" and so on to number of sequences."""
+    """A run that used the patient. `parts`: "train (fold 0)" and so on to number of sequences; none where she is in it
+    only through the model that its training began with, which was made of the run `through`."""
 
     task: str
     dataset: str  # the manifest's digest
@@ -39,6 +41,7 @@ class Use:
     parts: dict[str, int]
     variants: dict[str, str]  # variant to its run
     versions: tuple[Version, ...]
+    through: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,14 @@ def trace(store: Registry, pseudonym: str) -> Lineage:
         asked += 1
         rows = pd.read_csv(io.StringIO(table), dtype={"patient": str}, keep_default_na=False)
         rows = rows[rows["patient"] == pseudonym]
-        if len(rows):
-            uses.append(_use(store, run, rows, aliases))
+        start = run.data.tags.get(START_RUN, "")  # an older run, so it was looked at already
+        through = start if start in {use.run for use in uses} else ""
+        if len(rows) or through:
+            uses.append(_use(store, run, rows, aliases, through))
     return Lineage(uses, asked, unanswered)
 
 
-def _use(store: Registry, run: Any, rows: pd.DataFrame, aliases: dict[str, dict[str, str]]) -> Use:
+def _use(store: Registry, run: Any, rows: pd.DataFrame, aliases: dict[str, dict[str, str]], through: str) -> Use:
     variants = store.variants(run)
     versions = []
     for variant, variant_run in variants.items():
@@ -95,6 +100,7 @@ def _use(store: Registry, run: Any, rows: pd.DataFrame, aliases: dict[str, dict[
         parts={f"{row.part} (fold {row.fold})": int(row.sequences) for row in rows.itertuples()},
         variants=variants,
         versions=tuple(versions),
+        through=through,
     )
 
 
@@ -106,7 +112,8 @@ def sentences(lineage: Lineage) -> Iterator[str]:
     for dataset in datasets:
         yield f"dataset {dataset}"
         for use in (use for use in lineage.uses if use.dataset == dataset):
-            parts = ", ".join(f"{count} sequences in {part}" for part, count in use.parts.items())
+            parts = ", ".join(f"{count} sequences in {part}" for part, count in use.parts.items()) or "no sequence"
+            parts += f"; it began with a model of run {use.through}" if use.through else ""
             yield f"  run {use.run} of {use.task}, {use.started}, {use.status}: {parts}"
             for variant, run in use.variants.items():
                 yield f"    variant {variant}, run {run}"

@@ -12,7 +12,7 @@ import pandas as pd
 from fetalflow.artefacts import read_json
 from fetalflow.lineage import PATIENTS, patients_table
 from fetalflow.provenance import data_digest
-from fetalflow.run_record import curve_points, flatten, run_tags
+from fetalflow.run_record import curve_points, flatten, run_tags, start_tags
 from fetalflow.settings import Settings
 from fetalflow.weights import CONFIG
 
@@ -34,7 +34,9 @@ def log_pipeline(
     metrics = read_json(reports / "metrics.json")
     main = settings.tasks[task].variant
     name = f"{task} {digest[:8]}"
-    with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags | {INPUTS_TAG: inputs}) as parent:
+    models = workspace / "models" / task
+    started = start_tags(models / main) | {INPUTS_TAG: inputs}
+    with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags | started) as parent:
         # First of all, so that a run that is cut off here is found by its patients as well.
         mlflow.log_text(patients_table(manifest, split), PATIENTS)
         mlflow.log_input(dataset, context="all parts")
@@ -50,9 +52,8 @@ def log_pipeline(
             elif path.name != "registered.json":
                 mlflow.log_artifact(str(path))
         for variant, figures in metrics.items():
-            with mlflow.start_run(
-                experiment_id=experiment, run_name=variant, nested=True, tags=tags | {"variant": variant}
-            ):
+            own = tags | {"variant": variant} | start_tags(models / variant)
+            with mlflow.start_run(experiment_id=experiment, run_name=variant, nested=True, tags=own):
                 mlflow.log_input(dataset, context="all parts")
                 others = tuple(f"networks.{v}." for v in metrics if v != variant)
                 _log_parameters(mlflow, {k: v for k, v in parameters.items() if not k.startswith(others)})

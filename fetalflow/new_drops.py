@@ -15,6 +15,11 @@ BASELINE = "The first drops: what comes later is compared with them."
 NOTHING = "None of its rows gave a sequence: look at the quarantine."
 
 
+def unjudged(store: Path) -> list[str]:
+    """The drops of a store that have no report yet."""
+    return sorted(_names(store, "received", "csv") - _names(store, "drift", "json"))
+
+
 def judge_new_drops(
     store: Path, data: Path, settings: Drift, package: Path | None = None, predictions: Path | None = None
 ) -> dict[str, dict[str, Any]]:
@@ -24,8 +29,7 @@ def judge_new_drops(
     answers for its test and validation patients; with both, the distance of the new sequences to what training saw is
     compared with that of those patients, whom it did not see either.
     """
-    judged = {path.stem for path in (store / "drift").glob("*.json")}
-    new = sorted({path.stem for path in (store / "received").glob("*.csv")} - judged)
+    judged, new = _names(store, "drift", "json"), unjudged(store)
     if not new:
         return {}
     if not judged:
@@ -50,6 +54,10 @@ def judge_new_drops(
     for drop, report in reports.items():
         write_json(store / "drift" / f"{drop}.json", {"drop": drop} | report)
     return reports
+
+
+def _names(store: Path, room: str, kind: str) -> set[str]:
+    return {path.stem for path in (store / room).glob(f"[!.]*.{kind}")}
 
 
 def _middle(path: Path) -> np.ndarray:

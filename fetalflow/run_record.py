@@ -10,6 +10,16 @@ from fetalflow.artefacts import file_digest, read_json
 from fetalflow.provenance import provenance
 from fetalflow.weights import CONFIG
 
+START = "fetalflow.started_from"  # tag: digest of the package that a training began with
+START_VERSION, START_RUN = f"{START}.version", f"{START}.run"  # its registered version, and that one's pipeline run
+
+
+def start_tags(package: Path) -> dict[str, str]:
+    """The tags of a model package that was trained from an earlier one; none of one that began cold."""
+    start = read_json(package / CONFIG).get("started_from", {})
+    named = {START: "package", START_VERSION: "version", START_RUN: "run"}
+    return {tag: start[key] for tag, key in named.items() if key in start}
+
 
 def inputs_digest(task: str, workspace: Path) -> str:
     """SHA-256, hex, of all files that a run logs."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fetalflow.errors import InputError
-from flows.drop_verbs import Task, deidentify, quarantine
+from flows.drop_verbs import Task, arrivals, deidentify, quarantine, withdraw
 from flows.registry_verbs import ledger, lineage, rollback
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -195,6 +195,10 @@ def retrain(
     change: Annotated[list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE over params.yaml.")] = None,
     profile: Annotated[str | None, typer.Option(help="A profile of params.yaml, such as paper.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the workspace; default: arrivals-TASK.")] = None,
+    warm: Annotated[
+        bool | None,
+        typer.Option("--warm/--cold", help="From the champion's weights, or random ones; default: retrain.warm."),
+    ] = None,
     task: Task = "movement",
 ) -> None:
     """Take the drops that came into an inbox, judge them, train on everything that ever came, register a challenger."""
@@ -215,7 +219,7 @@ def retrain(
         where = inbox if "://" in inbox else str(Path(inbox).resolve())
         prepare_workspace(workspace, task, where, profile, [parse_change(c) for c in change or []])
     try:
-        retrain_flow(str(workspace), task)
+        retrain_flow(str(workspace), task, warm)
     except StageFailed as error:
         sys.exit(f"\n{error}")
     if (workspace / "reports" / task / "registered.json").is_file():
@@ -247,6 +251,8 @@ def doctor(
 
 app.add_typer(quarantine, name="quarantine")
 app.command()(deidentify)
+app.command()(arrivals)
+app.command()(withdraw)
 app.add_typer(ledger, name="ledger")
 app.command()(rollback)
 app.command()(lineage)

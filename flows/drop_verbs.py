@@ -77,6 +77,71 @@ def quarantine_reject(rows: Rows, by: Who, why: Why, task: Task = "movement", wo
     print(f"Rejected {len(done)} rows in {desk.reviews}. The next `fetalflow run` leaves them out for good.")
 
 
+def arrivals(
+    task: Task = "movement",
+    workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK.")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """What came in, when, and what became of it; what still waits in the inbox, and why."""
+    from fetalflow.arrival_journal import listing
+
+    _, store = _store(task, workspace)
+    found = listing(store)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for line in found["happened"]:
+        facts = f" drop {line['drop']}" if line["drop"] else ""
+        facts += f", {line['rows']} rows of {line['cines']} cines" if line["rows"] else ""
+        print(
+            f"{line['time']}  {line['state']:9s} {line['name']}{facts}" + (f": {line['said']}" if line["said"] else "")
+        )
+        if line["drift"]:
+            print(f"{'':27s}drift: {line['drift']}")
+    for delivery in found["waiting"]:
+        print(f"{found['looked']}  waiting   {delivery['name']}: {delivery['said']}")
+    print(f"The inbox was last looked at {found['looked']}." if found["looked"] else "Nothing was ever looked for.")
+
+
+def withdraw(
+    patient: Annotated[str, typer.Argument(help="Her pseudonym, as in the manifest.")],
+    by: Who,
+    why: Why,
+    task: Task = "movement",
+    workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK.")] = None,
+) -> None:
+    """Take a patient's rows and cines out of what came in, for ever; the next retraining is without her."""
+    from fetalflow.arrival import withdraw as withdraw_patient
+    from fetalflow.settings import load_settings
+
+    folder, store = _store(task, workspace)
+    rows, files = withdraw_patient(store, patient, by, why, load_settings(folder / "params.yaml").blocks[task].split)
+    decoded = [p for file in files for p in (folder / "data" / task / "frames").glob(f"{Path(file).stem}.*")]
+    for path in decoded:
+        path.unlink()
+    print(
+        f"{patient}: {rows} rows, {len(files)} files and {len(decoded)} decoded ones are gone from {folder}, and will "
+        f"not come in again.\nNext: fetalflow retrain --task {task} (it trains without her, and from no model that saw "
+        f"her), then `dvc gc --workspace` in {folder} for copies of old results.\nWhat used her before: fetalflow "
+        f"lineage {patient}. The hospital's inbox is only read here: what lies there is for the hospital to remove."
+    )
+
+
+def _store(task: str, workspace: Path | None) -> tuple[Path, Path]:
+    """A workspace that takes drops, and its store. Raises InputError when it is none."""
+    from fetalflow.settings import load_settings
+    from flows.workspace import CHECKOUT
+
+    folder = workspace or CHECKOUT / "workspaces" / f"arrivals-{task}"
+    blocks = load_settings(folder / "params.yaml").blocks
+    if task not in blocks:
+        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(blocks)}.")
+    store = folder / blocks[task].retrain.store / task
+    if not store.is_dir():
+        raise InputError(f"{folder} takes no drops of {task}: it has no {store}. See `fetalflow retrain`.")
+    return folder, store
+
+
 def deidentify(
     drop: Annotated[Path, typer.Argument(help="A hospital's drop (docs/drop.md), folder or zip.")],
     out: Annotated[Path, typer.Argument(help="The folder of the de-identified drop.")],

@@ -1,21 +1,26 @@
 """New hospital data to a challenger: take what came in, judge it, run the pipeline over everything that ever came."""
 
+import logging
 import os
 import shutil
+from contextlib import chdir
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from fetalflow.arrival import Arrival, Prepare, arrive
+from fetalflow.arrival import Arrival, Prepare, arrive, crash_in_words
+from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
-from fetalflow.new_drops import judge_new_drops
+from fetalflow.new_drops import judge_new_drops, unjudged
 from fetalflow.settings import TaskSettings, load_settings
+from fetalflow.warm_start import choose_start
 from flows.pipeline import pipeline, run_stage
 from flows.reproduction import pending, stage_names
-from flows.workspace import CHECKOUT, prepare
+from flows.workspace import CHECKOUT, overlay, prepare
 
 BEFORE_DRIFT = ("extract@", "preprocess@")  # stages that give the manifest, which drift is read from
 KEY_VARIABLES = "FETALFLOW_PSEUDONYM_KEY"  # and what begins like it (fetalflow/deidentify/pseudonyms.py)
@@ -64,17 +69,41 @@ def deidentifier(store: Path, settings: TaskSettings) -> Prepare | None:
 
 
 def take_arrivals(store: Path, settings: TaskSettings) -> list[Arrival]:
-    """Take every complete delivery of the inbox; say what became of each."""
-    logger = get_run_logger()
+    """Take every complete delivery of the inbox; say what became of each.
+
+    With a key nothing that leaves here names a delivery or quotes one: not the log, not an error.
+    """
+    logger, crash = get_run_logger(), ""
     cleaner = deidentifier(store, settings)
     if cleaner is None:
         logger.warning("Drops are taken as they come: no key for de-identification is configured")
-    arrivals = arrive(settings.retrain.inbox, store, settings.retrain, settings.split, cleaner)
+    try:
+        arrivals = arrive(settings.retrain.inbox, store, settings.retrain, settings.split, cleaner)
+    except InputError:
+        raise
+    except Exception as error:
+        if cleaner is None:
+            raise
+        crash = crash_in_words(error)
+    if crash:  # raised here, so that the error whose words are held back is not its context either
+        raise RuntimeError(f"looking into the inbox failed: {crash}. What was taken stays taken; start it again.")
     for arrival in arrivals:
         if arrival.state != "known":
             facts = f"{arrival.rows} rows of {arrival.cines} cines as drop {arrival.drop}" if arrival.drop else ""
-            logger.info("%s: %s %s%s", arrival.name, arrival.state, facts, arrival.said)
+            level = logging.WARNING if arrival.state == "refused" else logging.INFO
+            logger.log(level, "%s: %s %s%s", arrival.name, arrival.state, facts, arrival.said)
     return arrivals
+
+
+def settle_start(folder: Path, task_name: str, block: TaskSettings, store: Path, warm: bool | None) -> None:
+    """Write what the next training begins with into the workspace's `params.yaml`, where DVC sees a change."""
+    with chdir(folder):  # the embedded MLflow store is that of the current folder
+        start = choose_start(task_name, block, store, warm)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    if params[task_name]["train"].get("start", "") != start.path:
+        params = overlay(params, {task_name: {"train": {"start": start.path}}})
+        write_text(folder / "params.yaml", yaml.safe_dump(params, sort_keys=False))
+    get_run_logger().info("Training starts %s", start.said)
 
 
 def show_drift(task_name: str, reports: dict[str, dict[str, Any]]) -> None:
@@ -89,9 +118,11 @@ def show_drift(task_name: str, reports: dict[str, dict[str, Any]]) -> None:
 
 
 @flow(name="retrain", flow_run_name="{task_name}")
-def retrain(workspace: str = ".", task_name: str = "movement") -> list[str]:
+def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None = None) -> list[str]:
     """Poll the inbox of a workspace; with anything new, run the pipeline, whose last stage registers the challenger.
 
+    warm: the main variant goes on from the champion, else from the challenger (True), or begins with random weights
+    (False); None: as `retrain.warm` of the workspace says, once for every state of the data.
     Returns the names of the stages that had to run. What a killed run left undone, the next one does, whether or not
     anything came in. Raises InputError when the workspace has no inbox, StageFailed when a stage stops.
     """
@@ -111,7 +142,11 @@ def retrain(workspace: str = ".", task_name: str = "movement") -> list[str]:
     if not (folder / settings.tasks[task_name].drop).is_dir():
         get_run_logger().info("Nothing has come in yet")
         return []
+    task(settle_start, task_run_name="start", cache_policy=None)(folder, task_name, block, store, warm)
     stale = pending(folder, task_name)
+    if not stale and not unjudged(store):
+        get_run_logger().info("Nothing new: every stage is up to date")
+        return []
     for name in stage_names(folder, task_name):
         if name.startswith(BEFORE_DRIFT):
             task(run_stage, name=name, task_run_name=name, cache_policy=None)(name, folder)

@@ -173,7 +173,7 @@ def test_a_prepared_drop_is_all_that_is_kept(inbox, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fetalflow import arrival
+from fetalflow import accumulated, arrival
 from fetalflow.settings import Retrain, Split
 
 inbox, stores = sys.argv[1], Path(sys.argv[2])
@@ -191,7 +191,7 @@ def counted(module, name):
 # Every step that leaves something behind: a copied file, its move into place, rows, a line of the journal.
 counted(arrival.os, "fsync")
 counted(arrival.os, "replace")
-counted(arrival, "write_table")
+counted(accumulated, "write_table")
 counted(arrival, "write_line")
 for last in map(int, sys.argv[3:]):
     if not (child := os.fork()):  # a process of its own, without paying for the imports again

@@ -234,7 +234,8 @@ def test_inboxes_are_looked_at_on_a_schedule(prefect_server):
     with get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name="gpu", type="process"))
         names = deploy("gpu", poll="*/15 * * * *")
-        assert names == ["pipeline/workspace", "retrain/movement", "retrain/planes"]
+        tasks = load_settings(ROOT / "params.yaml").tasks
+        assert {"pipeline/workspace", *(f"retrain/{name}" for name in tasks)} <= set(names)
         found = client.read_deployment_by_name("retrain/planes")
         assert found.parameters["task_name"] == "planes" and found.work_pool_name == "gpu"
         assert [s.schedule.cron for s in found.schedules] == ["*/15 * * * *"]

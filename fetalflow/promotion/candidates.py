@@ -12,6 +12,7 @@ import torch
 from fetalflow.errors import InputError
 from fetalflow.familiarity import watched
 from fetalflow.package import Package, load
+from fetalflow.run_record import START, START_RUN
 from fetalflow.sequences import fit
 from fetalflow.tracking import fetch_package, registry
 from fetalflow.training.loading import check_sequences
@@ -23,8 +24,8 @@ KEPT = ("sequence", "patient", "site", "device")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version of the registered model. `seen`: patients of its training and validation parts, None where its run
-    does not say."""
+    """A version of the registered model. `seen`: patients of its training and validation parts and of those of the
+    models that it was started from, None where one of the runs does not say."""
 
     model: str
     version: str
@@ -74,6 +75,19 @@ def keep_evidence(run_id: str, folder: Path, digest: str) -> None:
 
 
 def _seen(client: Any, run_id: str) -> frozenset[str] | None:
+    """Of a pipeline's run, and of every run that its main model goes back to by warm starts."""
+    seen, waiting = frozenset(), run_id
+    while waiting:
+        own = _trained_on(client, waiting)
+        tags = client.get_run(waiting).data.tags
+        waiting = tags.get(START_RUN, "")
+        if own is None or (START in tags and not waiting):
+            return None
+        seen |= own
+    return seen
+
+
+def _trained_on(client: Any, run_id: str) -> frozenset[str] | None:
     folder = SPLIT.rpartition("/")[0]
     if SPLIT not in {entry.path for entry in client.list_artifacts(run_id, folder)}:
         return None
