@@ -4,13 +4,25 @@ import inspect
 import pkgutil
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from fetalflow.errors import InputError
 
-PARTS = {"backbones"}  # files of the rooms that hold parts of networks
+PARTS = {"backbones", "parts"}  # files of the rooms that hold parts of networks
+
+
+class Answer(NamedTuple):
+    """What a network says that segments a clip and names what it sees; its `forward` is annotated with it.
+
+    mask: logits [B, N, H, W]. label: logits [B, C]. sides: while it learns, further logits [B, N, H, W] of the mask,
+    one from each level of its decoder.
+    """
+
+    mask: Tensor
+    label: Tensor
+    sides: tuple[Tensor, ...] = ()
 
 
 def known_networks() -> dict[str, str]:
@@ -21,7 +33,8 @@ def known_networks() -> dict[str, str]:
 
 
 def build(network: str, frames: int, size: int, classes: int, **options: Any) -> nn.Module:
-    """The network called `network`: float [B, `frames`, `size`, `size`] in 0-1 -> logits [B, `classes`].
+    """The network called `network`: float [B, `frames`, `size`, `size`] in 0-1 -> logits [B, `classes`], or an
+    Answer.
 
     Weights are drawn from torch's global generator. Raises InputError naming the known networks, or the known options
     of the network.
