@@ -19,6 +19,22 @@ GAIN = 0.2
 def augment(x: Tensor) -> Tensor:
     """float [B, N, H, W] in 0-1, the same shape back: each sequence mirrored or not, turned, zoomed, shifted and made
     brighter or darker, its N frames all alike so that nothing moves that did not move. Draws from torch's generator."""
+    grid, gain = draw_moves(x)
+    return brightened(F.grid_sample(x, grid, align_corners=False), gain)
+
+
+def augment_both(x: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """As `augment`, with uint8 masks [B, N, H, W] of 0 and 1 that move with their frames; what comes in from beyond the
+    frame is black and 0. A mask of any other value everywhere (nobody drew it) stays as it is."""
+    grid, gain = draw_moves(x)
+    truth = F.grid_sample((masks == 1).to(x.dtype), grid, align_corners=False) > 0.5
+    moved = torch.where(masks > 1, masks, truth.to(masks.dtype))
+    return brightened(F.grid_sample(x, grid, align_corners=False), gain), moved
+
+
+def draw_moves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """For each sequence of x [B, N, H, W]: where its pixels come from, float [B, H, W, 2] as `grid_sample` takes it,
+    and how much brighter it gets, float [B]."""
     b = len(x)
     angle, zoom, gain, right, down = (
         reach * (2 * torch.rand(b, device=x.device) - 1) for reach in (ANGLE, ZOOM, GAIN, 2 * SHIFT, 2 * SHIFT)
@@ -26,5 +42,8 @@ def augment(x: Tensor) -> Tensor:
     mirror = torch.randint(0, 2, (b,), device=x.device) * 2 - 1
     cosine, sine = torch.cos(angle) * (1 + zoom), torch.sin(angle) * (1 + zoom)
     rows = [torch.stack([cosine * mirror, -sine, right], 1), torch.stack([sine * mirror, cosine, down], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    return (F.grid_sample(x, grid, align_corners=False) * (1 + gain)[:, None, None, None]).clamp(0, 1)
+    return F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False), gain
+
+
+def brightened(x: Tensor, gain: Tensor) -> Tensor:
+    return (x * (1 + gain)[:, None, None, None]).clamp(0, 1)
