@@ -1,0 +1,91 @@
+"""A network that segments a clip and names what it sees, with its loss, as Lightning trains it.
+
+Loss of a sequence = mask loss + SIDES * mean of the mask losses of its sides + LABEL * cross entropy of its label;
+mask loss = (1 - soft Dice over the whole clip) + mean binary cross entropy over its pixels.
+
+- Dice counts what is measured, and a femur, 1 % of the pixels, as much as a head; over the clip and not over each
+  frame, so that a frame without the structure is no special case. Cross entropy gives every pixel a gradient where
+  Dice has none (wrong and sure), and calm probabilities, between which the outline is found to parts of a pixel. Both
+  lie in 0-1 in practice, and have the same weight.
+- SIDES: they matter through the mask that they are fused into, so they count half, all together.
+- LABEL: the label is learned within a few epochs and is then soon overlearned. At a weight of 1 its loss, and not the
+  mask's, would choose the epoch that is kept.
+"""
+
+from typing import get_type_hints
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fetalflow.models.building import Answer
+from fetalflow.training.augmentation import augment_both
+from fetalflow.training.classifier import Classifier
+
+UNKNOWN = 255  # every pixel of a sequence's mask where nobody drew one
+SIDES = 0.5
+LABEL = 0.2
+SMOOTH = 1.0  # px: keeps the Dice of an empty mask defined
+
+Batch = tuple[Tensor, Tensor, Tensor]  # float [B, N, H, W] in 0-1; uint8 [B, N, H, W], 0, 1 or UNKNOWN; int64 [B]
+
+
+class Segmenter(Classifier):
+    """As the classifier, for networks that answer `Answer` and batches with masks; logs val_dice besides, the mean over
+    the sequences with a mask (NaN where no sequence has one). A sequence without a mask teaches its label alone."""
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        frames, masks, labels = batch
+        if self.settings.augment:
+            frames, masks = augment_both(frames, masks)
+        answer = self.network(frames)
+        self._tell_answer("train", answer, masks, labels)
+        return self._answer_loss(answer, masks, labels, self.settings.label_smoothing)
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        frames, masks, labels = batch
+        answer = self.answering(frames)
+        self._tell_answer("val", answer, masks, labels)
+        known = has_mask(masks)
+        found = dice((answer.mask > 0).float(), (masks == 1).float(), smooth=0.0)
+        total = torch.where(known, found, 0).sum()
+        count = int(known.sum())
+        self.log("val_dice", total / max(1, count), on_step=False, on_epoch=True, batch_size=count)
+
+    def _tell_answer(self, part: str, answer: Answer, masks: Tensor, labels: Tensor) -> None:
+        # Without the sides, which are there in training alone, so that the curves of both parts can be compared.
+        answer = Answer(answer.mask.detach(), answer.label.detach())
+        accuracy = (answer.label.argmax(1) == labels).float().mean()
+        means = {f"{part}_loss": self._answer_loss(answer, masks, labels), f"{part}_accuracy": accuracy}
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(labels))
+
+    def _answer_loss(self, answer: Answer, masks: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        losses = mask_loss(answer.mask, masks)
+        if answer.sides:
+            losses = losses + SIDES * torch.stack([mask_loss(side, masks) for side in answer.sides]).mean(0)
+        return losses.mean() + LABEL * self._loss(answer.label, labels, smoothing)
+
+
+def segments(network: nn.Module) -> bool:
+    """Whether the network answers with an `Answer`; others answer with the logits of labels alone."""
+    return get_type_hints(type(network).forward).get("return") is Answer
+
+
+def has_mask(masks: Tensor) -> Tensor:
+    """bool [B]: the sequences of uint8 [B, N, H, W] in which every pixel is known."""
+    return (masks != UNKNOWN).flatten(1).all(1)
+
+
+def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """float32 [B], 0 where a sequence has no mask. logits, masks: [B, N, H, W]."""
+    logits, truth = logits.float(), (masks == 1).float()  # float32: sums over a clip are beyond half precision
+    crossed = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten(1).mean(1)
+    return torch.where(has_mask(masks), 1 - dice(logits.sigmoid(), truth) + crossed, 0)
+
+
+def dice(found: Tensor, truth: Tensor, smooth: float = SMOOTH) -> Tensor:
+    """[B], over all frames of each sequence; found: [B, N, H, W] in 0-1. 1 where neither shows anything."""
+    found, truth = found.flatten(1), truth.flatten(1)
+    sizes = found.sum(1) + truth.sum(1)
+    overlap = (2 * (found * truth).sum(1) + smooth) / (sizes + smooth)
+    return torch.where(sizes > 0, overlap, 1.0)
