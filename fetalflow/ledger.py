@@ -1,7 +1,8 @@
 """The ledger: every change of an alias of a registered model, written down before and after, in a hash-chained record.
 
-`record_move` is the one way to move an alias. How lines are tied together: fetalflow.ledger_chain. Where they are
-kept: fetalflow.registry.
+`record_move` is the one way to move an alias; rollback and what a person says to a move by hand go through it too
+(fetalflow.ledger_decisions). How lines are tied together: fetalflow.ledger_chain. Where they are kept:
+fetalflow.registry.
 
 What the chain can show: a line that was edited, deleted, replaced or cut off, and an alias that was moved by hand. Who
 may write to the registry's database can rebuild lines and marks together; that shows only against a hash noted
@@ -22,12 +23,12 @@ from fetalflow.errors import InputError
 from fetalflow.ledger_chain import (
     MAX_CHARACTERS,
     Line,
+    astray,
     mark_of,
     next_line,
     open_intents,
     read_lines,
     standing,
-    terms,
     text_of,
     wrong_aliases,
 )
@@ -37,6 +38,7 @@ from fetalflow.tracking import registry
 PATIENCE_S = 30.0  # how long a move waits for another move of the same alias to end
 ABANDONED_S = 600.0  # an intent older than this is not waited for
 POLL_S = 0.2
+ANYWHERE = "anywhere"  # no version of MLflow: those are numbers
 
 log = logging.getLogger(__name__)
 
@@ -52,39 +54,23 @@ class Verdict:
 
 
 def record_move(
-    model: str, alias: str, to_version: str, evidence_digest: str | None, reason: str, who: str | None = None
+    model: str,
+    alias: str,
+    to_version: str,
+    evidence_digest: str | None,
+    reason: str,
+    who: str | None = None,
+    expected: str | None = ANYWHERE,
 ) -> Line | None:
     """Set `alias` of `model` to `to_version`, with a line before and a line after; return the line after.
 
-    None where the alias is there already. `who` is `user@host` unless given. Raises InputError when there is no such
-    model or version, when the chain is not whole, or when another move took over; TrackingFailed when the registry is
-    out of reach.
+    None where the alias is there already. `who` is `user@host` unless given; `expected` is the version that the alias
+    must be leaving, None for an alias that is not yet. Raises InputError when there is no such model or version, when
+    the alias is not where it is expected, when the chain is not whole, or when another move took over; TrackingFailed
+    when the registry is out of reach.
     """
     with registry() as store:
-        return _move(store, model, alias, str(to_version), evidence_digest, reason, who, "move")
-
-
-def roll_back(model: str, alias: str = "champion", reason: str = "rollback", who: str | None = None) -> Line:
-    """Give `alias` back to the version that held it before, by the ledger; return the line that says so.
-
-    A second call goes one further back. Raises InputError where nobody held it before.
-    """
-    with registry() as store:
-        lines = whole_chain(store)
-        shown = store.aliases(model).get(alias)
-        held = terms(lines, model, alias)
-        if len(held) < 2:
-            now = f"version {held[0]} is the first" if held else "the ledger names none at all"
-            raise InputError(f"{model} has no former {alias} to go back to: {now}.")
-        if shown != held[-1]:
-            raise InputError(
-                f"{model}@{alias} is at version {shown or 'none'}, the ledger says {held[-1]}: it was moved by hand. "
-                "See `fetalflow ledger verify`, and set it back first."
-            )
-        line = _move(store, model, alias, held[-2], None, reason, who, "rollback")
-        if line is None:
-            raise InputError(f"{model}@{alias} is at version {held[-2]} already: another rollback came first.")
-        return line
+        return move(store, model, alias, str(to_version), evidence_digest, reason, who, "move", expected)
 
 
 def verify(head: str | None = None) -> Verdict:
@@ -108,6 +94,14 @@ def history(model: str | None = None) -> list[Line]:
     return [line for line in lines if model in (None, line["model"])]
 
 
+def doubts(model: str, alias: str) -> list[str]:
+    """What is wrong with the chain, or with where this one alias is; in sentences."""
+    with registry() as store:
+        lines, wrong = read_lines(store.lines(), store.models()[1])
+        shown = store.aliases(model).get(alias)
+    return wrong + astray(lines, model, alias, shown)[0]
+
+
 def whole_chain(store: Registry) -> list[Line]:
     """Every line. Raises InputError when the chain is not whole: nothing is added to a broken one."""
     _, marks = store.models()
@@ -121,12 +115,23 @@ def whole_chain(store: Registry) -> list[Line]:
     return lines
 
 
-def _move(
-    store: Registry, model: str, alias: str, to: str, evidence: str | None, reason: str, who: str | None, kind: str
+def move(
+    store: Registry,
+    model: str,
+    alias: str,
+    to: str | None,
+    evidence: str | None,
+    reason: str,
+    who: str | None,
+    kind: str,
+    expected: str | None = ANYWHERE,
 ) -> Line | None:
-    who = who or _who()
-    store.require_version(model, to)
-    intent = _declare(store, model, alias, to, evidence, reason, who, kind)
+    """`record_move` in an open registry, for every kind of line; `to` None takes the alias away."""
+    who = who or whoever()
+    if to is not None:
+        store.require_version(model, to)
+    said = {"who": who, "kind": kind, "model": model, "alias": alias, "to": to, "evidence": evidence, "reason": reason}
+    intent = _declare(store, said, expected)
     if intent is None:
         return None
     store.set_alias(model, alias, to)
@@ -137,47 +142,59 @@ def _move(
                 f"the move of {model}@{alias} to version {to} took so long that another call held it for cut off. "
                 "See `fetalflow ledger verify`."
             )
-        if (done := _add(store, lines, {k: intent[k] for k in SAID} | {"step": "done"})) is not None:
+        if (done := add(store, lines, {k: intent[k] for k in SAID} | {"step": "done"})) is not None:
             return done
 
 
 SAID = ("move", "kind", "who", "model", "alias", "from", "to", "evidence", "reason")
 
 
-def _declare(
-    store: Registry, model: str, alias: str, to: str, evidence: str | None, reason: str, who: str, kind: str
-) -> Line | None:
-    """Write the intent, once no other move of this alias is under way. None where the alias is at `to` already.
+def _declare(store: Registry, said: dict[str, Any], expected: str | None) -> Line | None:
+    """Write the intent, once no other move of this alias is under way. None where the alias is where it is to go.
 
     A line is only added if none was added since the chain was read, so what it says of the alias still holds.
     """
+    model, alias = said["model"], said["alias"]
+    while True:
+        lines, shown = settled_chain(store, model, alias)
+        stood = standing(lines).get((model, alias))
+        if expected not in (ANYWHERE, shown):
+            raise InputError(
+                f"{model}@{alias} is at version {shown or 'none'} by now, not {expected or 'none'}: another move came "
+                "first. Judge again."
+            )
+        if shown != stood:
+            log.warning("%s@%s was moved outside fetalflow, from %s to %s", model, alias, stood, shown)
+            found = {"step": "found", "move": token(), "kind": "move", "from": stood, "to": shown, "evidence": None}
+            add(store, lines, said | found | {"reason": "noticed before the next move"})
+        elif shown == said["to"]:
+            return None
+        else:
+            line = add(store, lines, said | {"step": "intent", "move": token(), "from": shown})
+            if line is not None:
+                return line
+
+
+def settled_chain(store: Registry, model: str, alias: str) -> tuple[list[Line], str | None]:
+    """Every line, and where the registry shows the alias, once no move of it is under way; one cut off is ended."""
     waited: dict[int, float] = {}
     while True:
         lines = whole_chain(store)
         begun = open_intents(lines).get((model, alias))
         shown = store.aliases(model).get(alias)
-        said = {"who": who, "model": model, "alias": alias, "evidence": None}
-        if begun is not None:
-            since = waited.setdefault(begun["number"], time.monotonic())
-            if time.monotonic() - since < PATIENCE_S and _age(begun) < ABANDONED_S:
-                time.sleep(POLL_S)
-                continue
-            log.warning("%s@%s: line %s has no end; the registry shows %s", model, alias, begun["number"], shown)
-            _add(store, lines, {k: begun[k] for k in SAID} | {"step": "settled", "to": shown})
-        elif shown != (stood := standing(lines).get((model, alias))):
-            log.warning("%s@%s was moved outside fetalflow, from %s to %s", model, alias, stood, shown)
-            found = {"step": "found", "move": _token(), "kind": "move", "from": stood, "to": shown}
-            _add(store, lines, said | found | {"reason": "noticed before the next move"})
-        elif shown == to:
-            return None
-        else:
-            intent = {"step": "intent", "move": _token(), "kind": kind, "from": shown, "to": to}
-            line = _add(store, lines, said | intent | {"evidence": evidence, "reason": reason})
-            if line is not None:
-                return line
+        if begun is None:
+            return lines, shown
+        since = waited.setdefault(begun["number"], time.monotonic())
+        if time.monotonic() - since < PATIENCE_S and _age(begun) < ABANDONED_S:
+            time.sleep(POLL_S)
+            continue
+        log.warning("%s@%s: line %s has no end; the registry shows %s", model, alias, begun["number"], shown)
+        # Anywhere else it was put by hand, which the next line then says.
+        made = begun["to"] if shown == begun["to"] else begun["from"]
+        add(store, lines, {k: begun[k] for k in SAID} | {"step": "settled", "to": made})
 
 
-def _add(store: Registry, lines: list[Line], said: dict[str, Any]) -> Line | None:
+def add(store: Registry, lines: list[Line], said: dict[str, Any]) -> Line | None:
     """Append a line and mark it; None when another writer came first."""
     line = next_line(lines, **said)
     if len(text := text_of(line)) > MAX_CHARACTERS:
@@ -193,11 +210,11 @@ def _age(line: Line) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(line["time"])).total_seconds()
 
 
-def _token() -> str:
+def token() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def _who() -> str:
+def whoever() -> str:
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name

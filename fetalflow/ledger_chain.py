@@ -4,7 +4,7 @@ A line is one JSON object: number, time (UTC), step, move, kind, who, model, ali
 evidence (a digest, or null), reason, previous (SHA-256 of the line before), sha256 (of this line without it).
 Steps: `intent` before an alias is set, `done` after; `settled` where a later call found an intent without its end and
 wrote down what the registry showed; `found` where an alias stood elsewhere than the ledger said.
-Kinds: `move`, `rollback`.
+Kinds: `move`, `rollback`; `accept`, where a person took a move by hand on record, and `put back`, where one undid it.
 """
 
 import hashlib
@@ -100,8 +100,17 @@ def _wrong_marks(lines: list[Line], marks: dict[str, str | None]) -> list[str]:
 
 
 def standing(lines: Iterable[Line]) -> dict[Alias, str | None]:
-    """Where each alias is by the ledger: its version, None when it was last seen removed."""
+    """Where each alias was last seen by the ledger: its version, None when it was removed."""
     return {(line["model"], line["alias"]): line["to"] for line in lines if line["step"] != "intent"}
+
+
+def decided(lines: Iterable[Line]) -> dict[Alias, str | None]:
+    """Where each alias was last put by a move or an acceptance; a move by hand counts once a person accepted it."""
+    return standing(line for line in lines if _is_decision(line))
+
+
+def _is_decision(line: Line) -> bool:
+    return line["step"] != "intent" and not (line["step"] == "found" and line["kind"] != "accept")
 
 
 def open_intents(lines: Iterable[Line]) -> dict[Alias, Line]:
@@ -116,13 +125,22 @@ def open_intents(lines: Iterable[Line]) -> dict[Alias, Line]:
     return found
 
 
+def holders(lines: Iterable[Line], model: str, alias: str) -> list[str]:
+    """Every version that a decision ever gave an alias to, oldest first, each once."""
+    ours = (line for line in lines if (line["model"], line["alias"]) == (model, alias) and _is_decision(line))
+    return list(dict.fromkeys(line["to"] for line in ours if line["to"] is not None))
+
+
 def terms(lines: Iterable[Line], model: str, alias: str) -> list[str]:
-    """The versions that held an alias and were not rolled back, oldest first: the last holds it, the one before did."""
+    """The versions that held an alias and were not rolled back, oldest first: the last holds it, the one before did.
+
+    One that got there by hand, and that nobody accepted, never held it.
+    """
     held: list[str] = []
     for line in lines:
-        if (line["model"], line["alias"]) != (model, alias) or line["step"] == "intent" or line["to"] is None:
+        if (line["model"], line["alias"]) != (model, alias) or not _is_decision(line) or line["to"] is None:
             continue
-        if line["kind"] == "rollback" and line["to"] in held:
+        if line["kind"] in ("rollback", "put back") and line["to"] in held:
             while held[-1] != line["to"]:
                 held.pop()
         elif not held or held[-1] != line["to"]:
@@ -142,21 +160,32 @@ def wrong_aliases(lines: list[Line], aliases: dict[str, dict[str, str]]) -> tupl
             notes.append(f"{model} has aliases and no line in the ledger: {', '.join(sorted(aliases[model]))}.")
     keys = set(expected) | set(begun) | {(m, a) for m in known for a in aliases.get(m, {})}
     for model, alias in sorted(key for key in keys if key[0] in aliases):
-        shown, said = aliases[model].get(alias), expected.get((model, alias))
-        intent = begun.get((model, alias))
-        if intent and shown in (intent["from"], intent["to"]):
-            made = "it was made" if shown == intent["to"] else "it was not made"
-            notes.append(
-                f"line {intent['number']}: the move of {model}@{alias} from {_version(intent['from'])} to "
-                f"{_version(intent['to'])} was begun and not ended. The registry shows {_version(shown)}, so {made}; "
-                "the next move of this alias writes that down."
-            )
-        elif shown != said:
-            wrong.append(
-                f"{model}@{alias} was moved by hand: the registry shows {_version(shown)}, the ledger says "
-                f"{_version(said)}."
-            )
+        fault, note = astray(lines, model, alias, aliases[model].get(alias))
+        wrong += fault
+        notes += note
     return wrong, notes
+
+
+def astray(lines: list[Line], model: str, alias: str, shown: str | None) -> tuple[list[str], list[str]]:
+    """(what is wrong, what is worth knowing) about one alias that the registry shows at version `shown`."""
+    said, intent = decided(lines).get((model, alias)), open_intents(lines).get((model, alias))
+    if intent and shown in (intent["from"], intent["to"]):
+        made = "it was made" if shown == intent["to"] else "it was not made"
+        return [], [
+            f"line {intent['number']}: the move of {model}@{alias} from {_version(intent['from'])} to "
+            f"{_version(intent['to'])} was begun and not ended. The registry shows {_version(shown)}, so {made}; "
+            "the next move of this alias writes that down."
+        ]
+    if shown == said:
+        return [], []
+    wrong = (
+        f"{model}@{alias} was moved by hand: the registry shows {_version(shown)}, the ledger says {_version(said)}."
+    )
+    to_do = (
+        f"to keep that move: fetalflow ledger accept {model} {alias} --reason WHY; to undo it: "
+        f"fetalflow ledger put-back {model} {alias} --reason WHY"
+    )
+    return [wrong], [to_do]
 
 
 def _version(version: str | None) -> str:
@@ -171,9 +200,9 @@ def sentence(line: Line) -> str:
         "settled": "move cut off; the registry showed it",
         "found": "found moved outside fetalflow,",
     }[line["step"]]
-    rollback = " (rollback)" if line["kind"] == "rollback" else ""
+    kind = {"move": "", "accept": ", accepted"}.get(line["kind"], f" ({line['kind']})")
     return (
         f"{line['number']:>5}  {line['time'][:19]}Z  {line['model']}@{line['alias']} {what} from "
-        f"{_version(line['from'])} to {_version(line['to'])}{rollback}, by {line['who']}: {line['reason']}"
+        f"{_version(line['from'])} to {_version(line['to'])}{kind}, by {line['who']}: {line['reason']}"
         + (f" [evidence {line['evidence'][:12]}]" if line["evidence"] else "")
     )

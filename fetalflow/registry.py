@@ -46,8 +46,12 @@ class Registry:
 
         self._or_input_error(get, model, f"model {model!r} has no version {version}")
 
-    def set_alias(self, model: str, alias: str, version: str) -> None:
-        self.client.set_registered_model_alias(model, alias, version)
+    def set_alias(self, model: str, alias: str, version: str | None) -> None:
+        """None takes the alias away."""
+        if version is None:
+            self.client.delete_registered_model_alias(model, alias)
+        else:
+            self.client.set_registered_model_alias(model, alias, version)
 
     def set_mark(self, model: str, mark: str) -> None:
         self.client.set_registered_model_tag(model, MARK_TAG, mark)

@@ -12,6 +12,12 @@ from fetalflow.errors import InputError
 ledger = typer.Typer(no_args_is_help=True, help="The record of which model was in use, when and why.")
 
 
+By = Annotated[str, typer.Option(help="Who, for the ledger; default: user@host.")]
+Model = Annotated[str, typer.Argument(help="The registered model, as `ledger verify` names it.")]
+Alias = Annotated[str, typer.Argument(help="The alias that was moved by hand.")]
+Reason = Annotated[str, typer.Option(help="Why. It stays on record.")]
+
+
 @contextmanager
 def _registry_in_words() -> Iterator[None]:
     """A registry out of reach is a message and exit 1, not a traceback."""
@@ -58,13 +64,36 @@ def ledger_history(
         print("The ledger has no such line.")
 
 
+@ledger.command("accept")
+def ledger_accept(model: Model, alias: Alias, reason: Reason, by: By = "") -> None:
+    """Keep an alias where somebody moved it by hand: from now on the ledger says so too, with who and why."""
+    from fetalflow.ledger_decisions import accept
+
+    with _registry_in_words():
+        line = accept(model, alias, reason, by or None)
+    print(f"{model}@{alias} stays at version {line['to'] or 'none'}; the ledger said {line['from'] or 'none'}.")
+    print(f"Ledger: line {line['number']}, hash {line['sha256']}")
+
+
+@ledger.command("put-back")
+def ledger_put_back(model: Model, alias: Alias, reason: Reason, by: By = "") -> None:
+    """Undo a move by hand: give an alias back to the version that the ledger says, with who and why."""
+    from fetalflow.ledger_decisions import put_back
+
+    with _registry_in_words():
+        line = put_back(model, alias, reason, by or None)
+    print(f"{model}@{alias} is version {line['to'] or 'none'} again, it was {line['from'] or 'none'}.")
+    print(f"Ledger: line {line['number']}, hash {line['sha256']}")
+
+
 def rollback(
     task: Annotated[str, typer.Option(help="The task.")] = "movement",
     reason: Annotated[str, typer.Option(help="Why, for the ledger.")] = "rollback",
-    by: Annotated[str, typer.Option(help="Who, for the ledger; default: user@host.")] = "",
+    by: By = "",
+    to: Annotated[str, typer.Option(help="A version that was champion; default: the one before.")] = "",
 ) -> None:
     """Give the champion's alias back to the model that held it before."""
-    from fetalflow.ledger import roll_back
+    from fetalflow.ledger_decisions import roll_back
     from fetalflow.settings import load_settings
 
     blocks = load_settings().blocks
@@ -72,7 +101,7 @@ def rollback(
         raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(blocks)}.")
     block = blocks[task]
     with _registry_in_words():
-        line = roll_back(block.register_.model, block.promote.champion, reason, by or None)
+        line = roll_back(block.register_.model, block.promote.champion, reason, by or None, to or None)
     print(f"{line['model']}@{line['alias']} is version {line['to']} again, it was {line['from']}.")
     print(f"Ledger: line {line['number']}, hash {line['sha256']}")
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from fetalflow import ledger
 from fetalflow.errors import InputError
-from fetalflow.ledger import history, record_move, verify
+from fetalflow.ledger import doubts, history, record_move, verify
 from fetalflow.ledger_chain import KEYS, line_digest, mark_of, next_line, read_lines, terms, text_of
+from fetalflow.ledger_decisions import accept, put_back
 from fetalflow.registry import LEDGER, MARK_TAG, Registry
 from fetalflow.tracking import TrackingFailed, registry
 
@@ -115,6 +116,84 @@ def test_an_alias_moved_by_hand_is_noticed_and_stays_on_record(three_moves):
     assert verify().wrong == []
     found = history()[6]
     assert (found["step"], found["from"], found["to"]) == ("found", "2", "3")
+
+
+def by_hand(version: str | None, alias: str = "champion") -> None:
+    with registry() as store:
+        store.set_alias(MODEL, alias, version)
+
+
+def test_a_move_by_hand_is_accepted_with_who_and_why(three_moves):
+    by_hand("3")
+    assert doubts(MODEL, "champion") == verify().wrong and doubts(MODEL, "challenger") == []
+    for empty in ("", "  "):
+        with pytest.raises(InputError, match="wants a reason"):
+            accept(MODEL, "champion", empty)
+    line = accept(MODEL, "champion", "the clinic asked for it", "bea")
+    assert (line["step"], line["kind"], line["from"], line["to"]) == ("found", "accept", "2", "3")
+    assert (line["who"], line["reason"]) == ("bea", "the clinic asked for it")
+    assert (verify().wrong, verify().notes, doubts(MODEL, "champion")) == ([], [], [])
+    for again in (accept, put_back):
+        with pytest.raises(InputError, match="was not moved by hand: registry and ledger say version 3"):
+            again(MODEL, "champion", "again")
+
+
+@pytest.mark.parametrize(
+    ("alias", "moved", "back"), [("champion", "3", "2"), ("champion", None, "2"), ("new", "3", None)]
+)
+def test_a_move_by_hand_is_undone(three_moves, alias, moved, back):
+    """Moved, taken away, and put where the ledger knows of none."""
+    by_hand(moved, alias)
+    assert len(verify().wrong) == 1
+    line = put_back(MODEL, alias, "nobody knows who did it", "bea")
+    assert (line["step"], line["kind"], line["from"], line["to"]) == ("done", "put back", moved, back)
+    with registry() as store:
+        assert store.aliases(MODEL).get(alias) == back
+    assert (verify().wrong, verify().notes) == ([], [])
+    assert [line["step"] for line in history()[6:]] == ["found", "intent", "done"]
+
+
+def test_a_move_by_hand_that_was_only_noticed_still_waits_for_a_decision(three_moves, monkeypatch):
+    """The process dies between the line that notices it and the move that it came before."""
+    by_hand("3")
+    add, written = ledger.add, []
+
+    def dying(store, lines, said):
+        if written:
+            raise Crash
+        written.append(said)
+        return add(store, lines, said)
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(ledger, "add", dying)
+        record_move(MODEL, "champion", "1", None, "back")
+    assert history()[-1]["step"] == "found" and "moved by hand" in verify().wrong[0]
+    accept(MODEL, "champion", "it may stay")
+    assert verify().wrong == []
+
+
+def test_a_move_from_elsewhere_than_expected_is_not_begun(three_moves):
+    with pytest.raises(InputError, match="is at version 2 by now, not 1"):
+        record_move(MODEL, "champion", "3", None, "judged against 1", expected="1")
+    with pytest.raises(InputError, match="is at version 2 by now, not none"):
+        record_move(MODEL, "champion", "3", None, "the first", expected=None)
+    assert len(history()) == 6
+    assert record_move(MODEL, "champion", "3", None, "judged against 2", expected="2")["to"] == "3"
+
+
+def test_a_move_that_was_cut_off_and_then_moved_by_hand_is_both(three_moves, monkeypatch):
+    def dying(store, *words):
+        raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(Registry, "set_alias", dying)
+        record_move(MODEL, "champion", "1", None, "back")
+    by_hand("3")
+    assert "moved by hand" in verify().wrong[0]
+    put_back(MODEL, "champion", "not by hand")
+    assert verify().wrong == [] and [line["step"] for line in history()[6:]] == [
+        *("intent", "settled", "found", "intent", "done")
+    ]
 
 
 def test_an_alias_removed_or_added_by_hand_is_noticed(three_moves):

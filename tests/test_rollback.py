@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 import stages.register
 import stages.report
+from fetalflow import ledger
 from fetalflow.errors import InputError
-from fetalflow.ledger import history, record_move, roll_back, verify
+from fetalflow.ledger import history, record_move, verify
+from fetalflow.ledger_decisions import accept, put_back, roll_back
 from fetalflow.models.building import build
 from fetalflow.tracking import registry
 from fetalflow.weights import read, save
@@ -124,6 +126,18 @@ def test_without_a_champion_there_is_none_to_go_back_to(here):
         CliRunner().invoke(app, ["rollback", "--task", "nose"], catch_exceptions=False)
 
 
+def test_a_rollback_can_be_taken_back(here):
+    for version in ("1", "2", "3"):
+        record_move(MODEL, "champion", version, None, "better")
+    roll_back(MODEL)
+    assert roll_back(MODEL, reason="it was the scanner", to="3")["to"] == "3" and champion() == "3"
+    assert roll_back(MODEL)["to"] == "2"
+    with pytest.raises(InputError, match="version 9 of fetalmovnet is no former champion; by the ledger .* 1, 3"):
+        roll_back(MODEL, to="9")
+    with pytest.raises(InputError, match="version 2 of fetalmovnet is no former champion"):
+        roll_back(MODEL, to="2")
+
+
 def test_a_champion_moved_by_hand_is_looked_at_first(here):
     record_move(MODEL, "champion", "1", None, "first")
     record_move(MODEL, "champion", "2", None, "better")
@@ -132,16 +146,54 @@ def test_a_champion_moved_by_hand_is_looked_at_first(here):
     with pytest.raises(InputError, match="moved by hand"):
         roll_back(MODEL)
     assert champion() == "3"
+    put_back(MODEL, "champion", "nobody knows who did it")
+    assert champion() == "2" and roll_back(MODEL)["to"] == "1"
+
+
+def test_rolling_back_passes_over_a_version_that_nobody_decided_on(here):
+    record_move(MODEL, "champion", "1", None, "first")
+    with registry() as store:
+        store.set_alias(MODEL, "champion", "2")
+    record_move(MODEL, "champion", "3", None, "over the one that was put there by hand")
+    assert roll_back(MODEL)["to"] == "1"
+
+
+def test_rolling_back_comes_to_a_version_that_was_accepted(here):
+    record_move(MODEL, "champion", "1", None, "first")
+    with registry() as store:
+        store.set_alias(MODEL, "champion", "2")
+    accept(MODEL, "champion", "asked for by the clinic")
+    record_move(MODEL, "champion", "3", None, "better")
+    assert (roll_back(MODEL)["to"], roll_back(MODEL)["to"]) == ("2", "1")
 
 
 def test_a_former_champion_that_was_deleted_cannot_come_back(here):
-    record_move(MODEL, "champion", "1", None, "first")
-    record_move(MODEL, "champion", "2", None, "better")
+    for version in ("1", "2", "3"):
+        record_move(MODEL, "champion", version, None, "better")
     with registry() as store:
-        store.client.delete_model_version(MODEL, "1")
-    with pytest.raises(InputError, match="has no version 1"):
+        store.client.delete_model_version(MODEL, "2")
+    with pytest.raises(InputError, match="version 2 of fetalmovnet, champion before, was deleted .* Still there: 1;"):
         roll_back(MODEL)
-    assert champion() == "2" and verify().wrong == []
+    assert champion() == "3" and verify().wrong == []
+    done = CliRunner().invoke(app, ["rollback", "--task", TASK, "--to", "1"])
+    assert done.exit_code == 0 and champion() == "1"
+
+
+def test_after_a_crash_in_a_promotion_one_rollback_restores_the_former_champion(here, monkeypatch):
+    record_move(MODEL, "champion", "1", None, "first")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ledger, "open_intents", raised)  # asked for after the alias was set
+        patch.setattr(ledger, "settled_chain", lambda store, m, a: (ledger.whole_chain(store), store.aliases(m).get(a)))
+        record_move(MODEL, "champion", "2", None, "better")
+    assert champion() == "2" and history()[-1]["step"] == "intent"
+    monkeypatch.setattr(ledger, "PATIENCE_S", 0.0)
+    assert roll_back(MODEL)["to"] == "1" and champion() == "1"
+    assert [line["step"] for line in history()[-4:]] == ["intent", "settled", "intent", "done"]
+    assert (verify().wrong, verify().notes) == ([], [])
+
+
+def raised(*words):
+    raise KeyboardInterrupt
 
 
 def test_the_verbs_of_the_ledger(here):
@@ -156,3 +208,15 @@ def test_the_verbs_of_the_ledger(here):
         store.set_alias(MODEL, "champion", "2")
     bad = CliRunner().invoke(app, ["ledger", "verify"])
     assert bad.exit_code == 1 and "WRONG  fetalmovnet@champion was moved by hand" in bad.stdout
+    to_do = "ledger accept fetalmovnet champion --reason"
+    assert to_do in bad.stdout and CliRunner().invoke(app, [*to_do.split()[:-1]]).exit_code == 2
+    kept = CliRunner().invoke(app, [*to_do.split(), "the clinic asked for it", "--by", "bea"])
+    assert kept.exit_code == 0 and "stays at version 2; the ledger said 1" in kept.stdout
+    assert CliRunner().invoke(app, ["ledger", "verify"]).exit_code == 0
+    with registry() as store:
+        store.set_alias(MODEL, "champion", "3")
+    undone = CliRunner().invoke(app, ["ledger", "put-back", MODEL, "champion", "--reason", "by mistake"])
+    assert undone.exit_code == 0 and "is version 2 again, it was 3" in undone.stdout
+    said = CliRunner().invoke(app, ["ledger", "history"]).stdout
+    assert "from version 1 to version 2, accepted, by bea: the clinic asked for it" in said
+    assert "went from version 3 to version 2 (put back)" in said
