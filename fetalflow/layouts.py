@@ -2,6 +2,7 @@
 
 - `annotations.csv` with the cines it names.
 - FETAL_PLANES_DB as published: `FETAL_PLANES_DB_data.csv` and `Images/`.
+- HC18 as published: `training_set_pixel_size_and_HC.csv` and `training_set/`; as a folder only.
 - A folder per class: `CLASS/PATIENT/file` or `CLASS/file`.
 
 Everything may lie in one folder inside the drop.
@@ -17,19 +18,22 @@ import pandas as pd
 from fetalflow.archive import is_zip, unpacked, zip_names
 from fetalflow.drop import ANNOTATIONS, COLUMNS, STILLS, is_cine, read_annotations, read_text_table
 from fetalflow.errors import InputError
+from fetalflow.hc18 import HC18, is_outline, read_hc18
+from fetalflow.hc18 import TABLE as HC18_TABLE
 
 PLANES = "FETAL_PLANES_DB"
 PLANES_TABLE = f"{PLANES}_data.csv"
 PLANES_COLUMNS = ("Image_name", "Patient_num", "Plane", "Brain_plane", "Operator", "US_Machine", "Train")
 CLASSES = "a folder per class"
+TABLES = {ANNOTATIONS: ANNOTATIONS, PLANES_TABLE: PLANES, HC18_TABLE: HC18}  # the file that tells a layout
 PARTS = {"1": "train", "0": "test", "": ""}  # of the column Train
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A drop that was read. layout: ANNOTATIONS, PLANES or CLASSES; root: the folder that `video` starts from; rows:
-    one per labelled span, every value text, with `drop.COLUMNS`, `drop.OWN` and further columns; cines: paths from
-    `root` of all files named like cines; patients_assumed: files whose patient the drop does not tell."""
+    """A drop that was read. layout: ANNOTATIONS, PLANES, HC18 or CLASSES; root: the folder that `video` starts from;
+    rows: one per labelled span, every value text, with `drop.COLUMNS`, `drop.OWN` and further columns; cines: paths
+    from `root` of all files named like cines; patients_assumed: files whose patient the drop does not tell."""
 
     layout: str
     root: Path
@@ -54,6 +58,8 @@ def open_drop(drop: Path, scratch: Path) -> Iterator[Drop]:
     if not is_zip(drop):
         yield _read(drop, layout, base, names)
         return
+    if layout == HC18:
+        raise InputError(f"{drop}: HC18 in a zip. Its outlines are read from a folder only: unpack it.")
     with unpacked(drop, scratch) as folder:
         found = _read(folder, layout, base, names)
         if "mask" in found.rows:  # masks are read later from the drop itself, which must be a folder then
@@ -69,8 +75,8 @@ def _names(drop: Path) -> list[str]:
         found = "it is a file" if drop.is_file() else "there is no such folder"
         raise InputError(
             f"the drop {drop} is not a folder and not a zip: {found}. Expected one with {ANNOTATIONS}, with "
-            f"{PLANES_TABLE}, or with a folder per class (docs/drop.md). Set `tasks: <task>: drop` in params.yaml, or "
-            "give the right path."
+            f"{PLANES_TABLE}, with {HC18_TABLE}, or with a folder per class (docs/drop.md). Set `tasks: <task>: drop` "
+            "in params.yaml, or give the right path."
         )
     return sorted(path.relative_to(drop).as_posix() for path in drop.rglob("*") if path.is_file())
 
@@ -81,12 +87,12 @@ def _recognise(drop: Path, names: Iterable[str]) -> tuple[str, str]:
     shown = [p for p in paths if not any(part.startswith(".") or part == "__MACOSX" for part in p.parts)]
     base = ""
     while shown:
-        for table, layout in ((ANNOTATIONS, ANNOTATIONS), (PLANES_TABLE, PLANES)):
+        for table, layout in TABLES.items():
             if PurePosixPath(table) in shown:
                 return layout, base
-        nested = [p for p in shown if len(p.parts) == 2 and p.name == PLANES_TABLE]
+        nested = [p for p in shown if len(p.parts) == 2 and p.name in (PLANES_TABLE, HC18_TABLE)]
         if len(nested) == 1:
-            return PLANES, f"{base}{nested[0].parts[0]}/"
+            return TABLES[nested[0].name], f"{base}{nested[0].parts[0]}/"
         cines = [p for p in shown if is_cine(p.as_posix())]
         if all(len(p.parts) > 1 for p in cines) and len({p.parts[0] for p in cines}) > 1:
             return CLASSES, base
@@ -99,8 +105,8 @@ def _recognise(drop: Path, names: Iterable[str]) -> tuple[str, str]:
     found = ", ".join(tops[:8]) + (f" and {len(tops) - 8} more" if len(tops) > 8 else "")
     raise InputError(
         f"{drop}: there is no {ANNOTATIONS} (a table of the cines beside it), no {PLANES_TABLE} (with Images/ beside "
-        "it) and no tree of at least two folders named by class with images or cines in them and none outside of "
-        f"them. Found there: {found or 'nothing'}. See docs/drop.md."
+        f"it), no {HC18_TABLE} (with training_set/ beside it) and no tree of at least two folders named by class with "
+        f"images or cines in them and none outside of them. Found there: {found or 'nothing'}. See docs/drop.md."
     )
 
 
@@ -110,6 +116,8 @@ def _read(root: Path, layout: str, base: str, names: list[str]) -> Drop:
         return _read_classes(root, base, cines)
     if layout == PLANES:
         return Drop(layout, root, _read_planes(root / base, base, cines), cines)
+    if layout == HC18:
+        return Drop(layout, root, read_hc18(root, base, cines), [name for name in cines if not is_outline(name)])
     rows = read_annotations(root / base)
     for column in {"video", "mask"} & set(rows.columns) if base else ():
         rows[column] = _inside(base, rows[column])

@@ -1,0 +1,54 @@
+"""The known outline of a structure, as the column `mask` of a drop names it (docs/drop.md)."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fetalflow.errors import InputError
+
+OPEN = 0.5  # of its convex hull: what fills less, once its holes are filled, is an outline that the border cuts open
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """uint8 [frames, height, width] in recorded pixels, 1 where the labelled structure is.
+
+    An `.npz` holds it under `mask`, above 0 where the structure is; an image is the mask, or the outline, of one frame.
+    Raises InputError when the file is missing, cannot be read, or holds none.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. The column `mask` of annotations.csv names it; mend or empty it.")
+    if path.suffix.lower() != ".npz":
+        return filled(_picture(path))[None]
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if "mask" not in archive:
+                raise InputError(f"{path}: expected the key `mask`, found {', '.join(archive.files) or 'none'}.")
+            mask = archive["mask"]
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is no npz file that can be read ({error}). Copy or export it again.") from None
+    if mask.ndim != 3:
+        raise InputError(f"{path}: expected a mask [frames, height, width], found {list(mask.shape)}.")
+    return (mask > 0).astype(np.uint8)
+
+
+def filled(drawn: np.ndarray) -> np.ndarray:
+    """uint8 [H, W], 1 in the structure, of a filled mask or a drawn outline: uint8 or uint16 [H, W], 0 elsewhere.
+
+    A closed outline is filled. Of one that the image's border cuts open the convex hull counts.
+    """
+    lines = (drawn > drawn.max(initial=0) // 2).astype(np.uint8)
+    outlines, _ = cv2.findContours(lines, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    solid = cv2.drawContours(np.zeros_like(lines), outlines, -1, 1, cv2.FILLED)
+    if not outlines:
+        return solid
+    hull = cv2.convexHull(np.concatenate(outlines))
+    whole = cv2.fillConvexPoly(np.zeros_like(lines), hull, 1)
+    return whole if solid.sum() < OPEN * whole.sum() else solid
+
+
+def _picture(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if picture is None:
+        raise InputError(f"{path} is no image that can be read. Copy or export it again.")
+    return picture
