@@ -24,7 +24,8 @@ from fetalflow.deidentify.pseudonyms import Key
 from fetalflow.deidentify.table import FURTHER, REASONS, check_rows, clean_row, mark_copies, rejected
 from fetalflow.drop import ANNOTATIONS, COLUMNS, OWN, span
 from fetalflow.errors import InputError
-from fetalflow.layouts import PLANES_TABLE, Drop, open_drop
+from fetalflow.layouts import TABLES, Drop, open_drop
+from fetalflow.masks import read_mask
 from fetalflow.quarantine import Rejected
 from fetalflow.settings import Extract
 
@@ -86,7 +87,7 @@ def _check_places(drop: Path, out: Path) -> None:
 @contextmanager
 def _opened(drop: Path, scratch: Path, reveal: bool) -> Iterator[Drop]:
     """`open_drop`, whose messages may quote names of files, folders and columns, and are held back unless `reveal`."""
-    for table in (ANNOTATIONS, PLANES_TABLE):
+    for table in TABLES:
         if drop.is_dir() and any(path.is_symlink() for path in drop.rglob(table)):
             raise InputError(f"{table} of the drop is a symbolic link: put the file itself there.")
     context, opened, message = open_drop(drop, scratch), None, ""
@@ -178,9 +179,8 @@ def _write_cine(
 def _write_mask(path: Path, cine: _Written, target: Path, key: Key) -> str:
     """The known truth of a cine, as 0 and 1 only. Raises Rejected `mask`."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            mask = (file["mask"] > 0).astype(np.uint8)
-    except Exception:  # NumPy and zipfile raise their own kinds, and quote the path
+        mask = read_mask(path)
+    except Exception:  # NumPy and zipfile raise their own kinds; every message quotes the path
         raise Rejected("mask", REASONS["mask"]) from None
     if mask.shape != cine.shape:
         raise Rejected("mask", REASONS["mask"])

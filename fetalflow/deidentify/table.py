@@ -145,4 +145,5 @@ FURTHER = {  # further columns that pass, and what becomes of their values
     "study": lambda text, row, key: key.pseudonym("study", text),
     "study_date": _date,
     "gestational_age": _number(4, 44),  # weeks
+    **dict.fromkeys(("hc_mm", "bpd_mm", "ofd_mm", "ac_mm", "fl_mm"), _number(1, 600)),
 }

@@ -17,6 +17,7 @@ import pandas as pd
 from fetalflow.cine.resampling import source_frames
 from fetalflow.errors import InputError
 from fetalflow.evaluation.intervals import patient_draws, percentile_interval
+from fetalflow.masks import read_mask
 from fetalflow.sequences import fit
 
 DRAWS = 2000
@@ -43,24 +44,18 @@ def field_of_view(sequence: np.ndarray) -> np.ndarray:
 def read_anatomy(path: Path, first_frame: int, frames: int, size: int, step: float = 1.0) -> np.ndarray:
     """Known anatomy of one sequence, bool [frames, size, size], with the geometry of `fetalflow.sequences.fit`.
 
-    `path` is an npz whose key `mask` holds uint8 [cine's frames, height, width] in recorded pixels, > 0 on the
-    anatomy. The sequence takes `frames` frames from `first_frame` of the recorded cine, every `step`-th (see
-    `fetalflow.cine.resampling`).
+    `path` is a mask as `fetalflow.masks.read_mask` takes it, of all of the cine's frames. The sequence takes `frames`
+    frames from `first_frame` of the recorded cine, every `step`-th (see `fetalflow.cine.resampling`).
 
-    Raises InputError when the file is missing, has no such key, or ends too early.
+    Raises InputError when the file is missing, cannot be read, or ends too early.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file. The column `mask` of annotations.csv names it; mend or empty it.")
-    with np.load(path) as archive:
-        if "mask" not in archive:
-            raise InputError(f"{path}: expected the key `mask`, found {', '.join(archive.files) or 'none'}.")
-        mask = archive["mask"]
+    mask = read_mask(path)
     taken = source_frames(first_frame, frames, step)
-    if mask.ndim != 3 or taken[-1] >= len(mask):
+    if taken[-1] >= len(mask):
         raise InputError(
             f"{path}: expected a mask [frames, height, width] to frame {taken[-1]}, found {list(mask.shape)}."
         )
-    return fit(np.where(mask[taken] > 0, 255, 0).astype(np.uint8), size) >= 128
+    return fit(255 * mask[taken], size) >= 128
 
 
 def overlap(maps: np.ndarray, anatomy: np.ndarray, field: np.ndarray) -> dict[str, float]:
