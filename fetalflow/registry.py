@@ -99,13 +99,17 @@ class Registry:
         found = _pages(self.client.search_model_versions, filter_string=f"run_id = '{run}'")
         return sorted((version.name, str(version.version)) for version in found)
 
-    def artefact(self, run: Any, path: str) -> str | None:
+    def folders(self, run: str, path: str) -> list[str]:
+        """The folders in a folder of a run's artefacts; none where it has no such folder."""
+        return [entry.path for entry in self.client.list_artifacts(run, path) if entry.is_dir]
+
+    def artefact(self, run: str, path: str) -> str | None:
         """The text of a run's artefact; None where the run has none of that name."""
         folder = path.rpartition("/")[0]
-        if path not in {entry.path for entry in self.client.list_artifacts(run.info.run_id, folder)}:
+        if path not in {entry.path for entry in self.client.list_artifacts(run, folder)}:
             return None
         with tempfile.TemporaryDirectory() as place:
-            return Path(self.client.download_artifacts(run.info.run_id, path, place)).read_text(encoding="utf-8")
+            return Path(self.client.download_artifacts(run, path, place)).read_text(encoding="utf-8")
 
     def _ledger(self, begin: bool) -> str | None:
         """The run that holds the ledger. It gets its place by a rename, which only one of several can win."""

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from fetalflow.errors import InputError
 from fetalflow.lineage import PATIENTS, UNUSED, patients_table, sentences, trace
 from fetalflow.tracking import registry
 from flows.cli import app
@@ -19,6 +20,9 @@ SPLIT = pd.DataFrame(
         "part": ["train", "train", "test", "test", "test", "test", "train", "validation", "train"],
     }
 )
+
+VERDICT = {"model": "net", "challenger": {"version": "2"}, "champion": {"version": "1"}, "decision": "keep"}
+VERDICT |= {"made": "2026-11-20T10:00:00+00:00", "evidence_digest": "e" * 64}
 
 
 def test_the_table_has_every_patient_and_part():
@@ -57,6 +61,13 @@ def uri(tmp_path_factory):
                 tags = {"mlflow.parentRunId": run.info.run_id, "data_digest": f"digest{number}", "variant": "cnn"}
                 child = client.create_run(experiment, tags=tags)
                 client.create_model_version("net", "file:///nowhere", run_id=child.info.run_id)
+                if number == 1:  # judged against version 1, on patients of whom P1 is in no table of its own run
+                    place = f"promotion/{'e' * 12}"
+                    client.log_text(
+                        child.info.run_id, "sequence,patient\na,P1\nb,P1\nf,007\n", f"{place}/challenger.csv"
+                    )
+                    client.log_text(child.info.run_id, json.dumps(VERDICT), f"{place}/verdict.json")
+                    client.log_text(child.info.run_id, "sequence,patient\na,P1\n", "promotion/cut off/challenger.csv")
                 client.set_terminated(run.info.run_id)
             client.set_registered_model_alias("net", "champion", "1")
             client.create_run(experiment, tags={"task": "something else"})
@@ -84,8 +95,34 @@ def test_a_patient_is_traced_to_runs_and_versions(store):
     assert [(v.model, v.version, v.variant, v.aliases) for v in use.versions] == [("net", "1", "cnn", ("champion",))]
     assert use.variants.keys() == {"cnn"}
     text = "\n".join(sentences(found))
-    assert "1 datasets, 1 runs, 1 model versions" in text and "now champion" in text
+    assert "1 datasets, 1 runs, 1 model versions and 1 promotions" in text and "now champion" in text
     assert f"1 runs keep no table of patients, so they cannot say: {found.unanswered[0]}" in text
+
+
+def test_the_promotions_that_tested_a_patient_are_named(store):
+    (one,) = trace(store, "P1").decisions
+    assert (one.model, one.version, one.champion, one.decision, one.sequences) == ("net", "2", "1", "keep", 2)
+    (line,) = [line for line in sentences(trace(store, "007")) if line.startswith("promotion")]
+    assert line == (
+        "promotion of net version 2 against champion 1, 2026-11-20T10:00:00Z, decided keep: 1 sequences in the test; "
+        f"evidence {'e' * 64}"
+    )
+    assert trace(store, "P2").decisions == []
+
+
+def test_an_identifier_is_asked_for_and_turned_into_the_pseudonym(store, tmp_path):
+    from fetalflow.deidentify.pseudonyms import read_key
+
+    path = tmp_path / "key"
+    path.write_text(bytes(range(32)).hex())
+    path.chmod(0o600)
+    words = ["lineage", "--identifier", "--key-file", str(path)]
+    done = CliRunner().invoke(app, words, input="  Jane Doe 1984\n")
+    assert done.exit_code == 0 and "Jane" not in done.output
+    assert read_key(path).pseudonym("patient", "Jane Doe 1984") in done.stderr
+    for wrong in (["lineage"], [*words, "P1"]):
+        with pytest.raises(InputError, match="wants a pseudonym"):
+            CliRunner().invoke(app, wrong, catch_exceptions=False)
 
 
 def test_a_patient_of_two_datasets_and_one_in_no_part(store):
@@ -113,4 +150,6 @@ def test_the_verb_answers_in_words_and_as_json(store):
     assert said.exit_code == 0 and "dataset digest0" in said.stdout and "2 sequences in train (fold 0)" in said.stdout
     found = json.loads(CliRunner().invoke(app, ["lineage", "P1", "--json"]).stdout)
     assert found["uses"][0]["versions"][0]["version"] == "1" and found["asked"] == 2
-    assert "0 datasets, 0 runs, 0 model versions" in CliRunner().invoke(app, ["lineage", "nobody"]).stdout
+    none = CliRunner().invoke(app, ["lineage", "nobody"])
+    assert none.exit_code == 0
+    assert none.stdout.startswith("No dataset, run, model or promotion used a patient of this pseudonym.\n2 runs were")
