@@ -186,6 +186,16 @@ def test_millimetres_come_from_the_largest_region_or_the_pixel_spacing(tmp_path)
     assert read_cine(save_dicom(tmp_path / "b.dcm", spaced), LIMITS).mm_per_px == pytest.approx(0.3)
 
 
+def test_pixels_that_are_not_square_have_no_single_size(tmp_path):
+    region = ultrasound_region(0.05, 10, 0, 150, 110)
+    region.PhysicalDeltaY = 0.0504
+    almost = dicom(FRAMES, SequenceOfUltrasoundRegions=[region])
+    assert read_cine(save_dicom(tmp_path / "a.dcm", almost), LIMITS).mm_per_px == pytest.approx(0.502)
+    region.PhysicalDeltaY = -0.06
+    for header in ({"SequenceOfUltrasoundRegions": [region]}, {"PixelSpacing": ["0.3", "0.36"]}):
+        assert read_cine(save_dicom(tmp_path / "b.dcm", dicom(FRAMES, **header)), LIMITS).mm_per_px is None
+
+
 def test_missing_pixels_and_other_modalities(tmp_path):
     short = dicom(FRAMES, NumberOfFrames=30)
     assert rejected(save_dicom(tmp_path / "a.dcm", short)).kind == "truncated"

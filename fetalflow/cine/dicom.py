@@ -22,6 +22,7 @@ SUFFIXES = {".dcm", ".dicom", ".ima"}
 MODALITIES = {"US", "IVUS", "OT", "SC", ""}
 CENTIMETRES = 3  # PhysicalUnitsXDirection
 TISSUE_2D = 1  # RegionSpatialFormat
+SQUARE = 0.01  # share by which a pixel's height and width may differ
 
 
 def is_dicom(path: Path) -> bool:
@@ -180,14 +181,16 @@ def frame_rate(header: Dataset) -> float | None:
 
 
 def pixel_size(header: Dataset, region: Dataset | None) -> float | None:
-    """Millimetres per pixel, the mean of both directions; None if the header states none."""
+    """Millimetres per pixel; None if the header states none, or pixels that are not square: no one number is true of
+    them, and a mean would make every length wrong that does not run at 45 degrees."""
     if region is not None:
-        deltas = abs(float(region.PhysicalDeltaX)), abs(float(region.PhysicalDeltaY))
-        return 10 * (deltas[0] + deltas[1]) / 2
-    spacing = header.get("PixelSpacing")
-    if spacing is None or len(spacing) != 2 or min(map(float, spacing)) <= 0:
-        return None
-    return (float(spacing[0]) + float(spacing[1])) / 2
+        down, across = 10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX))
+    else:
+        spacing = header.get("PixelSpacing")
+        if spacing is None or len(spacing) != 2 or min(map(float, spacing)) <= 0:
+            return None
+        down, across = map(float, spacing)
+    return (down + across) / 2 if abs(down - across) <= SQUARE * max(down, across) else None
 
 
 def _number(header: Dataset, name: str) -> float | None:
