@@ -35,16 +35,19 @@ def read_mask(path: Path) -> np.ndarray:
 def filled(drawn: np.ndarray) -> np.ndarray:
     """uint8 [H, W], 1 in the structure, of a filled mask or a drawn outline: uint8 or uint16 [H, W], 0 elsewhere.
 
-    A closed outline is filled. Of one that the image's border cuts open the convex hull counts.
+    A closed outline is filled. One that the image's border cuts open is taken for part of an ellipse, as heads and
+    abdomens are annotated.
     """
     lines = (drawn > drawn.max(initial=0) // 2).astype(np.uint8)
     outlines, _ = cv2.findContours(lines, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     solid = cv2.drawContours(np.zeros_like(lines), outlines, -1, 1, cv2.FILLED)
-    if not outlines:
+    points = np.concatenate([np.empty((0, 1, 2), np.int32), *outlines])
+    if len(points) < 5:
         return solid
-    hull = cv2.convexHull(np.concatenate(outlines))
-    whole = cv2.fillConvexPoly(np.zeros_like(lines), hull, 1)
-    return whole if solid.sum() < OPEN * whole.sum() else solid
+    hull = cv2.fillConvexPoly(np.zeros_like(lines), cv2.convexHull(points), 1)
+    if solid.sum() >= OPEN * hull.sum():
+        return solid
+    return cv2.ellipse(np.zeros_like(lines), cv2.fitEllipseDirect(points), 1, cv2.FILLED)
 
 
 def _picture(path: Path) -> np.ndarray:
