@@ -13,7 +13,9 @@ from fetalflow.biometry.outline import Spacing, largest_component, outline_mm
 LENGTHS = {"head": ("hc", "bpd", "ofd"), "abdomen": ("ac",), "femur": ("fl",)}  # by structure, the main one first
 LEAST_PX = 30  # of a structure: fewer pixels have no shape
 LIKE_SIZE = 0.3  # of the largest piece: a second one as large as this may be the structure as well
-CUT_OFF = 0.05  # of the outline within a pixel of the sector's edge: more, and part of the structure is not seen
+# Of the outline within a pixel of the sector's edge: more, and part of the structure is not seen. A femur's whole end
+# is some 5 % of its outline.
+CUT_OFF = {"head": 0.05, "abdomen": 0.05, "femur": 0.02}
 ROUND = 0.9  # overlap (IoU) of a head or abdomen with its ellipse: less, and it is no ellipse
 IMPLAUSIBLE = 6.0  # standard deviations from the median of the stated age
 FAR_OUT = 4.0  # robust standard deviations: such a frame does not count for its cine
@@ -56,7 +58,7 @@ def measure(
     if second >= LIKE_SIZE:
         said.append(f"two pieces of like size ({second:.0%} of the larger one): which is the {structure} is not known")
         return Measured(structure, unit, warnings=tuple(said), refused=True)
-    if (share := cut_off(component, sector)) > CUT_OFF:
+    if (share := cut_off(component, sector)) > CUT_OFF[structure]:
         said.append(f"cut off: {share:.0%} of the outline lies on the edge of what the probe sees")
         return Measured(structure, unit, warnings=tuple(said), refused=True)
 
