@@ -32,7 +32,10 @@ def field_of_view(sequence: np.ndarray) -> np.ndarray:
     """
     seen = (sequence.max(axis=0) > 0).astype(np.uint8)
     width = max(3, sequence.shape[-1] // 12) | 1
-    closed = cv2.morphologyEx(seen, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
+    # Padded: at the image's border closing would fill the wedge between the border and the sector's side.
+    padded = np.pad(seen, width)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
+    closed = np.ascontiguousarray(closed[width:-width, width:-width])
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.zeros_like(seen)
     if outlines:
