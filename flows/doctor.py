@@ -181,7 +181,8 @@ def check_mlflow(workspace: Path) -> Finding:
     where, ours = public_uri(uri), version("mlflow")
     found = f"MLflow {ours}, {where}"
     if uri.startswith("http"):
-        answer = _ask(f"{uri.rstrip('/')}/version")
+        log_in = (os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
+        answer = _ask(f"{uri.rstrip('/')}/version", log_in if log_in[0] else None)
         if isinstance(answer, str):
             return Finding(
                 "mlflow", FAIL, f"{where} gives no answer ({answer})", "start it, or mend MLFLOW_TRACKING_URI"
@@ -268,10 +269,10 @@ def check_key() -> Finding:
     return Finding("key", OK, "the key of pseudonyms is set and closed to others")
 
 
-def _ask(url: str) -> httpx.Response | str:
+def _ask(url: str, log_in: tuple[str, str] | None = None) -> httpx.Response | str:
     """The answer to GET, whatever its status; in words, why there is none."""
     try:
-        return httpx.get(url, timeout=TIMEOUT_S, follow_redirects=True)
+        return httpx.get(url, auth=log_in, timeout=TIMEOUT_S, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return _public(str(error)) or type(error).__name__
 

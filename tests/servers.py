@@ -283,7 +283,15 @@ def worker(folder: Path, *access: Mapping[str, str], pool: str = "cpu") -> Itera
     environment = environ(*access, polls, {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1"})
     words = [BIN / "prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", "1"]
     with running([*words, "--with-healthcheck"], environment, url, folder / "worker.log", f"{url}/health") as server:
+        wait_for(lambda: _is_online(environment, pool), START_S, server.log.read_text)
         yield server
+
+
+def _is_online(environment: Mapping[str, str], pool: str) -> bool:
+    url = f"{environment['PREFECT_API_URL']}/work_pools/{pool}/workers/filter"
+    log_in = tuple(environment["PREFECT_API_AUTH_STRING"].split(":"))
+    answer = httpx.post(url, json={}, auth=log_in, timeout=60)
+    return answer.status_code == 200 and any(worker["status"] == "ONLINE" for worker in answer.json())
 
 
 def wait_for(what: Callable[[], bool], seconds: float, said: Callable[[], str] = str) -> None:

@@ -1,25 +1,18 @@
-"""The servers' files: no default password, everything named, pinned and watched; and the same pieces as processes."""
+"""The servers' files: by their schema, no default password, everything named, pinned and watched. The same pieces as
+processes: tests/test_night.py."""
 
-import importlib.util
 import json
-import os
 import re
 import shutil
-import signal
-import socket
 import stat
 import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
 
-import httpx
+import jsonschema
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
-INFRA = ROOT / "infra"
+from tests.servers import INFRA, ROOT, load
+
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 GPU = yaml.safe_load((INFRA / "compose.gpu.yaml").read_text())
 SERVICES = COMPOSE["services"] | GPU["services"]
@@ -28,20 +21,46 @@ EXAMPLE = dict(
 )
 SECRET = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|SESSION_KEY|AUTH_STRING")
 ONE_SHOT = {"bucket"}
-KNOWN_KEYS = {  # of a service, in the compose specification; a misspelt one would be refused or, worse, passed over
-    *("build", "command", "configs", "depends_on", "deploy", "environment", "healthcheck", "image", "networks"),
-    *("ports", "restart", "secrets", "shm_size", "volumes"),
-}
-
-
-def load(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # The files
+
+
+def faults(document: dict) -> list[str]:
+    schema = json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text())
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    return [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(document)]
+
+
+@pytest.mark.parametrize("path", sorted(INFRA.glob("compose*.yaml")), ids=lambda path: path.name)
+def test_compose_files_fit_the_specification(path):
+    """As written, and with every variable filled in, as compose reads it."""
+    text = path.read_text()
+    filled = re.sub(r"\$\{\w+:\?[^}]+\}", "/value", text)
+    assert "$" not in re.sub(r"#.*", "", filled)
+    assert faults(yaml.safe_load(text)) == faults(yaml.safe_load(filled)) == []
+    for wrong in ("restart", "healthcheck", "shm_size"):
+        document = yaml.safe_load(filled)
+        service = next(service for service in document["services"].values() if wrong in service)
+        service[f"{wrong}s"] = service.pop(wrong)
+        assert f"'{wrong}s' was unexpected" in faults(document)[0]
+
+
+def test_compose_itself_reads_the_files_where_it_is_installed(tmp_path):
+    words = ["docker", "compose"]
+    if not shutil.which("docker") or subprocess.run([*words, "version"], capture_output=True, check=False).returncode:
+        pytest.skip("docker compose is not on this machine")
+    (tmp_path / "env").write_text("".join(f"{name}={value or '/value'}\n" for name, value in EXAMPLE.items()))
+    files = ["-f", INFRA / "compose.yaml", "-f", INFRA / "compose.gpu.yaml", "--env-file", tmp_path / "env"]
+    done = subprocess.run(
+        [*words, *files, "config", "--quiet"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "env").write_text("")
+    done = subprocess.run(
+        [*words, *files, "config", "--quiet"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode and "make_secrets.py" in done.stderr
 
 
 def test_every_variable_must_be_set_and_is_explained():
@@ -88,7 +107,6 @@ def test_images_are_pinned():
 
 def test_services_are_whole_watched_and_wait_for_each_other():
     for name, service in SERVICES.items():
-        assert set(service) <= KNOWN_KEYS, f"{name}: {set(service) - KNOWN_KEYS}"
         assert (name in ONE_SHOT) != ("healthcheck" in service), name
         if "healthcheck" in service:
             assert service["healthcheck"]["test"][0] == "CMD" and {"interval", "timeout", "retries"} <= set(
@@ -104,6 +122,17 @@ def test_services_are_whole_watched_and_wait_for_each_other():
             source = volume.split(":")[0]
             known = source in COMPOSE["volumes"] or source.startswith("$") or (INFRA / source).exists()
             assert known, volume
+
+
+def test_mlflow_is_told_all_that_it_needs_and_its_password_stays_private(tmp_path, monkeypatch):
+    serve = load(INFRA / "mlflow" / "serve.py")
+    assert set(serve.NEEDED) <= set(SERVICES["mlflow"]["environment"])
+    monkeypatch.setenv("MLFLOW_AUTH_DATABASE_URI", "postgresql://mlflow:%27@postgres/mlflow_auth")
+    config = serve.write_config(tmp_path)
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600 and "%%27" in config.read_text()
+    monkeypatch.delenv("MLFLOW_AUTH_DATABASE_URI")
+    with pytest.raises(SystemExit, match="MLFLOW_AUTH_DATABASE_URI"):
+        serve.main()
 
 
 def test_nothing_is_open_to_other_machines_and_databases_to_nobody():
@@ -191,170 +220,6 @@ def test_the_key_made_is_one_that_deidentification_takes(tmp_path):
     pseudonyms = pytest.importorskip("fetalflow.deidentify.pseudonyms")
     load(INFRA / "make_secrets.py").main(["--drops", str(tmp_path), "--key", str(tmp_path / "key")], tmp_path / "env")
     assert pseudonyms.read_key(tmp_path / "key").pseudonym("patient", "x").startswith("P")
-
-
-# The same pieces as processes
-
-
-def find_postgres() -> Path | None:
-    folders = [Path(p).parent for p in [shutil.which("pg_ctl")] if p] + sorted(
-        Path("/usr/lib/postgresql").glob("*/bin")
-    )
-    return next((f for f in folders if (f / "initdb").is_file()), None)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-PASSWORDS = {"MLFLOW_DB_PASSWORD": "mlflow-'quoted", "PREFECT_DB_PASSWORD": "prefect-word"}
-needs_postgres = pytest.mark.skipif(find_postgres() is None, reason="PostgreSQL's initdb is not on this machine")
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    """PostgreSQL on loopback with the databases that infra/postgres/databases.sh makes. Yields its port."""
-    programs, port = find_postgres(), free_port()
-    folder = Path(tempfile.mkdtemp(prefix="fetalflow-postgres-"))
-    user = {}
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "postgres")
-        user = {"user": "postgres"}
-
-    def call(*words):
-        subprocess.run(words, check=True, capture_output=True, cwd=folder, timeout=60, **user)
-
-    call(
-        programs / "initdb", "-D", folder / "data", "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256"
-    )
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    call(programs / "pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log", "-o", options, "start")
-    try:
-        access = os.environ | PASSWORDS | {"PGHOST": str(folder), "PGPORT": str(port)}
-        script = ["sh", INFRA / "postgres" / "databases.sh"]
-        done = subprocess.run(script, env=access, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        yield port
-    finally:
-        call(programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def started(words, environment, url, log: Path):
-    """A server in a process group of its own, once `url` answers."""
-    with open(log, "w") as output:
-        process = subprocess.Popen(
-            words, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    end = time.monotonic() + 150
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            if httpx.get(url, timeout=2).status_code == 200:
-                return process
-        except httpx.HTTPError:
-            time.sleep(0.5)
-    stop(process)
-    raise AssertionError(f"{words[0]} did not answer at {url}:\n{log.read_text()[-3000:]}")
-
-
-def stop(process):
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def bin_path(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
-
-
-@needs_postgres
-def test_prefect_runs_on_postgresql_behind_a_log_in(postgres, tmp_path):
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    word = PASSWORDS["PREFECT_DB_PASSWORD"]
-    environment = {
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://prefect:{word}@127.0.0.1:{postgres}/prefect",
-        "PREFECT_SERVER_API_AUTH_STRING": "operator:word",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-    assert set(environment) == set(SERVICES["prefect"]["environment"])
-    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "DO_NOT_TRACK": "1"}
-    command = [bin_path("prefect"), *SERVICES["prefect"]["command"][1:3], "--host", "127.0.0.1", "--port", str(port)]
-    server = started(command, environment, f"{api}/health", tmp_path / "log")
-    try:
-        assert httpx.post(f"{api}/work_pools/filter", json={}, timeout=60).status_code == 401
-        log_in = ("operator", "word")
-        made = httpx.post(f"{api}/work_pools/", json={"name": "cpu", "type": "process"}, auth=log_in, timeout=60)
-        assert made.status_code == 201
-        found = httpx.post(f"{api}/work_pools/filter", json={}, auth=log_in, timeout=60).json()
-        assert [pool["name"] for pool in found] == ["cpu"]
-        access = {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": "operator:word", "PREFECT_HOME": str(tmp_path)}
-        words = [bin_path("fetalflow"), "doctor", "--json", "--pool", "cpu"]
-        done = subprocess.run(words, env=os.environ | access, cwd=ROOT, capture_output=True, text=True, timeout=200)
-        states = {finding["check"]: finding for finding in json.loads(done.stdout)}
-        assert states["prefect"]["state"] == "warn" and "'cpu' without worker" in states["prefect"]["found"]
-        assert states["clock"]["state"] == "ok" and "s from that of Prefect" in states["clock"]["found"]
-    finally:
-        stop(server)
-
-
-@needs_postgres
-def test_mlflow_runs_on_postgresql_behind_a_log_in(postgres, tmp_path, monkeypatch):
-    pytest.importorskip("psycopg2", reason="MLflow needs psycopg2 to speak to PostgreSQL; it is in the image only")
-    pytest.importorskip("flask_wtf", reason="MLflow's log-in needs flask_wtf; it is in the image only")
-    serve = load(INFRA / "mlflow" / "serve.py")
-    port = free_port()
-    base = f"postgresql+psycopg2://mlflow:{PASSWORDS['MLFLOW_DB_PASSWORD']}@127.0.0.1:{postgres}"
-    settings = {
-        "MLFLOW_BACKEND_STORE_URI": f"{base}/mlflow",
-        "MLFLOW_AUTH_DATABASE_URI": f"{base}/mlflow_auth",
-        "MLFLOW_ARTIFACTS_DESTINATION": (tmp_path / "artefacts").as_uri(),
-        "MLFLOW_AUTH_ADMIN_USERNAME": "operator",
-        "MLFLOW_AUTH_ADMIN_PASSWORD": "a-long-word-of-the-operator",
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "key-of-sessions",
-    }
-    assert set(serve.NEEDED) == set(settings) <= set(SERVICES["mlflow"]["environment"])
-    driver = settings["MLFLOW_BACKEND_STORE_URI"].split("://")[0]
-    assert SERVICES["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"].startswith(driver + "://")
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "config").mkdir()
-    config = serve.write_config(tmp_path / "config")
-    assert stat.S_IMODE(config.stat().st_mode) == 0o600
-    environment = settings | {"MLFLOW_AUTH_CONFIG_PATH": str(config)}
-    command = [bin_path("mlflow"), *serve.command("127.0.0.1", port)[1:], "--workers", "1"]
-    url = f"http://127.0.0.1:{port}"
-    server = started(command, environment, f"{url}/health", tmp_path / "log")
-    try:
-        search = f"{url}/api/2.0/mlflow/experiments/search?max_results=5"
-        assert httpx.get(search, timeout=60).status_code == 401
-        log_in = (settings["MLFLOW_AUTH_ADMIN_USERNAME"], settings["MLFLOW_AUTH_ADMIN_PASSWORD"])
-        assert httpx.get(search, auth=log_in, timeout=60).status_code == 200
-        (tmp_path / "note.txt").write_text("through the server")
-        script = (
-            "import mlflow\nwith mlflow.start_run() as run:\n    mlflow.log_metric('a', 1)\n"
-            f"    mlflow.log_artifact({str(tmp_path / 'note.txt')!r})\n"
-            "print(mlflow.get_run(run.info.run_id).data.metrics['a'], run.info.artifact_uri)"
-        )
-        access = {
-            "MLFLOW_TRACKING_URI": url,
-            "MLFLOW_TRACKING_USERNAME": log_in[0],
-            "MLFLOW_TRACKING_PASSWORD": log_in[1],
-        }
-        client = subprocess.run(
-            [sys.executable, "-c", script], env=os.environ | access, capture_output=True, text=True, timeout=120
-        )
-        assert client.returncode == 0, client.stderr[-2000:]
-        assert "1.0 mlflow-artifacts:/" in client.stdout
-        assert [p.read_text() for p in (tmp_path / "artefacts").rglob("note.txt")] == ["through the server"]
-    finally:
-        stop(server)
 
 
 # The pages
