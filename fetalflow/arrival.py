@@ -46,6 +46,7 @@ class Prepare:
 SETTLED = ("taken", "again", "refused")  # nothing more to do until the delivery changes
 SCRATCH = ".scratch"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of the store: no delivery can come in
+FAILED = "reading it failed"
 HELD_BACK = (
     "it could not be read or de-identified; why is held back, as it may quote names: fetalflow deidentify says it"
 )
@@ -164,7 +165,7 @@ def _take(
         if getattr(error, "errno", None) in NO_ROOM:
             raise
         why = f"{type(error).__name__}: {error}" if prepare is None else crash_in_words(error)
-        return Arrival(delivery.name, "waiting", said=f"reading it failed: {why}")
+        return Arrival(delivery.name, "waiting", said=f"{FAILED}: {why}")
     now = {d.name: d.fingerprint for d in deliveries(inbox, settings.marker)}
     if now.get(delivery.name) != delivery.fingerprint:
         return Arrival(delivery.name, "waiting", said="it changed while it was read")

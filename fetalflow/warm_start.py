@@ -61,10 +61,10 @@ def _fetched(settings: TaskSettings, store: Path, folder: Path) -> Start:
     sides = read_sides(store)
     for who, patients in (
         ("tested here", set(sides.loc[sides["side"] == "test", "patient"])),
-        ("withdrawn since", set(read_withdrawn(store)["patient"])),
+        ("withdrawn by now", set(read_withdrawn(store)["patient"])),
     ):
         if both := len(found.seen & patients):
-            return Start("", f"cold: the {name} was trained on {both} patients who are {who}")
+            return Start("", f"cold: the {name} was trained on patients who are {who} ({both} of them)")
     digest = file_digest(found.folder / CONFIG)
     if not (folder / digest).is_dir():
         with atomic_folder(folder / digest) as kept:

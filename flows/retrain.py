@@ -12,7 +12,7 @@ import yaml
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from fetalflow.arrival import Arrival, Prepare, arrive, crash_in_words
+from fetalflow.arrival import FAILED, Arrival, Prepare, arrive, crash_in_words
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.new_drops import judge_new_drops, unjudged
@@ -90,7 +90,8 @@ def take_arrivals(store: Path, settings: TaskSettings) -> list[Arrival]:
     for arrival in arrivals:
         if arrival.state != "known":
             facts = f"{arrival.rows} rows of {arrival.cines} cines as drop {arrival.drop}" if arrival.drop else ""
-            level = logging.WARNING if arrival.state == "refused" else logging.INFO
+            somebody_must_look = arrival.state == "refused" or FAILED in arrival.said
+            level = logging.WARNING if somebody_must_look else logging.INFO
             logger.log(level, "%s: %s %s%s", arrival.name, arrival.state, facts, arrival.said)
     return arrivals
 
