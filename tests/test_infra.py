@@ -149,7 +149,7 @@ def test_the_gpu_worker_gets_a_gpu_shared_memory_and_what_the_other_worker_gets(
     (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     assert gpu["shm_size"] == "8gb" and "gpu" in gpu["command"]
-    for key in ("environment", "secrets", "volumes", "image", "depends_on", "networks"):
+    for key in ("environment", "env_file", "secrets", "volumes", "image", "depends_on", "networks"):
         assert gpu[key] == cpu[key], key
 
 

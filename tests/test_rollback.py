@@ -1,6 +1,7 @@
 """The former champion comes back by one command, and answers with the same bytes."""
 
 import shutil
+import sqlite3
 
 import av
 import numpy as np
@@ -220,3 +221,19 @@ def test_the_verbs_of_the_ledger(here):
     said = CliRunner().invoke(app, ["ledger", "history"]).stdout
     assert "from version 1 to version 2, accepted, by bea: the clinic asked for it" in said
     assert "went from version 3 to version 2 (put back)" in said
+
+
+def test_a_restored_copy_of_the_embedded_store_answers_with_the_same_bytes(here, versions, tmp_path, monkeypatch):
+    """docs/operator.md: the database by SQLite's own backup, `mlartifacts` copied, both put back in their place."""
+    record_move(MODEL, "champion", "2", None, "first")
+    head, before = verify().head, predicted()
+    copies = (tmp_path / "mlflow.db", tmp_path / "backup.db")
+    with sqlite3.connect(copies[0]) as running, sqlite3.connect(copies[1]) as backup:
+        running.backup(backup)
+    shutil.copytree(versions / "mlartifacts", tmp_path / "mlartifacts")
+    shutil.rmtree(versions / "mlartifacts")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copies[1]}")
+    assert CliRunner().invoke(app, ["predict", "cine.avi", "--model", f"models:/{MODEL}@champion"]).exit_code
+    shutil.copytree(tmp_path / "mlartifacts", versions / "mlartifacts")
+    assert predicted() == before
+    assert verify(head).wrong == [] and verify("0" * 64).wrong
