@@ -1,5 +1,6 @@
 """New drops: each taken once and whole, whatever happens; the same accumulated drop in the end."""
 
+import errno
 import hashlib
 import os
 import random
@@ -13,11 +14,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fetalflow import arrival
 from fetalflow.arrival import Prepare, arrive
-from fetalflow.arrival_journal import read_journal
+from fetalflow.arrival_journal import listing, read_journal
 from fetalflow.errors import InputError
 from fetalflow.extraction import extract_drop
 from fetalflow.settings import Extract, Retrain, Split
+from fetalflow.split import overlap, split
 from tests.cine_files import speckle, write_video
 
 ROOT = Path(__file__).parents[1]
@@ -283,6 +286,48 @@ def test_links_are_refused(inbox, tmp_path):
     assert taken(inbox, tmp_path / "store")["link"] == "taken"
 
 
+def test_a_crash_at_one_delivery_keeps_no_other_out_and_is_tried_again(inbox, tmp_path, monkeypatch):
+    real = arrival.open_drop
+
+    def crashing(folder: Path, scratch: Path):
+        if folder.name == "monday":
+            raise RuntimeError("cannot parse Jane Roe")
+        return real(folder, scratch)
+
+    store = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(arrival, "open_drop", crashing)
+        found = {a.name: a for a in arrive(str(inbox), store, NOW, Split())}
+        assert {name: a.state for name, a in found.items()} == {"monday": "waiting", "tuesday": "taken"}
+        assert found["monday"].said == "reading it failed: RuntimeError: cannot parse Jane Roe"
+        held = arrive(str(inbox), store, NOW, Split(), Prepare(lambda folder, scratch: folder))[0]
+        assert held.state == "waiting" and "Roe" not in held.said and "RuntimeError at line" in held.said
+    assert taken(inbox, store) == {"monday": "taken", "tuesday": "known"}
+
+
+def test_a_store_without_room_stops_everything(inbox, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arrival, "copy_files", full)
+        with pytest.raises(OSError, match="No space left"):
+            taken(inbox, tmp_path / "store")
+    assert set(taken(inbox, tmp_path / "store").values()) == {"taken"}
+
+
+def test_the_record_says_what_came_and_what_waits(inbox, tmp_path):
+    store = tmp_path / "store"
+    (inbox / "tuesday" / "8.AVI").unlink()
+    assert listing(store) == {"happened": [], "looked": None, "waiting": []}
+    arrive(str(inbox), store, NOW, Split(), clock=lambda: 1.0)
+    found = listing(store)
+    (line,) = found["happened"]
+    assert (line["name"], line["state"], line["rows"], line["cines"]) == ("monday", "taken", 6, 6)
+    assert found["looked"] == line["time"] == "1970-01-01T00:00:01+00:00"
+    assert found["waiting"] == [{"name": "tuesday", "said": "1 files that its rows name are not there"}]
+
+
 def test_two_labels_for_one_cine_reach_extractions_own_rules(tmp_path):
     inbox, store = tmp_path / "inbox", tmp_path / "store"
     frames = speckle(12)
@@ -296,6 +341,45 @@ def test_two_labels_for_one_cine_reach_extractions_own_rules(tmp_path):
     found = extract_drop(store / "drop", Extract(workers=1), tmp_path / "frames")
     assert list(found.quarantine["kind"]) == ["disagreement"] * 2
     assert list(found.sequences["patient"]) == ["P2"] and set(found.sequences["part"]) <= {"train", "test"}
+
+
+def test_who_was_tested_stays_tested_with_new_cines_and_a_changed_label_waits_for_a_person(tmp_path):
+    inbox, store = tmp_path / "inbox", tmp_path / "store"
+    settings = Extract(labels=("arm", "head"), frames=4, stride=4, workers=1, quarantine_share=1.0)
+
+    def cine(seed: int) -> bytes:
+        return write_video(tmp_path / f"{seed}.avi", speckle(9, seed=seed)).read_bytes()
+
+    def parts() -> tuple[pd.DataFrame, dict[str, set[str]], list[str]]:
+        found = extract_drop(store / "drop", settings, tmp_path / "frames")
+        table = split(found.sequences, Split(kind="official"))
+        assert set(overlap(table).values()) == {0}
+        sides = {part: set(table.loc[table["part"] == part, "patient"]) for part in ("train", "validation", "test")}
+        return found.sequences, sides, list(found.quarantine["kind"])
+
+    first = [f"{n}.avi,P{n},north,U7,A,,,{('arm', 'head')[n % 2]}" for n in range(8)]
+    deliver(inbox, "monday", first, {f"{n}.avi": cine(n) for n in range(8)})
+    taken(inbox, store)
+    before, sides, _ = parts()
+    tested, trained = sorted(sides["test"])[0], sorted(sides["train"])[0]
+
+    # Another cine of a tested patient, who is said to be trained on; another label for a cine of a trained one.
+    other = ("head", "arm")[int(trained[1:]) % 2]
+    second = [
+        f"new.avi,{tested},north,U7,A,,,arm,train",
+        f"again.avi,{trained},north,U7,A,,,{other},",
+        "fresh.avi,P99,north,U7,A,,,head,test",
+    ]
+    content = {"new.avi": cine(50), "again.avi": cine(int(trained[1:])), "fresh.avi": cine(99)}
+    folder = deliver(inbox, "tuesday", second, content)
+    text = (folder / "annotations.csv").read_text()
+    (folder / "annotations.csv").write_text(text.replace("end_frame,label", "end_frame,label,part"))
+    taken(inbox, store)
+    after, now, quarantined = parts()
+    assert tested in now["test"] and "P99" in now["test"]
+    assert now["test"] == sides["test"] | {"P99"}, "everybody else is where she was"
+    assert (after["patient"] == tested).sum() > (before["patient"] == tested).sum(), "her new cine is tested as well"
+    assert quarantined == ["disagreement"] * 2 and trained not in set(after["patient"])
 
 
 def test_a_table_that_breaks_its_contract_is_refused_with_what_to_do(inbox, tmp_path):
