@@ -218,6 +218,10 @@ class Machines(Frozen):
     processes: int = Field(1, ge=1)  # of one training, on each node; with GPUs one for each
     nodes: int = Field(1, ge=1)  # machines of one training
 
+    @property
+    def trainers(self) -> int:
+        return self.processes * self.nodes
+
 
 class Ablation(Frozen):
     task: str

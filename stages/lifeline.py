@@ -65,6 +65,8 @@ def run(main: Callable[..., None]) -> None:
         sys.exit("the flow that asked for this stage is gone")
     threading.Thread(target=_die_with, args=(_ancestors(),), daemon=True, name="lifeline").start()
     name = "-".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+    if (node := os.environ.get("NODE_RANK", "0")) != "0":
+        name += f"-node{node}"  # machines of one training share the workspace (fetalflow/training/together.py)
     Path(".locks").mkdir(exist_ok=True)
     with FileLock(f".locks/{name}.lock", timeout=60):
         try:

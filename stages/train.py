@@ -5,6 +5,7 @@ python -m stages.train movement cnn
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from fetalflow.artefacts import write_table
 from fetalflow.errors import InputError
 from fetalflow.familiarity import Familiarity, feature_layer, fit_familiarity, watched
 from fetalflow.models.building import build
-from fetalflow.settings import Train, load_settings
+from fetalflow.settings import Machines, Train, load_settings
 from fetalflow.training.checkpoints import training_digest
 from fetalflow.training.fitting import Fitted, choose_device, fit_network, predict_probabilities
 from fetalflow.training.loading import SequenceDataset, check_sequences
 from fetalflow.training.start import begin_from, started_from
+from fetalflow.training.together import node
 from fetalflow.weights import save
 
 PARTS = ("train", "validation", "test")
@@ -53,7 +55,9 @@ def main(task: str, variant: str) -> None:
         # A drop may name parts of its own (FETAL_PLANES_DB); the split has settled them.
         rows = manifest.drop(columns="part", errors="ignore")
         rows = rows.merge(split.loc[split["fold"] == fold, ["sequence", "part"]], on="sequence")
-        network, fitted, folder = train_once(model, rows, data, train, fold, seed)
+        network, fitted, folder = train_once(model, rows, data, train, fold, seed, loaded.machines)
+        if node():
+            continue  # node 0 has the same network and writes
         asked = {part: ask(network, rows[rows["part"] == part], data, model["labels"]) for part in PARTS}
         familiarity = remember(network, asked, settings.train.false_alarms)
         for part in ("validation", "test"):
@@ -62,11 +66,14 @@ def main(task: str, variant: str) -> None:
         if not folders:
             training = {"fold": fold, "seed": seed, "best_epoch": fitted.best_epoch, "epochs": len(fitted.curves)}
             training |= {"device": fitted.device, "precision": fitted.precision}  # no times: same run, same bytes
+            training |= {"processes": loaded.machines.trainers}
             known = familiarity.facts | {"false_alarms": settings.train.false_alarms}
             config = model | {"extract": settings.extract.model_dump(mode="json"), "training": training}
             config |= started_from(train.start)
             save(f"models/{task}/{variant}", network, config | {"familiarity": known}, familiarity.arrays)
         folders.append(folder)
+    if node():
+        return
     table = pd.concat(curves)
     write_table(f"reports/{task}/curves/{variant}.csv", table[["fold", "seed", *fitted.curves.columns]])
     write_table(data / "predictions" / f"{variant}.csv", pd.concat(predictions))
@@ -75,7 +82,7 @@ def main(task: str, variant: str) -> None:
 
 
 def train_once(
-    model: dict[str, Any], rows: pd.DataFrame, data: Path, settings: Train, fold: int, seed: int
+    model: dict[str, Any], rows: pd.DataFrame, data: Path, settings: Train, fold: int, seed: int, machines: Machines
 ) -> tuple[nn.Module, Fitted, Path]:
     """The fitted network, its figures and the folder of its checkpoints. rows: manifest with `part`."""
     parts = {part: SequenceDataset(rows[rows["part"] == part], data, model["labels"]) for part in PARTS}
@@ -84,31 +91,37 @@ def train_once(
         raise InputError(f"fold {fold} has {counts} sequences; every part needs some. Look at the split.")
     device, precision = choose_device(settings)
     facts = {"train": settings.model_dump(mode="json", exclude={"seeds", "loader_workers"}), "fold": fold, "seed": seed}
-    digest = training_digest(model | facts | {"device": device, "precision": precision}, rows)
+    facts |= {"device": device, "precision": precision, "processes": machines.trainers}
+    digest = training_digest(model | facts, rows)
     folder = Path("checkpoints") / digest
     run = f"{model['variant']}, fold {fold}, seed {seed}"
     start = f", from package {Path(settings.start).name[:12]}" if settings.start else ""
     print(f"{run}: {counts} sequences, {device}, {precision}{start}", flush=True)
 
-    def report(row: dict[str, Any]) -> None:
-        print(
-            f"{run}, epoch {row['epoch']}/{settings.epochs}: "
-            f"training loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}; "
-            f"validation loss {row['val_loss']:.3f}, accuracy {row['val_accuracy']:.3f}; {row['seconds']:.1f} s",
-            flush=True,
-        )
-
     torch.manual_seed(seed)
     classes = len(model["labels"])
     network = build(model["network"], model["frames"], model["size"], classes, **model["options"])
     begin_from(settings.start, network, model)
-    fitted = fit_network(network, parts["train"], parts["validation"], settings, seed, folder, classes, report)
+    report = partial(tell, run, settings.epochs)
+    fitted = fit_network(
+        network, parts["train"], parts["validation"], settings, seed, folder, classes, report, machines
+    )
     best = fitted.curves.iloc[fitted.best_epoch - 1]
     ending = "stopped early" if fitted.stopped_early else "trained to the end"
     print(
         f"{run}: {ending}; epoch {fitted.best_epoch} kept, validation accuracy {best['val_accuracy']:.3f}", flush=True
     )
     return network.to(device), fitted, folder
+
+
+def tell(run: str, epochs: int, row: dict[str, Any]) -> None:
+    """Print a finished epoch; a function of the module, because it travels to the process that trains."""
+    print(
+        f"{run}, epoch {row['epoch']}/{epochs}: "
+        f"training loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}; "
+        f"validation loss {row['val_loss']:.3f}, accuracy {row['val_accuracy']:.3f}; {row['seconds']:.1f} s",
+        flush=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,10 @@ class Epochs(Callback):
         # Not on_train_epoch_start, which Lightning leaves out in the first epoch after a resume.
         if batch_idx == 0:
             self.started = time.perf_counter()
-            torch.manual_seed(draw(self.seed, trainer.current_epoch, purpose=1))
-            self._keep_only_the_best()
+            # Each process draws its own dropout and augmentation.
+            torch.manual_seed(draw(self.seed, trainer.current_epoch, purpose=1 + trainer.global_rank))
+            if trainer.is_global_zero:
+                self._keep_only_the_best()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         figures = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -113,15 +115,25 @@ class Epochs(Callback):
         lowest = min((r["val_loss"] for r in self.rows if math.isfinite(r["val_loss"])), default=math.inf)
         if row["val_loss"] < lowest:
             self.best_epoch = row["epoch"]
-            state = {name: value.detach().cpu().contiguous() for name, value in module.answering.state_dict().items()}
-            with atomic_file(self._best()) as temporary:
-                save_file(state, temporary)
+            if trainer.is_global_zero:
+                self._save(module.answering)
         self.rows.append(row)
-        self.report(row)
+        if trainer.is_global_zero:
+            self.report(row)
+
+    def read_back(self) -> None:
+        """Take over what other processes trained: the state in their last checkpoint."""
+        saved = torch.load(self.folder / LAST, weights_only=True, mmap=True)
+        self.load_state_dict(saved["callbacks"][self.state_key])
 
     def restore_best(self, network: nn.Module) -> None:
         """Put the best epoch's weights into `network`."""
         network.load_state_dict(load_file(self._best()))
+
+    def _save(self, network: nn.Module) -> None:
+        state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        with atomic_file(self._best()) as temporary:
+            save_file(state, temporary)
 
     def _best(self) -> Path:
         return self.folder / f"best-{self.best_epoch}.safetensors"

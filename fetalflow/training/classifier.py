@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import lightning
@@ -13,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fetalflow.settings import Train
 from fetalflow.training.augmentation import augment
+from fetalflow.training.loading import place
 
 # Keras adds its 1e-7 under the root, torch adds its own behind it: this is the same floor under a small gradient.
 KERAS_EPSILON = 1e-7**0.5
@@ -51,7 +53,11 @@ class Classifier(lightning.LightningModule):
         sequences, labels = batch
         logits = self.network(augment(sequences) if self.settings.augment else sequences)
         self._tell("train", logits.detach(), labels)
-        return self._loss(logits, labels, self.settings.label_smoothing)
+        loss = self._loss(logits, labels, self.settings.label_smoothing)
+        if place()[1] > 1:  # DDP takes the mean over processes, whose shares of a batch may differ by one
+            count = torch.tensor(float(len(labels)), device=loss.device)
+            loss = loss * (count / self.trainer.strategy.reduce(count.clone(), reduce_op="mean"))
+        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         if self.averaged is not None:
@@ -59,6 +65,13 @@ class Classifier(lightning.LightningModule):
 
     def on_train_end(self) -> None:
         freeze(self.network, False)
+
+    def on_validation_epoch_start(self) -> None:
+        # On a CPU batch norm sees its process's share alone. All processes validate, and rank 0 keeps, their mean.
+        if place()[1] > 1:
+            for statistic in self.buffers():
+                if statistic.is_floating_point():
+                    statistic.copy_(self.trainer.strategy.reduce(statistic.clone(), reduce_op="mean"))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         sequences, labels = batch
@@ -75,7 +88,10 @@ class Classifier(lightning.LightningModule):
     def _tell(self, part: str, logits: Tensor, labels: Tensor) -> None:
         accuracy = (logits.argmax(1) == labels).float().mean()
         means = {f"{part}_loss": self._loss(logits, labels), f"{part}_accuracy": accuracy}
-        self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(labels))
+        # Lightning weighs by the mean count of a process as a whole number: times their number it is whole, and exact.
+        _, processes = place()
+        count = len(labels) * processes
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=count, sync_dist=processes > 1)
 
     def _loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
@@ -121,11 +137,11 @@ def parameter_groups(network: nn.Module, settings: Train) -> list[dict[str, Any]
 def averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
     """The exponential moving average for `AveragedModel`. In its first steps the decay is smaller, (1 + n) / (10 + n)
     at step n, so that a short training's average is not left at the start."""
+    return partial(_average, decay)  # picklable: it travels to the processes that train
 
-    def update(averaged: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
-        get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(averaged, current, n)
 
-    return update
+def _average(decay: float, averaged: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+    get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(averaged, current, n)
 
 
 def balancing_weights(targets: np.ndarray, classes: int) -> Tensor:

@@ -14,13 +14,16 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from fetalflow.errors import InputError
-from fetalflow.settings import Train
+from fetalflow.settings import Machines, Train
 from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints, last_checkpoint
 from fetalflow.training.classifier import Classifier, balancing_weights
 from fetalflow.training.loading import SequenceDataset, ordered_loader, training_loader
+from fetalflow.training.together import check_machines, ended, together
+
+ALONE = Machines()
 
 
 @dataclass(frozen=True)
@@ -43,30 +46,38 @@ def fit_network(
     folder: Path,
     classes: int,
     report: Callable[[dict[str, Any]], None] = print,
+    machines: Machines = ALONE,
 ) -> Fitted:
     """Train `network` (float [B, N, H, W] in 0-1 -> logits [B, `classes`]) in place and keep its best epoch.
 
     folder: checkpoints. If a training was killed there, this one goes on after its last whole epoch; on a CPU it
     ends in the same weights, bit for bit, as one that was never killed.
-    report: called with each epoch's row.
+    report: called with each epoch's row; with several processes it must be picklable.
+    machines: how many processes share each batch (docs/scale.md).
 
-    Raises InputError when there is too little to train on, no such device, or the loss is never a number.
+    Raises InputError when there is too little to train on, no such device, or the loss is never a number;
+    ChildProcessError when one of several processes died.
     """
     if len(validation) < 1:
         raise InputError("early stopping needs a validation sequence, found none. Look at the split.")
     device, precision = choose_device(settings)
+    check_machines(machines, device, settings.batch, len(train), len(validation))
     weights = balancing_weights(train.targets, classes) if settings.class_weights else None
-    pin = device == "cuda"
-    loaders = (
-        training_loader(train, settings.batch, seed, settings.loader_workers, pin),
-        ordered_loader(validation, settings.batch, settings.loader_workers, pin),
-    )
+    loaders = Loaders(train, validation, settings, seed, pin=device == "cuda")
     epochs = Epochs(folder, seed, settings.patience, report)
     stopping = EarlyStopping("val_loss", patience=settings.patience)
     last = ModelCheckpoint(folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = make_trainer(settings.epochs, device, precision, [epochs, stopping, last], folder)
+    trainer = make_trainer(settings.epochs, device, precision, [epochs, stopping, last], folder, machines)
     network.train()  # Lightning keeps the mode it is given
-    trainer.fit(Classifier(network, settings, weights), *loaders, ckpt_path=last_checkpoint(folder), weights_only=True)
+    with ended(trainer):
+        trainer.fit(
+            Classifier(network, settings, weights),
+            datamodule=loaders,
+            ckpt_path=last_checkpoint(folder),
+            weights_only=True,
+        )
+    if machines.trainers > 1:
+        epochs.read_back()
     if not epochs.best_epoch:
         raise InputError(
             f"the validation loss was not a number in any of {len(epochs.rows)} epochs. Choose a lower learning rate "
@@ -74,6 +85,24 @@ def fit_network(
         )
     epochs.restore_best(network)
     return Fitted(pd.DataFrame(epochs.rows), epochs.best_epoch, epochs.over, device, precision)
+
+
+class Loaders(lightning.LightningDataModule):
+    """Made in the process that trains: a loader's generator does not survive the way to another process."""
+
+    def __init__(self, train: SequenceDataset, validation: SequenceDataset, settings: Train, seed: int, pin: bool):
+        super().__init__()
+        self.train, self.validation, self.settings, self.seed, self.pin = train, validation, settings, seed, pin
+
+    def setup(self, stage: str) -> None:
+        hush()
+
+    def train_dataloader(self) -> DataLoader:
+        settings = self.settings
+        return training_loader(self.train, settings.batch, self.seed, settings.loader_workers, self.pin)
+
+    def val_dataloader(self) -> DataLoader:
+        return ordered_loader(self.validation, self.settings.batch, self.settings.loader_workers, self.pin)
 
 
 def choose_device(settings: Train) -> tuple[str, str]:
@@ -93,29 +122,39 @@ def choose_device(settings: Train) -> tuple[str, str]:
 
 
 def make_trainer(
-    epochs: int, device: str, precision: str, callbacks: list[Callback], folder: Path
+    epochs: int,
+    device: str,
+    precision: str,
+    callbacks: list[Callback],
+    folder: Path,
+    machines: Machines = ALONE,
 ) -> lightning.Trainer:
-    """Lightning's loop on one device: silent, deterministic on a CPU."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    """Lightning's loop: silent, deterministic on a CPU."""
+    hush()
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time at every step
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
-        devices=1,
         precision=precision,
         max_epochs=epochs,
         deterministic=device == "cpu",
         callbacks=callbacks,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-        plugins=[WholeCheckpoints()],
+        **together(machines, device, [WholeCheckpoints()]),
         default_root_dir=folder,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def hush() -> None:
+    """In every process that trains: what Lightning and torch say of themselves is not news."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # its successor is not in torch 2.11
 
 
 def predict_probabilities(network: nn.Module, dataset: Dataset, batch: int) -> np.ndarray:

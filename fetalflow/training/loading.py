@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from fetalflow.artefacts import file_digest
@@ -81,25 +81,53 @@ class EpochOrder(Sampler[int]):
         yield from torch.randperm(self.n, generator=generator).tolist()
 
 
+def place() -> tuple[int, int]:
+    """Rank of this process among those that train together, and how many they are."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
 class Batches(BatchSampler):
-    """Batches of `batch_size`; a last batch of one joins the one before it: batch norm cannot train on one sequence."""
+    """Batches of `batch_size` over all processes that train together; this process gets its share of each.
+
+    A last batch with less than two for each process joins the one before it: batch norm cannot train on one sequence.
+    """
 
     def __init__(self, sampler: Sampler[int], batch_size: int):
         super().__init__(sampler, batch_size, drop_last=False)
 
     def __len__(self) -> int:
         n = len(self.sampler)
-        return max(1, n // self.batch_size + (n % self.batch_size > 1))
+        return max(1, n // self.batch_size + (n % self.batch_size >= 2 * place()[1]))
 
     def __iter__(self) -> Iterator[list[int]]:
+        rank, processes = place()
         held: list[int] = []
         for batch in super().__iter__():
-            if held and len(batch) == 1:
+            if held and len(batch) < 2 * processes:
                 batch = held + batch
             elif held:
-                yield held
+                yield held[rank::processes]
             held = batch
-        yield held
+        yield held[rank::processes]
+
+
+class Shares(BatchSampler):
+    """The sequences in order, in batches of `batch_size` over all processes; this process gets its share of each, so
+    every sequence is seen once. A share that is empty is left out: nothing waits for it."""
+
+    def __init__(self, dataset: Dataset, batch_size: int):
+        super().__init__(SequentialSampler(dataset), batch_size, drop_last=False)
+
+    def __len__(self) -> int:
+        rank, _ = place()
+        whole, rest = divmod(len(self.sampler), self.batch_size)
+        return whole + (rest > rank)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, processes = place()
+        yield from (share for batch in super().__iter__() if (share := batch[rank::processes]))
 
 
 def training_loader(dataset: Dataset, batch: int, seed: int, workers: int = 0, pin: bool = False) -> DataLoader:
@@ -111,7 +139,7 @@ def training_loader(dataset: Dataset, batch: int, seed: int, workers: int = 0, p
 
 def ordered_loader(dataset: Dataset, batch: int, workers: int = 0, pin: bool = False) -> DataLoader:
     """float32 [B, N, H, W], int64 [B], in the order of the dataset."""
-    return _loader(dataset, BatchSampler(SequentialSampler(dataset), batch, drop_last=False), workers, pin)
+    return _loader(dataset, Shares(dataset, batch), workers, pin)
 
 
 def _loader(dataset: Dataset, batches: BatchSampler, workers: int, pin: bool) -> DataLoader:
