@@ -1,23 +1,26 @@
-"""The pipeline and the inboxes on a schedule: Prefect deployments that a process worker picks up."""
+"""The pipeline, the inboxes and promotion as Prefect deployments that a process worker picks up."""
 
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from fetalflow.errors import InputError
 from fetalflow.settings import load_settings
+from flows.heartbeats import ENVIRONMENT, watch
 from flows.pipeline import GPU, pipeline
+from flows.promote import promote
 from flows.retrain import retrain, workspace_of
 from flows.workspace import CHECKOUT
 
 
 def deploy(pool: str, cron: str | None = None, poll: str | None = None) -> list[str]:
-    """Register the pipeline, and for each task a look into its inbox, on a work pool of the server that
-    PREFECT_API_URL names; return their names, `flow/deployment`.
+    """Register the pipeline, and for each task a look into its inbox and the promotion of its challenger, on a work
+    pool of the server that PREFECT_API_URL names; return their names, `flow/deployment`.
 
-    cron: when the pipeline runs; poll: when inboxes are looked at; None: only when somebody starts it.
+    cron: when the pipeline runs; poll: when inboxes are looked at; None: only when somebody starts it. Promotion is
+    never on a schedule: a person starts it.
     One run of a deployment at a time: a second one waits, since two runs of one workspace would wait for DVC's lock
     anyway. Training stages carry a tag that the server is told to let through one at a time, over all workspaces and
-    workers.
+    workers. Runs whose process is gone are told from those that work by their heartbeats (flows/heartbeats.py).
 
     Raises InputError when no server is named.
     """
@@ -32,12 +35,16 @@ def deploy(pool: str, cron: str | None = None, poll: str | None = None) -> list[
     for task_name in load_settings(CHECKOUT / "params.yaml").tasks:
         parameters = {"workspace": str(workspace_of(task_name)), "task_name": task_name}
         wanted.append((retrain, "retrain", task_name, parameters, poll))
+        # An hour for a person's yes: a run that waits holds a place of its worker.
+        wanted.append((promote, "promote", task_name, parameters | {"wait_s": 3600}, None))
+    watch(sorted({flow.name for flow, *_ in wanted}))
     for flow, module, name, parameters, schedule in wanted:
         source = flow.from_source(source=str(CHECKOUT), entrypoint=f"flows/{module}.py:{flow.name}")
         source.deploy(
             name=name,
             work_pool_name=pool,
             parameters=parameters,
+            job_variables={"env": ENVIRONMENT},
             cron=schedule,
             concurrency_limit=1,
             build=False,

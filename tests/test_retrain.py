@@ -240,3 +240,20 @@ def test_inboxes_are_looked_at_on_a_schedule(prefect_server):
         assert found.parameters["task_name"] == "planes" and found.work_pool_name == "gpu"
         assert [s.schedule.cron for s in found.schedules] == ["*/15 * * * *"]
         assert client.read_deployment_by_name("pipeline/workspace").schedules == []
+
+        promote = client.read_deployment_by_name("promote/planes")
+        assert promote.schedules == [] and promote.parameters["task_name"] == "planes"
+        assert promote.parameters["workspace"] == found.parameters["workspace"]
+        # A run that died is crashed after a silence that lasts longer than the runs' own heartbeats are apart.
+        deploy("gpu")
+        stopped, never = client.read_automations()
+        assert stopped.trigger.posture.value == "Proactive" and stopped.trigger.after == {"prefect.flow-run.heartbeat"}
+        for name in names:
+            beat = int(client.read_deployment_by_name(name).job_variables["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+            assert 3 * beat <= stopped.trigger.within.total_seconds() <= 300
+        assert {"prefect.flow-run.Completed", "prefect.flow-run.TimedOut"} < stopped.trigger.expect
+        assert "prefect.flow-run.Running" in never.trigger.expect and never.trigger.within.total_seconds() <= 600
+        flows = {name.partition("/")[0] for name in names}
+        for automation in (stopped, never):
+            assert automation.enabled and automation.actions[0].state.value == "CRASHED"
+            assert set(automation.trigger.match_related["prefect.resource.name"]) == flows, "nobody else's runs"
