@@ -1,21 +1,17 @@
 """PostgreSQL, an S3 store, MLflow, Prefect and its worker as processes on loopback: context managers for tests.
 
-Each comes back once it answers, and its whole process group ends with the block. What a server needs is given as
-`environment`, what its clients need is in `access`.
+Each comes back once it answers and ends with the block. `access` is the environment of a client that logs in.
 """
 
 import importlib.util
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import quote
@@ -23,14 +19,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.processes import BIN, ROOT, START_S, Server, environ, free_port, running, wait_for
+
 INFRA = ROOT / "infra"
-BIN = Path(sys.executable).parent
-START_S = 240  # a busy machine takes its time
 PASSWORDS = {"MLFLOW_DB_PASSWORD": "mlflow-'quoted", "PREFECT_DB_PASSWORD": "prefect-word"}
 MLFLOW_LOG_IN = ("operator", "a-long-word-of-the-operator")
 PREFECT_LOG_IN = ("operator", "another-word")
-OURS = ("PREFECT_", "MLFLOW_", "AWS_", "FETALFLOW_")  # variables of the machine that a test must not see
 
 
 def load(path: Path) -> ModuleType:
@@ -38,73 +32,6 @@ def load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def environ(*more: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without what points at other servers, and with `more`."""
-    found = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    found |= {"PATH": f"{BIN}{os.pathsep}{found.get('PATH', '')}", "DO_NOT_TRACK": "1"}
-    found |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    for mapping in more:
-        found |= mapping
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@dataclass
-class Server:
-    """A process of its own group. access: environment of a client that logs in."""
-
-    url: str
-    process: subprocess.Popen
-    log: Path
-    access: dict[str, str] = field(default_factory=dict)
-
-    def stop(self, how: int = signal.SIGTERM, patience: float = 15) -> None:
-        if self.process.poll() is not None:
-            return
-        os.killpg(self.process.pid, how)
-        try:
-            self.process.wait(patience)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-    def kill(self) -> None:
-        self.stop(signal.SIGKILL)
-
-
-def start(words: list, environment: dict[str, str], url: str, log: Path, answers: str, **options) -> Server:
-    """Start a process and wait until GET `answers` gives 200. Raises AssertionError with the end of its log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a") as output:
-        process = subprocess.Popen(
-            words, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **options
-        )
-    server, end = Server(url, process, log), time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            if httpx.get(answers, timeout=2).status_code == 200:
-                return server
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.2)
-    server.stop()
-    raise AssertionError(f"{words[0]} gave no answer at {answers}:\n{log.read_text()[-3000:]}")
-
-
-@contextmanager
-def running(*arguments, **options) -> Iterator[Server]:
-    server = start(*arguments, **options)
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 # PostgreSQL
@@ -136,12 +63,12 @@ class Postgres:
         word = quote(PASSWORDS[f"{role.upper()}_DB_PASSWORD"])
         return f"postgresql+{driver}://{role}:{word}@127.0.0.1:{self.port}/{database}"
 
-    def call(self, program: str, *words: str | Path, run_as_server: bool = True) -> str:
+    def call(self, program: str, *words: str | Path) -> str:
         """One of PostgreSQL's programs as its administrator. Raises AssertionError with what it says."""
         access = environ({"PGHOST": str(self.folder), "PGPORT": str(self.port), "PGUSER": "postgres"})
         done = subprocess.run(
             [self.programs / program, *words], env=access, cwd=self.folder, capture_output=True, text=True, timeout=60,
-            **self.user if run_as_server else {},
+            **self.user,
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stderr}"
         return done.stdout
@@ -292,11 +219,3 @@ def _is_online(environment: Mapping[str, str], pool: str) -> bool:
     log_in = tuple(environment["PREFECT_API_AUTH_STRING"].split(":"))
     answer = httpx.post(url, json={}, auth=log_in, timeout=60)
     return answer.status_code == 200 and any(worker["status"] == "ONLINE" for worker in answer.json())
-
-
-def wait_for(what: Callable[[], bool], seconds: float, said: Callable[[], str] = str) -> None:
-    """Raises AssertionError with the text of `said` when it does not come true in time."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, said()
-        time.sleep(0.3)

@@ -13,7 +13,8 @@ from fetalflow.arrival import Prepare, arrive
 from fetalflow.errors import InputError
 from fetalflow.inbox import S3_LIMITS, NotFetched, deliveries, opened
 from fetalflow.settings import Retrain, Split
-from tests.servers import OURS, free_port, s3_client, s3_store
+from tests.processes import OURS, free_port
+from tests.servers import s3_client, s3_store
 from tests.test_arrival import deliver, digest, inbox, rows_of, taken  # noqa: F401 - inbox is a fixture
 
 URL = "s3://drops/in"

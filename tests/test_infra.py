@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.servers import INFRA, ROOT, load
+from tests.processes import ROOT
+from tests.servers import INFRA, load
 
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 GPU = yaml.safe_load((INFRA / "compose.gpu.yaml").read_text())
@@ -252,6 +253,6 @@ def test_verbs_and_files_of_the_pages_are_there():
         named = set(re.findall(r"fetalflow (\w+)", "\n".join(re.findall(r"`[^`]+`|^(?:fetal|docker).+", page, re.M))))
         assert named and named <= verbs, f"{name}: {named - verbs}"
         for path in re.findall(r"infra/[\w./-]*\w", page):
-            assert (ROOT / path).exists() or path == "infra/.env", path
+            assert (ROOT / path).exists() or path in ("infra/.env", "infra/.env.inbox"), path
         for link in re.findall(r"\]\((\w[\w.-]+\.md)\)", page):
             assert (ROOT / "docs" / link).is_file(), link
