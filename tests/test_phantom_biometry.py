@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,10 +11,10 @@ from fetalflow.artefacts import file_digest
 from fetalflow.biometry.growth import z_score
 from fetalflow.biometry.measuring import LENGTHS, measure
 from fetalflow.biometry.outline import Spacing
+from fetalflow.biometry.sector import sector_of
 from fetalflow.cine.reading import read_cine
 from fetalflow.cine.recording import Limits
 from fetalflow.errors import InputError
-from fetalflow.explain.overlap import field_of_view
 from fetalflow.extraction import extract_drop
 from fetalflow.masks import read_mask
 from fetalflow.phantom.biometry.hospital import PARTIAL, WEEKS, grown, make_drop, plan
@@ -97,6 +98,18 @@ def test_calipers_beside_a_mask_mark_the_same_length_on_every_frame(drop):
             assert long == pytest.approx(float(row.fl_mm if row.label == "femur" else row.ofd_mm), rel=1e-3)
 
 
+def test_what_a_codec_leaves_beside_the_sector_does_not_widen_it_and_dim_tissue_does():
+    y, x = np.mgrid[:160, :214]
+    sector = (np.abs(x - 107) < 25 + 0.4 * y) & (np.hypot(x - 107, y + 60) < 205)
+    rng = np.random.default_rng(2)
+    tissue = rng.integers(30, 200, (3, 160, 214)) * sector
+    ringing = rng.integers(0, 10, tissue.shape) * (cv2.dilate(sector.astype(np.uint8), np.ones((5, 5))) > 0)
+    assert (sector_of(np.maximum(tissue, ringing).astype(np.uint8)) == sector).mean() > 0.99
+    dim = np.where(y > 80, tissue // 20, tissue).astype(np.uint8)
+    assert (sector_of(dim) == sector).mean() > 0.98
+    assert not sector_of(np.zeros((2, 40, 50), np.uint8)).any()
+
+
 @pytest.mark.parametrize("label", PLANES)
 def test_a_partial_view_is_refused_and_a_whole_one_is_not(label):
     cines = [c for c in plan(SMALL) if c.label == label][:5]
@@ -104,7 +117,7 @@ def test_a_partial_view_is_refused_and_a_whole_one_is_not(label):
         for partial in (True, False):
             seen = view(cine, partial)
             frames, _ = scan(seen.scene, seen.drift, seen.scanner, np.random.default_rng(1))
-            sector = field_of_view(frames)
+            sector = sector_of(frames)
             assert (seen.mask[:, ~seen.scanner.sector] == 0).all()
             assert (1 - LOST[1] <= seen.seen <= 1 - LOST[0]) if partial else seen.seen == 1
             spacing = Spacing(seen.scanner.mm_per_px, seen.scanner.mm_per_px)
