@@ -10,7 +10,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.drop_verbs import Task, arrivals, deidentify, quarantine, withdraw
-from flows.registry_verbs import ledger, lineage, rollback
+from flows.registry_verbs import ledger, lineage, registry_in_words, rollback
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -163,11 +163,13 @@ def promote(
     settings = load_settings()
     if task not in settings.blocks:
         raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(settings.blocks)}.")
-    verdict = judge(task, settings)
+    with registry_in_words():
+        verdict = judge(task, settings)
     for rule in verdict["rules"]:
         print(f"{rule['outcome']:<14}  {rule['rule']}: {rule['words']}")
     print(f"\n{verdict['words']}\nPage      {place(task) / PAGE}\nEvidence  {verdict['evidence_digest']}")
-    promoted = False if dry_run else act(verdict, settings, getuser() if approve else None)
+    with registry_in_words():
+        promoted = False if dry_run else act(verdict, settings, getuser() if approve else None)
     if promoted:
         print(f"Version {verdict['challenger']['version']} of {verdict['model']} is champion now.")
     elif verdict["failed"]:

@@ -26,7 +26,7 @@ def judged(task_name: str, workspace: Path) -> dict:
 
 
 def moved(verdict: dict, approved_by: str | None, workspace: Path) -> bool:
-    """Whether the challenger became champion."""
+    """Whether the challenger became champion; the evidence goes to its run either way."""
     with chdir(workspace):
         return act(verdict, load_settings(), approved_by)
 
@@ -57,9 +57,9 @@ def promote(
     verdict = task(judged, name="judge", cache_policy=None)(task_name, folder)
     show(verdict, place(task_name, folder) / PAGE)
     logger.info(verdict["words"])
-    if dry_run or verdict["failed"]:
+    if dry_run:
         return verdict | {"promoted": False}
-    if verdict["needs_approval"] and not approved_by:
+    if not verdict["failed"] and verdict["needs_approval"] and not approved_by:
         try:
             answer = pause_flow_run(wait_for_input=Approval, timeout=wait_s, poll_interval=5)
         except FlowPauseTimeout:

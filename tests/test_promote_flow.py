@@ -23,6 +23,7 @@ from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
 from fetalflow.ledger import history, record_move
 from fetalflow.ledger import verify as verify_ledger
+from fetalflow.ledger_decisions import put_back
 from fetalflow.models.building import build
 from fetalflow.package import load
 from fetalflow.promotion.candidates import candidate, held_out_rows, predictions, standing
@@ -242,6 +243,120 @@ def test_another_number_of_frames_is_refused(challenged):
     rows = held_out_rows(Path("data", TASK)).assign(frames=FRAMES + 1)
     with pytest.raises(InputError, match=f"takes {FRAMES} frames"):
         predictions(Path("models", TASK, MODEL), rows, Path("data", TASK))
+
+
+def repackaged(folder: Path, **changes) -> Path:
+    """The champion's network in a package with another configuration."""
+    package = load(candidate(MODEL, "champion").folder)
+    given = ("task", "variant", "network", "labels", "frames", "size", "options", "extract")
+    config = {name: package.config[name] for name in given} | changes
+    labels = len(config["labels"])
+    network = package.network if labels == len(LABELS) else build(MODEL, FRAMES, SIZE, labels)
+    save(folder, network, config)
+    return folder
+
+
+def judged_with(monkeypatch, name: str, folder: Path) -> dict:
+    """The verdict with another package in the place of the champion's or the challenger's."""
+    from dataclasses import replace
+
+    from fetalflow.promotion import verdict as gate
+
+    real = gate.candidate
+
+    def swapped(model, alias):
+        return replace(real(model, alias), folder=folder) if alias == name else real(model, alias)
+
+    monkeypatch.setattr(gate, "candidate", swapped)
+    return judge(TASK, with_rules(max_false_alarms=1.0))
+
+
+def test_a_challenger_that_forgets_a_class_fails_also_where_nobody_is_tested_for_it(challenged, monkeypatch, tmp_path):
+    few = [*LABELS[:2], "nose"]
+    verdict = judged_with(monkeypatch, "challenger", repackaged(tmp_path / "package", labels=few))
+    found = rule(verdict, "It knows every class")
+    assert found["outcome"] == "fail" and found["facts"] == {"lost": [LABELS[2]], "new": ["nose"]}
+    assert not (pd.read_csv(place(TASK) / "challenger.csv")["y_pred"] == LABELS[2]).any()
+    # Nobody in the test part has a nose, so nothing can be said of it.
+    assert rule(verdict, "Recall of nose")["outcome"] == "not applicable"
+
+
+def test_a_challenger_that_knows_more_is_judged_and_the_page_says_so(challenged, monkeypatch, tmp_path):
+    verdict = judged_with(monkeypatch, "challenger", repackaged(tmp_path / "package", labels=[*LABELS, "nose"]))
+    found = rule(verdict, "It knows every class")
+    assert found["outcome"] == "pass" and "New with it: nose" in found["words"]
+
+
+def test_a_champion_of_another_task_is_refused_by_name(challenged, monkeypatch, tmp_path):
+    with pytest.raises(InputError, match="the champion, version 1 of .* made for the task 'planes', not 'movement'"):
+        judged_with(monkeypatch, "champion", repackaged(tmp_path / "package", task="planes"))
+
+
+@pytest.mark.parametrize("name", ["champion", "challenger"])
+def test_a_package_that_no_longer_loads_is_refused_and_says_what_to_do(challenged, monkeypatch, tmp_path, name):
+    folder = repackaged(tmp_path / "package")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    way_out = {"champion": "fetalflow rollback", "challenger": "Run the pipeline again"}[name]
+    with pytest.raises(InputError, match=f"(?s)the {name}, version . of {MODEL}, cannot be asked.*{way_out}"):
+        judged_with(monkeypatch, name, folder)
+    assert standing(MODEL, "champion") == ("1",)
+
+
+def test_a_champion_that_was_moved_by_hand_is_not_promoted_over(challenged):
+    from fetalflow.tracking import registry
+
+    with registry() as store:
+        assert rule(judge(TASK, with_rules()), "The ledger is whole")["outcome"] == "pass"
+        first = store.client.get_model_version(MODEL, "1")
+        store.client.create_model_version(MODEL, first.source, run_id=first.run_id)
+        newest = max(int(v.version) for v in store.client.search_model_versions(f"name = '{MODEL}'"))
+        store.set_alias(MODEL, "champion", str(newest))
+    try:
+        found = rule(judge(TASK, with_rules()), "The ledger is whole")
+        assert found["outcome"] == "fail" and "moved by hand" in found["words"]
+    finally:
+        put_back(MODEL, "champion", "test")
+        with registry() as store:
+            store.client.delete_model_version(MODEL, str(newest))
+
+
+def test_both_are_asked_about_patients_who_came_after_the_champion(challenged):
+    """The test set grew since: a new test patient is answered by both, and nobody's side is taken from the old run."""
+    data = Path("data", TASK)
+    kept = {name: (data / name).read_bytes() for name in ("manifest.parquet", "split.parquet")}
+    manifest, split = (pd.read_parquet(data / name) for name in kept)
+    before = judge(TASK, with_rules())
+    old = held_out_rows(data)
+    new = manifest[manifest["sequence"].isin(old["sequence"][:2])].assign(
+        patient="P99", sequence=["f" * 12 + "-000000", "f" * 12 + "-000004"]
+    )
+    add = split[split["sequence"].isin(old["sequence"][:2])].assign(patient="P99", sequence=list(new["sequence"]))
+    try:
+        pd.concat([manifest, new]).to_parquet(data / "manifest.parquet")
+        pd.concat([split, add]).to_parquet(data / "split.parquet")
+        after = judge(TASK, with_rules())
+        tables = [pd.read_csv(place(TASK) / f"{name}.csv") for name in ("champion", "challenger")]
+    finally:
+        for name, content in kept.items():
+            (data / name).write_bytes(content)
+    assert after["test"]["patients"] == before["test"]["patients"] + 1
+    assert all(len(table) == len(old) + 2 and "P99" in set(table["patient"]) for table in tables)
+    assert [f["outcome"] for f in after["rules"] if f["kind"] == "patients"] == ["pass", "pass"]
+    assert after["evidence"]["manifest"] != before["evidence"]["manifest"]
+
+
+def test_a_refusal_is_kept_with_the_challenger_too(challenged):
+    from fetalflow.lineage import trace
+    from fetalflow.tracking import registry
+
+    settings = with_rules(max_size_mb=1e-3)
+    verdict = judge(TASK, settings)
+    assert act(verdict, settings, None) is False
+    patient = held_out_rows(Path("data", TASK))["patient"][0]
+    with registry() as store:
+        found = [one for one in trace(store, patient).decisions if one.evidence == verdict["evidence_digest"]]
+    assert [(one.version, one.champion, one.decision) for one in found] == [("2", "1", "keep")]
 
 
 def fetalflow(*words, **environment):

@@ -99,6 +99,24 @@ def size(challenger: Candidate, champion: Candidate | None, rules: Promote) -> F
     )
 
 
+def vocabulary(challenger: Candidate, champion: Candidate) -> Finding:
+    """A class that the test part happens not to have is no class to forget."""
+    known = challenger.config["labels"]
+    lost = [label for label in champion.config["labels"] if label not in known]
+    words = f"It does not know {', '.join(lost)}." if lost else f"It knows all {len(champion.config['labels'])}."
+    new = [label for label in known if label not in champion.config["labels"]]
+    words += f" New with it: {', '.join(new)}; the champion is wrong there by necessity." if new else ""
+    rule = "It knows every class that the champion knows"
+    return Finding(rule, "class", _outcome(not lost), words, facts={"lost": lost, "new": new})
+
+
+def on_record(model: str, champion: str, wrong: list[str]) -> Finding:
+    """`wrong`: what the ledger's reader found."""
+    rule = f"The ledger is whole, and {model}@{champion} is where it says"
+    words = " ".join(wrong) or "Every move of it is on record."
+    return Finding(rule, "lineage", _outcome(not wrong), words, unit="", facts={"wrong": wrong})
+
+
 def lineage(challenger: Candidate, rules: Promote) -> list[Finding]:
     """What the challenger's run says of data, code, lock and quality."""
     tags = challenger.tags

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
 from fetalflow.familiarity import watched
 from fetalflow.package import Package, load
@@ -16,6 +17,7 @@ from fetalflow.run_record import START, START_RUN
 from fetalflow.sequences import fit
 from fetalflow.tracking import fetch_package, registry
 from fetalflow.training.loading import check_sequences
+from fetalflow.weights import CONFIG
 
 BATCH = 8  # sequences through the network at once
 SPLIT = "data/split.parquet"  # in the run of the pipeline
@@ -38,6 +40,11 @@ class Candidate:
     def megabytes(self) -> float:
         """10^6 bytes of the package's files."""
         return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file()) / 1e6
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The package's own."""
+        return read_json(self.folder / CONFIG)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -115,6 +122,22 @@ def held_out_rows(data: Path) -> pd.DataFrame:
     return rows
 
 
+def asked(name: str, model: Candidate, task: str, rows: pd.DataFrame, data: Path, device: str) -> pd.DataFrame:
+    """`predictions` of the champion or the challenger. Raises InputError naming the version that cannot be asked."""
+    which = f"the {name}, version {model.version} of {model.model},"
+    try:
+        if (other := model.config.get("task")) != task:
+            raise InputError(f"it was made for the task {other!r}, not {task!r}")
+        return predictions(model.folder, rows, data, device)
+    except InputError as error:
+        to_do = {
+            "challenger": "Run the pipeline again, which registers another.",
+            "champion": "Without its answers nothing can be compared. `fetalflow rollback` gives the alias to the one "
+            "before; or move the alias by hand after a comparison of your own, and say why: `fetalflow ledger accept`.",
+        }[name]
+        raise InputError(f"{which} cannot be asked: {str(error).rstrip('.')}. {to_do}") from None
+
+
 def predictions(folder: Path, rows: pd.DataFrame, data: Path, device: str = "cpu") -> pd.DataFrame:
     """What the package in `folder` answers to `rows` of the manifest: a table as `fetalflow score` reads it.
 
@@ -124,9 +147,8 @@ def predictions(folder: Path, rows: pd.DataFrame, data: Path, device: str = "cpu
     if (wrong := rows["frames"] != package.frames).any():
         found = sorted(set(rows.loc[wrong, "frames"]))
         raise InputError(
-            f"the package in {folder} takes {package.frames} frames, {int(wrong.sum())} test sequences have {found}. "
-            "Both models must answer the same sequences: preprocess with the frames of the model in use, or promote by "
-            "hand after a comparison of your own."
+            f"it takes {package.frames} frames, {int(wrong.sum())} test sequences have {found}, and both models must "
+            "answer the same sequences"
         )
     parts = [_ask(package, rows["path"].iloc[i : i + BATCH], data, device) for i in range(0, len(rows), BATCH)]
     p = np.concatenate([part[0] for part in parts])

@@ -124,8 +124,9 @@ def _words(finding: Finding, must_be_shown: bool, alpha: float) -> str:
     if must_be_shown and bound == 0:
         if passed:
             return f"Better by {d:.3f}, shown over {over}."
-        way = "Better" if d > 0 else "Worse" if d < 0 else "Different"
-        return f"{way} by {abs(d):.3f}, which {over} do not show to be an improvement."
+        if d <= 0:
+            return f"Worse by {-d:.3f} over {over}." if d < 0 else f"No difference over {over}."
+        return f"Better by {d:.3f}, which {over} do not show to be more than chance."
     if must_be_shown:
         if passed:
             return f"A loss of {-bound:.3g} or more is ruled out over {over}."

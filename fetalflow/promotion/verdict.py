@@ -14,9 +14,9 @@ from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_jso
 from fetalflow.errors import InputError
 from fetalflow.evaluation.latency import measure
 from fetalflow.evaluation.predictions import Predictions, read_predictions
-from fetalflow.ledger import record_move
+from fetalflow.ledger import doubts, record_move
 from fetalflow.promotion import budgets
-from fetalflow.promotion.candidates import Candidate, candidate, held_out_rows, keep_evidence, predictions, standing
+from fetalflow.promotion.candidates import Candidate, asked, candidate, held_out_rows, keep_evidence, standing
 from fetalflow.promotion.comparison import Answers, compare, metric_rule
 from fetalflow.promotion.findings import Finding
 from fetalflow.promotion.page import render
@@ -50,10 +50,11 @@ def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, 
     with atomic_folder(place(task, workspace)) as folder:
         answered = {}
         for name, one in named.items():
-            write_table(folder / f"{name}.csv", predictions(one.folder, rows, data, device))
+            write_table(folder / f"{name}.csv", asked(name, one, task, rows, data, device))
             answered[name] = read_predictions(folder / f"{name}.csv")
         times = _times(named, block.evaluate.latency_repeats, device)
         findings = _findings(named, answered, times, rows, rules, block.evaluate.bins)
+        findings.append(budgets.on_record(model, rules.champion, doubts(model, rules.champion)))
         evidence = {f"{name}.csv": file_digest(folder / f"{name}.csv") for name in named}
         evidence |= {"manifest": data_digest(pd.read_parquet(data / "manifest.parquet"))}
         evidence |= {"split": file_digest(data / "split.parquet")}
@@ -79,11 +80,12 @@ def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, 
 def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None, workspace: Path = Path()) -> bool:
     """Make the challenger champion if the rules passed and, where asked for, a person said yes; whether it was done.
 
-    The move and the digest of the evidence go to the ledger, the evidence to the challenger's run.
+    The move and the digest of the evidence go to the ledger, the evidence to the challenger's run, which keeps that of
+    a failed rule as well.
     Raises InputError when an alias has moved since the verdict.
     """
     task, model = verdict["task"], verdict["model"]
-    if verdict["failed"] or (verdict["needs_approval"] and not approved_by):
+    if not verdict["failed"] and verdict["needs_approval"] and not approved_by:
         return False
     block = settings.blocks[task]
     judged = tuple((verdict[name] or {}).get("version") for name in ("champion", "challenger"))
@@ -96,12 +98,15 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
     folder, evidence = place(task, workspace), verdict["evidence_digest"]
     if read_json(folder / VERDICT)["evidence_digest"] != evidence:
         raise InputError(f"{folder} holds another verdict by now. Judge again.")
+    if verdict["failed"]:
+        keep_evidence(verdict["challenger"]["run_id"], folder, evidence)
+        return False
     said = f"approved by {approved_by}" if approved_by else "without approval, as params.yaml allows"
     done = f"Version {judged[1]} became {block.promote.champion}, {said}."
     # What the run keeps is written before the move, so it must not say that nothing was or that it is done.
     _write(folder, dict(verdict) | {"done": f"Passed, {said}. Whether the alias was then moved stands in the ledger."})
     keep_evidence(verdict["challenger"]["run_id"], folder, evidence)
-    record_move(model, block.promote.champion, judged[1], evidence, f"promotion, {said}")
+    record_move(model, block.promote.champion, judged[1], evidence, f"promotion, {said}", expected=judged[0])
     _write(folder, dict(verdict) | {"done": done})
     return True
 
@@ -131,6 +136,7 @@ def _findings(
         compared = [Finding(r, kind, "not applicable", budgets.NO_CHAMPION) for r, kind in groups.items()]
     else:
         compared = compare(_paired(champion, challenger), rules)
+        compared.append(budgets.vocabulary(named["challenger"], named["champion"]))
     return [
         *compared,
         budgets.calibration(challenger, champion, rules, bins),
