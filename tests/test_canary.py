@@ -3,6 +3,7 @@
 import gzip
 import io
 import lzma
+import re
 import traceback
 import zipfile
 import zlib
@@ -147,9 +148,9 @@ def contents(data: bytes) -> list[bytes]:
         found.append(gzip.decompress(data))
     if data[:6] == b"\xfd7zXZ\0":
         found.append(lzma.decompress(data))
-    for start in (i for i in range(len(data) - 2) if data[i] == 0x78 and data[i + 1] in (0x01, 0x5E, 0x9C, 0xDA)):
+    for start in (match.start() for match in re.finditer(rb"x[\x01\x5e\x9c\xda]", data)):
         try:
-            found.append(zlib.decompressobj().decompress(data[start:], 1 << 20))
+            found.append(zlib.decompressobj().decompress(memoryview(data)[start:], 1 << 20))
         except zlib.error:
             continue
     return found
