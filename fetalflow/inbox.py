@@ -47,12 +47,13 @@ def is_url(inbox: str) -> bool:
     return "://" in inbox
 
 
-def deliveries(inbox: str, marker: str) -> list[Delivery]:
-    """Every folder and zip of the inbox by name; hidden ones are somebody's copying and are left alone.
+def deliveries(inbox: str, marker: str, only: str | None = None) -> list[Delivery]:
+    """Every folder and zip of the inbox by name, or the one called `only`, which is all that is then listed; hidden
+    ones are somebody's copying and are left alone.
 
     Raises InputError when there is no such inbox or it gives no answer.
     """
-    folders, beside = _of_url(inbox) if is_url(inbox) else _of_folder(inbox)
+    folders, beside = _of_url(inbox, only) if is_url(inbox) else _of_folder(inbox, only)
     found = [
         Delivery(name, {path: facts for path, facts in files.items() if path != marker}, marker in files, fault)
         for name, (files, fault) in folders.items()
@@ -91,13 +92,13 @@ def _fetch(files: Any, key: str, local: Path, size: int) -> None:
         raise NotFetched("a file of it came with another size than it was listed with; the next look tries again")
 
 
-def _of_folder(inbox: str) -> tuple[dict[str, tuple[dict[str, Facts], str]], dict[str, Facts]]:
+def _of_folder(inbox: str, only: str | None) -> tuple[dict[str, tuple[dict[str, Facts], str]], dict[str, Facts]]:
     """(files and fault of every folder, files beside them)."""
     if not Path(inbox).is_dir():
         raise InputError(f"the inbox {inbox} is not a folder. Make it, or set `retrain.inbox` in params.yaml.")
     folders, beside = {}, {}
     for entry in os.scandir(inbox):
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or only not in (None, entry.name):
             continue
         if entry.is_symlink() or entry.is_dir():
             folders[entry.name] = _files_in(Path(entry.path))
@@ -125,12 +126,12 @@ def _files_in(folder: Path) -> tuple[dict[str, Facts], str]:
     return files, ""
 
 
-def _of_url(inbox: str) -> tuple[dict[str, tuple[dict[str, Facts], str]], dict[str, Facts]]:
+def _of_url(inbox: str, only: str | None) -> tuple[dict[str, tuple[dict[str, Facts], str]], dict[str, Facts]]:
     """(files and fault of every folder, files beside them)."""
     store, root = _file_system(inbox)
     try:
         store.invalidate_cache()
-        listed = store.find(root, detail=True)
+        listed = store.find(f"{root}/{only}" if only else root, detail=True)
     except Exception as error:  # each kind of store fails in its own classes
         said = str(error).strip().split("\n")[0][:200]
         raise InputError(
