@@ -71,7 +71,9 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
             rows.append(_row(site, column, found, [found] if found else [], site in known, compared))
             strata += [found] if found and site in known else []
         if new["site"].nunique() > 1:
+            told = [row for row in rows if row["column"] == column and row["seen_before"] and row["new"] is not None]
             rows.append(_row(EVERY_SITE, column, _summed(strata), strata, True, filled[filled["site"].isin(known)]))
+            rows[-1] |= {"sites_higher": sum(row["new"] > row["before"] for row in told), "sites": len(told)}
     _judge(rows, settings)
     drifted = [row for row in rows if row["drifted"]]
     return {
@@ -204,6 +206,8 @@ def _said(row: dict[str, Any]) -> str:
         return f"{where}: no drift shown ({facts})."
     if row["new"] is None:
         change = "differs"
+    elif row["site"] == EVERY_SITE:  # the median of all sites follows their shares in the drop, not the drift
+        change = f"higher at {row['sites_higher']} of {row['sites']} sites"
     else:
         way = "higher" if row["new"] > row["before"] else "lower" if row["new"] < row["before"] else "spread otherwise"
         change = f"{way}: median {row['new']:.4g}, before {row['before']:.4g}"

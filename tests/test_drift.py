@@ -56,6 +56,19 @@ def test_a_gain_turned_at_one_site_is_named_there():
     assert "site 1: intensity" in found["verdict"] and found["drifted"]
 
 
+def test_all_sites_together_go_by_each_site_and_not_by_their_shares():
+    """Every site got darker, and the brightest sends most: the median over all of them is higher, the drift is not."""
+    new = sequences(120, 2).assign(mean_intensity=lambda t: t["mean_intensity"] - 6)
+    new = new[(new["site"] == "site 2") | new["patient"].isin([f"P2-{n}" for n in range(24)])]
+    row = next(
+        r
+        for r in compare_drop(sequences(60, 1), new, FEW)["tests"]
+        if r["site"] == EVERY_SITE and r["column"] == "mean_intensity"
+    )
+    assert row["new"] > row["before"]
+    assert row["drifted"] and "DRIFTED, higher at 0 of 3 sites (" in row["verdict"]
+
+
 def test_a_frame_rate_that_never_varied_and_now_does():
     new = sequences(24, 2).replace({"fps": {36.0: 30.0}})
     assert ("site 2", "fps") in drifted(compare_drop(sequences(60, 1), new, FEW))
