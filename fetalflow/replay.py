@@ -23,16 +23,27 @@ def variant_runs(mlflow: ModuleType, experiment: str, parent: str) -> dict[str, 
 
 
 def remove_torn_runs(mlflow: ModuleType, experiment: str, inputs: str, kept: str | None) -> None:
-    """Delete every run that logged these files, with its variants, but `kept`; and of `kept` the variants that did
-    not end well. MLflow can restore them; those that still say "Running" are ended as killed first."""
+    """Delete every run that logged these files, with its variants, but `kept`; and of `kept` the variants that are
+    there twice and did not end well. MLflow can restore them; those that still say "Running" are ended as killed first.
+    """
     client = mlflow.MlflowClient()
     for run in _runs(mlflow, experiment, INPUTS_TAG, inputs):
-        variants = _runs(mlflow, experiment, "mlflow.parentRunId", run.info.run_id)
-        torn = [v for v in variants if v.info.status != "FINISHED"] if run.info.run_id == kept else [*variants, run]
-        for left in torn:
+        torn = variants = _runs(mlflow, experiment, "mlflow.parentRunId", run.info.run_id)
+        if run.info.run_id == kept:
+            # A variant without a finished run was opened again to log its model, which was cut off: that is finished
+            # later. Its doubles, if there were any, went before it was opened.
+            whole = {v.data.tags["variant"] for v in variants if v.info.status == "FINISHED"}
+            torn = [v for v in variants if v.info.status != "FINISHED" and v.data.tags["variant"] in whole]
+        for left in torn if run.info.run_id == kept else [*torn, run]:
             if left.info.status == "RUNNING":
                 client.set_terminated(left.info.run_id, "KILLED")
             client.delete_run(left.info.run_id)
+
+
+def end_well(mlflow: ModuleType, run: str) -> None:
+    """Where logging its model was cut off and is whole now, the run of a variant says so."""
+    if mlflow.MlflowClient().get_run(run).info.status != "FINISHED":
+        mlflow.MlflowClient().set_terminated(run)
 
 
 def whole_model(mlflow: ModuleType, run: str) -> str | None:

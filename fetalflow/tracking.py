@@ -21,7 +21,7 @@ from fetalflow.logged_model import log_model
 from fetalflow.logged_run import log_pipeline
 from fetalflow.model_card import model_card
 from fetalflow.registry import Registry
-from fetalflow.replay import finished_run, remove_other_models, remove_torn_runs, variant_runs, whole_model
+from fetalflow.replay import end_well, finished_run, remove_other_models, remove_torn_runs, variant_runs, whole_model
 from fetalflow.run_record import inputs_digest
 from fetalflow.settings import Settings
 from fetalflow.weights import CONFIG
@@ -81,6 +81,7 @@ def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str
             remove_torn_runs(mlflow, experiment, inputs, parent)
         runs = variant_runs(mlflow, experiment, parent)
         version = _version(mlflow, register.model, package, card, runs[variant])
+        end_well(mlflow, runs[variant])
     return {
         "model_uri": f"models:/{register.model}@{register.alias}",
         "name": register.model,

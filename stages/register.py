@@ -15,7 +15,10 @@ def main(task: str) -> None:
         line = record_move(made["name"], made["alias"], made["version"], made["evidence"], "the newest finished run")
     except TrackingFailed as error:
         # Not an input at fault: the flow tries this again, and so can a person.
-        sys.exit(f"{error}\nEverything before is done and kept. Run it again when the server answers.")
+        sys.exit(
+            f"{error}\nOnly registering is left: everything before is done and kept. The next run, by hand or on a "
+            "schedule, does just that once the server answers. Run it again to try at once."
+        )
     write_json(Path("reports") / task / "registered.json", made)
     print(f"{made['model_uri']} is version {made['version']}, run {made['run_id']}")
     if line:

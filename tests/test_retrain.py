@@ -1,6 +1,7 @@
 """Retraining as a flow over real `dvc` stages with small bodies: what comes in is judged, used once, and registered."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -202,6 +203,31 @@ def test_with_a_key_no_name_comes_in_and_the_same_drop_is_the_same(workspace, tm
     assert len(ids) == 1
 
 
+def test_what_training_starts_from_is_written_where_dvc_looks(workspace, monkeypatch):
+    from fetalflow.warm_start import Start
+    from flows import retrain
+
+    asked = []
+
+    def choose(task_name: str, block, store: Path, warm: bool | None) -> Start:
+        asked.append((task_name, Path.cwd(), store, warm))
+        return starts[-1]
+
+    monkeypatch.setattr(retrain, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(retrain, "choose_start", choose)
+    block, params = load_settings(workspace / "params.yaml").blocks["movement"], workspace / "params.yaml"
+    starts = [Start("starts/movement/abc", "warm")]
+    retrain.settle_start(workspace, "movement", block, workspace / "store", True)
+    assert asked == [("movement", workspace, workspace / "store", True)]
+    assert load_settings(params).blocks["movement"].train.start == "starts/movement/abc"
+    stamp = params.stat().st_mtime_ns
+    retrain.settle_start(workspace, "movement", block, workspace / "store", None)
+    assert params.stat().st_mtime_ns == stamp, "nothing new is not written again"
+    starts.append(Start("", "cold"))
+    retrain.settle_start(workspace, "movement", block, workspace / "store", False)
+    assert load_settings(params).blocks["movement"].train.start == ""
+
+
 def test_the_workspace_of_an_inbox_keeps_everybodys_side(tmp_path):
     from flows.retrain import prepare_workspace
 
@@ -246,7 +272,7 @@ def test_inboxes_are_looked_at_on_a_schedule(prefect_server):
         assert promote.parameters["workspace"] == found.parameters["workspace"]
         # A run that died is crashed after a silence that lasts longer than the runs' own heartbeats are apart.
         deploy("gpu")
-        stopped, never = client.read_automations()
+        never, stopped = sorted(client.read_automations(), key=lambda automation: automation.name)
         assert stopped.trigger.posture.value == "Proactive" and stopped.trigger.after == {"prefect.flow-run.heartbeat"}
         for name in names:
             beat = int(client.read_deployment_by_name(name).job_variables["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
