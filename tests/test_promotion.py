@@ -156,6 +156,26 @@ def test_under_no_difference_false_promotions_are_at_most_alpha(patients):
     assert found["promoted"] < 0.09
 
 
+ALIKE = {"patient_sd": 2.0, "model_sd": 1.5}  # a patient's sequences are nearly copies
+
+
+@pytest.mark.parametrize("patients", [6, 25])
+def test_false_promotions_stay_at_alpha_where_the_sequences_of_a_patient_are_alike(patients):
+    found = simulate(Hospital(patients=patients, **ALIKE), Promote(guards="not_refuted"), RUNS)
+    assert found["low"] <= 0.05 and found["promoted"] < 0.08
+
+
+def test_sequences_taken_for_independent_would_promote_far_too_often():
+    """So the test above can fail: McNemar's exact test, one-sided, over the same answers."""
+    hits = 0
+    for run in range(RUNS):
+        drawn = answers(Hospital(patients=25, **ALIKE), np.random.default_rng([0, run]))
+        first, second = drawn.champion == drawn.truth, drawn.challenger == drawn.truth
+        won, lost = (second & ~first).sum(), (first & ~second).sum()
+        hits += stats.binom.sf(won - 1, won + lost, 0.5) <= 0.05
+    assert hits / RUNS > 0.12
+
+
 def test_at_the_margin_non_inferiority_is_not_promoted_more_often_than_alpha():
     rules = Promote(aim="non_inferiority", margin=0.05, guards="not_refuted")
     found = simulate(Hospital(patients=40, gain=-0.05), rules, RUNS)
