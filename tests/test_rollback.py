@@ -1,9 +1,11 @@
 """The former champion comes back by one command, and answers with the same bytes."""
 
+import os
 import shutil
 import sqlite3
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from fetalflow.errors import InputError
 from fetalflow.ledger import history, record_move, verify
 from fetalflow.ledger_decisions import accept, put_back, roll_back
 from fetalflow.models.building import build
-from fetalflow.tracking import registry
+from fetalflow.tracking import fetch_package, registry
 from fetalflow.weights import read, save
 from flows.cli import app
 
@@ -66,8 +68,8 @@ def here(versions, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
 
 
-def predicted() -> bytes:
-    done = CliRunner().invoke(app, ["predict", "cine.avi", "--model", f"models:/{MODEL}@champion"])
+def predicted(recorded: str = "cine.avi", model: str = MODEL) -> bytes:
+    done = CliRunner().invoke(app, ["predict", recorded, "--model", f"models:/{model}@champion"])
     assert done.exit_code == 0, done.output
     return done.stdout_bytes
 
@@ -98,17 +100,46 @@ def test_the_stage_says_the_hash_of_its_line_once(here, capsys):
 
 def test_the_former_champion_answers_with_the_same_bytes(here):
     record_move(MODEL, "champion", "1", None, "first")
-    before = predicted()
+    before, files = predicted(), fetched()
     record_move(MODEL, "champion", "2", None, "better")
     other = predicted()
     assert other != before
     done = CliRunner().invoke(app, ["rollback", "--task", TASK, "--reason", "it got worse at site B", "--by", "ann"])
     assert done.exit_code == 0 and "is version 1 again, it was 2" in done.stdout
-    assert champion() == "1" and predicted() == before
+    assert champion() == "1" and predicted() == before and fetched() == files
     line = history()[-1]
     assert (line["kind"], line["from"], line["to"], line["who"]) == ("rollback", "2", "1", "ann")
     assert line["reason"] == "it got worse at site B" and line["sha256"] in done.stdout
     assert verify().wrong == []
+
+
+def fetched() -> dict[str, bytes]:
+    folder = fetch_package(f"models:/{MODEL}@champion")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_model_of_single_frames_answers_an_image_with_the_same_bytes(here, tmp_path):
+    """As the planes are: one frame in, a standard plane out."""
+    import mlflow
+
+    from fetalflow.logged_model import log_model
+
+    picture = tmp_path / "plane.png"
+    cv2.imwrite(str(picture), np.random.default_rng(1).integers(30, 220, (96, 128), dtype=np.uint8))
+    extract = read(fetch_package(f"models:/{MODEL}/1"))[1]["extract"] | {"frames": 1, "stride": 1}
+    config = {"task": "planes", "variant": "net", "network": VARIANT, "labels": LABELS, "frames": 1, "size": SIZE}
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        save(tmp_path / "net", build(VARIANT, 1, SIZE, len(LABELS)), config | {"options": {}, "extract": extract})
+        with mlflow.start_run():
+            mlflow.register_model(f"models:/{log_model(mlflow, tmp_path / 'net', 'a card').model_id}", "plane_net")
+    record_move("plane_net", "champion", "1", None, "first")
+    before = predicted(str(picture), "plane_net")
+    record_move("plane_net", "champion", "2", None, "better")
+    assert predicted(str(picture), "plane_net") != before
+    roll_back("plane_net")
+    assert predicted(str(picture), "plane_net") == before
 
 
 def test_rolling_back_goes_back_in_time_and_not_in_circles(here):
