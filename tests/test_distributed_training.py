@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -126,9 +125,7 @@ def test_a_killed_process_ends_the_stage_and_the_next_run_goes_on(tmp_path):
     victim = ranks(process)[-1]
     assert len(ranks(process)) == 2
     victim.send_signal(signal.SIGKILL)
-    killed = time.monotonic()
-    said, _ = process.communicate(timeout=60)
-    assert time.monotonic() - killed < 60
+    said, _ = process.communicate(timeout=150)  # seconds on a quiet machine, 20 at a load of 16
     assert process.returncode == 1 and "ChildProcessError: training stopped: of 2 processes" in said, said
     assert "-9" in said.splitlines()[-1] and "run the stage again" in said
     assert not any((workspace / file).exists() for file in OUTPUTS)
@@ -153,7 +150,7 @@ def test_the_processes_die_with_the_stage(tmp_path):
     orphans = ranks(process)
     process.kill()
     process.wait()
-    gone, alive = psutil.wait_procs(orphans, timeout=20)
+    gone, alive = psutil.wait_procs(orphans, timeout=60)
     for left in alive:
         left.kill()
     assert len(gone) == 2 and not alive
