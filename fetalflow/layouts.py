@@ -78,7 +78,13 @@ def _names(drop: Path) -> list[str]:
             f"{PLANES_TABLE}, with {HC18_TABLE}, or with a folder per class (docs/drop.md). Set `tasks: <task>: drop` "
             "in params.yaml, or give the right path."
         )
-    return sorted(path.relative_to(drop).as_posix() for path in drop.rglob("*") if path.is_file())
+    inside = sorted(drop.rglob("*"))
+    if links := [path.relative_to(drop).as_posix() for path in inside if path.is_symlink()]:
+        raise InputError(
+            f"{drop}: {links[0]} is a link ({len(links)} in all), and what it leads to may lie outside of the drop. "
+            "Copy the files themselves in its place."
+        )
+    return [path.relative_to(drop).as_posix() for path in inside if path.is_file()]
 
 
 def _recognise(drop: Path, names: Iterable[str]) -> tuple[str, str]:

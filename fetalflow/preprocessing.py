@@ -55,7 +55,7 @@ def _write_sequences(rows: Sequence[dict], store: Path, folder: Path, size: int)
 def _cine(store: Path, row: dict) -> np.ndarray:
     path = store / f"{row['source']}.npy"
     try:
-        return np.load(path, mmap_mode="r")
+        return np.lib.format.open_memmap(path, mode="r")
     except (FileNotFoundError, ValueError) as error:
         message = f"the decoded frames of {row['video']} are missing or damaged ({error}). Run extract again."
         raise InputError(message) from None

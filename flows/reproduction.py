@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import networkx as nx
+import psutil
+from filelock import FileLock
 
+from fetalflow.artefacts import write_text
 from stages.lifeline import OWNER, owner_tag
 
 DVC = Path(sys.executable).with_name("dvc")
@@ -48,8 +51,37 @@ def stage_names(workspace: Path, task: str | None = None) -> list[str]:
     return [name for name in names if task is None or name.partition("@")[2].partition("-")[0] == task]
 
 
+def release_dead_locks(workspace: Path) -> None:
+    """Take out of DVC's lock file what no living `dvc` holds.
+
+    DVC asks only whether a process with the pid exists. After a reboot that may be anybody, and a file that was torn
+    by a kill stops every later run.
+    """
+    file = workspace / ".dvc" / "tmp" / "rwlock"
+    if not file.is_file():
+        return
+    with FileLock(file.with_suffix(".lock"), timeout=60):  # the one that DVC takes for this file
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            read = {path: [i for i in held if _is_dvc(i["pid"])] for path, held in kept.get("read", {}).items()}
+            write = {path: info for path, info in kept.get("write", {}).items() if _is_dvc(info["pid"])}
+            living = {"read": {path: held for path, held in read.items() if held}, "write": write}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            kept, living = None, {"read": {}, "write": {}}
+        if living != kept:
+            write_text(file, json.dumps(living))
+
+
+def _is_dvc(pid: int) -> bool:
+    try:
+        return any(Path(word).name == "dvc" for word in psutil.Process(int(pid)).cmdline()[:2])
+    except psutil.Error:
+        return False
+
+
 def pending(workspace: Path, task: str | None = None) -> list[str]:
     """The stages, of one task or of all, that `dvc repro` would run; empty when everything is up to date."""
+    release_dead_locks(workspace)
     targets = stage_names(workspace, task) if task else []
     done = subprocess.run(
         [DVC, "status", "--json", *targets],
@@ -72,6 +104,7 @@ def reproduce(stage: str, workspace: Path, show: Callable[[str], None]) -> str:
 
     Raises StageFailed.
     """
+    release_dead_locks(workspace)
     process = subprocess.Popen(
         [DVC, "repro", "--quiet", "--single-item", stage],
         cwd=workspace,

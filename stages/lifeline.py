@@ -4,6 +4,7 @@ DVC leaves its child running when it is killed, and a second `dvc repro` then st
 A stage therefore watches its ancestors and dies with them, and holds a lock that the next one waits for.
 """
 
+import errno
 import os
 import sys
 import threading
@@ -15,9 +16,11 @@ import psutil
 from filelock import FileLock
 
 from fetalflow.errors import InputError
+from stages.intact import check_inputs
 
 OWNER = "FETALFLOW_OWNER"  # "pid:create time" of the flow that asked for this run, if one did
 POLL_S = 0.5
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def owner_tag() -> str:
@@ -60,7 +63,10 @@ def _die_with(ancestors: list[psutil.Process]) -> None:
 
 
 def run(main: Callable[..., None]) -> None:
-    """Call `main` with the command line's words, under the stage's lock; an InputError becomes a message and exit 1."""
+    """Call `main` with the command line's words, under the stage's lock, once what it reads is known to be whole.
+
+    Bad input and a full disk become a message and exit 1.
+    """
     if not _owner_alive():
         sys.exit("the flow that asked for this stage is gone")
     threading.Thread(target=_die_with, args=(_ancestors(),), daemon=True, name="lifeline").start()
@@ -70,7 +76,13 @@ def run(main: Callable[..., None]) -> None:
     Path(".locks").mkdir(exist_ok=True)
     with FileLock(f".locks/{name}.lock", timeout=60):
         try:
+            check_inputs()
             main(*sys.argv[1:])
         except InputError as error:
             sys.stdout.flush()
             sys.exit(f"\n{name} stopped: {error}")
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            sys.stdout.flush()
+            sys.exit(f"\n{name} stopped: no room to write ({error}). Make room and run it again; what is done is kept.")

@@ -76,7 +76,7 @@ def store_cine(path: Path, settings: Extract, store: Path) -> dict[str, Any]:
 
 def stored_frames(record: dict[str, Any], store: Path) -> np.ndarray:
     """The frames of a record, memory-mapped, read-only uint8 [T, H, W]."""
-    return np.load(store / f"{record['source']}.npy", mmap_mode="r")
+    return np.lib.format.open_memmap(store / f"{record['source']}.npy", mode="r")  # np.load would open a zip too
 
 
 def stored_figures(

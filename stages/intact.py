@@ -1,0 +1,96 @@
+"""What a stage is about to read is what the stages before it wrote: compared with dvc.lock, byte by byte.
+
+DVC checks out a damaged cache object without a word and trusts a file whose size and time did not change (DESIGN 9).
+A flipped bit in a table, a split or a prediction would so be trained on, or judged, and recorded as good.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fetalflow.errors import InputError
+
+STAGE = "DVC_STAGE"  # set by `dvc repro` and `dvc exp run`: the stage's name, such as train@movement
+
+
+def check_inputs(folder: Path = Path()) -> None:
+    """Raise InputError naming every file that this stage depends on and that is not as another stage wrote it.
+
+    Nothing is checked when the stage was started by hand, nor what DVC does not cache (the decoded frames).
+    """
+    stage, lock = os.environ.get(STAGE, "").rpartition(":")[2], folder / "dvc.lock"
+    if not stage or not lock.is_file():
+        return
+    deps = [_path(dep) for dep in _resolved(folder, stage).get("deps", [])]
+    wrong = []
+    for writer, entry in (_yaml(lock) or {}).get("stages", {}).items():
+        outs = [out for out in entry.get("outs", []) if "md5" in out and any(_meet(dep, out["path"]) for dep in deps)]
+        if writer == stage or not outs:
+            continue
+        uncached = {_path(out) for out in _resolved(folder, writer).get("outs", []) if _is_uncached(out)}
+        for out in outs:
+            place = folder / out["path"]
+            if out["path"] in uncached or not place.exists() or (found := _md5(place)) == out["md5"]:
+                continue
+            where = f".dvc/cache/files/md5/{out['md5'][:2]}/{out['md5'][2:]}"
+            wrong.append(f"  {out['path']}: {writer} wrote MD5 {out['md5']}, found {found} (in the cache: {where})")
+    if wrong:
+        raise InputError(
+            "what this stage reads is not what the stages before it wrote:\n"
+            + "\n".join(wrong)
+            + "\nA disk may be failing, or somebody edited a file. Remove these files and their objects in the cache, "
+            "and run the pipeline again: the stages that wrote them run anew."
+        )
+
+
+def _resolved(folder: Path, stage: str) -> dict[str, Any]:
+    """The stage's body in dvc.yaml with its templates filled in; empty for one that is no longer there."""
+    name, _, unit = stage.partition("@")
+    body = _yaml(folder / "dvc.yaml")["stages"].get(name, {})
+    if "do" not in body:
+        return body
+    params = _yaml(folder / "params.yaml") if (folder / "params.yaml").is_file() else {}
+    over = params.get(body["foreach"][2:-1], {}) if isinstance(body["foreach"], str) else body["foreach"]
+    values = {"key": unit, "item": over.get(unit, unit) if isinstance(over, dict) else unit}
+
+    def look_up(match: re.Match) -> str:
+        value: Any = values
+        for part in match[1].split("."):
+            value = value.get(part, "") if isinstance(value, dict) else ""
+        return str(value)
+
+    return json.loads(re.sub(r"\$\{([\w.]+)\}", look_up, json.dumps(body["do"])))
+
+
+def _path(entry: str | dict[str, Any]) -> str:
+    """Of a dep or an out, which may be `path` or `{path: options}`."""
+    return (entry if isinstance(entry, str) else next(iter(entry))).rstrip("/")
+
+
+def _is_uncached(entry: str | dict[str, Any]) -> bool:
+    return isinstance(entry, dict) and not (next(iter(entry.values())) or {}).get("cache", True)
+
+
+def _meet(dep: str, out: str) -> bool:
+    """Whether a dep is this out, a folder around it or something in it."""
+    return dep == out or out.startswith(f"{dep}/") or dep.startswith(f"{out}/")
+
+
+def _yaml(path: Path) -> Any:
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _md5(place: Path) -> str:
+    """As DVC writes it: of a file its MD5, of a folder that of the sorted list of its files' MD5, with `.dir`."""
+    if place.is_file():
+        with open(place, "rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    files = (path for path in place.rglob("*") if path.is_file())
+    held = [{"md5": _md5(path), "relpath": path.relative_to(place).as_posix()} for path in files]
+    listed = json.dumps(sorted(held, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return hashlib.md5(listed.encode()).hexdigest() + ".dir"
