@@ -106,6 +106,26 @@ def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, pref
     assert ran(workspace)[6:] == ["train", "evaluate"], "what was done stays done"
 
 
+def test_a_night_without_tracking_server_leaves_registering_to_the_next_run(workspace, prefect_without_server):
+    """The last stage is the real one's way out: no input at fault, so it is tried again, and then said."""
+    from flows.pipeline import pipeline
+    from flows.reproduction import StageFailed
+
+    said = "sys.exit('MLflow is out of reach. Only registering is left.') if Path('down').exists() else None"
+    body = f"import sys\nfrom pathlib import Path\nopen('ran.txt', 'a').write('register\\n')\n{said}\n"
+    (workspace / "register.py").write_text(body + "Path('registered.json').write_text('{}')\n")
+    with open(workspace / "dvc.yaml", "a") as file:
+        file.write("  register:\n    foreach: [movement]\n    do:\n      cmd: python register.py\n")
+        file.write("      deps: [register.py, train.done, evaluate.done]\n      outs: [registered.json]\n")
+    (workspace / "down").touch()
+    with pytest.raises(StageFailed, match="Only registering is left"):
+        pipeline(str(workspace))
+    assert ran(workspace) == [*ORDER, "register", "register"]
+    (workspace / "down").unlink()
+    assert pipeline(str(workspace)) == ["register@movement"]
+    assert ran(workspace) == [*ORDER, "register", "register", "register"], "nothing was trained again"
+
+
 def test_each_stage_belongs_to_one_task():
     """`make demo TASK=planes` runs planes' stages and no other's."""
     of_task = {task: stage_names(ROOT, task) for task in load_settings(ROOT / "params.yaml").tasks}
