@@ -38,13 +38,15 @@ def load(path: Path) -> ModuleType:
 
 
 def find_postgres() -> Path | None:
-    folders = [Path(p).parent for p in [shutil.which("pg_ctl")] if p]
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return next((folder for folder in folders if (folder / "initdb").is_file()), None)
+    """The folder of its programs; a distribution links some of them elsewhere."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    folders += [Path(program).parent for program in [shutil.which("pg_ctl")] if program]
+    needed = ("initdb", "pg_ctl", "pg_dump", "pg_restore", "createdb", "psql")
+    return next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)
 
 
 needs_postgres = pytest.mark.skipif(
-    find_postgres() is None, reason="PostgreSQL's initdb is not on this machine: apt-get install postgresql"
+    find_postgres() is None, reason="PostgreSQL's programs are not on this machine: apt-get install postgresql"
 )
 
 
