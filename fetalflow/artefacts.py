@@ -24,6 +24,8 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     try:
         yield Path(name)
         os.chmod(name, 0o644)
+        with open(name, "rb") as written:  # or a power cut leaves the name with nothing behind it
+            os.fsync(written.fileno())
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
