@@ -20,7 +20,7 @@ def _quiet_the_libraries() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # its default is 20; 18 were measured when idle
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # as deployments do: the server crashes who is silent (heartbeats.py)
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # as deployments do (heartbeats.py): who is silent is crashed
     }.items():
         os.environ.setdefault(name, value)
 
