@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from fetalflow.models.building import Answer, build
 from fetalflow.settings import Train
 from fetalflow.training.augmentation import augment, augment_both
-from fetalflow.training.fitting import make_trainer
+from fetalflow.training.fitting import fit_network, make_trainer, predict_probabilities
 from fetalflow.training.loading import ordered_loader, training_loader
 from fetalflow.training.segmenter import Segmenter, dice, has_mask, mask_loss, segments
 
@@ -63,8 +63,7 @@ class Discs(Dataset):
 
 def told(answer: Answer, batch: tuple, part: str = "val", **train) -> tuple[dict, torch.Tensor | None]:
     segmenter, found = Segmenter(Fixed(answer), Train(**train)), {}
-    segmenter.log_dict = lambda means, **_: found.update(means)
-    segmenter.log = lambda name, value, **words: found.update({name: value, "count": words["batch_size"]})
+    segmenter.log_dict = lambda means, **words: found.update(means | {"count": words["batch_size"]})
     loss = segmenter.training_step(batch, 0) if part == "train" else segmenter.validation_step(batch, 0)
     return found, loss
 
@@ -204,3 +203,14 @@ def test_val_dice_does_not_depend_on_how_masks_fall_into_batches(tmp_path):
     # One by one, some batches hold no mask at all.
     assert [found(1), found(3)] == pytest.approx([found(13)] * 2, abs=1e-6)
     assert 0.5 < found(13) < 1
+
+
+def test_fitting_chooses_by_what_the_network_answers(tmp_path):
+    network, rows = build("fetalnet", 1, 32, 2, width=2), []
+    train, validation = Discs(8, 0), Discs(5, 1)
+    settings = Train(batch=4, epochs=2, device="cpu", augment=True, ema=0.9)
+    fitted = fit_network(network, train, validation, settings, 0, tmp_path, 2, rows.append)
+    assert [*fitted.curves] == ["epoch", *Segmenter.figures, "seconds"] and len(rows) == 2
+    assert fitted.curves["val_dice"].between(0, 1).all()
+    p = predict_probabilities(network, validation, 2)
+    assert p.shape == (5, 2) and p.sum(1) == pytest.approx(1)

@@ -109,8 +109,7 @@ class Epochs(Callback):
                 self._keep_only_the_best()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        figures = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-        row = {"epoch": len(self.rows) + 1} | {name: float(trainer.callback_metrics[name]) for name in figures}
+        row = {"epoch": len(self.rows) + 1} | {n: float(trainer.callback_metrics[n]) for n in module.figures}
         row["seconds"] = time.perf_counter() - self.started
         lowest = min((r["val_loss"] for r in self.rows if math.isfinite(r["val_loss"])), default=math.inf)
         if row["val_loss"] < lowest:

@@ -28,6 +28,8 @@ class Classifier(lightning.LightningModule):
     trained on and in no loss that is logged, so that the curves of both parts can be compared.
     """
 
+    figures = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # of each epoch
+
     def __init__(self, network: nn.Module, settings: Train, class_weights: Tensor | None = None):
         super().__init__()
         self.network = network
@@ -53,11 +55,7 @@ class Classifier(lightning.LightningModule):
         sequences, labels = batch
         logits = self.network(augment(sequences) if self.settings.augment else sequences)
         self._tell("train", logits.detach(), labels)
-        loss = self._loss(logits, labels, self.settings.label_smoothing)
-        if place()[1] > 1:  # DDP takes the mean over processes, whose shares of a batch may differ by one
-            count = torch.tensor(float(len(labels)), device=loss.device)
-            loss = loss * (count / self.trainer.strategy.reduce(count.clone(), reduce_op="mean"))
-        return loss
+        return self._shared(self._loss(logits, labels, self.settings.label_smoothing), len(labels))
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         if self.averaged is not None:
@@ -88,10 +86,21 @@ class Classifier(lightning.LightningModule):
     def _tell(self, part: str, logits: Tensor, labels: Tensor) -> None:
         accuracy = (logits.argmax(1) == labels).float().mean()
         means = {f"{part}_loss": self._loss(logits, labels), f"{part}_accuracy": accuracy}
+        self._log_means(means, len(labels))
+
+    def _shared(self, loss: Tensor, count: int) -> Tensor:
+        """The loss of this process's `count` sequences as DDP must see it: it takes the mean over processes, whose
+        shares of a batch may differ by one."""
+        if place()[1] > 1:
+            mine = torch.tensor(float(count), device=loss.device)
+            loss = loss * (mine / self.trainer.strategy.reduce(mine.clone(), reduce_op="mean"))
+        return loss
+
+    def _log_means(self, means: dict[str, Tensor], count: int) -> None:
+        """Log means over `count` sequences of this process as means over the epoch and over all processes."""
         # Lightning weighs by the mean count of a process as a whole number: times their number it is whole, and exact.
         _, processes = place()
-        count = len(labels) * processes
-        self.log_dict(means, on_step=False, on_epoch=True, batch_size=count, sync_dist=processes > 1)
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=count * processes, sync_dist=processes > 1)
 
     def _loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)

@@ -17,10 +17,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from fetalflow.errors import InputError
+from fetalflow.models.building import Answer
 from fetalflow.settings import Machines, Train
 from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints, last_checkpoint
 from fetalflow.training.classifier import Classifier, balancing_weights
 from fetalflow.training.loading import SequenceDataset, ordered_loader, training_loader
+from fetalflow.training.segmenter import Segmenter, segments
 from fetalflow.training.together import check_machines, ended, together
 
 ALONE = Machines()
@@ -48,7 +50,8 @@ def fit_network(
     report: Callable[[dict[str, Any]], None] = print,
     machines: Machines = ALONE,
 ) -> Fitted:
-    """Train `network` (float [B, N, H, W] in 0-1 -> logits [B, `classes`]) in place and keep its best epoch.
+    """Train `network` (float [B, N, H, W] in 0-1 -> logits [B, `classes`], or an Answer) in place and keep its best
+    epoch. For an Answer the datasets' items carry a mask: (frames, mask, label).
 
     folder: checkpoints. If a training was killed there, this one goes on after its last whole epoch; on a CPU it
     ends in the same weights, bit for bit, as one that was never killed.
@@ -71,7 +74,7 @@ def fit_network(
     network.train()  # Lightning keeps the mode it is given
     with ended(trainer):
         trainer.fit(
-            Classifier(network, settings, weights),
+            (Segmenter if segments(network) else Classifier)(network, settings, weights),
             datamodule=loaders,
             ckpt_path=last_checkpoint(folder),
             weights_only=True,
@@ -165,7 +168,8 @@ def predict_probabilities(network: nn.Module, dataset: Dataset, batch: int) -> n
     device = next(network.parameters()).device
     network.eval()
     with torch.inference_mode():
-        rows = [network(sequences.to(device)).softmax(1).cpu() for sequences, _ in ordered_loader(dataset, batch)]
+        answers = (network(sequences.to(device)) for sequences, *_ in ordered_loader(dataset, batch))
+        rows = [(a.label if isinstance(a, Answer) else a).softmax(1).cpu() for a in answers]
     probabilities = torch.cat(rows).numpy().astype(np.float64)
     if not math.isfinite(probabilities.sum()):
         raise InputError("the network answers with something that is not a number. Choose a lower learning rate.")

@@ -34,13 +34,15 @@ class Segmenter(Classifier):
     """As the classifier, for networks that answer `Answer` and batches with masks; logs val_dice besides, the mean over
     the sequences with a mask (NaN where no sequence has one). A sequence without a mask teaches its label alone."""
 
+    figures = (*Classifier.figures, "val_dice")
+
     def training_step(self, batch: Batch, _: int) -> Tensor:
         frames, masks, labels = batch
         if self.settings.augment:
             frames, masks = augment_both(frames, masks)
         answer = self.network(frames)
         self._tell_answer("train", answer, masks, labels)
-        return self._answer_loss(answer, masks, labels, self.settings.label_smoothing)
+        return self._shared(self._answer_loss(answer, masks, labels, self.settings.label_smoothing), len(labels))
 
     def validation_step(self, batch: Batch, _: int) -> None:
         frames, masks, labels = batch
@@ -50,14 +52,14 @@ class Segmenter(Classifier):
         found = dice((answer.mask > 0).float(), (masks == 1).float(), smooth=0.0)
         total = torch.where(known, found, 0).sum()
         count = int(known.sum())
-        self.log("val_dice", total / max(1, count), on_step=False, on_epoch=True, batch_size=count)
+        self._log_means({"val_dice": total / max(1, count)}, count)
 
     def _tell_answer(self, part: str, answer: Answer, masks: Tensor, labels: Tensor) -> None:
         # Without the sides, which are there in training alone, so that the curves of both parts can be compared.
         answer = Answer(answer.mask.detach(), answer.label.detach())
         accuracy = (answer.label.argmax(1) == labels).float().mean()
         means = {f"{part}_loss": self._answer_loss(answer, masks, labels), f"{part}_accuracy": accuracy}
-        self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(labels))
+        self._log_means(means, len(labels))
 
     def _answer_loss(self, answer: Answer, masks: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         losses = mask_loss(answer.mask, masks)
