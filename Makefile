@@ -12,8 +12,9 @@ READY := $(VENV)/.ready
 demo: setup
 	@$(VENV)/bin/fetalflow run --task $(TASK)
 
+# Two processes, whole files each: many tests wait for servers or import for seconds.
 test: setup
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Decode rate, loader, training step, memory of every stage at the paper's size: an hour and more, most of it training.
 benchmarks: setup

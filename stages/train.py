@@ -57,7 +57,7 @@ def main(task: str, variant: str) -> None:
         rows = rows.merge(split.loc[split["fold"] == fold, ["sequence", "part"]], on="sequence")
         network, fitted, folder = train_once(model, rows, data, train, fold, seed, loaded.machines)
         if node():
-            continue  # node 0 has the same network and writes
+            continue  # node 0 has the network and writes
         asked = {part: ask(network, rows[rows["part"] == part], data, model["labels"]) for part in PARTS}
         familiarity = remember(network, asked, settings.train.false_alarms)
         for part in ("validation", "test"):
@@ -106,6 +106,9 @@ def train_once(
     fitted = fit_network(
         network, parts["train"], parts["validation"], settings, seed, folder, classes, report, machines
     )
+    if node():
+        print(f"{run}: trained; node 0 keeps and writes the result", flush=True)
+        return network, fitted, folder
     best = fitted.curves.iloc[fitted.best_epoch - 1]
     ending = "stopped early" if fitted.stopped_early else "trained to the end"
     print(

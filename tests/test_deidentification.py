@@ -295,12 +295,10 @@ def test_a_mask_goes_along_as_zeros_and_ones(tmp_path):
         assert list(kept) == ["mask"] and np.array_equal(kept["mask"], mask > 0)
 
 
-def test_links_copies_and_two_patients_go_to_quarantine(tmp_path):
+def test_copies_and_two_patients_go_to_quarantine_and_links_are_refused(tmp_path):
     drop = drop_of(
         tmp_path / "drop",
         "good.avi,jane,,,ann,,,head",
-        "link.avi,jane,,,ann,,,head",
-        "linked/in.avi,jane,,,ann,,,head",
         "copy.avi,jane,,,ann,,,head",
         "two.avi,jane,,,ann,,,head",
         "two.avi,mary,,,ann,,,head",
@@ -311,15 +309,18 @@ def test_links_copies_and_two_patients_go_to_quarantine(tmp_path):
     outside.mkdir()
     for seed, path in enumerate((drop / "good.avi", outside / "in.avi", drop / "two.avi", drop / "other.avi")):
         write_video(path, speckle(8, 240, 320, seed=seed))
-    (drop / "link.avi").symlink_to(outside / "in.avi")
-    (drop / "linked").symlink_to(outside)
     shutil.copy(drop / "good.avi", drop / "copy.avi")
     shutil.copy(drop / "other.avi", drop / "other_copy.avi")
     found = deidentify_drop(drop, tmp_path / "out", KEY, SETTINGS)
     kinds = dict(zip(found.quarantine["row"], found.quarantine["kind"], strict=True))
     # copy.avi comes first by name, so it is the one that is used.
-    assert kinds == {2: "copy", 3: "link", 4: "link", 6: "patient", 7: "patient", 8: "copy", 9: "copy"}
+    assert kinds == {2: "copy", 4: "patient", 5: "patient", 6: "copy", 7: "copy"}
     assert found.summary["rows_written"] == 1
+    for inner, leads_to in (("link.avi", outside / "in.avi"), ("linked", outside)):
+        (drop / inner).symlink_to(leads_to)
+        with pytest.raises(InputError, match=f"{inner} is a link"):
+            deidentify_drop(drop, tmp_path / "out", KEY, SETTINGS, reveal=True)
+        (drop / inner).unlink()
     (drop / "annotations.csv").rename(outside / "annotations.csv")
     (drop / "annotations.csv").symlink_to(outside / "annotations.csv")
     with pytest.raises(InputError, match="symbolic link"):

@@ -111,7 +111,7 @@ def _opened(drop: Path, scratch: Path, reveal: bool) -> Iterator[Drop]:
 def _deidentify(drop: Drop, target: Path, key: Key, settings: Extract) -> Deidentified:
     rows = drop.rows.to_dict("records")
     limits = Limits(settings.max_bytes, settings.max_frames, settings.max_pixels)
-    faults = check_rows(rows, settings.labels, drop.root)
+    faults = check_rows(rows, settings.labels)
     digests: dict[str, str] = {}
     for index, row in enumerate(rows):
         if index not in faults:

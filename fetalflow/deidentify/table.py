@@ -4,7 +4,6 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PurePosixPath
 
 from fetalflow.deidentify.header import is_harmless, parts_of
 from fetalflow.deidentify.pseudonyms import Key, shift_date
@@ -16,7 +15,6 @@ PARTS = ("", "train", "validation", "test")
 REASONS = {  # by kind, in words that hold nothing of the row
     "row": "a column that must be filled in is empty, or a number is none",
     "outside": "a path leaves the drop",
-    "link": "a path leads over a symbolic link",
     "label": "the label is none of the task's; correct it, or add it to `extract: labels`",
     "site": "site or device is not a few plain words, or holds a long number or part of the patient's identifier",
     "value": "a further column holds what it may not (docs/deidentification.md lists them)",
@@ -42,7 +40,7 @@ def rejected(kind: str) -> str:
     return kind if kind in REASONS else "broken"
 
 
-def check_rows(rows: list[dict[str, str]], labels: Iterable[str], root: Path) -> dict[int, str]:
+def check_rows(rows: list[dict[str, str]], labels: Iterable[str]) -> dict[int, str]:
     """Kind of fault by index, of the rows that cannot pass."""
     found: dict[int, str] = {}
     for index, row in enumerate(rows):
@@ -52,9 +50,7 @@ def check_rows(rows: list[dict[str, str]], labels: Iterable[str], root: Path) ->
             found[index] = rejected(verdict.kind)
             continue
         names = parts_of(row["patient"])
-        if any(crosses_link(root, row.get(column, "")) for column in ("video", "mask")):
-            found[index] = "link"
-        elif any(row[column] and not is_harmless(row[column], names) for column in ("site", "device")):
+        if any(row[column] and not is_harmless(row[column], names) for column in ("site", "device")):
             found[index] = "site"
     patients = defaultdict(set)
     for index, row in enumerate(rows):
@@ -62,15 +58,6 @@ def check_rows(rows: list[dict[str, str]], labels: Iterable[str], root: Path) ->
             patients[row["video"]].add(row["patient"])
     several = {video for video, names in patients.items() if len(names) > 1}
     return found | {i: "patient" for i, row in enumerate(rows) if i not in found and row["video"] in several}
-
-
-def crosses_link(root: Path, inner: str) -> bool:
-    """Whether a path inside `root` is a symbolic link or leads through one."""
-    path = PurePosixPath(inner)
-    try:
-        return any((root / place).is_symlink() for place in (path, *path.parents) if place != PurePosixPath())
-    except OSError:  # a path that no file can have: it is found missing later
-        return False
 
 
 def mark_copies(rows: list[dict[str, str]], digests: Mapping[str, str], faults: dict[int, str]) -> None:

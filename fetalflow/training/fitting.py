@@ -23,14 +23,15 @@ from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints, last_
 from fetalflow.training.classifier import Classifier, balancing_weights
 from fetalflow.training.loading import SequenceDataset, ordered_loader, training_loader
 from fetalflow.training.segmenter import Segmenter, segments
-from fetalflow.training.together import check_machines, ended, together
+from fetalflow.training.together import check_machines, ended, node, together
 
 ALONE = Machines()
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished training; the network that was given now has the best epoch's weights."""
+    """A finished training; the network that was given now has the best epoch's weights. On a node that only helped
+    both are empty: node 0 has them."""
 
     curves: pd.DataFrame  # epoch (from 1), train_loss, train_accuracy, val_loss, val_accuracy, seconds
     best_epoch: int  # lowest validation loss
@@ -79,6 +80,8 @@ def fit_network(
             ckpt_path=last_checkpoint(folder),
             weights_only=True,
         )
+    if node():  # node 0 has what came of it, and may have removed the checkpoints by now
+        return Fitted(pd.DataFrame(), 0, False, device, precision)
     if machines.trainers > 1:
         epochs.read_back()
     if not epochs.best_epoch:
