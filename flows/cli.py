@@ -91,6 +91,8 @@ def describe(
     from flows.workspace import CHECKOUT, overlay, parse_change
 
     settings, task = load_settings(CHECKOUT / "params.yaml"), task_of(model)
+    if task not in settings.blocks:
+        raise InputError(f"params.yaml has no task {task} yet: {model} is built and tested, its stages are not.")
     block = overlay(settings.blocks[task].model_dump(), settings.profiles.get("paper", {}).get(task, {}))
     options: dict = {}
     for text in change or []:
