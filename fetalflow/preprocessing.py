@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from fetalflow.artefacts import atomic_file, atomic_folder, file_digest
+from fetalflow.artefacts import atomic_file, atomic_folder, file_digest, read_json
 from fetalflow.cine.resampling import source_frames
 from fetalflow.errors import InputError
 from fetalflow.sequences import fit, fit_scale
@@ -53,9 +53,15 @@ def _write_sequences(rows: Sequence[dict], store: Path, folder: Path, size: int)
 
 
 def _cine(store: Path, row: dict) -> np.ndarray:
+    """Compared with its digest: DVC does not cache the store, and it is kept for years."""
     path = store / f"{row['source']}.npy"
     try:
+        if file_digest(path) != read_json(path.with_suffix(".json"))["digest"]:
+            raise InputError(
+                f"{path}, the decoded frames of {row['video']}, is not as extract wrote it; a disk may be failing. "
+                "Remove it and run the pipeline again: it is decoded anew."
+            )
         return np.lib.format.open_memmap(path, mode="r")
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, KeyError) as error:
         message = f"the decoded frames of {row['video']} are missing or damaged ({error}). Run extract again."
         raise InputError(message) from None

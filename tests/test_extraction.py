@@ -311,6 +311,19 @@ def test_preprocess_writes_what_the_manifest_says(drop, tmp_path):
     assert len(list(folder.iterdir())) == len(manifest)
 
 
+def test_a_flipped_bit_in_the_store_is_refused_and_mended(drop, tmp_path):
+    found = extract(drop, row())
+    (file,) = (tmp_path / "frames").glob("*.npy")
+    good = file.read_bytes()
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(InputError, match="not as extract wrote it.*Remove it"):
+        preprocess(found.sequences, tmp_path / "frames", tmp_path / "sequences", 48, workers=1)
+    file.unlink()
+    extract(drop, row())
+    assert file.read_bytes() == good
+    assert len(preprocess(found.sequences, tmp_path / "frames", tmp_path / "sequences", 48, workers=1))
+
+
 def test_one_cine_is_read_as_the_drop_is(drop, tmp_path):
     found = extract(drop, row(), fps=12.5)
     spans, frames = zip(*recorded_windows(drop / "a.avi", SETTINGS.model_copy(update={"fps": 12.5})), strict=True)

@@ -51,8 +51,8 @@ def store_cine(path: Path, settings: Extract, store: Path) -> dict[str, Any]:
 
     - source: SHA-256 of the cine's bytes ("" if it was not read); recipe: see `recipe`; new: whether it was decoded now
     - rejected: None, or kind and reason; promised, decoded: frames
-    - only if it was not rejected: frames, height, width, bytes (of the stored file), fps, mm_per_px, cuts (first frames
-      of scenes), blanked (share of the frame's pixels)
+    - only if it was not rejected: frames, height, width, bytes and digest (SHA-256) of the stored file, fps, mm_per_px,
+      cuts (first frames of scenes), blanked (share of the frame's pixels)
     """
     cv2.setNumThreads(1)  # joblib already gives every core a process
     limits = Limits(settings.max_bytes, settings.max_frames, settings.max_pixels)
@@ -155,13 +155,14 @@ def _decode(path: Path, limits: Limits, settings: Extract, target: Path, counts:
             _write_header(file, (counts["decoded"], *shape))
         kept = keep(watch, cine.box, overlays=settings.mask_overlays, sector=settings.mask_sector)
         _blank(temporary, counts["decoded"], kept)
-        size = temporary.stat().st_size
+        size, digest = temporary.stat().st_size, file_digest(temporary)
     return counts | {
         "rejected": None,
         "frames": counts["decoded"],
         "height": shape[0],
         "width": shape[1],
         "bytes": size,
+        "digest": digest,
         "fps": cine.fps,
         "mm_per_px": cine.mm_per_px,
         "cuts": find_cuts(np.stack(pictures), settings.cut_threshold),
