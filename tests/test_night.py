@@ -33,7 +33,9 @@ def test_nobody_gets_in_without_a_log_in_and_the_doctor_finds_all_well(site):
     assert httpx.post(f"{site.prefect.url}/work_pools/filter", json={}, timeout=60).status_code == 401
     found = {f["check"]: f for f in json.loads(site.run(BIN / "fetalflow", "doctor", "--json", "--pool", "cpu"))}
     assert [found[name]["state"] for name in ("mlflow", "prefect")] == ["ok", "ok"], (found["mlflow"], found["prefect"])
-    assert "'cpu' with 1 workers" in found["prefect"]["found"] and "of Prefect" in found["clock"]["found"]
+    assert "'cpu' with 1 workers" in found["prefect"]["found"]
+    # A server states its time in whole seconds; the doctor names the one that seems farther off.
+    assert found["clock"]["found"].endswith(("that of MLflow", "that of Prefect")), found["clock"]
 
 
 def test_a_drop_in_an_s3_inbox_becomes_a_challenger_in_the_registry(site):
