@@ -15,9 +15,9 @@ from fetalflow.errors import InputError
 from fetalflow.phantom.biometry.views import PLANES, arrange
 from fetalflow.phantom.console import burn_in
 from fetalflow.phantom.growth import Sizes
-from fetalflow.phantom.movement.formats import write_dicom, write_video
+from fetalflow.phantom.movement.formats import write_cine
 from fetalflow.phantom.patients import Patient, admit_all
-from fetalflow.phantom.scanner import Scanner, scan
+from fetalflow.phantom.scanner import scan
 from fetalflow.settings import Phantom
 
 WEEKS = 16.0, 36.0
@@ -124,7 +124,7 @@ def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
     view = arrange(cine.label, cine.patient, cine.partial, fps, cine.frames, settings, seed)
     frames, _ = scan(view.scene, view.drift, view.scanner, rng)
     burn_in(frames, cine.patient, view.scanner)
-    _write(folder / cine.video, frames, cine, view.scanner)
+    write_cine(folder / cine.video, frames, cine.patient, view.scanner, promised=cine.frames)
     mask = f"masks/{cine.name}.npz"
     np.savez_compressed(folder / mask, mask=view.mask, calipers=view.ends.astype(np.float32))
     truth = {f"{name}_mm": round(view.lengths[name], 2) if name in view.lengths else None for name in LENGTHS}
@@ -135,15 +135,3 @@ def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
          "seen": round(view.seen, 3)} | truth
         for reader in cine.readers
     ]  # fmt: skip
-
-
-def _write(path: Path, frames: np.ndarray, cine: Cine, scanner: Scanner) -> None:
-    if path.suffix != ".dcm":
-        write_video(path, frames, int(scanner.fps))
-        return
-    rows, columns = np.nonzero(scanner.sector)
-    box = tuple(int(v) for v in (columns.min(), rows.min(), columns.max(), rows.max()))
-    site = cine.patient.site
-    about = {"PatientID": cine.patient.name, "PatientName": f"Synthetic^{cine.patient.name}",
-             "InstitutionName": site.name, "ManufacturerModelName": site.device, "StudyID": cine.name}  # fmt: skip
-    write_dicom(path, frames, int(scanner.fps), scanner.mm_per_px, about, box, promised=cine.frames)

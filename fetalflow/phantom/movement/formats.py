@@ -11,6 +11,9 @@ from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
 from pydicom.uid import JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage, generate_uid
 
+from fetalflow.phantom.patients import Patient
+from fetalflow.phantom.scanner import Scanner
+
 # Looking ahead for B frames made x264 give other bytes in a third of the repeats (measured, PyAV 18.1's build).
 X264 = "bframes=0:rc-lookahead=0:mbtree=0:threads=1"
 # suffix -> container, codec, pixel format, options of the encoder
@@ -21,6 +24,22 @@ VIDEOS = {
     ".mpg": ("mpeg", "mpeg2video", "yuv420p", {"qmin": "2", "qmax": "4"}),
 }
 JPEG_QUALITY = 92
+
+
+def write_cine(path: Path, frames: np.ndarray, patient: Patient, scanner: Scanner, promised: int) -> None:
+    """Write grey frames, uint8 [T, H, W], as the scanner of a patient's site exports them, by the path's suffix.
+
+    promised: the number of frames that a DICOM's header states.
+    """
+    if path.suffix != ".dcm":
+        write_video(path, frames, int(scanner.fps))
+        return
+    rows, columns = np.nonzero(scanner.sector)
+    box = tuple(int(v) for v in (columns.min(), rows.min(), columns.max(), rows.max()))
+    about = {"PatientID": patient.name, "PatientName": f"Synthetic^{patient.name}",
+             "InstitutionName": patient.site.name, "ManufacturerModelName": patient.site.device,
+             "StudyID": path.stem}  # fmt: skip
+    write_dicom(path, frames, int(scanner.fps), scanner.mm_per_px, about, box, promised)
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int) -> None:

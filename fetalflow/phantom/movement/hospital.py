@@ -13,7 +13,7 @@ from fetalflow.artefacts import write_table
 from fetalflow.phantom.anatomy import compose
 from fetalflow.phantom.console import burn_in, set_up
 from fetalflow.phantom.motion import probe_drift
-from fetalflow.phantom.movement.formats import write_dicom, write_video
+from fetalflow.phantom.movement.formats import write_cine
 from fetalflow.phantom.patients import Patient, admit_all
 from fetalflow.phantom.scanner import Scanner, scan
 from fetalflow.settings import Phantom
@@ -145,7 +145,10 @@ def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
     else:
         frames, masks = film(cine, scanner, rng)
         burn_in(frames, cine.patient, scanner)
-        _write(path, frames, cine, scanner)
+        write_cine(path, frames, cine.patient, scanner, _promised(cine))
+        if cine.fault == "truncated":
+            data = path.read_bytes()
+            path.write_bytes(data[: int(0.55 * len(data))])
         if not cine.fault:
             mask = f"masks/{cine.name}.npz"
             np.savez_compressed(folder / mask, mask=masks)
@@ -171,22 +174,6 @@ def film(cine: Cine, scanner: Scanner, rng: np.random.Generator) -> tuple[np.nda
         now = scanner if take == 0 else replace(scanner, gain=scanner.gain + 5, focus=0.6 * scanner.focus)
         films.append(scan(scene, probe_drift(time, rng), now, rng))
     return tuple(np.concatenate(parts) for parts in zip(*films, strict=True))
-
-
-def _write(path: Path, frames: np.ndarray, cine: Cine, scanner: Scanner) -> None:
-    if path.suffix != ".dcm":
-        write_video(path, frames, int(scanner.fps))
-        if cine.fault == "truncated":
-            data = path.read_bytes()
-            path.write_bytes(data[: int(0.55 * len(data))])
-        return
-    rows, columns = np.nonzero(scanner.sector)
-    box = tuple(int(v) for v in (columns.min(), rows.min(), columns.max(), rows.max()))
-    site = cine.patient.site
-    about = {"PatientID": cine.patient.name, "PatientName": f"Synthetic^{cine.patient.name}",
-             "InstitutionName": site.name, "ManufacturerModelName": site.device,
-             "StudyID": cine.name}  # fmt: skip
-    write_dicom(path, frames, int(scanner.fps), scanner.mm_per_px, about, box, promised=_promised(cine))
 
 
 def _promised(cine: Cine) -> int:
