@@ -1,0 +1,96 @@
+"""One frame as a sonographer measures it: the outline that was found, its ellipse, the calipers and the values."""
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill, wrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fetalflow.biometry.measuring import Measured
+from fetalflow.biometry.outline import HALF, Spacing
+
+FOUND, TRUE, ELLIPSE, CALIPER, WARNING = "#4cc9f0", "#52d273", "#ffd166", "#ffffff", "#ff9f68"
+LEGEND = "Blue: outline of the mask; dashed: ellipse fitted to it; crosses: calipers; green: the annotated outline."
+SIDE = 6.4  # inches of the longer side of a picture of its own
+DPI = 100
+WORDS = 75  # letters of a line of the title
+
+
+def draw_measured(
+    axes: Axes,
+    frame: np.ndarray,
+    answer: np.ndarray,
+    measured: Measured,
+    spacing: Spacing | None,
+    title: str = "",
+    *,
+    truth: np.ndarray | None = None,
+    values: Mapping[str, str] | None = None,
+) -> None:
+    """frame: uint8 [H, W]. answer: float [H, W] in 0-1, or a mask. truth: the annotated mask, bool [H, W].
+
+    measured: what `measure` said of this answer on this grid, with the same `spacing` (None: in pixels). values: the
+    text by length that is written instead of this frame's own numbers (hc: "281.3 ± 0.9 mm"). Where there is no
+    number, its warnings are written.
+    """
+    height, width = frame.shape
+    axes.imshow(frame, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+    if truth is not None:
+        _outline(axes, truth, TRUE)
+    _outline(axes, answer, FOUND)
+    to_px = 1 / np.array([spacing.column, spacing.row]) if spacing else np.ones(2)
+    if measured.ellipse is not None:
+        x, y = (np.concatenate([points := measured.ellipse.points(), points[:1]]) * to_px).T
+        axes.plot(x, y, color=ELLIPSE, lw=1.2, ls=(0, (4, 3)))
+    if measured.calipers is not None:
+        _calipers(axes, measured.calipers * to_px)
+    _words(axes, measured, values)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    axes.axis("off")
+    if title:
+        axes.set_title(fill(title, WORDS), fontsize=9, loc="left", pad=4)
+
+
+def measured_figure(
+    frame: np.ndarray, answer: np.ndarray, measured: Measured, spacing: Spacing | None, title: str = "", **more
+) -> Figure:
+    """`draw_measured` as a picture of its own."""
+    figure = Figure(dpi=DPI)
+    height, width = frame.shape
+    scale = SIDE / max(height, width)
+    head = 0.12 + 0.16 * len(wrap(title, WORDS))  # inches
+    wide, high = max(width * scale, SIDE / 2), height * scale
+    figure.set_size_inches(wide, high + head)
+    draw_measured(figure.add_axes((0, 0, 1, high / (high + head))), frame, answer, measured, spacing, title, **more)
+    return figure
+
+
+def lengths_text(lengths: Mapping[str, float], unit: str) -> dict[str, str]:
+    """By length its value with the unit: tenths of a mm, whole px."""
+    return {name: f"{value:.1f} mm" if unit == "mm" else f"{value:.0f} px" for name, value in lengths.items()}
+
+
+def _outline(axes: Axes, answer: np.ndarray, colour: str) -> None:
+    # Padded as measuring does it: a mask that reaches the border is closed there, and every piece is shown.
+    padded = np.pad(np.asarray(answer, dtype=np.float32), 1)
+    if padded.max() > HALF:
+        x, y = np.arange(padded.shape[1]) - 1, np.arange(padded.shape[0]) - 1
+        axes.contour(x, y, padded, levels=[HALF], colors=[colour], linewidths=1.4)
+
+
+def _calipers(axes: Axes, ends: np.ndarray) -> None:
+    for pair in ends.reshape(-1, 2, 2):
+        axes.plot(*pair.T, color=CALIPER, lw=0.9, ls=":", marker="+", ms=9, mew=1.4)
+
+
+def _words(axes: Axes, measured: Measured, values: Mapping[str, str] | None) -> None:
+    values = lengths_text(measured.lengths, measured.unit) if values is None else values
+    lines: Sequence[str] = [f"{name.upper()} {text}" for name, text in values.items()]
+    said = "\n".join([*lines, *(fill(text, 44) for text in measured.warnings)])
+    if said:
+        colour = WARNING if measured.warnings else CALIPER
+        box = {"facecolor": "black", "alpha": 0.65, "edgecolor": "none", "pad": 3}
+        axes.text(
+            0.015, 0.02, said, transform=axes.transAxes, fontsize=8, color=colour, va="bottom", ha="left", bbox=box
+        )
