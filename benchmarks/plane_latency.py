@@ -12,7 +12,7 @@ import torch
 
 from fetalflow.evaluation.latency import machine
 from fetalflow.models.building import build
-from fetalflow.models.planes.backbones import load_published
+from fetalflow.models.parts.backbones import load_published
 
 SIZE, CLASSES = 224, 6
 WARM_UP = 5  # calls left out: the first ones allocate memory and choose kernels

@@ -207,7 +207,7 @@ class TaskEntry(Frozen):
     drop: str
     variant: str  # the main one
     network: str  # its file in fetalflow/models/<task>/
-    base: str  # the other file there that the network's file builds on, or the same again
+    base: str  # what it builds on, a file or folder of fetalflow/models/; or the same file again
     rivals: tuple[str, ...] = ()  # the variants of `ablations`, in the order of the report
 
 

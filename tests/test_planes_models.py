@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from fetalflow.errors import InputError
 from fetalflow.models.building import build
-from fetalflow.models.planes import backbones
-from fetalflow.models.planes.backbones import Backbone, load_published
+from fetalflow.models.parts import backbones
+from fetalflow.models.parts.backbones import Backbone, load_published
 from fetalflow.models.planes.lite_attention import ChannelAttention, SpatialAttention
 from fetalflow.models.summary import count_gmac
 from fetalflow.weights import read, save

@@ -1,4 +1,7 @@
-"""Networks by name: a network is a file of a task's room here that has `build(frames, size, classes, **options)`."""
+"""Networks by name: a network is a file of a task's room here that has `build(frames, size, classes, **options)`.
+
+The room `parts` holds what networks of several rooms, or several of one, are made of.
+"""
 
 import inspect
 import pkgutil
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 
 from fetalflow.errors import InputError
 
-PARTS = {"backbones", "parts"}  # files of the rooms that hold parts of networks
+PARTS = "fetalflow.models.parts."
 
 
 class Answer(NamedTuple):
@@ -28,8 +31,9 @@ class Answer(NamedTuple):
 def known_networks() -> dict[str, str]:
     """Module by network, sorted by network."""
     modules = pkgutil.walk_packages([str(Path(__file__).parent)], "fetalflow.models.")
-    found = {m.name.rsplit(".", 1)[1]: m.name for m in modules if m.name.count(".") == 3 and not m.ispkg}
-    return {name: found[name] for name in sorted(found) if name not in PARTS}
+    files = (m.name for m in modules if m.name.count(".") == 3 and not m.ispkg and not m.name.startswith(PARTS))
+    found = {name.rsplit(".", 1)[1]: name for name in files}
+    return {name: found[name] for name in sorted(found)}
 
 
 def build(network: str, frames: int, size: int, classes: int, **options: Any) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fetalflow.errors import InputError
-from fetalflow.models.planes.backbones import Backbone
+from fetalflow.models.parts.backbones import Backbone
 
 HEAD_WIDTHS = (128, 64)
 REDUCTION = 16  # CBAM's: channels over the width of the hidden layer

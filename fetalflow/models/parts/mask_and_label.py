@@ -1,4 +1,4 @@
-"""What both networks of this room share: frames through an encoder, a memory over time, a decoder with attention on the
+"""What both networks of biometry share: frames through an encoder, a memory over time, a decoder with attention on the
 skips, side outputs fused into one mask, and a label for the clip.
 
 B: clips, N: frames of a clip, BN: all frames at once, C: classes; h x w: a level's size.
