@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from torch import Tensor, nn
 
@@ -26,6 +26,11 @@ class Answer(NamedTuple):
     mask: Tensor
     label: Tensor
     sides: tuple[Tensor, ...] = ()
+
+
+def segments(network: nn.Module) -> bool:
+    """Whether the network answers with an `Answer`; others answer with the logits of labels alone."""
+    return get_type_hints(type(network).forward).get("return") is Answer
 
 
 def known_networks() -> dict[str, str]:
