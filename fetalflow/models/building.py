@@ -33,6 +33,16 @@ def segments(network: nn.Module) -> bool:
     return get_type_hints(type(network).forward).get("return") is Answer
 
 
+def segments(network: nn.Module) -> bool:
+    """Whether the network answers with an `Answer`; others answer with the logits of labels alone."""
+    return get_type_hints(type(network).forward).get("return") is Answer
+
+
+def label_logits(answer: Tensor | Answer) -> Tensor:
+    """[B, C] of what any network answers."""
+    return answer.label if isinstance(answer, Answer) else answer
+
+
 def known_networks() -> dict[str, str]:
     """Module by network, sorted by network."""
     modules = pkgutil.walk_packages([str(Path(__file__).parent)], "fetalflow.models.")
