@@ -37,15 +37,20 @@ def fit_scale(height: int, width: int, size: int) -> float:
     return min(1.0, size / max(height, width))
 
 
+def fitted_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
+    """Where `fit` puts a frame: top, left, height and width in px of the square."""
+    scale = fit_scale(height, width, size)
+    fitted_height, fitted_width = max(1, round(height * scale)), max(1, round(width * scale))
+    return (size - fitted_height) // 2, (size - fitted_width) // 2, fitted_height, fitted_width
+
+
 def fit(frames: np.ndarray, size: int) -> np.ndarray:
     """uint8 [N, H, W] to uint8 [N, size, size], C-order: large frames resized by area, aspect kept, padded with 0."""
     height, width = frames.shape[1:]
-    scale = fit_scale(height, width, size)
-    fitted_height, fitted_width = max(1, round(height * scale)), max(1, round(width * scale))
-    top, left = (size - fitted_height) // 2, (size - fitted_width) // 2
+    top, left, fitted_height, fitted_width = fitted_box(height, width, size)
     fitted = np.zeros((len(frames), size, size), np.uint8)
     for target, frame in zip(fitted, frames, strict=True):
-        if scale < 1:
+        if max(height, width) > size:
             frame = cv2.resize(frame, (fitted_width, fitted_height), interpolation=cv2.INTER_AREA)
         target[top : top + fitted_height, left : left + fitted_width] = frame
     return fitted

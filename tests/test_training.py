@@ -1,5 +1,6 @@
 """Loading, fitting and answering, on small sets whose classes can be told apart."""
 
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import SequentialSampler
 from training_sets import FRAMES, LABELS, SIZE, make_workspace
 
+from fetalflow.artefacts import file_digest
 from fetalflow.errors import InputError
 from fetalflow.models.building import build
 from fetalflow.settings import Train
@@ -27,7 +29,14 @@ from fetalflow.training.classifier import (
     parameter_groups,
 )
 from fetalflow.training.fitting import choose_device, fit_network, predict_probabilities
-from fetalflow.training.loading import Batches, EpochOrder, SequenceDataset, check_sequences, ordered_loader
+from fetalflow.training.loading import (
+    UNKNOWN,
+    Batches,
+    EpochOrder,
+    SequenceDataset,
+    check_sequences,
+    ordered_loader,
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +100,20 @@ def test_a_sequence_is_what_is_stored_in_0_to_1(rows, data, parts):
     assert LABELS[target] == row["label"]
 
 
+def test_a_mask_comes_along_where_there_is_one(rows, data, tmp_path):
+    mask = (np.arange(FRAMES * SIZE * SIZE).reshape(FRAMES, SIZE, SIZE) % 3 == 0).astype(np.uint8)
+    np.save(tmp_path / "m.npy", mask)
+    named = rows.assign(mask_path=["", str(tmp_path / "m.npy"), *[""] * (len(rows) - 2)])
+    masked = SequenceDataset(named, data, LABELS, masks=True)
+    frames, unknown, label = masked[0]
+    assert unknown.shape == frames.shape and unknown.dtype == torch.uint8 and (unknown == UNKNOWN).all()
+    assert torch.equal(frames, SequenceDataset(rows, data, LABELS)[0][0]) and label == masked.targets[0]
+    assert np.array_equal(masked[1][1].numpy(), mask) and masked[1][1].dtype == torch.uint8
+    assert (SequenceDataset(rows, data, LABELS, masks=True)[1][1] == UNKNOWN).all()  # a manifest without the column
+    batch = next(iter(ordered_loader(masked, 3)))
+    assert [part.shape[0] for part in batch] == [3, 3, 3] and torch.equal(batch[1][1], masked[1][1])
+
+
 def test_an_unknown_label_is_refused(rows, data):
     with pytest.raises(InputError, match=r"holds the labels \['right'\]"):
         SequenceDataset(rows, data, ["left", "flicker"])
@@ -109,6 +132,16 @@ def test_a_corrupted_or_missing_sequence_is_refused(tmp_path):
         check_sequences(manifest, data)
     assert manifest["path"][3] in str(refused.value) and manifest["digest"][3] in str(refused.value)
     assert f"{manifest['path'][5]}: no such file" in str(refused.value)
+
+
+def test_a_mask_that_changed_is_refused(rows, data, tmp_path):
+    np.save(tmp_path / "m.npy", np.zeros((FRAMES, SIZE, SIZE), np.uint8))
+    path, digest = [str(tmp_path / "m.npy"), *[""] * (len(rows) - 1)], file_digest(tmp_path / "m.npy")
+    named = rows.assign(mask_path=path, mask_digest=[digest, *[""] * (len(rows) - 1)])
+    check_sequences(named, data)
+    np.save(tmp_path / "m.npy", np.ones((FRAMES, SIZE, SIZE), np.uint8))
+    with pytest.raises(InputError, match="1 of 40 sequence files"):
+        check_sequences(named, data)
 
 
 @given(n=st.integers(2, 60), batch=st.integers(2, 9), seed=st.integers(0, 5), epoch=st.integers(0, 5))
@@ -155,8 +188,7 @@ def test_the_curves_are_the_figures_of_the_whole_part(parts, tmp_path, more):
 
 
 def test_early_stopping_keeps_the_best_epoch(parts, tmp_path):
-    misleading = SequenceDataset.__new__(SequenceDataset)
-    misleading.paths = parts["validation"].paths
+    misleading = copy(parts["validation"])
     misleading.targets = np.roll(parts["validation"].targets, 3)  # the better it learns, the worse it looks
     net, rows = network(), []
     fitted = fit(net, parts | {"validation": misleading}, tmp_path, report=rows.append, epochs=30, patience=2)

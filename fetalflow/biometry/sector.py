@@ -3,9 +3,12 @@
 import cv2
 import numpy as np
 
+from fetalflow.sequences import fitted_box
+
 LIT = 12  # of 255: lossy codecs leave less than this beside the sector, and specks, which opening takes away
 DIM = 1.1  # times: what codecs leave makes the hull up to 1.04 times as large (the phantom's formats); dim tissue more
 DARK = 12  # dark places narrower than this part of the image's width lie in the sector
+ROUNDED = 0.1  # px: what one decimal may move an outline by
 
 
 def sector_of(frames: np.ndarray) -> np.ndarray:
@@ -31,3 +34,29 @@ def _hull(lit: np.ndarray) -> np.ndarray:
     if outlines:
         cv2.fillConvexPoly(filled, cv2.convexHull(max(outlines, key=cv2.contourArea)), 1)
     return filled.astype(bool)
+
+
+def as_text(sector: np.ndarray, size: int) -> str:
+    """Convex outline of `sector`, bool [H, W] of recorded px, as `x,y x,y ...` in px of the image that
+    `fetalflow.sequences.fit` makes of size `size`, one decimal. Empty if it has no area."""
+    top, left, height, width = fitted_box(*sector.shape, size)
+    places = np.argwhere(sector)[:, ::-1].astype(np.int32)  # (x, y)
+    if len(places) < 3 or len(hull := cv2.convexHull(places)[:, 0]) < 3:
+        return ""
+    scale = np.array([width, height]) / sector.shape[::-1]
+    points = (hull + 0.5) * scale - 0.5 + (left, top)
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def of_text(text: str, size: int) -> np.ndarray | None:
+    """bool [size, size]: the pixels whose centres lie in an outline of `as_text`. None for an empty text."""
+    if not text:
+        return None
+    points = np.array([point.split(",") for point in text.split()], dtype=np.float64)
+    y, x = np.mgrid[:size, :size]
+    inside = np.ones((size, size), bool)
+    turn = np.sign(cv2.contourArea(points.astype(np.float32), oriented=True))
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        length = np.hypot(x1 - x0, y1 - y0)
+        inside &= turn * ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)) >= -ROUNDED * length
+    return inside

@@ -13,38 +13,51 @@ from fetalflow.artefacts import file_digest
 from fetalflow.errors import InputError
 
 NAMED = 5  # wrong files named in a message
+UNKNOWN = 255  # every pixel of a sequence's mask where nobody drew one
 
 
 class SequenceDataset(Dataset):
     """The sequences of a manifest as (float32 [N, H, W] in 0-1, int64 place of the label in `labels`).
 
-    manifest: one row per sequence with `path` (relative to `root`) and `label`. Nothing is held in memory.
-    Raises InputError when a label of the manifest is not in `labels`.
+    manifest: one row per sequence with `path` (relative to `root`) and `label`. masks: items are (frames, mask uint8
+    [N, H, W], label); the mask, of the column `mask_path`, is 1 in the structure, and UNKNOWN everywhere where there is
+    none. Nothing is held in memory. Raises InputError when a label of the manifest is not in `labels`.
     """
 
-    def __init__(self, manifest: pd.DataFrame, root: Path, labels: Sequence[str]):
+    def __init__(self, manifest: pd.DataFrame, root: Path, labels: Sequence[str], masks: bool = False):
         self.paths = [Path(root) / path for path in manifest["path"]]
         self.targets = pd.Index(labels).get_indexer(manifest["label"])  # int64 [sequences]
         if (self.targets < 0).any():
             unknown = sorted(set(manifest["label"]) - set(labels))
             raise InputError(f"the manifest holds the labels {unknown}; expected only {list(labels)}.")
+        self.masks: list[Path | None] | None = None
+        if masks:
+            paths = manifest["mask_path"] if "mask_path" in manifest else [""] * len(manifest)
+            self.masks = [Path(root) / path if path else None for path in paths]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        frames = np.load(self.paths[i], mmap_mode="r").astype(np.float32)
-        return torch.from_numpy(frames).div_(255), int(self.targets[i])
+    def __getitem__(self, i: int) -> tuple[Tensor, int] | tuple[Tensor, Tensor, int]:
+        frames = torch.from_numpy(np.load(self.paths[i], mmap_mode="r").astype(np.float32)).div_(255)
+        if self.masks is None:
+            return frames, int(self.targets[i])
+        file = self.masks[i]
+        mask = torch.full(frames.shape, UNKNOWN, dtype=torch.uint8) if file is None else torch.from_numpy(np.load(file))
+        return frames, mask, int(self.targets[i])
 
 
 def check_sequences(manifest: pd.DataFrame, root: Path) -> None:
-    """Compare every sequence file with the SHA-256 that the manifest records.
+    """Compare every sequence file, and every mask's, with the SHA-256 that the manifest records.
 
     A file may change after it was made: DVC checks out a damaged cache object without a word (DESIGN 9).
     Raises InputError naming the files that are missing or differ.
     """
     wrong = []
-    for path, expected in zip(manifest["path"], manifest["digest"], strict=True):
+    listed = list(zip(manifest["path"], manifest["digest"], strict=True))
+    if "mask_path" in manifest:
+        listed += [pair for pair in zip(manifest["mask_path"], manifest["mask_digest"], strict=True) if pair[0]]
+    for path, expected in listed:
         file = Path(root) / path
         if not file.is_file():
             wrong.append(f"  {file}: no such file")
@@ -53,7 +66,7 @@ def check_sequences(manifest: pd.DataFrame, root: Path) -> None:
     if wrong:
         more = [f"  and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
         raise InputError(
-            f"{len(wrong)} of {len(manifest)} sequence files are not those that preprocessing wrote:\n"
+            f"{len(wrong)} of {len(listed)} sequence files are not those that preprocessing wrote:\n"
             + "\n".join(wrong[:NAMED] + more)
             + "\nRun the preprocess stage again by force, and check the disk and the DVC cache."
         )

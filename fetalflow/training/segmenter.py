@@ -12,17 +12,16 @@ mask loss = (1 - soft Dice over the whole clip) + mean binary cross entropy over
   mask's, would choose the epoch that is kept.
 """
 
-from typing import get_type_hints
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fetalflow.models.building import Answer
+from fetalflow.models.building import segments as segments
 from fetalflow.training.augmentation import augment_both
 from fetalflow.training.classifier import Classifier
+from fetalflow.training.loading import UNKNOWN
 
-UNKNOWN = 255  # every pixel of a sequence's mask where nobody drew one
 SIDES = 0.5
 LABEL = 0.2
 SMOOTH = 1.0  # px: keeps the Dice of an empty mask defined
@@ -66,11 +65,6 @@ class Segmenter(Classifier):
         if answer.sides:
             losses = losses + SIDES * torch.stack([mask_loss(side, masks) for side in answer.sides]).mean(0)
         return losses.mean() + LABEL * self._loss(answer.label, labels, smoothing)
-
-
-def segments(network: nn.Module) -> bool:
-    """Whether the network answers with an `Answer`; others answer with the logits of labels alone."""
-    return get_type_hints(type(network).forward).get("return") is Answer
 
 
 def has_mask(masks: Tensor) -> Tensor:
