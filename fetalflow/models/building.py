@@ -33,11 +33,6 @@ def segments(network: nn.Module) -> bool:
     return get_type_hints(type(network).forward).get("return") is Answer
 
 
-def segments(network: nn.Module) -> bool:
-    """Whether the network answers with an `Answer`; others answer with the logits of labels alone."""
-    return get_type_hints(type(network).forward).get("return") is Answer
-
-
 def label_logits(answer: Tensor | Answer) -> Tensor:
     """[B, C] of what any network answers."""
     return answer.label if isinstance(answer, Answer) else answer

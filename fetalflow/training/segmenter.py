@@ -13,7 +13,7 @@ mask loss = (1 - soft Dice over the whole clip) + mean binary cross entropy over
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fetalflow.models.building import Answer
