@@ -48,6 +48,17 @@ TASKS: Mapping[str, Task] = {
         source="the light plane classifier (arXiv 2410.17396; FETAL_PLANES_DB, 80:20 by image)",
         published={"lite_attention": {"accuracy": 0.9625, "top2_accuracy": 0.9980, "mean_class_f1": 0.9576}},
     ),
+    "biometry": Task(
+        title="Fetal biometry: head, abdomen and femur in mm",
+        make_drop="fetalflow.phantom.biometry.hospital:make_drop",
+        source="Klasa et al., FetalNet (arXiv 2107.06943): videos of 700 patients, not public; errors of HC, AC and FL",
+        published={
+            "fetalnet": {
+                **{"accuracy": 0.96, "macro_precision": 0.97, "macro_recall": 0.96, "f1_of_macros": 0.97},
+                **{"iou": 0.905, "dice": 0.962, "hc_mae_mm": 2.9, "ac_mae_mm": 3.8, "fl_mae_mm": 0.8},
+            }
+        },
+    ),
 }
 
 

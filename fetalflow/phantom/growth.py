@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fetalflow.biometry.growth import median_mm
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -28,11 +30,5 @@ class Sizes:
 
 
 def sizes(weeks: float, z: float = 0.0) -> Sizes:
-    """INTERGROWTH-21st medians (DESIGN 7) at `weeks` of gestation (14-40), `z` standard deviations of 4 % away."""
-    g, scale = weeks, 1 + 0.04 * z
-    return Sizes(
-        weeks=g,
-        hc=scale * (-28.2849 + 1.69267 * g**2 - 0.397485 * g**2 * np.log(g)),
-        ac=scale * (-81.3243 + 11.6772 * g - 0.000561865 * g**3),
-        fl=scale * (-39.9616 + 4.32298 * g - 0.0380156 * g**2),
-    )
+    """INTERGROWTH-21st medians at `weeks` of gestation (14-40), `z` standard deviations of 4 % away."""
+    return Sizes(weeks, **{name: (1 + 0.04 * z) * median_mm(name, weeks) for name in ("hc", "ac", "fl")})
