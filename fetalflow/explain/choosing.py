@@ -50,6 +50,12 @@ def choose_mistakes(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     return wrong.assign(turn=turn).sort_values("turn", kind="stable", ignore_index=True).head(most).drop(columns="turn")
 
 
+def choose_worst(table: pd.DataFrame, figure: str, most: int, largest: bool) -> pd.DataFrame:
+    """At most `most` rows with the largest (or least) `figure`, the worst first; rows without one are left out."""
+    known = table.dropna(subset=[figure])
+    return known.sort_values([figure, "sequence"], ascending=[not largest, True], ignore_index=True).head(most)
+
+
 def known_anatomy(table: pd.DataFrame) -> pd.Series:
     """Whose anatomy is known, bool by row: the column `mask` is filled."""
     if "mask" not in table:
@@ -61,6 +67,13 @@ def choose_measured(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     """At most `most` sequences at random among those whose anatomy is known."""
     known = table[known_anatomy(table)]
     return known.sample(n=min(most, len(known)), random_state=seed).sort_values("row", ignore_index=True)
+
+
+def read_sequence(path: Path) -> np.ndarray:
+    """uint8 [N, size, size]: a sequence, or the mask of one. Raises InputError when it is missing."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Run the preprocess stage again.")
+    return np.load(path, allow_pickle=False)
 
 
 class Sequences:
@@ -81,7 +94,7 @@ class Sequences:
     def __getitem__(self, rows: slice | Sequence[int] | int) -> np.ndarray:
         chosen = self.paths[rows]
         if isinstance(chosen, Path):
-            return np.load(chosen, allow_pickle=False)
+            return read_sequence(chosen)
         return np.stack([np.load(path, allow_pickle=False) for path in chosen])
 
     @property

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -14,7 +15,7 @@ TILE = 150  # px of one frame in a picture
 GAP = 4
 DPI = 100
 COLOURS = colormaps["turbo"]
-OUTLINE = (255, 255, 255)
+OUTLINE = "#ffffff"
 TRUE, PREDICTED, OTHER = "#2a9d5c", "#d1495b", "#9aa5b1"
 
 
@@ -39,12 +40,17 @@ def tile(
         picture = picture * (1 - alpha) + COLOURS(strength)[..., :3] * alpha
     picture = np.ascontiguousarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
     if heat is not None and not heat.any():
-        cv2.putText(picture, "map is 0", (6, side - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, OUTLINE, 1, cv2.LINE_AA)
+        cv2.putText(picture, "map is 0", (6, side - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
     if anatomy is not None:
-        inside = (_enlarge(anatomy.astype(np.float32), side) >= 0.5).astype(np.uint8)
-        outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outlines, -1, OUTLINE, 1, cv2.LINE_AA)
+        line(picture, anatomy)
     return picture
+
+
+def line(picture: np.ndarray, mask: np.ndarray, colour: str = OUTLINE) -> None:
+    """Draw the outline of `mask` (bool [H, W]) into `picture`, RGB uint8 [side, side, 3]."""
+    inside = (_enlarge(mask.astype(np.float32), len(picture)) >= 0.5).astype(np.uint8)
+    outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, outlines, -1, [round(255 * part) for part in to_rgb(colour)], 1, cv2.LINE_AA)
 
 
 def strip(frames: np.ndarray, maps: np.ndarray | None = None, anatomy: np.ndarray | None = None) -> np.ndarray:
@@ -53,7 +59,7 @@ def strip(frames: np.ndarray, maps: np.ndarray | None = None, anatomy: np.ndarra
     for i, frame in enumerate(frames):
         heat = None if maps is None else maps[i if len(maps) > 1 else 0]
         tiles.append(tile(frame, heat, None if anatomy is None else anatomy[i]))
-    return _join(tiles)
+    return side_by_side(tiles)
 
 
 def draw_sequence(
@@ -162,7 +168,7 @@ def draw_filters(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], layer: str,
             (colours(_enlarge(each / top, TILE, smooth=False))[..., :3] * 255).astype(np.uint8) for each in outputs
         ]
         axes[i, 0].imshow(tile(frame), interpolation="none")
-        axes[i, 1].imshow(_join(tiles), interpolation="none")
+        axes[i, 1].imshow(side_by_side(tiles), interpolation="none")
         axes[i, 0].set_ylabel(title, fontsize=9)
         for each in axes[i]:
             each.set(xticks=[], yticks=[])
@@ -235,7 +241,8 @@ def _enlarge(image: np.ndarray, side: int, smooth: bool = True) -> np.ndarray:
     return cv2.resize(np.asarray(image, dtype=np.float32), (side, side), interpolation=kind)
 
 
-def _join(tiles: Sequence[np.ndarray]) -> np.ndarray:
+def side_by_side(tiles: Sequence[np.ndarray]) -> np.ndarray:
+    """RGB uint8 [TILE, TILE, 3] each, with a white gap behind every one."""
     gap = np.full((TILE, GAP, 3), 255, dtype=np.uint8)
     pieces = [piece for each in tiles for piece in (each, gap)]
     return np.concatenate(pieces, axis=1)
