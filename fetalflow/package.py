@@ -16,6 +16,7 @@ from torch import nn
 from fetalflow.errors import InputError
 from fetalflow.explain.attention import frame_weights, frame_weights_method
 from fetalflow.familiarity import UNLIKE, Familiarity, watched
+from fetalflow.models.building import label_logits, segments
 from fetalflow.sequences import fit
 from fetalflow.settings import Extract
 from fetalflow.weights import read, read_familiarity, save
@@ -24,6 +25,7 @@ __all__ = ["BestFrame", "Package", "Prediction", "Window", "load", "save"]
 
 BATCH = 8  # sequences through the network at once
 ONE_FRAME = "one frame has all the weight"
+EVERY_FRAME = "every frame alike: the label comes from their mean"
 
 Span = tuple[int, int]
 
@@ -93,6 +95,11 @@ class Package:
         return self.config["size"]
 
     @property
+    def segments(self) -> bool:
+        """Whether it draws a mask as well: `fetalflow.examination` asks for it, `predict` for the label alone."""
+        return segments(self.network)
+
+    @property
     def stride(self) -> int:
         """Frames between the starts of two windows. A network of single frames is asked about every one."""
         return 1 if self.frames == 1 else self.config["extract"].get("stride", self.frames)
@@ -142,7 +149,8 @@ class Package:
             yield (start, start + n - 1), frames
 
     def _answer(self, recorded: Iterator[tuple[Span, np.ndarray]]) -> Prediction:
-        windows = [window for batch in _batches(recorded) for window in self._ask(batch)]
+        # A network that segments keeps maps of every frame, at full size.
+        windows = [window for batch in _batches(recorded, 1 if self.segments else BATCH) for window in self._ask(batch)]
         mean = {label: float(np.mean([w.probabilities[label] for w in windows])) for label in self.labels}
         unfamiliarity = None if self.familiarity is None else float(np.median([w.unfamiliarity for w in windows]))
         best = self._best(windows) if self.frames == 1 else {}
@@ -150,7 +158,7 @@ class Package:
             label=max(mean, key=mean.get),
             probabilities=mean,
             frame_weights=np.mean([w.frame_weights for w in windows], axis=0).tolist(),
-            frame_weights_method=ONE_FRAME if self.frames == 1 else frame_weights_method(self.network),
+            frame_weights_method=self._weights_method(),
             unfamiliarity=unfamiliarity,
             unfamiliar=None if unfamiliarity is None else unfamiliarity > UNLIKE,
             best=max(best.values(), key=lambda frame: frame.probability, default=None),
@@ -163,10 +171,10 @@ class Package:
         batch = torch.from_numpy(fitted).to(next(self.network.parameters()).device).float() / 255
         watch = nullcontext() if self.familiarity is None else watched(self.network, self.familiarity.layer)
         with watch as features, torch.inference_mode():
-            p = self.network(batch).softmax(dim=1)
+            p = label_logits(self.network(batch)).softmax(dim=1)
         scores = [None] * len(p) if self.familiarity is None else self.familiarity.score(features.take()).tolist()
-        if self.frames == 1:
-            weights = [[1.0]] * len(p)
+        if self.frames == 1 or self.segments:
+            weights = [[1 / self.frames] * self.frames] * len(p)
         else:
             weights = frame_weights(self.network, batch, p.argmax(dim=1).clone()).tolist()
         answers = zip((span for span, _ in recorded), p.tolist(), weights, scores, strict=True)
@@ -181,6 +189,11 @@ class Package:
             )
             for span, row, each, score in answers
         ]
+
+    def _weights_method(self) -> str:
+        if self.frames == 1:
+            return ONE_FRAME
+        return EVERY_FRAME if self.segments else frame_weights_method(self.network)
 
     def _best(self, windows: list[Window]) -> dict[str, BestFrame]:
         """The likeliest frame of every label that stands for something, among those that are like what was seen."""
@@ -201,11 +214,11 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> Package:
     return Package(network, config, None if arrays is None else Familiarity.of_package(config["familiarity"], arrays))
 
 
-def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     held: list[Any] = []
     for item in items:
         held.append(item)
-        if len(held) == BATCH:
+        if len(held) == size:
             yield held
             held = []
     if held:
