@@ -1,7 +1,8 @@
 """What lengths in mm say of the fetus: gestational age, weight, and where it stands among others of its age."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from fetalflow.biometry.age import hadlock_age_weeks, intergrowth_age_weeks
 from fetalflow.biometry.growth import percentile, weight_z_score, z_score
@@ -34,6 +35,9 @@ class Estimate:
     @property
     def name(self) -> str:
         return f"{self.formula}, {' + '.join(name.upper() for name in self.lengths)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"lengths": list(self.lengths)}
 
 
 def standing(name: str, length_mm: float, weeks: float | None) -> tuple[float | None, float | None]:
@@ -85,9 +89,9 @@ def _placed(weight: Estimate, weeks: float | None) -> Estimate:
     if weight.value is None:
         return weight
     if weeks is None:
-        return Estimate(weight.formula, weight.lengths, weight.value, "g", reason=f"no percentile: {UNKNOWN_AGE}")
+        return replace(weight, reason=f"no percentile: {UNKNOWN_AGE}")
     z = weight_z_score(weight.value, weeks)
-    return Estimate(weight.formula, weight.lengths, weight.value, "g", z, percentile(z))
+    return replace(weight, z=z, percentile=percentile(z))
 
 
 def _estimate(

@@ -1,0 +1,54 @@
+"""A whole cine, read and masked as the extract stage does it, for as long as somebody looks at it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from fetalflow.cine.cuts import find_cuts, small
+from fetalflow.cine.resampling import frame_step
+from fetalflow.cine.store import store_cine, stored_frames
+from fetalflow.errors import InputError
+from fetalflow.settings import Extract
+
+
+@dataclass(frozen=True)
+class Masked:
+    """frames: uint8 [T, H, W], of a file mapped from disk; cuts: first frames of scenes but the first; step: recorded
+    frames per frame at the wanted rate; mm_per_px: None where the source does not say."""
+
+    name: str
+    frames: np.ndarray
+    cuts: list[int]
+    step: float
+    mm_per_px: float | None
+
+
+@contextmanager
+def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[Masked]:
+    """source: an image, a DICOM or a cine; or frames uint8 [T, H, W] or [H, W], which stay as they are.
+
+    Raises InputError when the source cannot be read, or is no such array.
+    """
+    if isinstance(source, np.ndarray):
+        frames = source[None] if source.ndim == 2 else source
+        if frames.ndim != 3 or frames.dtype != np.uint8 or not frames.size:
+            raise InputError(
+                f"expected frames uint8 [T, H, W] or an image uint8 [H, W], found {source.dtype} {list(source.shape)}."
+            )
+        cuts = find_cuts(np.stack([small(frame) for frame in frames]), settings.cut_threshold)
+        yield Masked("array", frames, cuts, 1.0, None)
+        return
+    path = Path(source)
+    if not path.is_file():
+        raise InputError(f"{path} is not a file. Expected the path of an image, a DICOM or a cine.")
+    with TemporaryDirectory(prefix="fetalflow-") as folder:
+        record = store_cine(path, settings, Path(folder))
+        if record["rejected"]:
+            raise InputError(f"{path} cannot be used ({record['rejected']['kind']}): {record['rejected']['reason']}.")
+        # One image has no rate; a cine that states none is taken frame by frame.
+        step = frame_step(record["fps"], settings.fps) if record["fps"] else 1.0
+        yield Masked(path.name, stored_frames(record, Path(folder)), record["cuts"], step, record["mm_per_px"])
