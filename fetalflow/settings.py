@@ -128,6 +128,7 @@ class Explain(Frozen):
     per_class: int = 1  # sequences drawn per class
     measured: int = 60  # test sequences on which map against anatomy is measured
     mistakes: int = 6  # misclassified sequences drawn frame by frame
+    worst: int = 10  # of a network that segments: answers drawn with the least overlap, and with the largest error
     seed: int = 0
 
 

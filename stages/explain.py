@@ -1,6 +1,7 @@
-"""Explain the main network of a task: maps, attention, filters, mistakes, and how well the maps find the anatomy."""
+"""Explain the main network of a task: maps, attention, filters, mistakes, and how well the maps find the anatomy; of a
+network that segments, its outlines, lengths and worst answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,25 @@ import pandas as pd
 import torch
 
 from fetalflow.artefacts import atomic_folder, write_json, write_table
+from fetalflow.explain.cases import Asked, gate_maps
 from fetalflow.explain.choosing import (
     Sequences,
     answered,
     choose_measured,
     choose_mistakes,
     choose_per_class,
+    choose_worst,
     known_anatomy,
     tested,
 )
 from fetalflow.explain.drawing import draw_overlap
-from fetalflow.explain.maps import probabilities
-from fetalflow.explain.measuring import TRAINED, by_label, in_words, measure, remarks, table_of
+from fetalflow.explain.maps import network_maps, probabilities
+from fetalflow.explain.measuring import measure, summary
+from fetalflow.explain.outlines import outline_pictures
 from fetalflow.explain.overlap import read_anatomy
 from fetalflow.explain.pictures import Picture, Shown
 from fetalflow.explain.stills import painter
+from fetalflow.models.building import segments
 from fetalflow.settings import load_settings
 from fetalflow.weights import read
 
@@ -35,58 +40,47 @@ def main(task: str) -> None:
     network, config = read(Path("models") / task / entry.variant, device)
     data, drop = Path("data") / task, Path(entry.drop)
     rows = tested(pd.read_parquet(data / "manifest.parquet"), pd.read_parquet(data / "split.parquet"))
-    sequences = Sequences(data, rows)
-    answers = probabilities(network, sequences, device)
-    labels = tuple(config["labels"])
-    table = answered(rows, answers, labels)
-    table["known"] = known_anatomy(table)
+    sequences, labels = Sequences(data, rows), tuple(config["labels"])
 
     def anatomy(row: Mapping[str, Any]) -> np.ndarray:
         first, step = int(row["first_frame"]), float(row.get("step", 1.0))
         return read_anatomy(drop / row["mask"], first, config["frames"], config["size"], step)
 
+    if segments(network):
+        asked, maps = Asked(network, config, data, device), gate_maps
+        table = asked.table(rows)
+    else:
+        answers, maps = probabilities(network, sequences, device), network_maps
+        table = answered(rows, answers, labels)
+    table["known"] = known_anatomy(table)
+    chosen = choose_per_class(table, labels, wanted.per_class, wanted.seed)
+    mistakes = choose_mistakes(table, wanted.mistakes, wanted.seed)
+    measured_rows = choose_measured(table, wanted.measured, wanted.seed)
+
     def shown(row: pd.Series) -> Shown:
         chances = dict(zip(labels, map(float, answers[row["row"]]), strict=True))
         return Shown(row, sequences[row["row"]], chances, anatomy(row) if row["known"] else None)
 
-    chosen = choose_per_class(table, labels, wanted.per_class, wanted.seed)
-    mistakes = choose_mistakes(table, wanted.mistakes, wanted.seed)
-    measured_rows = choose_measured(table, wanted.measured, wanted.seed)
-    unmeasured = table.loc[~table["known"], "label"].value_counts().reindex(labels, fill_value=0).to_dict()
+    def pictures() -> Iterator[Picture]:
+        if segments(network):
+            least = choose_worst(table, "dice", wanted.worst, largest=False)
+            furthest = choose_worst(table, "largest_error", wanted.worst, largest=True)
+            return outline_pictures(asked, chosen, least, furthest, mistakes)
+        examples, wrong = ([shown(row) for _, row in each.iterrows()] for each in (chosen, mistakes))
+        return painter(network, config, device).all(examples, wrong)
 
     with atomic_folder(Path("reports") / task / "explain") as folder:
         result: dict[str, Any] = {"task": task, "variant": entry.variant, "figures": []}
         overlap: dict[str, Any] = {"sequences": len(measured_rows), "text": "No sequence has a mask: not measured."}
         if len(measured_rows):
             measured = Sequences(data, measured_rows)
-            found = measure(network, config, measured_rows, measured, anatomy, device)
+            found = measure(network, config, measured_rows, measured, anatomy, device, maps)
             write_table(folder / "overlap.csv", found)
-            lines = table_of(found, wanted.seed)
-            names = list(dict.fromkeys(line["map"] for line in lines if line["weights"] == TRAINED))
-            overlap |= {
-                "text": " ".join(
-                    [
-                        *(in_words(lines, name, config["frames"]) for name in (names[0], names[-1])),
-                        remarks(config["frames"], unmeasured),
-                    ]
-                ),
-                "unmeasured": unmeasured,
-                "rows": lines,
-                "by_label": {name: by_label(found, name) for name in names},
-            }
-            picture = Picture(
-                "overlap.png",
-                "overlap",
-                "",
-                "",
-                overlap["text"],
-                draw_overlap(lines, still=config["frames"] == 1),
-            )
-            result["figures"].append(_write(folder, picture))
-        for picture in painter(network, config, device).all(
-            [shown(row) for _, row in chosen.iterrows()], [shown(row) for _, row in mistakes.iterrows()]
-        ):
-            result["figures"].append(_write(folder, picture))
+            unmeasured = table.loc[~table["known"], "label"].value_counts().reindex(labels, fill_value=0).to_dict()
+            overlap |= summary(found, config["frames"], unmeasured, wanted.seed)
+            figure = draw_overlap(overlap["rows"], still=config["frames"] == 1)
+            result["figures"].append(_write(folder, Picture("overlap.png", "overlap", "", "", overlap["text"], figure)))
+        result["figures"] += [_write(folder, picture) for picture in pictures()]
         write_json(folder / "explain.json", result | {"overlap": overlap})
     print(f"{len(result['figures'])} figures of {entry.variant} in reports/{task}/explain.\n{overlap['text']}")
 

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fetalflow.explain.choosing import Sequences
 from fetalflow.explain.maps import batches, image_maps, network_maps, rank_correlation, to_input, untrained_twin
 from fetalflow.explain.overlap import field_of_view, overlap, summarise
 
+# Of a network, inputs [B, N, H, W] and classes [B]: maps [B, N or 1, H, W] >= 0 by name.
+Maps = Callable[[nn.Module, Tensor, Tensor], dict[str, np.ndarray]]
+NO_MAPS = "This network has no attention: it has no maps."
 TRAINED, RANDOM, NONE = "trained", "random", "none"  # whose weights a map is made with
 
 
@@ -22,6 +25,7 @@ def measure(
     sequences: Sequences,
     anatomy: Callable[[Mapping[str, Any]], np.ndarray],
     device: torch.device,
+    maps_of: Maps = network_maps,
 ) -> pd.DataFrame:
     """One row per sequence and map: `sequence`, `patient`, `label`, `map`, `weights` and the measures of `overlap`.
 
@@ -37,8 +41,8 @@ def measure(
         known = [anatomy(row) for _, row in here.iterrows()]
         inputs = to_input(frames, device)
         targets = torch.tensor([labels.index(label) for label in here["predicted"]], device=device)
-        trained = network_maps(network, inputs, targets)
-        random = network_maps(twin, inputs, targets)
+        trained = maps_of(network, inputs, targets)
+        random = maps_of(twin, inputs, targets)
         fields = [field_of_view(sequence) for sequence in frames]
         for weights, maps in ((TRAINED, trained), (RANDOM, random), (NONE, image_maps(frames))):
             for name, values in maps.items():
@@ -49,6 +53,19 @@ def measure(
                         measures["likeness"] = rank_correlation(values[i] * fields[i], random[name][i] * fields[i])
                     found.append(facts | {"map": name, "weights": weights} | measures)
     return pd.DataFrame(found)
+
+
+def summary(measured: pd.DataFrame, frames: int, unmeasured: Mapping[str, int], seed: int) -> dict[str, Any]:
+    """What `explain.json` says of the table of `measure` on sequences of N = `frames`; `unmeasured` as `remarks`."""
+    lines = table_of(measured, seed)
+    names = list(dict.fromkeys(line["map"] for line in lines if line["weights"] == TRAINED))
+    said = [in_words(lines, name, frames) for name in dict.fromkeys([*names[:1], *names[-1:]])]
+    return {
+        "text": " ".join([*(said or [NO_MAPS]), remarks(frames, unmeasured)]),
+        "unmeasured": dict(unmeasured),
+        "rows": lines,
+        "by_label": {name: by_label(measured, name) for name in names},
+    }
 
 
 def table_of(measured: pd.DataFrame, seed: int) -> list[dict[str, Any]]:

@@ -1,0 +1,150 @@
+"""What a network that segments says of a test sequence: asked, measured, and held against what is known of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from fetalflow.biometry.clip import Clip, measure_clip
+from fetalflow.biometry.measuring import LENGTHS
+from fetalflow.biometry.outline import HALF, Spacing
+from fetalflow.biometry.sector import of_text
+from fetalflow.errors import InputError
+from fetalflow.evaluation.segmentation import overlap
+from fetalflow.explain.choosing import read_sequence
+from fetalflow.explain.maps import to_input
+
+GATES = "attention of the gates"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test sequence: its manifest row with `predicted`, `confidence` and `correct`.
+
+    frames: uint8 [N, H, W]. answer: float32 [N, H, W] in 0-1. truth: the annotated mask, bool [N, H, W].
+    clip: `answer` measured as the structure that the network names. known: mm by name, what the lengths truly are:
+    by the drop, or, where `by_drop` is False, by measuring the annotated mask.
+    """
+
+    row: pd.Series
+    frames: np.ndarray
+    probabilities: dict[str, float]
+    answer: np.ndarray
+    truth: np.ndarray | None
+    spacing: Spacing | None
+    clip: Clip
+    known: dict[str, float]
+    by_drop: bool
+
+    @property
+    def dice(self) -> float:
+        """Over the clip; NaN without an annotated mask."""
+        return np.nan if self.truth is None else overlap(self.answer > HALF, self.truth)[0]
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Percent of the truth, by length; of the true structure only, and where the network gives a number in mm."""
+        if self.clip.structure != self.row["label"] or self.clip.unit != "mm":
+            return {}
+        found = self.clip.lengths
+        return {name: 100 * (found[name].value / self.known[name] - 1) for name in found if name in self.known}
+
+    @property
+    def largest_error(self) -> float:
+        """Percent, without its sign; NaN where nothing can be compared."""
+        return max(map(abs, self.errors.values()), default=np.nan)
+
+    def telling_frame(self) -> int:
+        """The one whose main length is nearest to the clip's; without a number, the one that agrees least with the
+        truth; without a truth, the middle one."""
+        main = LENGTHS[self.clip.structure][0]
+        if main in self.clip.lengths:
+            own = np.array([frame.lengths.get(main, np.nan) for frame in self.clip.frames])
+            return int(np.nanargmin(np.abs(own - self.clip.lengths[main].value)))
+        return self.weakest_frame()
+
+    def weakest_frame(self) -> int:
+        """The one that agrees least with the truth (Dice); without a truth, the middle one."""
+        if self.truth is None:
+            return len(self.frames) // 2
+        pairs = zip(self.answer > HALF, self.truth, strict=True)
+        return int(np.argmin([overlap(found, truth)[0] for found, truth in pairs]))
+
+
+class Asked:
+    """Asks `network`, whose package has `config`, about the sequences of `data` (the task's folder)."""
+
+    def __init__(self, network: nn.Module, config: Mapping[str, Any], data: Path, device: torch.device) -> None:
+        self.network, self.data, self.device = network, data, device
+        self.labels: list[str] = config["labels"]
+        if strange := [label for label in self.labels if label not in LENGTHS]:
+            raise InputError(f"nothing is measured on {', '.join(strange)}; expected labels of {', '.join(LENGTHS)}.")
+
+    def case(self, row: pd.Series) -> Case:
+        """row: of the manifest."""
+        frames = read_sequence(self.data / row["path"])
+        with torch.inference_mode():
+            answer = self.network(to_input(frames[None], self.device))
+            mask, p = answer.mask[0].float().sigmoid().cpu().numpy(), answer.label[0].float().softmax(0).cpu().numpy()
+        row = self._named(row, p)
+        truth = read_sequence(self.data / row["mask_path"]) > 0 if row.get("mask_path") else None
+        mm = float(row["mm_per_px"])
+        spacing = Spacing(mm, mm) if np.isfinite(mm) else None
+        sector, weeks = of_text(row.get("sector", ""), frames.shape[-1]), _number(row, "gestational_age")
+        weeks = weeks if np.isfinite(weeks) else None
+
+        def measured(answer: np.ndarray, structure: str) -> Clip:
+            return measure_clip(answer, structure, spacing, sector, weeks)
+
+        known = {name: _number(row, f"{name}_mm") for name in LENGTHS[row["label"]]}
+        known = {name: value for name, value in known.items() if np.isfinite(value)}
+        by_drop = bool(known)
+        if not by_drop and truth is not None and spacing:
+            known = {name: joined.value for name, joined in measured(truth, row["label"]).lengths.items()}
+        probabilities = dict(zip(self.labels, map(float, p), strict=True))
+        clip = measured(mask, row["predicted"])
+        return Case(row, frames, probabilities, mask, truth, spacing, clip, known, by_drop)
+
+    def table(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """`rows` of the manifest with `row` (its place), `predicted`, `confidence`, `correct`, `dice` and
+        `largest_error`."""
+        found = []
+        for place, (_, row) in enumerate(rows.iterrows()):
+            case = self.case(row)
+            figures = {"row": place, "dice": case.dice, "largest_error": case.largest_error}
+            found.append(dict(case.row) | figures)
+        return pd.DataFrame(found)
+
+    def gates(self, case: Case) -> np.ndarray | None:
+        """float32 [N, H, W] in 0-1; None where the network has no attention gates."""
+        found = gate_maps(self.network, to_input(case.frames[None], self.device))
+        return found[GATES][0] if found else None
+
+    def _named(self, row: pd.Series, p: np.ndarray) -> pd.Series:
+        # A network without a label branch finds all alike: it is told what it looks at.
+        named = row["label"] if np.ptp(p) == 0 else self.labels[int(p.argmax())]
+        answer = {"predicted": named, "confidence": float(p.max()), "correct": named == row["label"]}
+        return pd.concat([row, pd.Series(answer, dtype=object)])
+
+
+def gate_maps(network: nn.Module, inputs: Tensor, _: Tensor | None = None) -> dict[str, np.ndarray]:
+    """float32 [B, N, H, W] in 0-1 under its name, of `inputs` of the same shape: how far the attention gates let each
+    place of each frame pass. Empty where the network has none."""
+    ask = getattr(network, "attention_maps", None)
+    if ask is None:
+        return {}
+    try:
+        with torch.inference_mode():
+            return {GATES: ask(inputs).float().cpu().numpy()}
+    except InputError:  # it was built without them
+        return {}
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    """NaN where the drop does not say."""
+    return float(pd.to_numeric(row.get(name, ""), errors="coerce"))
