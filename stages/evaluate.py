@@ -7,11 +7,14 @@ import torch
 
 from fetalflow.artefacts import atomic_folder, write_json, write_table
 from fetalflow.evaluation.latency import NOTE, machine, measure
+from fetalflow.evaluation.measured import score_measurements
+from fetalflow.evaluation.measurement_columns import MEASURES
 from fetalflow.evaluation.predictions import read_predictions
 from fetalflow.evaluation.scoring import confusion_rows, roc_points, score
 from fetalflow.settings import load_settings
 
 HEADLINE = ("accuracy", "accuracy_low", "accuracy_high", "f1_of_macros", "auc", "ece", "n_sequences", "n_patients")
+HEADLINE_MEASURED = ("dice", "dice_low", "dice_high", *(f"{m}_mae_mm" for m in MEASURES), "mae_percent")
 
 
 def main(task: str) -> None:
@@ -24,14 +27,19 @@ def main(task: str) -> None:
         for variant in variants:
             predictions = read_predictions(Path("data", task, "predictions", f"{variant}.csv"))
             report = score(predictions, evaluate)
-            metrics[variant] = report["metrics"]
+            measured = score_measurements(predictions, evaluate)
+            metrics[variant] = report["metrics"] | (measured or {"metrics": {}})["metrics"]
             write_json(folder / f"{variant}-score.json", report)
-            headline = {name: report["metrics"][name] for name in HEADLINE}
+            headline = {name: metrics[variant][name] for name in HEADLINE}
+            headline |= {name: metrics[variant][name] for name in HEADLINE_MEASURED if name in metrics[variant]}
             write_json(folder / f"{variant}-headline.json", headline)  # a row of `dvc metrics show`
             write_table(folder / f"{variant}-confusion.csv", confusion_rows(predictions))
             write_table(folder / f"{variant}-roc.csv", roc_points(predictions))
-            write_table(folder / f"{variant}-reliability.csv", pd.DataFrame(report["calibration"]["reliability"]))
+            if report["calibration"]:
+                write_table(folder / f"{variant}-reliability.csv", pd.DataFrame(report["calibration"]["reliability"]))
             write_table(folder / f"{variant}-per_class.csv", pd.DataFrame(report["per_class"]))
+            if measured:
+                write_json(folder / f"{variant}-measurements.json", measured)
             times[variant] = measure(
                 Path("models", task, variant), evaluate.latency_repeats, None if pd.isna(fps) else float(fps), device
             )
@@ -41,15 +49,22 @@ def main(task: str) -> None:
 
 
 def _line(variant: str, metrics: dict[str, float], times: dict[str, float]) -> str:
-    low, high = metrics["accuracy_low"], metrics["accuracy_high"]
-    majority, wait = metrics["majority_rate"], times["ms_per_sequence"]
-    alarms = metrics.get("false_alarm_rate")
-    unlike = "" if alarms is None else f"unlike anything seen, wrongly: {alarms:.1%}; "
-    return (
-        f"{variant}: accuracy {metrics['accuracy']:.3f} [{low:.3f}, {high:.3f}], F1 {metrics['f1_of_macros']:.3f} on "
-        f"{metrics['n_sequences']} sequences of {metrics['n_patients']} patients (majority class {majority:.3f}); "
-        f"{unlike}{wait:.1f} ms per sequence"
-    )
+    said = [f"{metrics['n_sequences']} sequences of {metrics['n_patients']} patients"]
+    if metrics["accuracy"] is not None:
+        low, high = metrics["accuracy_low"], metrics["accuracy_high"]
+        said.append(
+            f"accuracy {metrics['accuracy']:.3f} [{low:.3f}, {high:.3f}] (majority class "
+            f"{metrics['majority_rate']:.3f}), F1 {metrics['f1_of_macros']:.3f}"
+        )
+    if metrics.get("dice") is not None:
+        said.append(f"Dice {metrics['dice']:.3f}")
+    for m in MEASURES:
+        if metrics.get(f"{m}_mae_mm") is not None:
+            refused = f" ({metrics[f'{m}_refused']} refused)" if metrics[f"{m}_refused"] else ""
+            said.append(f"{m.upper()} off by {metrics[f'{m}_mae_mm']:.2f} mm{refused}")
+    if metrics.get("false_alarm_rate") is not None:
+        said.append(f"unlike anything seen, wrongly: {metrics['false_alarm_rate']:.1%}")
+    return f"{variant}: {'; '.join(said)}; {times['ms_per_sequence']:.1f} ms per sequence"
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def test_intervals_are_of_patients_and_not_of_rows():
 def test_outliers_are_listed_farthest_first_and_nothing_is_measured_of_nothing():
     table = lengths({str(p): [e] for p, e in enumerate([0.1, -0.1] * 20 + [9.0, -12.0])})
     assert [round(row["measured_mm"]) for row in agreement(table, SETTINGS)[0]["outliers"]] == [88, 109]
+    assert agreement(lengths({str(p): [e] for p, e in enumerate([0.1, -0.1] * 20)}), SETTINGS)[0]["outliers"] == []
     refused = lengths({"a": [float("nan")]}, measure="fl")
     assert agreement(refused, SETTINGS) == [{"measure": "fl", "n": 0, "patients": 0, "refused": 1}]
 

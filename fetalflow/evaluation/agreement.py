@@ -85,5 +85,6 @@ def _sd(variance: np.ndarray, n: np.ndarray) -> np.ndarray:
 def _outliers(known: pd.DataFrame) -> list[dict[str, Any]]:
     error = known["measured_mm"] - known["truth_mm"]
     away = (error - error.mean()).abs()
-    far = known[away > FAR_OUT * error.std(ddof=1)].assign(away=away).sort_values("away", ascending=False)
+    known = known.assign(away=away)  # before rows are left out: an empty table would take the index of `away`
+    far = known[away > FAR_OUT * error.std(ddof=1)].sort_values("away", ascending=False)
     return far[["sequence", "truth_mm", "measured_mm"]].to_dict("records")

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.errors import InputError
+from fetalflow.evaluation.measurement_columns import COLUMNS, checked, has_lengths
 
 # Rounding to two or three digits is common in files written by hand; logits miss 1 by far more than this.
 SUM_TOLERANCE = 0.01
 FACTS = ("site", "device", "operator", "variant", "fold", "seed", "part")  # optional, and may be empty
 TEXT = ("sequence", "patient", *FACTS, "y_true", "y_pred")
+SAME_P = 1e-6  # probabilities that differ by less say the same
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Predictions:
 
     table: one row per sequence (per fold and seed, where the file has these), text columns sequence, patient,
         y_true, y_pred and whichever of site, device, operator, variant, fold, seed, part the file has; float64
-        unfamiliarity (`fetalflow.familiarity`: above 1 is unlike anything seen), where it has that.
+        unfamiliarity (`fetalflow.familiarity`: above 1 is unlike anything seen), where it has that; float64 columns
+        of `measurement_columns` (NaN where not known) and text `warnings`, where the file has lengths.
     labels: class names, in the order of the p_ columns, or sorted where there are none.
     probabilities: float64 [rows, classes], or None where the file has only y_pred.
     notes: what a reader of the numbers must know, in plain sentences.
@@ -41,6 +44,18 @@ class Predictions:
     def predicted(self) -> np.ndarray:
         """int64 [rows], places in `labels`."""
         return pd.Index(self.labels).get_indexer(self.table["y_pred"])
+
+    @property
+    def tells_labels(self) -> bool:
+        """Whether its answers tell labels apart: not where there is one label, or all are always equally likely."""
+        if self.probabilities is None or len(self.labels) < 2:
+            return len(self.labels) > 1
+        return bool(np.ptp(self.probabilities, axis=1).max() > SAME_P)
+
+    @property
+    def measures(self) -> bool:
+        """Whether the file has lengths."""
+        return has_lengths(self.table)
 
     @property
     def one_per_sequence(self) -> pd.DataFrame:
@@ -67,8 +82,9 @@ def read_predictions(path: Path | str, part: str = "test") -> Predictions:
     """Read a CSV or Parquet file of predictions and check it.
 
     Needs the columns `sequence`, `patient`, `y_true` and either one `p_<label>` per class or `y_pred`. Optional:
-    site, device, operator, variant, fold, seed, part, unfamiliarity. Where there is a `part` column, only the rows of
-    `part` are kept.
+    site, device, operator, variant, fold, seed, part, unfamiliarity; of a network that measures, found_<length>_mm,
+    the other columns of `measurement_columns`, and `warnings`. Where there is a `part` column, only the rows of `part`
+    are kept.
     Raises InputError naming the file, the rows, what was expected and what was found.
     """
     path = Path(path)
@@ -113,16 +129,18 @@ def check_predictions(
         raise InputError(f"{source}: expected the columns {missing}, found {list(table.columns)}. Add or rename them.")
     if table.empty:
         raise InputError(f"{source}: no rows. Expected one row per tested sequence.")
-    if len(classes) == 1:
-        raise InputError(
-            f"{source}: one probability column, {classes[0]}. Expected one per class: for two classes write both."
-        )
 
     notes: list[str] = []
     check = _Check(source, first_line)
     table = _as_text(table, check)
     if "unfamiliarity" in table:
         table = table.assign(unfamiliarity=_unfamiliarity(table, check))
+    if has_lengths(table):
+        table = checked(table, check)
+    if len(classes) == 1 and table["y_true"].nunique() > 1:
+        raise InputError(
+            f"{source}: one probability column, {classes[0]}. Expected one per class: for two classes write both."
+        )
     probabilities = _probabilities(table, classes, check) if classes else None
     labels = tuple(c.removeprefix("p_") for c in classes) or tuple(sorted({*table["y_true"], *table.get("y_pred", ())}))
     for column in {"y_true", "y_pred"} & set(table):
@@ -136,7 +154,8 @@ def check_predictions(
     _check_identity(table, check)
     keep, remark = _part_rows(table, part, source)
     notes += remark
-    columns = [c for c in (*TEXT, "unfamiliarity") if c in table]
+    further = (*COLUMNS, "warnings") if has_lengths(table) else ()
+    columns = [c for c in (*TEXT, "unfamiliarity", *further) if c in table]
     return Predictions(
         table=table.loc[keep, columns].reset_index(drop=True),
         labels=labels,
@@ -199,6 +218,8 @@ def _choose_labels(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Take y_pred from the probabilities where the file has none, and remark on what is doubtful."""
     likeliest = np.asarray(labels, dtype=object)[probabilities.argmax(axis=1)]
+    if np.ptp(probabilities, axis=1).max() <= SAME_P:  # it gives no label, which the score says
+        return table.assign(y_pred=table.get("y_pred", pd.Series(likeliest))), []
     if "y_pred" in table:
         at_top = probabilities[np.arange(len(table)), pd.Index(labels).get_indexer(table["y_pred"])]
         differ = int((at_top < probabilities.max(axis=1)).sum())

@@ -31,6 +31,11 @@ from fetalflow.evaluation.slices import SLICES, slices_by, very_small
 from fetalflow.settings import Evaluate
 
 FEW_PATIENTS = 20
+OF_LABELS = (
+    *("accuracy", "macro_precision", "macro_recall", "f1_of_macros", "mean_class_f1", "patient_accuracy", "auc"),
+    *("brier", "top2_accuracy"),
+)
+WITHOUT_INTERVAL = ("auc_paper", "ece", "ece_if_calibrated", "classwise_ece", "majority_rate", "patient_majority_rate")
 
 
 def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
@@ -39,8 +44,11 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
     Returns a dictionary of plain values: `metrics` (flat; an interval is `<name>_low` and `<name>_high`), `labels`,
     `confusion` (truth by row), `per_class`, `calibration`, `familiarity` (see `alarms`), `slices` (by site, device and
     operator), `runs` (by fold and seed), `interval` (how the intervals were made) and `notes`. What probabilities are
-    needed for is missing without them; `familiarity` is None where the file has no `unfamiliarity`.
+    needed for is missing without them; `familiarity` is None where the file has no `unfamiliarity`. Of answers that
+    tell no labels apart (`Predictions.tells_labels`), everything about labels is None or empty, and a note says so.
     """
+    if not predictions.tells_labels:
+        return _without_labels(predictions, settings)
     truth, predicted, patient = predictions.truth, predictions.predicted, predictions.patient_codes
     probabilities, classes = predictions.probabilities, len(predictions.labels)
     by_patient = confusion_by_patient(truth, predicted, patient, classes)
@@ -111,15 +119,15 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
         "familiarity": familiarity,
         "slices": slices,
         "runs": slices_by(predictions, [name for name in ("fold", "seed") if name in present], settings),
-        "interval": {
-            "method": "percentile bootstrap",
-            "unit": "patient",
-            "confidence": settings.confidence,
-            "draws": settings.bootstrap,
-            "seed": settings.seed,
-        },
+        "interval": interval_facts(settings),
     }
-    return _jsonable(report)
+    return jsonable(report)
+
+
+def interval_facts(settings: Evaluate) -> dict[str, Any]:
+    """How the intervals of a score were made."""
+    facts = {"method": "percentile bootstrap", "unit": "patient", "confidence": settings.confidence}
+    return facts | {"draws": settings.bootstrap, "seed": settings.seed}
 
 
 def confusion_rows(predictions: Predictions) -> pd.DataFrame:
@@ -130,14 +138,45 @@ def confusion_rows(predictions: Predictions) -> pd.DataFrame:
 def roc_points(predictions: Predictions, points: int = 200) -> pd.DataFrame:
     """class, fpr, tpr of each class against the rest (Fig. 13), at most `points` rows per class; needs probabilities.
 
-    Classes that no row or every row has are left out.
+    Classes that no row or every row has are left out, and all of them where no label is told.
     """
     truth, curves = predictions.truth, []
-    for k, label in enumerate(predictions.labels if predictions.probabilities is not None else ()):
+    told = predictions.probabilities is not None and predictions.tells_labels
+    for k, label in enumerate(predictions.labels if told else ()):
         if 0 < (truth == k).sum() < len(truth):
             fpr, tpr = class_roc(truth, predictions.probabilities[:, k], k, points)
             curves.append(pd.DataFrame({"class": label, "fpr": fpr, "tpr": tpr}))
     return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["class", "fpr", "tpr"])
+
+
+def _without_labels(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
+    """The score of answers that tell no labels apart: what is counted, and how unfamiliar the sequences are."""
+    table, labels = predictions.table, predictions.labels
+    patients = int(table["patient"].nunique())
+    familiarity = alarms(predictions, settings)
+    if familiarity:  # there are no right and wrong labels to set it against
+        familiarity |= {name: None for name in familiarity if name.startswith("error_")}
+    missing = (*OF_LABELS, *(f"{name}_{end}" for name in OF_LABELS for end in ("low", "high")))
+    metrics: dict[str, Any] = dict.fromkeys((*missing, *WITHOUT_INTERVAL))
+    metrics |= {k: v for k, v in (familiarity or {}).items() if k.startswith("false_alarm_rate")}
+    metrics |= {"n_rows": len(table), "n_sequences": int(table["sequence"].nunique()), "n_patients": patients}
+    only = f"There is one label, {labels[0]}" if len(labels) == 1 else "Every label is as likely as another"
+    counted = table.groupby("y_true")["patient"].agg(["size", "nunique"]).reindex(labels, fill_value=0)
+    return jsonable(
+        {
+            "source": predictions.source,
+            "notes": [*predictions.notes, f"{only}: how well labels are told is not counted.", *few(patients)],
+            "metrics": metrics,
+            "labels": list(labels),
+            "confusion": None,
+            "per_class": [{"label": k, "n": int(n), "patients": int(p)} for k, (n, p) in counted.T.items()],
+            "calibration": None,
+            "familiarity": familiarity,
+            "slices": {},
+            "runs": [],
+            "interval": interval_facts(settings),
+        }
+    )
 
 
 def _patient_labels_right(predictions: Predictions) -> np.ndarray:
@@ -195,9 +234,7 @@ def _per_class(
 
 
 def _notes(predictions: Predictions, counts: np.ndarray, patients: int) -> list[str]:
-    notes = []
-    if patients < FEW_PATIENTS:
-        notes.append(f"Only {patients} patients: bootstrap intervals over so few are narrower than they should be.")
+    notes = few(patients)
     absent = [label for label, n in zip(predictions.labels, counts.sum(axis=1), strict=True) if n == 0]
     if absent:
         notes.append(f"No row is truly {absent}: left out of the macro averages.")
@@ -210,6 +247,12 @@ def _notes(predictions: Predictions, counts: np.ndarray, patients: int) -> list[
     return notes
 
 
+def few(patients: int) -> list[str]:
+    """A note where there are few patients, or nothing."""
+    said = f"Only {patients} patients: bootstrap intervals over so few are narrower than they should be."
+    return [said] if patients < FEW_PATIENTS else []
+
+
 def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis without the NaNs; NaN where there is nothing else."""
     known = ~np.isnan(values)
@@ -218,12 +261,12 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.divide(sums, number, out=np.full(np.shape(sums), np.nan), where=number > 0)
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Plain Python values; NaN, which JSON does not know, becomes None."""
     if isinstance(value, dict):
-        return {key: _jsonable(each) for key, each in value.items()}
+        return {key: jsonable(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_jsonable(each) for each in value]
+        return [jsonable(each) for each in value]
     if isinstance(value, np.generic | np.ndarray):
         value = value.item()
     return None if isinstance(value, float) and math.isnan(value) else value

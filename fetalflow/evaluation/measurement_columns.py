@@ -1,0 +1,63 @@
+"""The columns of a predictions file in which a segmenting network's masks and lengths stand."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+MEASURES = {
+    "hc": "head circumference",
+    "bpd": "biparietal diameter",
+    "ofd": "occipitofrontal diameter",
+    "ac": "abdominal circumference",
+    "fl": "femur length",
+}
+SHARES = ("seen", "dice", "iou")  # 0-1
+IN_MM = tuple(f"{kind}_{m}_mm" for m in MEASURES for kind in ("true", "mask", "found"))  # above 0
+COLUMNS = ("weeks", *SHARES, "hausdorff_mm", *IN_MM, *(f"spread_{m}_mm" for m in MEASURES), "measured_frames")
+SAME_MM = 0.01  # truths of one sequence may differ by rounding
+Check = Callable[[pd.Series, str, str], None]  # wrong rows, what is wrong, what to do
+
+
+def has_lengths(table: pd.DataFrame) -> bool:
+    """Whether the file is of a network that measures."""
+    return any(column in table for column in IN_MM)
+
+
+def checked(table: pd.DataFrame, check: Check) -> pd.DataFrame:
+    """`table` with the further columns as float64, NaN where empty, and `warnings` as text.
+
+    `check` raises InputError where a number is none, or cannot be.
+    """
+    columns: dict[str, pd.Series] = {}
+    for name in [c for c in COLUMNS if c in table]:
+        empty = table[name].isna() | (table[name].astype(str).str.strip() == "")
+        numbers = pd.to_numeric(table[name].where(~empty), errors="coerce").astype(float)
+        check(~empty & ~np.isfinite(numbers), f"{name} is not a number", "Write a number, or leave the cell empty.")
+        wrong, bounds = numbers < 0, "0 or more"
+        if name in SHARES:
+            wrong, bounds = wrong | (numbers > 1), "in 0-1"
+        elif name in IN_MM:
+            wrong, bounds = numbers <= 0, "above 0"
+        check(wrong, f"{name} must be {bounds}", "Mend it, or leave the cell empty where nothing was measured.")
+        columns[name] = numbers
+    for name in [c for c in columns if c.startswith("true_")]:
+        of_sequence = columns[name].groupby(table["sequence"])
+        apart = of_sequence.transform("max") - of_sequence.transform("min") > SAME_MM
+        check(apart, f"one sequence has more than one {name}", "Every sequence has one; mend the rows.")
+    if "warnings" in table:
+        columns["warnings"] = table["warnings"].astype(object).where(table["warnings"].notna(), "").astype(str)
+    return table.assign(**columns)
+
+
+def error_percent(table: pd.DataFrame) -> pd.Series:
+    """float64, of each row: its lengths' mean absolute error in % of the truth; NaN where no length has both.
+
+    A row counts once, whether it has one length (femur) or three (head).
+    """
+    errors = [
+        100 * (table[f"found_{m}_mm"] - table[f"true_{m}_mm"]).abs() / table[f"true_{m}_mm"]
+        for m in MEASURES
+        if {f"found_{m}_mm", f"true_{m}_mm"} <= set(table)
+    ]
+    return pd.concat(errors, axis=1).mean(axis=1) if errors else pd.Series(np.nan, index=table.index)
