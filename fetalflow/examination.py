@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fetalflow.biometry.clip import joined
+from fetalflow.biometry.estimates import ages, standing
 from fetalflow.biometry.measuring import LENGTHS, Measured, measure
 from fetalflow.biometry.outline import Spacing
 from fetalflow.biometry.sector import as_text, of_text, sector_of
@@ -17,7 +18,6 @@ from fetalflow.clips import Clip, clips, evenly
 from fetalflow.errors import InputError
 from fetalflow.examined import Examination, Length
 from fetalflow.familiarity import UNLIKE, watched
-from fetalflow.fetus import ages, standing
 from fetalflow.package import Package
 from fetalflow.sequences import fit, fitted_box
 from fetalflow.settings import Extract

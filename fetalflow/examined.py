@@ -6,9 +6,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fetalflow.biometry.estimates import Estimate
 from fetalflow.biometry.measuring import Measured
 from fetalflow.biometry.outline import HALF
-from fetalflow.fetus import Estimate
 from fetalflow.run_length import run_lengths
 from fetalflow.sequences import fitted_box
 

@@ -10,6 +10,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.drop_verbs import Task, arrivals, deidentify, quarantine, withdraw
+from flows.measure_verb import measure, package_folder
 from flows.registry_verbs import ledger, lineage, registry_in_words, rollback
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -139,16 +140,8 @@ def predict(
 ) -> None:
     """Label, probabilities, whether the input is unlike anything seen, and a sweep's best frame, as JSON."""
     from fetalflow.package import load
-    from fetalflow.settings import load_settings
 
-    if model.startswith("models:/") or not model:
-        from fetalflow.tracking import fetch_package
-
-        block = load_settings().blocks[task]
-        folder = fetch_package(model or f"models:/{block.register_.model}@{block.register_.alias}")
-    else:
-        folder = Path(model)
-    print(json.dumps(load(folder).predict(file).as_dict(), indent=2))
+    print(json.dumps(load(package_folder(model, task)).predict(file).as_dict(), indent=2))
 
 
 @app.command()
@@ -254,6 +247,7 @@ def doctor(
     sys.exit(int(any(finding.state == FAIL for finding in found)))
 
 
+app.command()(measure)
 app.add_typer(quarantine, name="quarantine")
 app.command()(deidentify)
 app.command()(arrivals)

@@ -1,0 +1,66 @@
+"""A network of biometry that needs no training: what is brighter than a half is the structure, and its brightest grey
+says which."""
+
+import cv2
+import numpy as np
+import torch
+from cine_files import sector_mask
+from torch import Tensor, nn
+
+from fetalflow.models.building import Answer
+from fetalflow.package import Package
+from fetalflow.settings import Extract
+
+LABELS = ("abdomen", "femur", "head")
+LEVEL = {"abdomen": 170, "femur": 210, "head": 250}  # grey of the structure, by which it is told
+BACKGROUND = 60
+N, SIZE = 4, 128
+
+
+class Bright(nn.Module):
+    """[B, N, H, W] -> mask: its logit is 0 at a grey of 0.5; label: the structure whose grey the brightest 1 % have."""
+
+    def __init__(self, labels: tuple[str, ...] = LABELS, silent: bool = False):
+        super().__init__()
+        self.head = nn.Identity()
+        self.levels = nn.Parameter(torch.tensor([LEVEL[label] / 255 for label in labels]), requires_grad=False)
+        self.silent = silent
+        self.asked: list[tuple[int, int]] = []  # clips and frames of each call
+
+    def forward(self, x: Tensor) -> Answer:
+        self.asked.append((len(x), x.shape[1]))
+        top = x.flatten(1).quantile(0.99, dim=1)
+        label = self.head(-60 * (top[:, None] - self.levels).abs())
+        return Answer(40 * (x - 0.5), label * 0 if self.silent else label)
+
+
+def bright_package(frames: int = N, size: int = SIZE, labels: tuple[str, ...] = LABELS, silent: bool = False) -> Package:
+    extract = Extract(frames=frames, stride=frames, labels=labels, workers=1)
+    config = {"task": "biometry", "variant": "bright", "network": "bright", "labels": labels, "frames": frames}
+    config |= {"size": size, "options": {}, "extract": extract.model_dump(mode="json")}
+    return Package(Bright(labels, silent).eval(), config)
+
+
+def shown(
+    label: str,
+    frames: int = 1,
+    height: int = 240,
+    width: int = 320,
+    centre: tuple[float, float] = (160, 130),
+    axes: tuple[float, float] = (120, 90),
+    degrees: float = 20,
+) -> np.ndarray:
+    """uint8 [T, H, W]: a structure in a sector of noise, smooth at its edge. axes: whole, in px; a femur is `axes[0]`
+    long and as thick as `axes[1]`."""
+    rng = np.random.default_rng(5)
+    sharp = np.zeros((4 * height, 4 * width), np.float32)
+    middle = tuple(4 * c + 1.5 for c in centre)
+    if label == "femur":
+        corners = cv2.boxPoints((middle, (4 * axes[0], 4 * axes[1]), degrees))
+        cv2.fillPoly(sharp, [np.round(corners).astype(np.int32)], 1)
+    else:
+        cv2.ellipse(sharp, (middle, (4 * axes[0], 4 * axes[1]), degrees), 1, -1)
+    inside = cv2.resize(sharp, (width, height), interpolation=cv2.INTER_AREA)
+    noise = rng.normal(0, 4, (frames, height, width))
+    picture = BACKGROUND + (LEVEL[label] - BACKGROUND) * inside + noise
+    return np.clip(picture * sector_mask(height, width), 0, 255).astype(np.uint8)
