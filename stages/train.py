@@ -4,6 +4,8 @@ python -m stages.train movement cnn
 """
 
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -15,10 +17,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from fetalflow.artefacts import write_table
+from fetalflow.artefacts import atomic_folder, write_table
 from fetalflow.errors import InputError
 from fetalflow.familiarity import Familiarity, feature_layer, fit_familiarity, watched
-from fetalflow.models.building import build
+from fetalflow.mask_archive import writing
+from fetalflow.models.building import build, segments
 from fetalflow.settings import Machines, Train, load_settings
 from fetalflow.training.checkpoints import training_digest
 from fetalflow.training.fitting import Fitted, choose_device, fit_network, predict_probabilities
@@ -30,6 +33,7 @@ from fetalflow.weights import save
 PARTS = ("train", "validation", "test")
 KEPT = ("sequence", "patient", "site", "device", "operator")  # columns of the manifest, where it has them
 BATCH = 8  # sequences asked at once
+MASKS = "masks.npz"  # beside a run's checkpoints
 
 
 def main(task: str, variant: str) -> None:
@@ -50,7 +54,7 @@ def main(task: str, variant: str) -> None:
     train = settings.train
     if variant != loaded.tasks[task].variant:
         train = train.model_copy(update={"start": ""})  # rivals show what a network learns from these data alone
-    curves, predictions, folders = [], [], []
+    curves, predictions, runs = [], [], {}
     for fold, seed in product(sorted(map(int, split["fold"].unique())), settings.train.seeds):
         # A drop may name parts of its own (FETAL_PLANES_DB); the split has settled them.
         rows = manifest.drop(columns="part", errors="ignore")
@@ -58,12 +62,13 @@ def main(task: str, variant: str) -> None:
         network, fitted, folder = train_once(model, rows, data, train, fold, seed, loaded.machines)
         if node():
             continue  # node 0 has the network and writes
-        asked = {part: ask(network, rows[rows["part"] == part], data, model["labels"]) for part in PARTS}
+        with writing(folder / MASKS) if segments(network) else nullcontext() as keep:
+            asked = {part: ask(network, rows[rows["part"] == part], data, model["labels"], keep) for part in PARTS}
         familiarity = remember(network, asked, settings.train.false_alarms)
         for part in ("validation", "test"):
             predictions.append(answers(asked[part], familiarity, model, fold, seed))
         curves.append(fitted.curves.assign(fold=fold, seed=seed))
-        if not folders:
+        if not runs:
             training = {"fold": fold, "seed": seed, "best_epoch": fitted.best_epoch, "epochs": len(fitted.curves)}
             training |= {"device": fitted.device, "precision": fitted.precision}  # no times: same run, same bytes
             training |= {"processes": loaded.machines.trainers}
@@ -71,13 +76,17 @@ def main(task: str, variant: str) -> None:
             config = model | {"extract": settings.extract.model_dump(mode="json"), "training": training}
             config |= started_from(train.start)
             save(f"models/{task}/{variant}", network, config | {"familiarity": known}, familiarity.arrays)
-        folders.append(folder)
+        runs[f"{fold}-{seed}.npz"] = folder
     if node():
         return
     table = pd.concat(curves)
     write_table(f"reports/{task}/curves/{variant}.csv", table[["fold", "seed", *fitted.curves.columns]])
     write_table(data / "predictions" / f"{variant}.csv", pd.concat(predictions))
-    for folder in folders:  # only now: a kill before this line finds every finished fold again
+    with atomic_folder(data / "answers" / variant) as answered:
+        for name, folder in runs.items():
+            if (folder / MASKS).is_file():
+                shutil.copyfile(folder / MASKS, answered / name)
+    for folder in runs.values():  # only now: a kill before this line finds every finished fold again
         shutil.rmtree(folder)
 
 
@@ -85,7 +94,12 @@ def train_once(
     model: dict[str, Any], rows: pd.DataFrame, data: Path, settings: Train, fold: int, seed: int, machines: Machines
 ) -> tuple[nn.Module, Fitted, Path]:
     """The fitted network, its figures and the folder of its checkpoints. rows: manifest with `part`."""
-    parts = {part: SequenceDataset(rows[rows["part"] == part], data, model["labels"]) for part in PARTS}
+    by_part = {part: rows[rows["part"] == part] for part in PARTS}
+    torch.manual_seed(seed)
+    classes = len(model["labels"])
+    network = build(model["network"], model["frames"], model["size"], classes, **model["options"])
+    masks = segments(network)
+    parts = {part: SequenceDataset(of_part, data, model["labels"], masks) for part, of_part in by_part.items()}
     counts = ", ".join(f"{len(dataset)} {part}" for part, dataset in parts.items())
     if not all(map(len, parts.values())):
         raise InputError(f"fold {fold} has {counts} sequences; every part needs some. Look at the split.")
@@ -98,9 +112,6 @@ def train_once(
     start = f", from package {Path(settings.start).name[:12]}" if settings.start else ""
     print(f"{run}: {counts} sequences, {device}, {precision}{start}", flush=True)
 
-    torch.manual_seed(seed)
-    classes = len(model["labels"])
-    network = build(model["network"], model["frames"], model["size"], classes, **model["options"])
     begin_from(settings.start, network, model)
     report = partial(tell, run, settings.epochs)
     fitted = fit_network(
@@ -136,11 +147,24 @@ class Asked:
     features: np.ndarray  # float32 [n, D]
 
 
-def ask(network: nn.Module, rows: pd.DataFrame, data: Path, labels: list[str]) -> Asked:
-    """rows: of the manifest. The network sees the sequences as they are stored, not augmented."""
-    dataset = SequenceDataset(rows, data, labels)
+def ask(
+    network: nn.Module,
+    rows: pd.DataFrame,
+    data: Path,
+    labels: list[str],
+    keep: Callable[[str, np.ndarray], None] | None = None,
+) -> Asked:
+    """rows: of the manifest. The network sees the sequences as they are stored, not augmented. keep: told each
+    sequence and its mask, float32 [N, H, W] in 0-1; those that were trained on say nothing, and are not told."""
+    dataset, sequences = SequenceDataset(rows, data, labels), iter(rows["sequence"])
+
+    def on_masks(masks: np.ndarray) -> None:
+        for mask, sequence in zip(masks, sequences, strict=False):
+            keep(sequence, mask)
+
+    told = on_masks if keep and (rows["part"] != "train").all() else None
     with watched(network, feature_layer(network)) as features:
-        return Asked(rows, predict_probabilities(network, dataset, BATCH), features.take())
+        return Asked(rows, predict_probabilities(network, dataset, BATCH, told), features.take())
 
 
 def remember(network: nn.Module, asked: dict[str, Asked], false_alarms: float) -> Familiarity:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from modulefinder import ModuleFinder
 from pathlib import Path
 
@@ -17,6 +18,7 @@ PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 NOT_THE_RESULT = {"stages/lifeline.py", "stages/intact.py", "fetalflow/cluster.py"}
 
 
+@cache
 def closure(entry: str) -> set[str]:
     """Every file of the repository that `entry` imports, directly or not, as paths from the root."""
     finder = ModuleFinder(path=[str(ROOT)])
@@ -48,8 +50,8 @@ def resolve(text: str, values: dict) -> str:
     return re.sub(r"\$\{([\w.]+)\}", look_up, text)
 
 
-@pytest.mark.parametrize(("stage", "unit", "do", "values"), units(), ids=[u[1] for u in units()])
-def test_dvc_knows_the_import_closure_of_every_stage(stage, unit, do, values):
+def needs(do: dict, values: dict) -> set[str]:
+    """The files that one unit's result depends on."""
     words = resolve(do["cmd"], values).split()
     entry = words[2].replace(".", "/") + ".py"
     task, *variant = words[3:]
@@ -60,14 +62,25 @@ def test_dvc_knows_the_import_closure_of_every_stage(stage, unit, do, values):
         for entry in [PARAMS["tasks"][task], *(a for a in PARAMS["ablations"].values() if a["task"] == task)]:
             if not variant or variant == [entry["variant"]]:
                 needed |= closure(f"fetalflow/models/{task}/{entry['network']}.py")
-    needed -= NOT_THE_RESULT
+    return needed - NOT_THE_RESULT
+
+
+@pytest.mark.parametrize(("stage", "unit", "do", "values"), units(), ids=[u[1] for u in units()])
+def test_dvc_knows_the_import_closure_of_every_unit(stage, unit, do, values):
     listed = {resolve(dep, values) for dep in do["deps"]}
     folders = tuple(d + "/" for d in listed)
-    missing = {n for n in needed if n not in listed and not n.startswith(folders)}
+    missing = {n for n in needs(do, values) if n not in listed and not n.startswith(folders)}
     assert not missing, f"{unit}: dvc.yaml misses {sorted(missing)}"
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_no_stage_lists_what_none_of_its_units_needs(stage):
+    of_stage = [(do, values) for name, _, do, values in units() if name == stage]
+    needed = set().union(*(needs(do, values) for do, values in of_stage))
+    listed = {resolve(dep, values) for do, values in of_stage for dep in do["deps"]}
     code = {d for d in listed if d.startswith(("fetalflow/", "stages/"))}
     spare = {d for d in code if d not in needed and not any(n.startswith(d + "/") for n in needed)}
-    assert not spare, f"{unit}: dvc.yaml lists what the stage does not import {sorted(spare)}"
+    assert not spare, f"{stage}: dvc.yaml lists what the stage does not import {sorted(spare)}"
 
 
 def imported(path: Path) -> set[str]:

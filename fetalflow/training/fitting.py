@@ -163,16 +163,24 @@ def hush() -> None:
     warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # its successor is not in torch 2.11
 
 
-def predict_probabilities(network: nn.Module, dataset: Dataset, batch: int) -> np.ndarray:
+def predict_probabilities(
+    network: nn.Module, dataset: Dataset, batch: int, on_masks: Callable[[np.ndarray], None] | None = None
+) -> np.ndarray:
     """float64 [sequences, classes], rows summing to 1, in the order of `dataset`, which holds one sequence at least.
 
+    on_masks: told the masks of each batch, float32 [B, N, H, W] in 0-1, of a network that answers with an Answer.
     Raises InputError when an answer is not a number.
     """
-    device = next(network.parameters()).device
+    device, rows = next(network.parameters()).device, []
     network.eval()
     with torch.inference_mode():
-        answers = (network(sequences.to(device)) for sequences, *_ in ordered_loader(dataset, batch))
-        rows = [(a.label if isinstance(a, Answer) else a).softmax(1).cpu() for a in answers]
+        for sequences, *_ in ordered_loader(dataset, batch):
+            answer = network(sequences.to(device))
+            if isinstance(answer, Answer):
+                if on_masks:
+                    on_masks(answer.mask.float().sigmoid().cpu().numpy())
+                answer = answer.label
+            rows.append(answer.softmax(1).cpu())
     probabilities = torch.cat(rows).numpy().astype(np.float64)
     if not math.isfinite(probabilities.sum()):
         raise InputError("the network answers with something that is not a number. Choose a lower learning rate.")

@@ -1,0 +1,48 @@
+"""The masks that a network answered with, kept by sequence in one file, so that measuring them anew trains nothing."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from fetalflow.artefacts import atomic_file
+from fetalflow.errors import InputError
+
+LEVELS = 255  # of a probability: the outline, where it crosses one half, moves by less than 1/100 px
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Callable[[str, np.ndarray], None]]:
+    """Write an archive that NumPy reads; one sequence at a time is in memory. Yields the function that adds one: its
+    name and its mask, float [N, H, W] in 0-1."""
+    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+
+        def add(sequence: str, mask: np.ndarray) -> None:
+            with archive.open(f"{sequence}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.rint(mask * LEVELS).astype(np.uint8))
+
+        yield add
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Callable[[str], np.ndarray]]:
+    """Yields the function that answers a sequence's mask, float32 [N, H, W] in 0-1.
+
+    Raises InputError when the file is missing or damaged, or does not hold the sequence.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the masks that the network answered with. Run the train stage again.")
+
+    def find(sequence: str) -> np.ndarray:
+        try:
+            return archive[sequence].astype(np.float32) / LEVELS
+        except KeyError:
+            raise InputError(f"{path} holds no mask of {sequence}. Run the train stage again.") from None
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            yield find
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({error}). Run the train stage again.") from None
