@@ -19,13 +19,13 @@ NOT_THE_RESULT = {"stages/lifeline.py", "stages/intact.py", "fetalflow/cluster.p
 
 
 @cache
-def closure(entry: str) -> set[str]:
+def closure(entry: str) -> frozenset[str]:
     """Every file of the repository that `entry` imports, directly or not, as paths from the root."""
     finder = ModuleFinder(path=[str(ROOT)])
     finder.run_script(str(ROOT / entry))
     files = {Path(m.__file__).resolve() for m in finder.modules.values() if m.__file__}
     paths = {str(f.relative_to(ROOT)) for f in files if f.is_relative_to(ROOT)}
-    return {p for p in paths if (ROOT / p).read_text().strip() and not p.endswith("__init__.py")}
+    return frozenset(p for p in paths if (ROOT / p).read_text().strip() and not p.endswith("__init__.py"))
 
 
 def units() -> list[tuple[str, str, dict, dict]]:
