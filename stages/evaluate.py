@@ -9,7 +9,7 @@ from fetalflow.artefacts import atomic_folder, write_json, write_table
 from fetalflow.evaluation.latency import NOTE, machine, measure
 from fetalflow.evaluation.measured import score_measurements
 from fetalflow.evaluation.measurement_columns import MEASURES
-from fetalflow.evaluation.predictions import read_predictions
+from fetalflow.evaluation.predictions import predictions_of, read_predictions
 from fetalflow.evaluation.scoring import confusion_rows, roc_points, score
 from fetalflow.settings import load_settings
 
@@ -25,7 +25,7 @@ def main(task: str) -> None:
     metrics, times = {}, {}
     with atomic_folder(Path("reports", task, "evaluation")) as folder:
         for variant in variants:
-            predictions = read_predictions(Path("data", task, "predictions", f"{variant}.csv"))
+            predictions = read_predictions(predictions_of(Path("data", task), variant))
             report = score(predictions, evaluate)
             measured = score_measurements(predictions, evaluate)
             metrics[variant] = report["metrics"] | (measured or {"metrics": {}})["metrics"]

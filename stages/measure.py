@@ -26,7 +26,7 @@ def main(task: str) -> None:
             if not archives:
                 print(f"{variant} answers labels alone: nothing to measure")
                 continue
-            predictions = pd.read_csv(data / "predictions" / f"{variant}.csv", dtype={"sequence": str}, na_filter=False)
+            predictions = pd.read_csv(data / "predictions" / f"{variant}.csv", dtype=str, na_filter=False)
             table = measure(predictions, archives, manifest, data, workers)
             write_table(folder / f"{variant}.csv", table)
             test = table[table["part"] == "test"]
@@ -37,14 +37,17 @@ def main(task: str) -> None:
 def measure(
     predictions: pd.DataFrame, archives: list[Path], manifest: pd.DataFrame, data: Path, workers: int
 ) -> pd.DataFrame:
-    """`predictions` with the columns of `compared.COLUMNS`. archives: `<fold>-<seed>.npz`; manifest: by sequence."""
-    names = predictions["fold"].astype(str) + "-" + predictions["seed"].astype(str)
+    """`predictions` with the columns of `compared.COLUMNS`. archives: `<fold>-<seed>.npz`; manifest: by sequence.
+
+    predictions: every column as text, which goes out as it came in.
+    """
+    runs = predictions["fold"] + "-" + predictions["seed"]
     # A network whose answer to every label is the same names none.
     chances = predictions.filter(regex="^p_").to_numpy(dtype=float)
     names_any = np.ptp(chances, axis=1).max() > 0 or chances.shape[1] == 1
     calls = []
     for archive in archives:
-        rows = predictions[names == archive.stem]
+        rows = predictions[runs == archive.stem]
         for part in np.array_split(np.arange(len(rows)), max(1, len(rows) // 50)):
             calls.append(delayed(_measure)(archive, rows.iloc[part], manifest, data, names_any))
     found = pd.concat(Parallel(n_jobs=workers)(calls))

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from fetalflow.artefacts import write_json
-from fetalflow.evaluation.predictions import read_predictions
+from fetalflow.evaluation.predictions import predictions_of, read_predictions
 from fetalflow.settings import load_settings
 from fetalflow.significance import compare_all
 
 
 def main(task: str) -> None:
     settings = load_settings()
-    tables = {v: read_predictions(Path("data", task, "predictions", f"{v}.csv")) for v in settings.variants(task)}
+    tables = {v: read_predictions(predictions_of(Path("data", task), v)) for v in settings.variants(task)}
     main_variant, *rivals = tables
     result = compare_all(
         tables[main_variant], {v: tables[v] for v in rivals}, settings.blocks[task].significance, name=main_variant

@@ -78,6 +78,12 @@ class Predictions:
         return np.unique(self.table["patient"].to_numpy(dtype=str), return_inverse=True)[1]
 
 
+def predictions_of(data: Path, variant: str) -> Path:
+    """The file of a variant in a task's folder `data`: with what was measured, where the variant segments."""
+    measured = data / "measured" / f"{variant}.csv"
+    return measured if measured.is_file() else data / "predictions" / f"{variant}.csv"
+
+
 def read_predictions(path: Path | str, part: str = "test") -> Predictions:
     """Read a CSV or Parquet file of predictions and check it.
 
