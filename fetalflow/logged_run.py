@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from fetalflow.artefacts import read_json
+from fetalflow.evaluation.predictions import predictions_of
 from fetalflow.lineage import PATIENTS, patients_table
 from fetalflow.provenance import data_digest
 from fetalflow.run_record import curve_points, flatten, run_tags, start_tags
@@ -64,7 +65,7 @@ def log_pipeline(
 
 def _log_variant(mlflow: ModuleType, task: str, variant: str, workspace: Path) -> None:
     reports, data = workspace / "reports" / task, workspace / "data" / task
-    mlflow.log_artifact(str(data / "predictions" / f"{variant}.csv"))
+    mlflow.log_artifact(str(predictions_of(data, variant)))
     mlflow.log_artifact(str(workspace / "models" / task / variant / CONFIG), "package")
     for folder in ("evaluation", "figures"):
         for path in sorted((reports / folder).glob(f"{variant}-*")):

@@ -30,8 +30,8 @@ def main(task: str) -> None:
             table = measure(predictions, archives, manifest, data, workers)
             write_table(folder / f"{variant}.csv", table)
             test = table[table["part"] == "test"]
-            print(f"{variant}: Dice {test['dice'].mean():.3f}; {(test['measured_frames'] == 0).sum()} of {len(test)} "
-                  "test sequences gave no number")  # fmt: skip
+            silent = (test["measured_frames"] == 0).sum()
+            print(f"{variant}: Dice {test['dice'].mean():.3f}; no length for {silent} of {len(test)} test sequences")
 
 
 def measure(
