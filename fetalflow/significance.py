@@ -1,10 +1,16 @@
 """Is one model better than another, from their predictions of the same sequences.
 
-Four tests, from the paper's own to the one a claim should rest on. Each tests another thing, so they may disagree:
+Tests of the labels, from the paper's own to the one a claim should rest on. Each tests another thing, so they may
+disagree:
 - `wilcoxon_paper`: the paper's section V (p = 0.012 and 0.028): class F1s plus their average, normal approximation.
 - `wilcoxon_classes`: the same without its faults: class F1s only, exact.
 - `mcnemar`: sequences that only one of the two gets right, exact; takes sequences as independent.
-- `patient_bootstrap`: difference in accuracy, drawing whole patients. The verdict is by this one.
+- `patient_bootstrap`: difference in accuracy, drawing whole patients. The verdict on labels is by this one.
+
+Where both measure, drawing whole patients as well:
+- `length_error`: difference in mean absolute error, in % of the truth, of the sequences that both give a number for.
+  The verdict on lengths is by this one.
+- `dice`: difference in Dice.
 """
 
 from collections.abc import Mapping
@@ -18,11 +24,13 @@ from statsmodels.stats.multitest import multipletests
 
 from fetalflow.errors import InputError
 from fetalflow.evaluation.intervals import bootstrap, percentile_interval
+from fetalflow.evaluation.measurement_columns import IN_MM, SAME_MM, error_percent
 from fetalflow.evaluation.metrics import class_metrics, confusion_by_patient
 from fetalflow.evaluation.predictions import Predictions
 from fetalflow.settings import Significance
 
 TESTS = ("patient_bootstrap", "mcnemar", "wilcoxon_classes", "wilcoxon_paper")
+OF_LENGTHS = ("length_error", "dice")
 FEW_PATIENTS = 20
 SIGN_FLIPS = 2**14  # up to 14 classes every sign pattern is tried, so the p-value is exact
 
@@ -37,18 +45,20 @@ def compare_all(
     """
     name = name or Path(reference.source).stem
     comparisons = {other: compare(reference, table, settings) for other, table in others.items()}
-    for test in TESTS:
-        p = [comparison["tests"][test]["p"] for comparison in comparisons.values()]
+    for test in (*TESTS, *OF_LENGTHS):
+        made = [comparison["tests"][test] for comparison in comparisons.values() if test in comparison["tests"]]
+        p = [each["p"] for each in made]
         adjusted = multipletests(p, alpha=settings.alpha, method="holm")[1] if p else []
-        for comparison, value in zip(comparisons.values(), adjusted, strict=True):
-            comparison["tests"][test]["p_holm"] = float(value)
+        for each, value in zip(made, adjusted, strict=True):
+            each["p_holm"] = float(value)
     for other, comparison in comparisons.items():
         comparison["verdict"] = _verdict(name, other, comparison, settings)
+    measured = any("length_error" in comparison["tests"] for comparison in comparisons.values())
     return {
         "reference": name,
         "alpha": settings.alpha,
         "correction": f"Holm over {len(comparisons)} comparison{'s' if len(comparisons) != 1 else ''}, per test",
-        "verdict_by": "patient_bootstrap",
+        "verdict_by": "length_error" if measured else "patient_bootstrap",
         "comparisons": comparisons,
     }
 
@@ -56,10 +66,21 @@ def compare_all(
 def compare(a: Predictions, b: Predictions, settings: Significance) -> dict[str, Any]:
     """JSON-able comparison of two models on the same sequences; every difference is `a` minus `b`.
 
-    p-values are two-sided and not corrected. Raises InputError when the files do not hold the same sequences, truths
-    and patients.
+    p-values are two-sided and not corrected. tests: of labels where both tell some (`Predictions.tells_labels`, else
+    accuracy and difference are None), and of lengths and masks where both have them. Raises InputError when the files
+    do not hold the same sequences, truths and patients.
     """
     table = _paired(a, b)
+    patients = int(table["patient"].nunique())
+    facts = {"sources": [a.source, b.source], "n_sequences": len(table), "n_patients": patients}
+    labels = {"accuracy": None, "difference": None, "class_f1": {}, "tests": {}}
+    if a.tells_labels and b.tells_labels:
+        labels = _labels(table, settings)
+    return facts | labels | {"tests": labels["tests"] | _lengths(a, b, settings)}
+
+
+def _labels(table: pd.DataFrame, settings: Significance) -> dict[str, Any]:
+    """accuracy, difference, class_f1 and the tests of labels."""
     labels = sorted(set(table["y_true"]) | set(table["a"]) | set(table["b"]))
     truth, first, second = (pd.Index(labels).get_indexer(table[c]) for c in ("y_true", "a", "b"))
     patient = np.unique(table["patient"].to_numpy(dtype=str), return_inverse=True)[1]
@@ -69,9 +90,6 @@ def compare(a: Predictions, b: Predictions, settings: Significance) -> dict[str,
     known = ~np.isnan(f1[0])
     class_f1 = {label: [float(x), float(y)] for label, x, y, k in zip(labels, *f1, known, strict=True) if k}
     return {
-        "sources": [a.source, b.source],
-        "n_sequences": len(table),
-        "n_patients": int(patient.max()) + 1,
         "accuracy": [float(right_a.mean()), float(right_b.mean())],
         "difference": float(right_a.mean() - right_b.mean()),
         "class_f1": class_f1,
@@ -82,6 +100,41 @@ def compare(a: Predictions, b: Predictions, settings: Significance) -> dict[str,
             "wilcoxon_paper": wilcoxon_paper(f1[0][known], f1[1][known]),
         },
     }
+
+
+def _lengths(a: Predictions, b: Predictions, settings: Significance) -> dict[str, Any]:
+    """The tests of OF_LENGTHS that can be made: the figures of `patient_bootstrap`, values (both means), n, patients;
+    of length_error also refused: [by the first, by the second], of the sequences that the other gives a number for."""
+    if not (a.measures and b.measures):
+        return {}
+    first, second = _measured(a), _measured(b)
+    for column in sorted({c for c in IN_MM if c.startswith("true_")} & set(first) & set(second)):
+        apart = (first[column] - second[column]).abs() > SAME_MM
+        if (apart | (first[column].isna() != second[column].isna())).any():
+            raise InputError(f"{a.source} and {b.source} differ in {column}: predict the same sequences with both.")
+    tests = {}
+    for test in OF_LENGTHS:
+        values = pd.DataFrame({"a": first.get(test), "b": second.get(test), "patient": first["patient"]})
+        both = values.dropna()
+        if both.empty:
+            continue
+        patient = np.unique(both["patient"].to_numpy(dtype=str), return_inverse=True)[1]
+        found = patient_bootstrap(both["a"].to_numpy(float), both["b"].to_numpy(float), patient, settings)
+        found |= {"values": [float(both["a"].mean()), float(both["b"].mean())], "n": len(both)}
+        tests[test] = found | {"patients": int(patient.max()) + 1}
+    if "length_error" in tests:
+        number = [f["length_error"].notna() for f in (first, second)]
+        refused = [int((number[1] & ~number[0]).sum()), int((number[0] & ~number[1]).sum())]
+        tests["length_error"]["refused"] = refused
+    return tests
+
+
+def _measured(predictions: Predictions) -> pd.DataFrame:
+    """By sequence, sorted: patient, true lengths, length_error and dice, where there are several runs their mean."""
+    table = predictions.table
+    numbers = [c for c in table if c in IN_MM and c.startswith("true_")] + (["dice"] if "dice" in table else [])
+    means = table[numbers].assign(length_error=error_percent(table)).groupby(table["sequence"]).mean()
+    return means.sort_index().assign(patient=table.drop_duplicates("sequence").set_index("sequence")["patient"])
 
 
 def wilcoxon_paper(f1_a: np.ndarray, f1_b: np.ndarray) -> dict[str, Any]:
@@ -125,14 +178,15 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, Any]:
 
 
 def patient_bootstrap(
-    right_a: np.ndarray, right_b: np.ndarray, patient: np.ndarray, settings: Significance
+    first: np.ndarray, second: np.ndarray, patient: np.ndarray, settings: Significance
 ) -> dict[str, Any]:
-    """Percentile interval of the difference in accuracy when whole patients are drawn, and its p-value.
+    """Percentile interval of the difference in means when whole patients are drawn, and its p-value.
 
-    right_a, right_b: bool [sequences]; patient: int [sequences]. The interval's confidence is 1 - alpha. The p-value is
-    twice the share of draws on the other side of zero, (k + 1) / (draws + 1) as a bootstrap never shows p = 0.
+    first, second: bool [sequences], whether each was right, or float; patient: int [sequences]. The interval's
+    confidence is 1 - alpha. The p-value is twice the share of draws on the other side of zero, (k + 1) / (draws + 1) as
+    a bootstrap never shows p = 0.
     """
-    gain = np.bincount(patient, right_a.astype(float) - right_b)
+    gain = np.bincount(patient, first.astype(float) - second)
     asked = np.bincount(patient)
 
     def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -174,21 +228,62 @@ def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _verdict(name: str, other: str, comparison: dict[str, Any], settings: Significance) -> str:
     """What may be said, in plain words."""
-    tests, (first, second), patients = comparison["tests"], comparison["accuracy"], comparison["n_patients"]
+    tests, patients = comparison["tests"], comparison["n_patients"]
+    said = []
+    if "length_error" in tests:
+        said += _of_lengths(name, other, tests["length_error"], settings)
+    if "dice" in tests:
+        said += _of_dice(name, other, tests["dice"], settings)
+    if "patient_bootstrap" in tests:
+        said += _of_labels(name, other, comparison, settings)
+    if not said:
+        return f"{name} and {other} tell no labels and give no lengths of the same sequences: nothing to compare."
+    if patients < FEW_PATIENTS:
+        said.append(f"Over as few as {patients} patients the interval is narrower than it should be.")
+    if "wilcoxon_classes" in tests and (best := tests["wilcoxon_classes"]["smallest_p"]) > settings.alpha:
+        said.append(f"The class F1s that differ are too few for their exact test (p is {best:.3g} at best).")
+    return " ".join(said)
+
+
+def _of_labels(name: str, other: str, comparison: dict[str, Any], settings: Significance) -> list[str]:
+    tests, (first, second) = comparison["tests"], comparison["accuracy"]
     by = tests["patient_bootstrap"]
-    said = (
-        f"{name} {first:.3f}, {other} {second:.3f}: difference {by['difference']:+.3f} "
-        f"[{by['low']:+.3f}, {by['high']:+.3f}] over {patients} patients, p = {by['p_holm']:.3g} (Holm)."
-    )
+    what = "Labels: " if "length_error" in tests or "dice" in tests else ""
+    said = [
+        f"{what}{name} {first:.3f}, {other} {second:.3f}: difference {by['difference']:+.3f} "
+        f"[{by['low']:+.3f}, {by['high']:+.3f}] over {comparison['n_patients']} patients, "
+        f"p = {by['p_holm']:.3g} (Holm)."
+    ]
     significant = {test for test in TESTS if tests[test]["p_holm"] < settings.alpha}
     if "patient_bootstrap" in significant:
-        said += f" {name if by['difference'] > 0 else other} is better on patients like these."
-    else:
-        said += " Not significant: these patients do not tell the two apart, which does not show that they are equal."
-        if others := [test for test in TESTS if test in significant]:
-            said += f" By {', '.join(others)} alone it would be; there patients are not accounted for."
-    if patients < FEW_PATIENTS:
-        said += f" Over as few as {patients} patients the interval is narrower than it should be."
-    if (best := tests["wilcoxon_classes"]["smallest_p"]) > settings.alpha:
-        said += f" The class F1s that differ are too few for their exact test (p is {best:.3g} at best)."
+        return [*said, f"{name if by['difference'] > 0 else other} is better on patients like these."]
+    said.append("Not significant: these patients do not tell the two apart, which does not show that they are equal.")
+    if others := [test for test in TESTS if test in significant]:
+        said.append(f"By {', '.join(others)} alone it would be; there patients are not accounted for.")
     return said
+
+
+def _of_lengths(name: str, other: str, by: dict[str, Any], settings: Significance) -> list[str]:
+    (first, second), refused = by["values"], by["refused"]
+    said = [
+        f"Lengths: {name} is off by {first:.2f} % of the truth, {other} by {second:.2f} %: difference "
+        f"{by['difference']:+.2f} [{by['low']:+.2f}, {by['high']:+.2f}] over {by['n']} sequences of {by['patients']} "
+        f"patients, p = {by['p_holm']:.3g} (Holm)."
+    ]
+    if by["p_holm"] < settings.alpha:
+        said.append(f"{other if by['difference'] > 0 else name} measures better on patients like these.")
+    else:
+        said.append("Not significant: these patients do not tell whose lengths are better.")
+    if any(refused):
+        said.append(f"Left out: {refused[0]} that only {name} refused, {refused[1]} that only {other} refused.")
+    return said
+
+
+def _of_dice(name: str, other: str, by: dict[str, Any], settings: Significance) -> list[str]:
+    better = (
+        f"{name if by['difference'] > 0 else other} is better." if by["p_holm"] < settings.alpha else "Not significant."
+    )
+    return [
+        f"Dice: {by['values'][0]:.3f} and {by['values'][1]:.3f}, difference {by['difference']:+.3f} "
+        f"[{by['low']:+.3f}, {by['high']:+.3f}], p = {by['p_holm']:.3g} (Holm). {better}"
+    ]
