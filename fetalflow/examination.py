@@ -18,7 +18,7 @@ from fetalflow.clips import Clip, clips, evenly
 from fetalflow.errors import InputError
 from fetalflow.examined import Examination, Length
 from fetalflow.familiarity import UNLIKE, watched
-from fetalflow.package import Package
+from fetalflow.package import Package, as_uint8
 from fetalflow.sequences import fit, fitted_box
 from fetalflow.settings import Extract
 
@@ -38,7 +38,8 @@ def examine(
     weeks: float | None = None,
     structure: str | None = None,
 ) -> Examination:
-    """Examine an image, a DICOM, a cine, or frames that are already read (uint8 [T, H, W] or [H, W]), of any length.
+    """Examine an image, a DICOM, a cine, or frames that are already read ([T, H, W] or [H, W], uint8 or
+    float 0-1), of any length.
 
     A file is read as the extract stage reads it; it is cut into clips of at most the package's N consecutive frames,
     none across a scene cut, and every frame is asked (of more than 300 clips, 300 that lie evenly). mm_per_px: of the
@@ -55,6 +56,8 @@ def examine(
             raise InputError(f"{name} must be a number above 0, found {value}.")
     if structure is not None and structure not in LENGTHS:
         raise InputError(f"structure must be one of {', '.join(LENGTHS)}; found {structure!r}.")
+    if isinstance(source, np.ndarray):
+        source = as_uint8(source)
     with open_masked(source, Extract.model_validate(package.config["extract"])) as cine:
         every = clips(len(cine.frames), cine.cuts, package.frames, cine.step)
         chosen = evenly(every, MOST_CLIPS)

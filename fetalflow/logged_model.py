@@ -7,13 +7,14 @@ from types import ModuleType
 from typing import Any
 
 import fetalflow
+from fetalflow.models.building import segments
 from fetalflow.weights import read
 
 # What reading a cine and answering it imports; fetalflow itself travels in the model as source.
 SERVING = (
     *("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "PyYAML", "joblib", "scikit-learn"),
     *("av", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "opencv-python-headless"),
-    *("pillow", "ImageHash", "scikit-video", "scipy"),
+    *("pillow", "ImageHash", "scikit-video", "scipy", "contourpy"),
 )
 
 
@@ -31,7 +32,7 @@ def log_model(mlflow: ModuleType, package: Path, card: str) -> Any:
             data_path=str(staged),
             code_paths=[str(Path(fetalflow.__file__).parent)],
             pip_requirements=_requirements(package),
-            signature=_signature(mlflow),
+            signature=_signature(mlflow, segments(read(package)[0])),
         )
 
 
@@ -49,21 +50,56 @@ def network_packages(package: Path) -> set[str]:
     return {installed[room][0] for room in rooms}
 
 
-def _signature(mlflow: ModuleType) -> Any:
+def _signature(mlflow: ModuleType, measures: bool) -> Any:
     schema = mlflow.types.schema
-    Schema, ColSpec, DataType, Property = schema.Schema, schema.ColSpec, schema.DataType, schema.Property
+    outputs = schema.Schema(_measured(schema) if measures else _named(schema))
+    inputs = schema.Schema([schema.ColSpec(schema.AnyType(), "cine_or_sequence")])
+    signature = mlflow.models.ModelSignature(inputs, outputs)
+    # MLflow would turn every input into a table of two dimensions and refuse [N, H, W]; this leaves the check of the
+    # input to the model, which makes it (fetalflow.serving).
+    signature._is_signature_from_type_hint = True
+    return signature
 
+
+def _named(schema: ModuleType) -> list[Any]:
+    ColSpec, DataType = schema.ColSpec, schema.DataType
     best = {"frame": DataType.long, "label": DataType.string, "probability": DataType.double}
-    outputs = [
+    return [
         ColSpec(DataType.string, "label"),
         ColSpec(schema.Map(DataType.double), "probabilities"),
         ColSpec(schema.Array(DataType.double), "frame_weights"),
         ColSpec(DataType.double, "unfamiliarity", required=False),
         ColSpec(DataType.boolean, "unfamiliar", required=False),
-        ColSpec(schema.Object([Property(name, kind) for name, kind in best.items()]), "best_frame", required=False),
+        ColSpec(_object(schema, best), "best_frame", required=False),
     ]
-    signature = mlflow.models.ModelSignature(Schema([ColSpec(schema.AnyType(), "cine_or_sequence")]), Schema(outputs))
-    # MLflow would turn every input into a table of two dimensions and refuse [N, H, W]; this leaves the check of the
-    # input to the model, which makes it (fetalflow.serving).
-    signature._is_signature_from_type_hint = True
-    return signature
+
+
+def _measured(schema: ModuleType) -> list[Any]:
+    ColSpec, Array, Map = schema.ColSpec, schema.Array, schema.Map
+    number, whole, text = schema.DataType.double, schema.DataType.long, schema.DataType.string
+    placed = {"z": number, "percentile": number}
+    length = {"value": number, "unit": text, "spread": number, "frames": whole, "left_out": whole}
+    age = {"formula": text, "lengths": Array(text), "unit": text, "reason": text}
+    mask = _object(schema, {"size": Array(whole), "counts": Array(whole)})
+    frame = {"frame": whole, "lengths": Map(number), "warnings": Array(text), "mask": mask}
+    drawn = {"ellipse": Map(number), "calipers": Array(Array(number))}
+    return [
+        ColSpec(text, "label"),
+        ColSpec(Map(number), "probabilities"),
+        ColSpec(number, "unfamiliarity", required=False),
+        ColSpec(schema.DataType.boolean, "unfamiliar", required=False),
+        ColSpec(text, "structure", required=False),
+        ColSpec(text, "unit"),
+        ColSpec(number, "mm_per_px", required=False),
+        ColSpec(Map(_object(schema, length, placed)), "lengths"),
+        ColSpec(_object(schema, age, {"value": number} | placed), "age", required=False),
+        ColSpec(Array(text), "warnings"),
+        ColSpec(Array(_object(schema, frame, drawn)), "frames"),
+    ]
+
+
+def _object(schema: ModuleType, always: dict[str, Any], sometimes: dict[str, Any] | None = None) -> Any:
+    own = [schema.Property(name, kind) for name, kind in always.items()]
+    return schema.Object(
+        own + [schema.Property(name, kind, required=False) for name, kind in (sometimes or {}).items()]
+    )

@@ -132,7 +132,7 @@ class Package:
 
     def _from_array(self, array: np.ndarray) -> Iterator[tuple[Span, np.ndarray]]:
         n = self.frames
-        array = _as_uint8(array)
+        array = as_uint8(array)
         if array.ndim == 2 and n == 1:
             array = array[None]
         if array.ndim == 3:
@@ -225,7 +225,7 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield held
 
 
-def _as_uint8(array: np.ndarray) -> np.ndarray:
+def as_uint8(array: np.ndarray) -> np.ndarray:
     """Frames as they are recorded. A float array of uint8 / 255 gives exactly the same bytes back."""
     if array.dtype == np.uint8:
         return array

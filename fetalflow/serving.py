@@ -12,9 +12,16 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.errors import InputError
+from fetalflow.examination import examine
 from fetalflow.package import Package, Prediction, load
 
 COLUMNS = ["label", "probabilities", "frame_weights", "unfamiliarity", "unfamiliar", "best_frame"]
+# Of a model that segments: `Examination.as_dict`.
+MEASURED = [
+    *("label", "probabilities", "unfamiliarity", "unfamiliar", "structure", "unit", "mm_per_px", "lengths", "age"),
+    *("warnings", "frames"),
+]
+FACTS = ("mm_per_px", "weeks", "structure")  # columns beside the items of a model that segments
 
 
 class ServedModel:
@@ -32,8 +39,19 @@ class ServedModel:
         one item, a list of items, a DataFrame or Series with one item per row (the first column counts), a dict
         {column: items}, or an array [items, N, H, W].
 
+        A model that segments answers the columns MEASURED instead (docs/biometry.md): `lengths` {name: value, unit,
+        spread ...}, `age`, `warnings`, and `frames` with each one's number, lengths and mask (run lengths). An item may
+        then have any number of frames, and beside the items may stand columns mm_per_px (of the recorded frame),
+        weeks (gestational age) and structure; empty where they are not known.
+
         Raises InputError when an item is neither, or cannot be read.
         """
+        if self.package.segments:
+            given, facts = _facts(model_input)
+            items = list(self._items(given))
+            told = [facts[i] if facts else {} for i in range(len(items))]
+            found = [examine(self.package, item, **own).as_dict() for item, own in zip(items, told, strict=True)]
+            return pd.DataFrame(found, columns=MEASURED)
         answers = [self.package.predict(item) for item in self._items(model_input)]
         return pd.DataFrame([_row(answer) for answer in answers], columns=COLUMNS)
 
@@ -56,8 +74,9 @@ class ServedModel:
 
     def _sequence(self, given: Any) -> np.ndarray:
         array, n = np.asarray(given), self.package.frames
-        if array.ndim not in ((2, 3) if n == 1 else (3,)) or (n > 1 and len(array) != n):
-            what = "an image [H, W] or a sweep [T, H, W]" if n == 1 else f"a sequence [{n}, H, W]"
+        any_length = n == 1 or self.package.segments
+        if array.ndim not in ((2, 3) if any_length else (3,)) or not (any_length or len(array) == n):
+            what = "an image [H, W] or a sweep [T, H, W]" if any_length else f"a sequence [{n}, H, W]"
             raise InputError(f"expected a file's path, or {what}; found shape {list(array.shape)}.")
         # A sequence that came as JSON has Python's numbers.
         if array.dtype.kind in "iu" and array.dtype != np.uint8:
@@ -65,6 +84,28 @@ class ServedModel:
                 raise InputError(f"whole grey values must lie in 0-255, found {array.min()} to {array.max()}.")
             array = array.astype(np.uint8)
         return array
+
+
+def _facts(given: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """The items of a table without the columns FACTS, and what these say of each item; no list where there are none."""
+    if isinstance(given, dict) and any(name in given for name in FACTS):
+        items = {name: column for name, column in given.items() if name not in FACTS}
+        if len(items) != 1:
+            raise InputError(f"expected one column of files or frames beside {', '.join(FACTS)}; found {len(items)}.")
+        column = next(iter(items.values()))
+        one = isinstance(column, (str, os.PathLike)) or (isinstance(column, np.ndarray) and column.ndim <= 3)
+        items = [column] if one else list(column)
+        facts = pd.DataFrame({name: given[name] for name in FACTS if name in given}, index=range(len(items)))
+        return items, _rows(facts)
+    if isinstance(given, pd.DataFrame) and given.shape[1] > 1:
+        if unknown := [str(name) for name in given.columns[1:] if name not in FACTS]:
+            raise InputError(f"beside the items there may be {', '.join(FACTS)}; found {', '.join(unknown)}.")
+        return given.iloc[:, 0], _rows(given.iloc[:, 1:])
+    return given, []
+
+
+def _rows(facts: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if not pd.isna(v) and v != ""} for row in facts.to_dict("records")]
 
 
 def _row(answer: Prediction) -> dict[str, Any]:

@@ -34,7 +34,9 @@ def package_folder(model: str, task: str) -> Path:
 def measure(
     files: Annotated[list[Path], typer.Argument(help="Images, DICOMs or cines of one fetus.")],
     model: Annotated[str, typer.Option(help="A model package, or models:/NAME@ALIAS in MLflow.")] = "",
-    mm_per_px: Annotated[float | None, typer.Option(help="Of the recorded frame; default: what the file says.")] = None,
+    mm_per_px: Annotated[
+        float | None, typer.Option(help="Of the recorded frames; default: what each file says.")
+    ] = None,
     weeks: Annotated[float | None, typer.Option(help="Gestational age, to judge the lengths by.")] = None,
     structure: Annotated[str | None, typer.Option(help="head, abdomen or femur; default: what the model sees.")] = None,
     overlay: Annotated[Path | None, typer.Option(help="A PNG to write: outline, ellipse, calipers, values.")] = None,
@@ -101,4 +103,7 @@ def _estimate(what: str, found: "Estimate") -> str:
 
 
 def _standing(z: float | None, percentile: float | None) -> str:
-    return "" if z is None else f"percentile {percentile:.0f} (z {z:+.1f})"
+    if z is None:
+        return ""
+    place = "under 1" if percentile < 1 else "over 99" if percentile > 99 else f"{percentile:.0f}"
+    return f"percentile {place} (z {z:+.1f})"
