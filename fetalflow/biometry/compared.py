@@ -11,6 +11,7 @@ from fetalflow.biometry.measuring import LENGTHS
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.sector import of_text
 from fetalflow.evaluation.segmentation import hausdorff_95, overlap
+from fetalflow.sequences import fit_scale, fitted_box
 
 NAMES = tuple(name for names in LENGTHS.values() for name in names)
 COLUMNS = (
@@ -31,8 +32,7 @@ def compare(answer: np.ndarray, mask: np.ndarray | None, row: Mapping[str, Any],
     frames, and their robust standard deviation.
     """
     structure = row["label"]
-    # Without a scale there is nothing in mm to compare: lengths in px stay out.
-    spacing = Spacing(row["mm_per_px"], row["mm_per_px"]) if np.isfinite(row["mm_per_px"]) else None
+    spacing = _spacing(row, answer.shape[-1])  # without one there is nothing in mm to compare: lengths in px stay out
     sector = of_text(row.get("sector") or "", answer.shape[-1])
     found: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
     found |= {"weeks": number(row.get("gestational_age")), "seen": number(row.get("seen"))}
@@ -50,6 +50,15 @@ def compare(answer: np.ndarray, mask: np.ndarray | None, row: Mapping[str, Any],
     if mask is not None:
         found |= {f"mask_{name}_mm": value for name, value in _annotated(mask, structure, spacing, sector).items()}
     return found
+
+
+def _spacing(row: Mapping[str, Any], size: int) -> Spacing | None:
+    """Of the fitted image, whose sides are whole pixels, so that rows and columns differ a little."""
+    if not np.isfinite(row["mm_per_px"]):
+        return None
+    recorded = int(row["height"]), int(row["width"])
+    mm_per_px = row["mm_per_px"] * fit_scale(*recorded, size)
+    return Spacing(mm_per_px, mm_per_px).resized(recorded, fitted_box(*recorded, size)[2:])
 
 
 def _overlaps(answer: np.ndarray, mask: np.ndarray, spacing: Spacing | None) -> dict[str, float]:
