@@ -1,5 +1,6 @@
 """Rows of a drop, one per labelled span of a cine, checked against their contract (docs/drop.md)."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +12,7 @@ from fetalflow.quarantine import Rejected
 ANNOTATIONS = "annotations.csv"
 COLUMNS = ("video", "patient", "site", "device", "annotator", "start_frame", "end_frame", "label")
 FILLED = ("video", "patient", "annotator", "label")  # may not be empty in any row
+POSITIVE = ("mm_per_px", "hc_mm", "bpd_mm", "ofd_mm", "ac_mm", "fl_mm")  # further columns that hold numbers above 0
 OWN = ("where", "fault")  # columns that the reader of a layout adds: the row's place, and what is wrong with it
 VIDEOS = (".avi", ".dcm", ".dicom", ".gif", ".ima", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".wmv")
 STILLS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
@@ -105,13 +107,29 @@ def check_row(row: dict[str, str], labels: Iterable[str] | None) -> None:
             raise Rejected(
                 "row", f"{where}: {column} must be a whole number from 0 on, or empty; found {row[column]!r}"
             )
-    if (scale := row.get("mm_per_px", "")) and not _is_positive(scale):
-        raise Rejected("row", f"{where}: mm_per_px must be a number above 0, or empty; found {scale!r}")
+    for column in POSITIVE:
+        if (value := row.get(column, "")) and not _is_positive(value):
+            raise Rejected("row", f"{where}: {column} must be a number above 0, or empty; found {value!r}")
     start, end = row["start_frame"], row["end_frame"]
     if end and int(start or 0) > int(end):
         raise Rejected("row", f"{where}: start_frame {start} lies after end_frame {end}")
     if labels is not None and row["label"] not in labels:
         raise Rejected("label", f"{where}: label {row['label']!r} is none of {', '.join(labels)}")
+
+
+def check_patients(rows: list[dict[str, str]], reasons: dict[int, Rejected]) -> None:
+    """A cine shows one patient: rows of one video that disagree on it cannot be split by patient.
+
+    reasons: by index, of the rows that are rejected; filled in.
+    """
+    patients = defaultdict(set)
+    for index, row in enumerate(rows):
+        if index not in reasons:
+            patients[row["video"]].add(row["patient"])
+    for index, row in enumerate(rows):
+        if index not in reasons and len(found := patients[row["video"]]) > 1:
+            names = ", ".join(sorted(found))
+            reasons[index] = Rejected("patient", f"the rows of this video name {len(found)} patients ({names})")
 
 
 def _is_positive(text: str) -> bool:

@@ -15,7 +15,7 @@ from fetalflow.quarantine import count_kinds
 
 OWN = [  # columns of the table of sequences before the quality figures and the further columns of annotations.csv
     *("sequence", "video", "source", "patient", "site", "device", "label", "annotators", "first_frame", "last_frame"),
-    *("frames", "fps", "step", "mm_per_px", "height", "width"),
+    *("frames", "fps", "step", "mm_per_px", "height", "width", "mask_source"),
 ]
 
 
@@ -37,10 +37,11 @@ def sequence_table(
     planned: list[tuple[str, Planned]],
     records: dict[str, dict[str, Any]],
     measured: dict[str, dict[int, dict[str, Any]]],
+    outlines: dict[tuple[str, str], dict[str, Any]],
     frames: int,
 ) -> pd.DataFrame:
     """One row per sequence (docs/drop.md). rows: of the drop; planned: video and sequence; records: of the store, by
-    video; measured: quality figures by video and first frame."""
+    video; measured: quality figures by video and first frame; outlines: of `store_mask`, by video and mask."""
     further = [column for column in rows[0] if column not in COLUMNS + READERS]
     names: list[str] = []
     table = []
@@ -63,6 +64,7 @@ def sequence_table(
             "mm_per_px": record["mm_per_px"] or float(row.get("mm_per_px") or "nan"),
             "height": record["height"],
             "width": record["width"],
+            "mask_source": outlines.get((video, row.get("mask", "")), {"source": ""})["source"],
         } | measured[video][plan.first]
         # A column of the drop that is called like one of ours keeps its values under another name.
         names = [f"annotations_{column}" if column in found else column for column in further]
@@ -83,6 +85,7 @@ def summarise(
     """What `reports/<task>/extract.json` says: counts, JSON-able."""
     stated = [record for record in records.values() if record["promised"] is not None]
     agreement = kappa(groups)
+    cines = set(drop.cines) - {row.get("mask") for row in rows}  # an outline may be named like an image
     return {
         "layout": drop.layout,
         "rows": len(rows),
@@ -91,8 +94,8 @@ def summarise(
         "quarantined": count_kinds(quarantine),
         "cines": len({row["video"] for row in rows}),
         "cines_readable": sum(not record["rejected"] for record in records.values()),
-        "cine_files": len(drop.cines),
-        "cines_without_a_row": sorted(set(drop.cines) - {row["video"] for row in rows}),
+        "cine_files": len(cines),
+        "cines_without_a_row": sorted(cines - {row["video"] for row in rows}),
         "sequences": len(sequences),
         "sequences_by_label": dict(sorted(Counter(sequences["label"]).items())),
         "patients": int(sequences["patient"].nunique()),

@@ -16,10 +16,11 @@ from joblib.parallel import get_active_backend
 from fetalflow.annotators import Group, Span, group
 from fetalflow.cine.resampling import frame_step, source_frames
 from fetalflow.cine.store import store_cine, stored_figures, stored_frames
-from fetalflow.drop import COLUMNS, SUFFIXES, check_row, span
+from fetalflow.drop import COLUMNS, SUFFIXES, check_patients, check_row, span
 from fetalflow.errors import InputError
 from fetalflow.extracted import Planned, sequence_table, summarise
 from fetalflow.layouts import Drop, open_drop
+from fetalflow.mask_store import store_mask
 from fetalflow.quarantine import REJECTED, Rejected, describe, quarantine_table, rejected_row
 from fetalflow.review import Decision, Decisions, by_index, check_same_file, clipped, overruled, settled
 from fetalflow.sequences import windows
@@ -73,7 +74,7 @@ def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | No
     for index, row in enumerate(rows):
         if (verdict := _verdict(_check_settled, row, decided.get(index), settings.labels)) is not None:
             reasons[index] = verdict
-    _check_patients(rows, reasons)
+    check_patients(rows, reasons)
 
     good = [index for index in range(len(rows)) if index not in reasons]
     videos = sorted({rows[index]["video"] for index in good})
@@ -81,6 +82,10 @@ def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | No
         calls = [delayed(store_cine)(drop.root / video, settings, store) for video in videos]
         records = dict(zip(videos, _watched(parallel(calls), "cines", len(calls), progress), strict=True))
         _check_copies(rows, good, records, reasons)
+        named = _named_masks(rows, good, records, reasons)
+        calls = [delayed(store_mask)(drop.root / mask, mask, records[v], store) for v, mask in named]
+        outlines = dict(zip(named, _watched(parallel(calls), "masks", len(calls), progress), strict=True))
+        _check_masks(rows, good, outlines, reasons)
         said = _claims(rows, good, records, reasons, decided)
         by_video = _settle(said, decided, reasons)
         groups = {video: group(spans) for video, spans in by_video.items()}
@@ -94,7 +99,7 @@ def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | No
         calls = [delayed(stored_figures)(records[v], store, settings.frames, starts) for v, starts in wanted.items()]
         measured = dict(zip(wanted, _watched(parallel(calls), "quality", len(calls), progress), strict=True))
 
-    sequences = sequence_table(rows, planned, records, measured, settings.frames)
+    sequences = sequence_table(rows, planned, records, measured, outlines, settings.frames)
     quarantine = quarantine_table(rejected_row(rows[i], r.kind, r.reason) for i, r in reasons.items())
     summary = summarise(
         drop, rows, records, sequences, quarantine, [g for spans in said.values() for g in group(spans)]
@@ -160,18 +165,6 @@ def _watched(results: Iterable[Any], what: str, total: int, progress: Progress |
             progress(what, done, total)
 
 
-def _check_patients(rows: list[dict[str, Any]], reasons: dict[int, Rejected]) -> None:
-    """A cine shows one patient: rows of one video that disagree on it cannot be split by patient."""
-    patients = defaultdict(set)
-    for index, row in enumerate(rows):
-        if index not in reasons:
-            patients[row["video"]].add(row["patient"])
-    for index, row in enumerate(rows):
-        if index not in reasons and len(found := patients[row["video"]]) > 1:
-            names = ", ".join(sorted(found))
-            reasons[index] = Rejected("patient", f"the rows of this video name {len(found)} patients ({names})")
-
-
 def _check_copies(
     rows: list[dict[str, Any]], good: list[int], records: dict[str, dict[str, Any]], reasons: dict[int, Rejected]
 ) -> None:
@@ -192,6 +185,27 @@ def _check_copies(
             other = next(name for name in sorted(copies) if name != video)
             what = "it is used once" if same else "their rows differ, so neither is used"
             reasons[index] = Rejected("copy", f"the file has the same bytes as {other}; {what}")
+
+
+def _named_masks(
+    rows: list[dict[str, Any]], good: list[int], records: dict[str, dict[str, Any]], reasons: dict[int, Rejected]
+) -> list[tuple[str, str]]:
+    """Video and mask, sorted, of the rows that name a mask beside a cine that is readable."""
+    usable = (rows[index] for index in good if index not in reasons)
+    return sorted({(r["video"], r["mask"]) for r in usable if r.get("mask") and not records[r["video"]]["rejected"]})
+
+
+def _check_masks(
+    rows: list[dict[str, Any]],
+    good: list[int],
+    outlines: dict[tuple[str, str], dict[str, Any]],
+    reasons: dict[int, Rejected],
+) -> None:
+    """Fills in `reasons` for the rows whose mask cannot be used."""
+    for index in good:
+        found = outlines.get((rows[index]["video"], rows[index].get("mask", "")))
+        if index not in reasons and found and found["fault"]:
+            reasons[index] = Rejected("mask", f"{rows[index]['where']}: {found['fault']}")
 
 
 def _check_rate(record: dict[str, Any], settings: Extract) -> None:

@@ -2,7 +2,7 @@
 
 - `annotations.csv` with the cines it names.
 - FETAL_PLANES_DB as published: `FETAL_PLANES_DB_data.csv` and `Images/`.
-- HC18 as published: `training_set_pixel_size_and_HC.csv` and `training_set/`; as a folder only.
+- HC18 as published: `training_set_pixel_size_and_HC.csv` and `training_set/`.
 - A folder per class: `CLASS/PATIENT/file` or `CLASS/file`.
 
 Everything may lie in one folder inside the drop.
@@ -58,13 +58,8 @@ def open_drop(drop: Path, scratch: Path) -> Iterator[Drop]:
     if not is_zip(drop):
         yield _read(drop, layout, base, names)
         return
-    if layout == HC18:
-        raise InputError(f"{drop}: HC18 in a zip. Its outlines are read from a folder only: unpack it.")
     with unpacked(drop, scratch) as folder:
-        found = _read(folder, layout, base, names)
-        if "mask" in found.rows:  # masks are read later from the drop itself, which must be a folder then
-            found = Drop(layout, folder, found.rows.assign(mask=""), found.cines, found.patients_assumed)
-        yield found
+        yield _read(folder, layout, base, names)
 
 
 def _names(drop: Path) -> list[str]:

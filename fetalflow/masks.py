@@ -1,9 +1,12 @@
 """The known outline of a structure, as the column `mask` of a drop names it (docs/drop.md)."""
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from fetalflow.errors import InputError
 
@@ -25,11 +28,35 @@ def read_mask(path: Path) -> np.ndarray:
             if "mask" not in archive:
                 raise InputError(f"{path}: expected the key `mask`, found {', '.join(archive.files) or 'none'}.")
             mask = archive["mask"]
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is no npz file that can be read ({error}). Copy or export it again.") from None
     if mask.ndim != 3:
         raise InputError(f"{path}: expected a mask [frames, height, width], found {list(mask.shape)}.")
     return (mask > 0).astype(np.uint8)
+
+
+def mask_shape(path: Path) -> tuple[int, ...]:
+    """Shape of a mask by its header: the frames, height and width that reading it would give, if it is a good one.
+
+    Raises InputError when the file cannot be read or holds none.
+    """
+    if path.suffix.lower() != ".npz":
+        try:
+            with Image.open(path) as picture:
+                return 1, picture.height, picture.width
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+            raise InputError(f"{path} is no image that can be read. Copy or export it again.") from None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if "mask" not in names:
+                raise InputError(f"{path}: expected the key `mask`, found {', '.join(names) or 'none'}.")
+            with archive.open("mask.npy") as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                return read(file)[0]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is no npz file that can be read ({error}). Copy or export it again.") from None
 
 
 def filled(drawn: np.ndarray) -> np.ndarray:

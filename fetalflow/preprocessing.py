@@ -11,45 +11,75 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from fetalflow.artefacts import atomic_file, atomic_folder, file_digest, read_json
+from fetalflow.biometry.sector import as_text, sector_of
 from fetalflow.cine.resampling import source_frames
 from fetalflow.errors import InputError
+from fetalflow.mask_store import stored_mask
 from fetalflow.sequences import fit, fit_scale
+
+MASKS = "masks"  # the folder of the masks beside that of the sequences
+HALF = 128  # of 255: a pixel of the fitted image is in the structure when half of it is
 
 
 def preprocess(extracted: pd.DataFrame, store: Path, folder: Path, size: int, workers: int = -1) -> pd.DataFrame:
-    """Write `<sequence>.npy`, uint8 [N, size, size], for every row of `extracted` into `folder`, replaced whole.
+    """Write `<sequence>.npy`, uint8 [N, size, size], for every row of `extracted` into `folder`, and its mask, of the
+    same shape with 1 in the structure, into MASKS beside it where it has one. Both folders are replaced whole.
 
-    Returns the manifest: `extracted` with `mm_per_px` of the resized image, `path` (from the folder above) and `digest`
-    (SHA-256 of the file). store: the decoded cines of `extract_drop`; runs where that does. Raises InputError when a
-    cine is missing there.
+    Returns the manifest: `extracted` with `mm_per_px` of the resized image, `path` and `mask_path` (from the folder
+    above), `digest` and `mask_digest` (SHA-256 of the files) and `sector` (`biometry.sector.as_text`); those of the
+    mask are empty where there is none. store: the decoded cines of `extract_drop`; runs where that does. Raises
+    InputError when a cine or a mask is missing there.
     """
     by_cine = itemgetter("source")
     rows = sorted(extracted.to_dict("records"), key=by_cine)
+    masks = folder.with_name(MASKS)
     # Absolute: a worker on another machine stands in another folder.
-    with atomic_folder(folder.absolute()) as target:
+    with atomic_folder(folder.absolute()) as target, atomic_folder(masks.absolute()) as outlines:
         store = store.absolute()
-        calls = (delayed(_write_sequences)(list(of_cine), store, target, size) for _, of_cine in groupby(rows, by_cine))
-        digests = dict(pair for done in Parallel(n_jobs=workers)(calls) for pair in done)
-        for torn in target.glob(".*"):  # of a worker that died and whose work another one did again
+        calls = (
+            delayed(_write_sequences)(list(of_cine), store, target, outlines, size)
+            for _, of_cine in groupby(rows, by_cine)
+        )
+        facts = dict(pair for done in Parallel(n_jobs=workers)(calls) for pair in done)
+        for torn in [*target.glob(".*"), *outlines.glob(".*")]:  # of a worker that died, whose work was done again
             torn.unlink()
     manifest = extracted.copy()
     scale = [fit_scale(row.height, row.width, size) for row in manifest.itertuples()]
     manifest["mm_per_px"] = manifest["mm_per_px"] / np.array(scale)
     manifest["path"] = [f"{folder.name}/{sequence}.npy" for sequence in manifest["sequence"]]
-    manifest["digest"] = [digests[sequence] for sequence in manifest["sequence"]]
+    for column in ("digest", "mask_digest", "sector"):
+        manifest[column] = [facts[sequence][column] for sequence in manifest["sequence"]]
+    known = manifest["mask_digest"] != ""
+    manifest["mask_path"] = (f"{MASKS}/" + manifest["sequence"] + ".npy").where(known, "")
     return manifest
 
 
-def _write_sequences(rows: Sequence[dict], store: Path, folder: Path, size: int) -> list[tuple[str, str]]:
-    """The sequences of one cine: ids and digests of the files."""
+def _write_sequences(
+    rows: Sequence[dict], store: Path, folder: Path, masks: Path, size: int
+) -> list[tuple[str, dict[str, str]]]:
+    """The sequences of one cine and their masks: ids and facts of the files."""
     cv2.setNumThreads(1)  # joblib already gives every core a process
-    written, cine = [], _cine(store, rows[0])
+    cine = _cine(store, rows[0])
+    outlines = {source: stored_mask(source, store) for source in {row["mask_source"] for row in rows} if source}
+    written = []
     for row in rows:
-        file = folder / f"{row['sequence']}.npy"
-        with atomic_file(file) as temporary:
-            np.save(temporary, fit(cine[source_frames(row["first_frame"], row["frames"], row["step"])], size))
-        written.append((row["sequence"], file_digest(file)))
+        taken = source_frames(row["first_frame"], row["frames"], row["step"])
+        facts = {"digest": "", "mask_digest": "", "sector": ""}
+        frames, outline = cine[taken], outlines.get(row["mask_source"])
+        facts["digest"] = _write(folder / f"{row['sequence']}.npy", fit(frames, size))
+        if outline is not None:
+            fitted = fit(255 * outline[taken], size) >= HALF
+            facts["mask_digest"] = _write(masks / f"{row['sequence']}.npy", fitted.astype(np.uint8))
+            facts["sector"] = as_text(sector_of(frames), size)
+        written.append((row["sequence"], facts))
     return written
+
+
+def _write(file: Path, array: np.ndarray) -> str:
+    """SHA-256 of the file written."""
+    with atomic_file(file) as temporary:
+        np.save(temporary, array)
+        return file_digest(temporary)
 
 
 def _cine(store: Path, row: dict) -> np.ndarray:

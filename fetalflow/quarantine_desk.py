@@ -45,6 +45,7 @@ TO_DO = {  # kind -> what to do; docs/drop.md has the same table
     "patient": "mend the rows; or reject those that name the wrong patient",
     "disagreement": "adjudicate: look at the cine, then release one row with the label that counts, or reject the "
     "wrong ones",
+    "mask": "mend or replace the mask's file, or empty the row's `mask`",
     "short": "label a longer span, or remove the row",
     "rate": "export with a frame rate, or unset `fps`",
     REJECTED: "nothing: a person decided that it stays out",

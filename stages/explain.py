@@ -19,13 +19,13 @@ from fetalflow.explain.choosing import (
     choose_per_class,
     choose_worst,
     known_anatomy,
+    read_sequence,
     tested,
 )
 from fetalflow.explain.drawing import draw_overlap
 from fetalflow.explain.maps import network_maps, probabilities
 from fetalflow.explain.measuring import measure, summary
 from fetalflow.explain.outlines import outline_pictures
-from fetalflow.explain.overlap import read_anatomy
 from fetalflow.explain.pictures import Picture, Shown
 from fetalflow.explain.stills import painter
 from fetalflow.models.building import segments
@@ -38,13 +38,12 @@ def main(task: str) -> None:
     entry, wanted = settings.tasks[task], settings.blocks[task].explain
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, config = read(Path("models") / task / entry.variant, device)
-    data, drop = Path("data") / task, Path(entry.drop)
+    data = Path("data") / task
     rows = tested(pd.read_parquet(data / "manifest.parquet"), pd.read_parquet(data / "split.parquet"))
     sequences, labels = Sequences(data, rows), tuple(config["labels"])
 
     def anatomy(row: Mapping[str, Any]) -> np.ndarray:
-        first, step = int(row["first_frame"]), float(row.get("step", 1.0))
-        return read_anatomy(drop / row["mask"], first, config["frames"], config["size"], step)
+        return read_sequence(data / row["mask_path"]) > 0
 
     if segments(network):
         asked, maps = Asked(network, config, data, device), gate_maps

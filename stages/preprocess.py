@@ -1,4 +1,4 @@
-"""Sequences fitted to the network's input size, and the manifest that everything downstream reads."""
+"""Sequences and masks fitted to the network's input size, and the manifest that everything downstream reads."""
 
 from pathlib import Path
 
@@ -18,7 +18,8 @@ def main(task: str) -> None:
     with spread_over(loaded.machines.scheduler, data / "frames"):
         manifest = preprocess(extracted, data / "frames", data / "sequences", size, settings.extract.workers)
     write_table(data / "manifest.parquet", manifest)
-    print(f"{len(manifest)} sequences of {size}x{size} pixels in {data / 'sequences'}")
+    masks = int((manifest["mask_path"] != "").sum())
+    print(f"{len(manifest)} sequences of {size}x{size} pixels in {data / 'sequences'}, {masks} of them with a mask")
 
 
 if __name__ == "__main__":

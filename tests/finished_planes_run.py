@@ -76,15 +76,17 @@ def _manifest(folder: Path) -> pd.DataFrame:
             source = f"{patient:04x}{i:02x}".ljust(64, "0")
             name = f"{source[:12]}-000000"
             (folder / "sequences").mkdir(parents=True, exist_ok=True)
-            (folder / "drop" / "masks").mkdir(parents=True, exist_ok=True)
+            (folder / "masks").mkdir(parents=True, exist_ok=True)
             path = folder / "sequences" / f"{name}.npy"
             np.save(path, image.astype(np.uint8))
-            np.savez_compressed(folder / "drop" / "masks" / f"{name}.npz", mask=ring[None])
+            mask = "" if label == "Other" else f"masks/{name}.npy"
+            if mask:
+                np.save(folder / mask, ring[None])
             row = {"sequence": name, "video": f"Images/Patient{patient}_{i}.png", "source": source}
             row |= {"patient": f"P{patient:02d}", "site": "", "device": f"Aloka {patient % 2}", "label": label}
             row |= {"annotators": "FETAL_PLANES_DB", "first_frame": 0, "last_frame": 0, "frames": 1, "step": 1.0}
             row |= {"fps": np.nan, "mm_per_px": np.nan, "height": SIZE, "width": SIZE, "path": f"sequences/{name}.npy"}
             row |= {"digest": file_digest(path), "operator": f"Op. {patient % 3}"}
-            row |= {"mask": "" if label == "Other" else f"masks/{name}.npz"}
+            row |= {"mask_path": mask, "mask_digest": file_digest(folder / mask) if mask else "", "sector": ""}
             rows.append(row | {"part": "test" if patient % 2 else "train"})
     return pd.DataFrame(rows)

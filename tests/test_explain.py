@@ -22,7 +22,7 @@ from fetalflow.explain.filters import feature_maps, strongest
 from fetalflow.explain.gradcam import _rectified, convolution_layer, earlier_and_later, grad_cam, hires_cam
 from fetalflow.explain.maps import image_maps, short_name, untrained_twin
 from fetalflow.explain.measuring import by_label, in_words, remarks
-from fetalflow.explain.overlap import field_of_view, overlap, read_anatomy, summarise
+from fetalflow.explain.overlap import field_of_view, overlap, summarise
 from fetalflow.explain.score import log_odds
 from fetalflow.explain.stills import draw_examples
 from fetalflow.models.building import build
@@ -351,30 +351,6 @@ def test_the_field_of_view_keeps_dark_fluid_and_leaves_the_outside():
     assert (field == sector).mean() > 0.97
 
 
-def test_anatomy_has_the_geometry_of_the_sequences(tmp_path):
-    frames = np.zeros((6, 90, 200), np.uint8)
-    for t in range(6):
-        frames[t, 20:60, 40 + 8 * t : 110 + 8 * t] = 255
-    np.savez_compressed(tmp_path / "mask.npz", mask=(frames > 0).astype(np.uint8))
-    anatomy = read_anatomy(tmp_path / "mask.npz", first_frame=2, frames=4, size=64)
-    np.testing.assert_array_equal(anatomy, fit(frames[2:6], 64) >= 128)
-    assert anatomy.any(axis=(1, 2)).all()
-    every_other = read_anatomy(tmp_path / "mask.npz", first_frame=0, frames=3, size=64, step=2.0)
-    np.testing.assert_array_equal(every_other, fit(frames[[0, 2, 4]], 64) >= 128)
-
-
-def test_a_mask_that_does_not_fit_is_named(tmp_path):
-    path = tmp_path / "mask.npz"
-    with pytest.raises(InputError, match="no such file"):
-        read_anatomy(path, 0, 4, 64)
-    np.savez(path, other=np.zeros((4, 9, 9), np.uint8))
-    with pytest.raises(InputError, match="expected the key `mask`, found other"):
-        read_anatomy(path, 0, 4, 64)
-    np.savez(path, mask=np.zeros((4, 9, 9), np.uint8))
-    with pytest.raises(InputError, match=r"to frame 7, found \[4, 9, 9\]"):
-        read_anatomy(path, 4, 4, 64)
-
-
 def measures(patient: str, concentration: float) -> dict:
     rest = {"pointing": 0.5, "area": 0.1, "inside": concentration * 0.1, "outside_field": 0.0}
     return {"patient": patient, "concentration": concentration} | rest
@@ -439,7 +415,7 @@ def test_sequences_are_chosen_by_the_answer_and_a_seed():
     assert sorted(mistakes["label"]) == ["arm", "head"]  # both pairs before one comes twice
     assert len(choose_mistakes(table, 50, seed=0)) == 5
     assert choose_measured(table, 5, seed=0).empty
-    masked = table.assign(mask=["m.npz", "", None] + ["m.npz"] * 5)
+    masked = table.assign(mask_path=["m.npy", "", None] + ["m.npy"] * 5)
     assert set(choose_measured(masked, 50, seed=0)["sequence"]) == set("adefgh")
     assert len(choose_measured(masked, 4, seed=0)) == 4
 
@@ -511,15 +487,15 @@ def workspace(folder: Path, variant: str, masks: bool) -> None:
     save(folder / "models" / "movement" / variant, network, given | {"extract": {}})
     data = folder / "data" / "movement"
     (data / "sequences").mkdir(parents=True)
-    (data / "drop").mkdir()
+    (data / "masks").mkdir()
     rows = []
     for i in range(15):
         frames, _, squares = moving_squares(1, seed=i)
         np.save(data / "sequences" / f"s{i}.npy", fit(frames[0], size))
-        np.savez_compressed(data / "drop" / f"m{i}.npz", mask=squares[0].astype(np.uint8))
+        np.save(data / "masks" / f"s{i}.npy", fit(255 * squares[0].astype(np.uint8), size) // 128)
         row = {"sequence": f"s{i}", "video": f"{i}.avi", "patient": f"p{i // 2}", "device": "d", "label": labels[i % 3]}
         row |= {"first_frame": 0, "last_frame": 3, "path": f"sequences/s{i}.npy"}
-        rows.append(row | ({"mask": f"m{i}.npz"} if masks else {}))
+        rows.append(row | ({"mask_path": f"masks/s{i}.npy"} if masks else {}))
     manifest = pd.DataFrame(rows)
     manifest.to_parquet(data / "manifest.parquet")
     part = ["test"] * 12 + ["train"] * 3

@@ -17,8 +17,8 @@ from training_sets import make_workspace
 import stages.train
 from fetalflow.artefacts import read_json, write_json
 from fetalflow.errors import InputError
-from fetalflow.explain.overlap import read_anatomy
 from fetalflow.extraction import extract_drop
+from fetalflow.masks import mask_shape, read_mask
 from fetalflow.package import load
 from fetalflow.preprocessing import preprocess
 from fetalflow.settings import Extract
@@ -143,10 +143,12 @@ def test_in_a_mask(tmp_path, harm, evil):
     path = tmp_path / "mask.npz"
     evil(path, harm)
     with pytest.raises((InputError, ValueError, zipfile.BadZipFile)):
-        read_anatomy(path, 0, 4, 32)
+        read_mask(path)
+    with pytest.raises((InputError, ValueError, zipfile.BadZipFile)):
+        mask_shape(path)
     np.savez(path, mask=np.array([Payload(harm)], dtype=object), allow_pickle=True)
     with pytest.raises((InputError, ValueError)):
-        read_anatomy(path, 0, 4, 32)
+        read_mask(path)
 
 
 @pytest.mark.parametrize("evil", EVIL)

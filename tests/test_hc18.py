@@ -82,18 +82,19 @@ def test_rows_patients_and_truth(heads):
     assert found.summary["cine_files"] == 3 and found.summary["cines_without_a_row"] == []
 
 
-def test_it_may_lie_in_a_folder_of_the_drop_and_not_in_a_zip(heads):
+def test_it_may_lie_in_a_folder_of_the_drop_and_in_a_zip(heads):
     heads.extract()
-    (heads.folder.parent / "drop").mkdir()
-    heads.folder.rename(heads.folder.parent / "drop" / "hc18")
     drop = heads.folder.parent / "drop"
+    drop.mkdir()
+    heads.folder.rename(drop / "hc18")
     (drop / "README.txt").write_text("from the challenge")
     table = extract_drop(drop, SETTINGS, drop.parent / "frames").sequences
     assert len(table) == 3 and read_mask(drop / table["mask"][0]).shape == (1, HEIGHT, WIDTH)
     with zipfile.ZipFile(drop.parent / "hc18.zip", "w") as made:
-        made.write(drop / "hc18" / TABLE, TABLE)
-    with pytest.raises(InputError, match="unpack"):
-        extract_drop(drop.parent / "hc18.zip", SETTINGS, drop.parent / "frames")
+        for file in (drop / "hc18").rglob("*.*"):
+            made.write(file, file.relative_to(drop / "hc18"))
+    found = extract_drop(drop.parent / "hc18.zip", SETTINGS, drop.parent / "frames")
+    assert found.quarantine.empty and list(found.sequences.mask_source) == list(table.mask_source)
 
 
 FAULTS = {

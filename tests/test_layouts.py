@@ -35,6 +35,11 @@ def picture(path: Path, number: int) -> Path:
     return path
 
 
+def outline(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.circle(np.zeros(PICTURES[0].shape, np.uint8), (50, 30), 20, 255))
+
+
 @pytest.fixture
 def published(tmp_path):
     """FETAL_PLANES_DB in small: three images of two women."""
@@ -93,16 +98,18 @@ def test_a_zip_gives_what_the_folder_gives(published, inside):
     assert not [p for p in (path.parent / "frames").iterdir() if p.name.startswith(".")]
 
 
-def test_further_columns_come_along_and_a_zip_has_no_masks(published):
+def test_further_columns_and_masks_come_along_from_a_zip_too(published):
+    for image in (published / "Images").iterdir():
+        outline(published / "masks" / image.name)
     write_table(
         published,
-        *(f"{row.strip()};north;masks/a.npz;0.2" for row in ROWS),
+        *(f"{row.strip()};north;masks/{row.split(';')[0]}.png;0.2" for row in ROWS),
         header=HEADER + ";site;mask;mm_per_px",
     )
     table = extract(published).sequences
-    assert set(table.site) == {"north"} and set(table["mask"]) == {"masks/a.npz"}
-    assert set(table.annotations_mm_per_px) == {"0.2"}
-    assert set(extract(zipped(published)).sequences["mask"]) == {""}
+    assert set(table.site) == {"north"} and table["mask"].str.startswith("masks/").all()
+    assert set(table.annotations_mm_per_px) == {"0.2"} and (table.mask_source.str.len() == 64).all()
+    assert list(extract(zipped(published)).sequences.mask_source) == list(table.mask_source)
 
 
 @pytest.mark.parametrize(
@@ -241,12 +248,14 @@ def test_a_run_takes_every_layout(published, tmp_path):
 
 def test_annotations_inside_one_folder(tmp_path):
     picture(tmp_path / "drop" / "delivery" / "cines" / "a.png", 0)
+    outline(tmp_path / "drop" / "delivery" / "masks" / "a.png")
     (tmp_path / "drop" / "delivery" / "annotations.csv").write_text(
         "video,patient,site,device,annotator,start_frame,end_frame,label,mask\n"
-        "cines/a.png,P1,s,d,x,,,Other,masks/a.npz\n/cines/a.png,P1,s,d,x,,,Other,\n"
+        "cines/a.png,P1,s,d,x,,,Other,masks/a.png\n/cines/a.png,P1,s,d,x,,,Other,\n"
     )
     found = extract(tmp_path / "drop")
-    assert list(found.sequences["mask"]) == ["delivery/masks/a.npz"] and list(found.quarantine.kind) == ["outside"]
+    assert list(found.sequences["mask"]) == ["delivery/masks/a.png"] and list(found.quarantine.kind) == ["outside"]
+    assert found.summary["cine_files"] == 1
     assert found.summary["cines_without_a_row"] == []
 
 

@@ -57,10 +57,10 @@ def choose_worst(table: pd.DataFrame, figure: str, most: int, largest: bool) -> 
 
 
 def known_anatomy(table: pd.DataFrame) -> pd.Series:
-    """Whose anatomy is known, bool by row: the column `mask` is filled."""
-    if "mask" not in table:
+    """Whose anatomy is known, bool by row: the column `mask_path` is filled."""
+    if "mask_path" not in table:
         return pd.Series(False, index=table.index)
-    return table["mask"].notna() & (table["mask"].astype(str).str.strip() != "")
+    return table["mask_path"].fillna("") != ""
 
 
 def choose_measured(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:

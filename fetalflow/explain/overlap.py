@@ -8,17 +8,11 @@ Only the field of view counts: outside the sector nothing was recorded, and a ma
 must not look better than chance.
 """
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pandas as pd
 
-from fetalflow.cine.resampling import source_frames
-from fetalflow.errors import InputError
 from fetalflow.evaluation.intervals import patient_draws, percentile_interval
-from fetalflow.masks import read_mask
-from fetalflow.sequences import fit
 
 DRAWS = 2000
 CONFIDENCE = 0.95
@@ -42,23 +36,6 @@ def field_of_view(sequence: np.ndarray) -> np.ndarray:
         hull = cv2.convexHull(max(outlines, key=cv2.contourArea))
         cv2.fillConvexPoly(filled, hull, 1)
     return filled.astype(bool)
-
-
-def read_anatomy(path: Path, first_frame: int, frames: int, size: int, step: float = 1.0) -> np.ndarray:
-    """Known anatomy of one sequence, bool [frames, size, size], with the geometry of `fetalflow.sequences.fit`.
-
-    `path` is a mask as `fetalflow.masks.read_mask` takes it, of all of the cine's frames. The sequence takes `frames`
-    frames from `first_frame` of the recorded cine, every `step`-th (see `fetalflow.cine.resampling`).
-
-    Raises InputError when the file is missing, cannot be read, or ends too early.
-    """
-    mask = read_mask(path)
-    taken = source_frames(first_frame, frames, step)
-    if taken[-1] >= len(mask):
-        raise InputError(
-            f"{path}: expected a mask [frames, height, width] to frame {taken[-1]}, found {list(mask.shape)}."
-        )
-    return fit(255 * mask[taken], size) >= 128
 
 
 def overlap(maps: np.ndarray, anatomy: np.ndarray, field: np.ndarray) -> dict[str, float]:
