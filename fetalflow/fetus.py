@@ -52,12 +52,11 @@ def combine(found: Sequence[Examination]) -> Fetus:
         if max(several) - min(several) > WIDE * lengths[name]:
             numbers = ", ".join(f"{value:.1f}" for value in several)
             said.append(f"{name.upper()} differs between the cines: {numbers} mm")
-    usable = {name: value for name, value in lengths.items() if name != "ofd"}
     return Fetus(
         weeks=weeks,
         lengths=lengths,
         standings={name: standing(name, value, weeks) for name, value in lengths.items()},
-        ages=ages(usable),
-        weights=weights(usable, weeks),
+        ages=ages(lengths),
+        weights=weights(lengths, weeks),
         warnings=tuple(said),
     )

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from fetalflow.artefacts import read_json
+from fetalflow.evaluation.measurement_columns import MEASURES
 from fetalflow.settings import Settings
 from fetalflow.tasks import get_task
 from fetalflow.weights import CONFIG
@@ -20,6 +21,11 @@ NAMES = {
     "auc": "Mean AUC",
     "ece": "ECE",
     "brier": "Brier score",
+    "dice": "Dice of the masks",
+    "iou": "IoU of the masks",
+    "hausdorff_mm": "Hausdorff-95 of the masks, mm",
+    **{f"{m}_mae_mm": f"{m.upper()}: mean absolute error, mm" for m in MEASURES},
+    **{f"{m}_bias_mm": f"{m.upper()}: bias, mm" for m in MEASURES},
 }
 PARTS = ("train", "validation", "test")
 SPLITS = {
@@ -43,28 +49,31 @@ def model_card(task: str, settings: Settings, workspace: Path = Path()) -> str:
     manifest = pd.read_parquet(data / "manifest.parquet")
     split = pd.read_parquet(data / "split.parquet")
     confidence = settings.blocks[task].evaluate.confidence
+    measures = "dice" in metrics  # its predictions hold masks and lengths
     one, many = ("frame", "frames") if config["frames"] == 1 else ("sequence", "sequences")
     chapters = [
         f"# {variant}: {get_task(task).title}",
         "**For research, not a medical device.**",
-        _model(config),
+        _model(config, measures),
         _data(manifest, many, synthetic=task in settings.phantoms),
         _split(split, settings.blocks[task].split.kind, many),
         _metrics(metrics, confidence, many),
+        _refusals(metrics),
         _slices(score["slices"], confidence, many),
         _familiarity(score["familiarity"], config, confidence, many),
         _limits(config, score["familiarity"], metrics, synthetic=task in settings.phantoms),
-        _use(settings, task, config["frames"]),
+        _use(settings, task, config["frames"], measures),
     ]
     return "\n\n".join(filter(None, chapters)) + "\n"
 
 
-def _model(config: dict[str, Any]) -> str:
+def _model(config: dict[str, Any], measures: bool) -> str:
     n, size = config["frames"], config["size"]
+    answers = ", the mask of the structure in every frame, and its lengths in mm" if measures else ""
     taken = "one ultrasound frame" if n == 1 else f"{n} consecutive frames of an ultrasound cine"
     return (
         f"Input: {taken} as grey values in 0-1, [{n}, {size}, {size}] after padding or resizing. Output: "
-        f"probabilities of {', '.join(config['labels'])}. Trainable parameters: "
+        f"probabilities of {', '.join(config['labels'])}{answers}. Trainable parameters: "
         f"{config['weights']['trainable_parameters']:,}. Weights: SHA-256 {config['weights']['sha256']}. "
         f"From {get_task(config['task']).source}; network {config['network']}, options {config['options']}."
     )
@@ -112,6 +121,15 @@ def _metrics(metrics: dict[str, Any], confidence: float, many: str) -> str:
     if metrics.get("majority_rate") is not None:
         lines.append(f"Always naming the commonest label would reach an accuracy of {metrics['majority_rate']:.4f}.")
     return "\n".join(lines)
+
+
+def _refusals(metrics: dict[str, Any]) -> str:
+    """Where a number would mislead there is none: errors above are of the rest."""
+    counts = [(m, metrics.get(f"{m}_n"), metrics.get(f"{m}_refused")) for m in MEASURES]
+    told = [f"{m.upper()} {refused} of {n + refused}" for m, n, refused in counts if n is not None]
+    return (
+        f"Not measured, with the reason said (cut off, two pieces, named otherwise): {', '.join(told)}." if told else ""
+    )
 
 
 def _interval(values: dict[str, Any], key: str) -> str:
@@ -165,14 +183,25 @@ def _limits(
         limits.append("How much of what is truly unlike anything seen `unfamiliar` finds, test patients cannot say.")
     if config["frames"] == 1:
         limits.append("Every frame is answered alone: of a sweep it knows neither order nor movement.")
+    if "dice" in metrics:
+        limits.append(
+            "Lengths are in mm only where the file, or the caller, says mm per pixel; a wrong scale scales them."
+        )
+        limits.append("It measures what it is shown: whether the plane is the one to measure in, it does not judge.")
     if metrics.get("ece") is not None:
         limits.append("Probabilities are as calibrated as the ECE above says, on the test part's share of labels.")
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
-def _use(settings: Settings, task: str, frames: int) -> str:
+def _use(settings: Settings, task: str, frames: int, measures: bool) -> str:
     register = settings.blocks[task].register_
-    if frames == 1:
+    if measures:
+        example = (
+            "# a cine, a DICOM or an image, of any length. Beside it mm_per_px of the recorded frame, where the file\n"
+            "# does not say it, and weeks of gestation, where they are known. The answer: docs/biometry.md\n"
+            'model.predict({"file": ["cine.mp4"], "mm_per_px": [0.21], "weeks": [24]})'
+        )
+    elif frames == 1:
         comment = "# an image, a DICOM or a cine; or an array [H, W] or [T, H, W], uint8 0-255 or float 0-1"
         example = f'model.predict("sweep.mp4")   {comment}\n# best_frame: the standard plane of the sweep'
     else:

@@ -18,7 +18,7 @@ N, SIZE = 4, 128
 
 
 class Bright(nn.Module):
-    """[B, N, H, W] -> mask: its logit is 0 at a grey of 0.5; label: the structure whose grey the brightest 0.3 % have."""
+    """mask: its logit is 0 at a grey of 0.5. label: the structure whose grey the brightest 0.3 % have."""
 
     def __init__(self, labels: tuple[str, ...] = LABELS, silent: bool = False):
         super().__init__()
@@ -34,7 +34,9 @@ class Bright(nn.Module):
         return Answer(40 * (x - 0.5), label * 0 if self.silent else label)
 
 
-def bright_package(frames: int = N, size: int = SIZE, labels: tuple[str, ...] = LABELS, silent: bool = False) -> Package:
+def bright_package(
+    frames: int = N, size: int = SIZE, labels: tuple[str, ...] = LABELS, silent: bool = False
+) -> Package:
     extract = Extract(frames=frames, stride=frames, labels=labels, workers=1)
     config = {"task": "biometry", "variant": "bright", "network": "bright", "labels": labels, "frames": frames}
     config |= {"size": size, "options": {}, "extract": extract.model_dump(mode="json")}

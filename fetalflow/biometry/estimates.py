@@ -1,7 +1,12 @@
-"""What lengths in mm say of the fetus: gestational age, weight, and where it stands among others of its age."""
+"""What lengths in mm say of the fetus: gestational age, weight, and where it stands among others of its age.
+
+Hadlock's formulas with BPD are left out: his runs from the outer edge to the inner one, ours from outer to outer. An
+outer BPD of the median at 28 weeks would make it 29.5.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from fetalflow.biometry.age import hadlock_age_weeks, intergrowth_age_weeks
@@ -11,9 +16,8 @@ from fetalflow.errors import InputError
 
 HADLOCK_AGE, HADLOCK_WEIGHT = "Hadlock 1984", "Hadlock 1985"
 INTERGROWTH_AGE, INTERGROWTH_WEIGHT = "INTERGROWTH-21st 2016", "INTERGROWTH-21st 2017"
-# Combinations that Hadlock 1984 has a formula for here, the richest first; each length alone has one as well.
-TOGETHER = (("hc", "bpd", "ac", "fl"), ("hc", "ac", "fl"))
-ALONE = ("hc", "ac", "fl")
+TOGETHER = ("hc", "ac", "fl")
+NO_AGE = "no gestational age is known, and the formula holds for some only"
 UNKNOWN_AGE = "the gestational age was not given, and one from the same lengths would say nothing"
 
 
@@ -52,36 +56,34 @@ def standing(name: str, length_mm: float, weeks: float | None) -> tuple[float | 
 
 
 def ages(lengths_mm: Mapping[str, float]) -> tuple[Estimate, ...]:
-    """Gestational age by Hadlock, of the richest combination that `lengths_mm` (hc, bpd, ac, fl) allow or else of each
-    length alone; by INTERGROWTH-21st of head and femur."""
-    held = set(lengths_mm)
-    whole = [names for names in TOGETHER if held >= set(names)][:1]
-    alone = [(name,) for name in ALONE if name in held] or [("bpd",)] * ("bpd" in held)
-    found = [_estimate(HADLOCK_AGE, names, "weeks", hadlock_age_weeks, lengths_mm) for names in whole or alone]
-    if held >= {"hc", "fl"}:
+    """Gestational age by Hadlock, of head, abdomen and femur together or else of each alone; by INTERGROWTH-21st of
+    head and femur."""
+    held = [name for name in TOGETHER if name in lengths_mm]
+    sets = [TOGETHER] if len(held) == len(TOGETHER) else [(name,) for name in held]
+    found = [_estimate(HADLOCK_AGE, names, "weeks", hadlock_age_weeks, lengths_mm) for names in sets]
+    if {"hc", "fl"} <= set(held):
         found.append(_estimate(INTERGROWTH_AGE, ("hc", "fl"), "weeks", intergrowth_age_weeks, lengths_mm))
     return tuple(found)
 
 
 def weights(lengths_mm: Mapping[str, float], weeks: float | None = None) -> tuple[Estimate, ...]:
-    """Weight in g by Hadlock (abdomen and femur, with what there is of the head) and by INTERGROWTH-21st (abdomen and
+    """Weight in g by Hadlock (abdomen and femur, with the head where it is there) and by INTERGROWTH-21st (abdomen and
     head), whose own curve alone gives a percentile.
 
     weeks: gestational age if it is known; else INTERGROWTH's range is guarded by the age of the lengths themselves.
     """
-    held, found = set(lengths_mm), []
-    if held >= {"ac", "fl"}:
-        head = ("hc", "bpd") if held >= {"hc", "bpd"} else ("hc",) if "hc" in held else ()
-        found.append(_estimate(HADLOCK_WEIGHT, (*head, "ac", "fl"), "g", hadlock_weight_g, lengths_mm))
-    if held >= {"ac", "hc"}:
-        guard = weeks if weeks is not None else next((a.value for a in ages(lengths_mm) if a.value is not None), None)
+    held = tuple(name for name in TOGETHER if name in lengths_mm)
+    found = []
+    if {"ac", "fl"} <= set(held):
+        found.append(_estimate(HADLOCK_WEIGHT, held, "g", hadlock_weight_g, lengths_mm))
+    if {"hc", "ac"} <= set(held):
+        known = [weeks, *(age.value for age in ages(lengths_mm))]
+        guard = next((value for value in known if value is not None), None)
         if guard is None:
-            reason = "no age is known, and this formula holds from 22 to 40 weeks"
-            return (*found, Estimate(INTERGROWTH_WEIGHT, ("hc", "ac"), None, "g", reason=reason))
-        own = _estimate(
-            INTERGROWTH_WEIGHT, ("hc", "ac"), "g", lambda **mm: intergrowth_weight_g(**mm, weeks=guard), lengths_mm
-        )
-        found.append(_placed(own, weeks))
+            found.append(Estimate(INTERGROWTH_WEIGHT, ("hc", "ac"), None, "g", reason=NO_AGE))
+        else:
+            formula = partial(intergrowth_weight_g, weeks=guard)
+            found.append(_placed(_estimate(INTERGROWTH_WEIGHT, ("hc", "ac"), "g", formula, lengths_mm), weeks))
     return tuple(found)
 
 
