@@ -1,6 +1,7 @@
 """A sequence's answer beside what is known of it: the columns that measuring adds to the predictions."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ def compare(answer: np.ndarray, mask: np.ndarray | None, row: Mapping[str, Any],
     frames, and their robust standard deviation.
     """
     structure = row["label"]
-    spacing = _spacing(row, answer.shape[-1])  # without one there is nothing in mm to compare: lengths in px stay out
+    spacing = fitted_spacing(
+        row, answer.shape[-1]
+    )  # without one there is nothing in mm to compare: lengths in px stay out
     sector = of_text(row.get("sector") or "", answer.shape[-1])
     found: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
     found |= {"weeks": number(row.get("gestational_age")), "seen": number(row.get("seen"))}
@@ -52,7 +55,7 @@ def compare(answer: np.ndarray, mask: np.ndarray | None, row: Mapping[str, Any],
     return found
 
 
-def _spacing(row: Mapping[str, Any], size: int) -> Spacing | None:
+def fitted_spacing(row: Mapping[str, Any], size: int) -> Spacing | None:
     """Of the fitted image, whose sides are whole pixels, so that rows and columns differ a little."""
     if not np.isfinite(row["mm_per_px"]):
         return None
@@ -73,6 +76,11 @@ def _overlaps(answer: np.ndarray, mask: np.ndarray, spacing: Spacing | None) -> 
 def _annotated(mask: np.ndarray, structure: str, spacing: Spacing, sector: np.ndarray | None) -> dict[str, float]:
     clip: Clip = measure_clip(mask.astype(np.float32), structure, spacing, sector)
     return {name: value.value for name, value in clip.lengths.items()}
+
+
+def known_mask(data: Path, row: Mapping[str, Any]) -> np.ndarray | None:
+    """bool [N, H, W] of a row of the manifest in a task's folder `data`; None where nobody drew one."""
+    return np.load(data / row["mask_path"]) > 0 if row.get("mask_path") else None
 
 
 def number(value: Any) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fetalflow.biometry.clip import Clip, measure_clip
+from fetalflow.biometry.compared import fitted_spacing, known_mask, number
 from fetalflow.biometry.measuring import LENGTHS
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.sector import of_text
@@ -19,7 +20,7 @@ from fetalflow.evaluation.segmentation import overlap
 from fetalflow.explain.choosing import read_sequence
 from fetalflow.explain.maps import to_input
 
-GATES = "attention of the gates"
+GATES = "Attention of the gates"
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,14 @@ class Asked:
             answer = self.network(to_input(frames[None], self.device))
             mask, p = answer.mask[0].float().sigmoid().cpu().numpy(), answer.label[0].float().softmax(0).cpu().numpy()
         row = self._named(row, p)
-        truth = read_sequence(self.data / row["mask_path"]) > 0 if row.get("mask_path") else None
-        mm = float(row["mm_per_px"])
-        spacing = Spacing(mm, mm) if np.isfinite(mm) else None
-        sector, weeks = of_text(row.get("sector", ""), frames.shape[-1]), _number(row, "gestational_age")
+        truth, spacing = known_mask(self.data, row), fitted_spacing(row, frames.shape[-1])
+        sector, weeks = of_text(row.get("sector") or "", frames.shape[-1]), number(row.get("gestational_age"))
         weeks = weeks if np.isfinite(weeks) else None
 
         def measured(answer: np.ndarray, structure: str) -> Clip:
             return measure_clip(answer, structure, spacing, sector, weeks)
 
-        known = {name: _number(row, f"{name}_mm") for name in LENGTHS[row["label"]]}
+        known = {name: number(row.get(f"{name}_mm")) for name in LENGTHS[row["label"]]}
         known = {name: value for name, value in known.items() if np.isfinite(value)}
         by_drop = bool(known)
         if not by_drop and truth is not None and spacing:
@@ -129,7 +128,7 @@ class Asked:
         # A network without a label branch finds all alike: it is told what it looks at.
         named = row["label"] if np.ptp(p) == 0 else self.labels[int(p.argmax())]
         answer = {"predicted": named, "confidence": float(p.max()), "correct": named == row["label"]}
-        return pd.concat([row, pd.Series(answer, dtype=object)])
+        return pd.Series(dict(row) | answer, dtype=object)
 
 
 def gate_maps(network: nn.Module, inputs: Tensor, _: Tensor | None = None) -> dict[str, np.ndarray]:
@@ -143,8 +142,3 @@ def gate_maps(network: nn.Module, inputs: Tensor, _: Tensor | None = None) -> di
             return {GATES: ask(inputs).float().cpu().numpy()}
     except InputError:  # it was built without them
         return {}
-
-
-def _number(row: Mapping[str, Any], name: str) -> float:
-    """NaN where the drop does not say."""
-    return float(pd.to_numeric(row.get(name, ""), errors="coerce"))

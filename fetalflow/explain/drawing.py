@@ -210,7 +210,7 @@ def draw_overlap(rows: Sequence[Mapping[str, float | str]], still: bool = False)
     left.set_xlabel(f"map's mass on the {known} over chance (dotted)", fontsize=9)
     low, high = left.get_xlim()
     # A structure may fill a third of an image: what is on it cannot be many times chance.
-    near = [0.4, 0.6, 0.8, 1.2, 1.5, 3, 4] if still and high < 5 * low else []
+    near = [0.4, 0.6, 0.8, 1.2, 1.5, 3, 4] if high < (5 if still else 2) * low else []
     left.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, *near]))
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_locator(NullLocator())
@@ -242,7 +242,7 @@ def _enlarge(image: np.ndarray, side: int, smooth: bool = True) -> np.ndarray:
 
 
 def side_by_side(tiles: Sequence[np.ndarray]) -> np.ndarray:
-    """RGB uint8 [TILE, TILE, 3] each, with a white gap behind every one."""
-    gap = np.full((TILE, GAP, 3), 255, dtype=np.uint8)
+    """RGB uint8 [side, side, 3] each, with a white gap behind every one."""
+    gap = np.full((len(tiles[0]), GAP, 3), 255, dtype=np.uint8)
     pieces = [piece for each in tiles for piece in (each, gap)]
     return np.concatenate(pieces, axis=1)

@@ -1,7 +1,7 @@
 """Frames with outlines and calipers, side by side, and lengths along a clip. Every function answers a figure."""
 
 from collections.abc import Sequence
-from textwrap import fill
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ from fetalflow.explain.measured_frame import FOUND, TRUE, draw_measured
 from fetalflow.explain.overlap import field_of_view
 
 SIDE = 3.4  # inches of a frame
+LARGE = 2 * TILE  # px of a frame
 ACROSS = 3  # frames in a row
 GAP = 0.15
 
@@ -29,11 +30,11 @@ def stretched(gates: np.ndarray, field: np.ndarray) -> np.ndarray:
 
 
 def draw_gallery(examples: Sequence[tuple[str, Case]]) -> Figure:
-    """The telling frame of each, measured, under its name."""
-    figure, places = _grid(len(examples), head=0.5)
+    """The telling frame of each, measured, under its name of some lines."""
+    figure, places = _grid(len(examples), head=0.15 + 0.14 * max(name.count("\n") + 1 for name, _ in examples))
     for axes, (name, case) in zip(places, examples, strict=True):
         _measured(axes, case, case.telling_frame())
-        axes.set_title(fill(name, 58), fontsize=8, loc="left", pad=3)
+        axes.set_title(name, fontsize=8, loc="left", pad=3)
     return figure
 
 
@@ -70,11 +71,13 @@ def draw_case(lines: Sequence[str], case: Case, i: int, gates: np.ndarray | None
 
 def draw_clip(title: str, case: Case, gates: np.ndarray | None) -> Figure:
     """All frames with their outlines, the same under the gates [N, H, W], and below the main length of each."""
-    n, wide, left, right = len(case.frames), 11.5, 0.75, 2.9  # inches
+    n, left, right = len(case.frames), 0.75, 2.9  # inches
+    wide = min(11.5, 2.2 * n)
     strips = [("outlines: found (blue), annotated (green)", side_by_side([_outlined(case, i) for i in range(n)]))]
     if gates is not None:
         heat = stretched(gates, field_of_view(case.frames))
-        tiles = [tile(case.frames[i], heat[i], None if case.truth is None else case.truth[i]) for i in range(n)]
+        truth = [None] * n if case.truth is None else case.truth
+        tiles = [tile(case.frames[i], heat[i], truth[i], side=LARGE) for i in range(n)]
         strips.append(("attention of the gates", side_by_side(tiles)))
     high, label, below = wide * strips[0][1].shape[0] / strips[0][1].shape[1], 0.24, 1.5
     figure = Figure(figsize=(left + wide + right, 0.45 + len(strips) * (high + label) + below + 0.85), dpi=DPI)
@@ -120,19 +123,20 @@ def _along(axes: Axes, case: Case) -> None:
 
 def _measured(axes: Axes, case: Case, i: int) -> None:
     truth = None if case.truth is None else case.truth[i]
-    draw_measured(axes, case.frames[i], case.answer[i], case.clip.frames[i], case.spacing, truth=truth)
+    measured = replace(case.clip.frames[i], warnings=())  # they stand above, and would lie on the structure here
+    draw_measured(axes, case.frames[i], case.answer[i], measured, case.spacing, truth=truth)
 
 
 def _gated(axes: Axes, case: Case, i: int, gates: np.ndarray) -> None:
     heat = stretched(gates, field_of_view(case.frames))[i]
     truth = None if case.truth is None else case.truth[i]
-    axes.imshow(tile(case.frames[i], heat, truth, side=2 * TILE), interpolation="antialiased")
+    axes.imshow(tile(case.frames[i], heat, truth, side=LARGE), interpolation="antialiased")
     axes.axis("off")
 
 
 def _outlined(case: Case, i: int) -> np.ndarray:
-    """RGB uint8 [TILE, TILE, 3]."""
-    picture = tile(case.frames[i])
+    """RGB uint8 [LARGE, LARGE, 3]."""
+    picture = tile(case.frames[i], side=LARGE)
     if case.truth is not None:
         line(picture, case.truth[i], TRUE)
     line(picture, case.answer[i] > HALF, FOUND)

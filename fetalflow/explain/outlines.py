@@ -4,8 +4,10 @@ attention gates let pass."""
 from collections.abc import Iterator, Sequence
 from textwrap import fill
 
+import numpy as np
 import pandas as pd
 
+from fetalflow.biometry.compared import number
 from fetalflow.biometry.measuring import LENGTHS
 from fetalflow.explain.cases import GATES, Asked, Case
 from fetalflow.explain.measured_frame import LEGEND
@@ -45,8 +47,8 @@ def outline_pictures(
             yield _case(kind, place, reason, case, asked)
 
 
-def numbers(case: Case) -> str:
-    """Dice and each length beside the truth, in one line."""
+def numbers(case: Case) -> list[str]:
+    """Dice and each length beside the truth."""
     said = [] if case.truth is None else [f"Dice {case.dice:.3f}"]
     for name, joined in case.clip.lengths.items():
         spread = f" ± {joined.spread:.1f}" if joined.frames > 1 else ""
@@ -55,21 +57,25 @@ def numbers(case: Case) -> str:
         main = LENGTHS[case.row["label"]][0]
         true = f" ({_whose(case)} {main.upper()} {case.known[main]:.1f} mm)" if main in case.known else ""
         said.append(f"no length{true}")
-    return "; ".join(said)
+    return said
 
 
 def warnings(case: Case) -> str:
     return f"Warnings: {'; '.join(case.clip.warnings)}." if case.clip.warnings else "No warnings."
 
 
-def title(case: Case) -> str:
-    row = case.row
-    called = "" if row["correct"] else f", called {row['predicted']} ({row['confidence']:.2f})"
-    weeks = f", {float(row['gestational_age']):.1f} weeks" if str(row.get("gestational_age", "")).strip() else ""
-    return (
-        f"{row['label']}{called}{weeks}     {row['video']}, frames {row['first_frame']}-{row['last_frame']}, "
-        f"patient {row['patient']}, {row['device']}"
+def title(case: Case, short: bool = False) -> str:
+    """short: without where it comes from."""
+    row, said = case.row, [case.row["label"]]
+    said += [] if row["correct"] else [f"called {row['predicted']} ({row['confidence']:.2f})"]
+    if np.isfinite(weeks := number(row.get("gestational_age"))):
+        said.append(f"{weeks:.1f} weeks")
+    if (seen := number(row.get("seen"))) < 1:
+        said.append(f"{seen:.0%} of it in view")
+    known = (
+        f"{row['video']}, frames {row['first_frame']}-{row['last_frame']}, patient {row['patient']}, {row['device']}"
     )
+    return ", ".join(said) + ("" if short else f"     {known}")
 
 
 def _overview(examples: Sequence[Case]) -> Picture:
@@ -77,13 +83,13 @@ def _overview(examples: Sequence[Case]) -> Picture:
         "Test sequences of each class, drawn by chance among the rightly named. Of each the frame whose length is "
         f"nearest to the clip's. {LEGEND} The values are the clip's: median ± robust SD over its frames."
     )
-    names = [f"{case.row['label']}: {numbers(case)}" for case in examples]
+    names = ["\n".join([title(case, short=True), *numbers(case)]) for case in examples]
     return Picture("overview.png", "overview", "", "", caption, draw_gallery(list(zip(names, examples, strict=True))))
 
 
 def _gates(examples: Sequence[Case], gates: Sequence) -> Picture:
     white = " White: the annotated outline." if examples[0].truth is not None else ""
-    caption = f"The same frames under the {GATES} ({LEVELS}).{white}"
+    caption = f"The same frames under the {GATES.lower()} ({LEVELS}).{white}"
     return Picture("gates.png", "gates", "", "", caption, draw_gates(list(zip(examples, gates, strict=True))))
 
 
@@ -91,9 +97,9 @@ def _clip(case: Case, gates) -> Picture:
     label, sequence = (str(case.row[key]) for key in ("label", "sequence"))
     main = LENGTHS[case.clip.structure][0].upper()
     caption = (
-        f"A test sequence of {label}, frame by frame. {numbers(case)}. {warnings(case)} Above: the outlines found "
-        "(blue) and annotated (green)."
-        + (f" Middle: {GATES} ({LEVELS})." if gates is not None else "")
+        f"A test sequence of {label}, frame by frame. {'; '.join(numbers(case))}. {warnings(case)} Above: the outlines "
+        "found (blue) and annotated (green)."
+        + (f" Middle: {GATES.lower()} ({LEVELS})." if gates is not None else "")
         + f" Below: {main} of each frame, the clip's value with its spread (grey), and the truth (green)."
     )
     figure = draw_clip(title(case), case, gates)
@@ -104,8 +110,8 @@ def _case(kind: str, place: int, reason: str, case: Case, asked: Asked) -> Pictu
     label, sequence = (str(case.row[key]) for key in ("label", "sequence"))
     i = case.telling_frame() if kind == "worst_error" else case.weakest_frame()
     frame = f" Frame {i + 1} of {len(case.frames)}." if len(case.frames) > 1 else ""
-    caption = f"{reason}: {label}, {sequence}. {numbers(case)}. {warnings(case)}{frame}"
-    lines = [f"{reason}: {title(case)}", numbers(case), warnings(case)]
+    caption = f"{reason}: {label}, {sequence}. {'; '.join(numbers(case))}. {warnings(case)}{frame}"
+    lines = [f"{reason}: {title(case)}", "; ".join(numbers(case)), warnings(case)]
     figure = draw_case([fill(line, 150) for line in lines], case, i, asked.gates(case))
     return Picture(f"{kind.replace('_', '-')}-{place:02}.png", kind, sequence, label, caption, figure)
 
