@@ -12,7 +12,8 @@ from fetalflow.quarantine import Rejected
 ANNOTATIONS = "annotations.csv"
 COLUMNS = ("video", "patient", "site", "device", "annotator", "start_frame", "end_frame", "label")
 FILLED = ("video", "patient", "annotator", "label")  # may not be empty in any row
-POSITIVE = ("mm_per_px", "hc_mm", "bpd_mm", "ofd_mm", "ac_mm", "fl_mm")  # further columns that hold numbers above 0
+LENGTHS = ("hc_mm", "bpd_mm", "ofd_mm", "ac_mm", "fl_mm")  # further columns with known lengths
+POSITIVE = ("mm_per_px", *LENGTHS)  # further columns that hold numbers above 0
 OWN = ("where", "fault")  # columns that the reader of a layout adds: the row's place, and what is wrong with it
 VIDEOS = (".avi", ".dcm", ".dicom", ".gif", ".ima", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".wmv")
 STILLS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")

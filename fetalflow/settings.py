@@ -72,6 +72,8 @@ class Validate(Frozen):
     max_frozen_share: float = 0.5  # of a sequence's frame pairs
     min_mean_intensity: float = 4  # of 255
     max_mean_intensity: float = 200
+    min_mask_share: float = 0.0005  # of the fitted image, on average over a sequence's frames
+    max_mask_share: float = 0.95
     max_quality_z: float = 6  # robust z of NIQE and BRISQUE
     min_mostly: float = 0.98  # share of the rows that must keep a quality bound
     near_duplicate_bits: int = 2  # perceptual-hash bits that may differ between duplicates

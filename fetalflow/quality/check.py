@@ -19,7 +19,7 @@ class Check:
     """One expectation on one table. `type` and `arguments` are Great Expectations' class and its arguments."""
 
     name: str  # what `validate.warn_only` calls it
-    suite: str  # manifest, sequences or split
+    suite: str  # manifest, sequences, masks or split
     table: str
     type: str
     arguments: dict[str, Any]
@@ -44,8 +44,11 @@ def between(
     return Check(name, suite, table, "ExpectColumnValuesToBeBetween", arguments, expected, advice, warns)
 
 
-def null(name: str, suite: str, table: str, column: str, expected: str, advice: str) -> Check:
-    return Check(name, suite, table, "ExpectColumnValuesToBeNull", {"column": column}, expected, advice)
+def null(
+    name: str, suite: str, table: str, column: str, expected: str, advice: str, mostly: float = 1, warns: bool = False
+) -> Check:
+    arguments = {"column": column, "mostly": mostly}
+    return Check(name, suite, table, "ExpectColumnValuesToBeNull", arguments, expected, advice, warns)
 
 
 def unique(name: str, suite: str, table: str, column: str, expected: str, advice: str) -> Check:

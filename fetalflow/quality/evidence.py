@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.artefacts import file_digest
+from fetalflow.drop import LENGTHS
 from fetalflow.quality.duplicates import duplicate_of, near_duplicate_of
 from fetalflow.sequences import fit_scale
 from fetalflow.split import PARTS
@@ -16,9 +17,11 @@ CONTRACT = {
     **dict.fromkeys(["first_frame", "last_frame", "frames", "height", "width"], WHOLE),
     **dict.fromkeys(["fps", "mm_per_px", "mean_intensity", "min_intensity", "max_intensity"], NUMBER),
     **dict.fromkeys(["blank_share", "frozen_share", "sharpness", "niqe", "brisque"], NUMBER),
-    **dict.fromkeys(["phash", "path", "digest"], TEXT),
+    **dict.fromkeys(["phash", "path", "digest", "mask_source", "mask_path", "mask_digest", "sector"], TEXT),
 }
 MAY_BE_EMPTY = {"site", "device", "annotators", "fps", "mm_per_px", "niqe", "brisque"}
+MAY_BE_EMPTY |= {"mask_source", "mask_path", "mask_digest", "sector"}
+WEEKS = 4, 44  # of gestation
 FEW = 10  # with fewer values than this nothing can be called an outlier
 
 
@@ -46,8 +49,10 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
 
     empty_values (names of columns that must not be empty, or None), shorter_side and longer_side (px, recorded),
     recorded_mm_per_px, niqe_z and brisque_z (absolute robust z of the logarithm, see `robust_z`), file_fault (what is
-    wrong with the sequence file, or None), duplicate_of and near_duplicate_of (a cine of another patient, or None).
-    frozen_share is emptied where a sequence is one frame.
+    wrong with the sequence file, or None), duplicate_of and near_duplicate_of (a cine of another patient, or None),
+    mask_fault (what is wrong with the mask's file, or None), mask_share (of the image, mean over frames; NaN without a
+    mask), unscaled (a mask without mm per pixel in a drop that states lengths, or None), age_fault (a stated
+    gestational age that is no number of weeks, or None). frozen_share is emptied where a sequence is one frame.
     """
     good = columns_table(manifest).set_index("column").eval("expected == found")
     rows = pd.DataFrame({c: manifest[c] if good[c] else pd.Series(index=manifest.index) for c in CONTRACT})
@@ -68,6 +73,13 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
     rows.loc[rows["frames"] < 2, "frozen_share"] = np.nan  # one frame cannot repeat another
     rows["niqe_z"], rows["brisque_z"] = robust_z(rows["niqe"]), robust_z(rows["brisque"])
     rows["file_fault"] = [_file_fault(row, root, size) for row in rows.itertuples(index=False)]
+    masks = [_mask(row, root, size) for row in rows.itertuples(index=False)]
+    rows["mask_fault"], rows["mask_share"] = [fault for fault, _ in masks], [share for _, share in masks]
+    states_lengths = any(column in manifest for column in LENGTHS)
+    unscaled = rows["mm_per_px"].isna() & rows["mask_path"].astype(bool) & states_lengths
+    rows["unscaled"] = np.where(unscaled, "mm per pixel are not known", None)
+    ages = manifest.get("gestational_age", pd.Series("", index=manifest.index))
+    rows["age_fault"] = [_age_fault(age) for age in ages]
     rows["duplicate_of"] = duplicate_of(rows)
     rows["near_duplicate_of"] = near_duplicate_of(rows, root, near_duplicate_bits)
     return rows
@@ -88,18 +100,39 @@ def robust_z(values: pd.Series) -> pd.Series:
 
 
 def _file_fault(row: tuple, root: Path, size: int) -> str | None:
-    if not row.path:
-        return "no path"
-    file = root / row.path
+    return _array_fault(root / row.path, row.digest, row.frames, size) if row.path else "no path"
+
+
+def _mask(row: tuple, root: Path, size: int) -> tuple[str | None, float]:
+    """What is wrong with the mask of a sequence, or None, and its share of the image."""
+    if not row.mask_path:
+        return ("preprocess wrote no mask for it" if row.mask_source else None), np.nan
+    file = root / row.mask_path
+    if fault := _array_fault(file, row.mask_digest, row.frames, size):
+        return fault, np.nan
+    mask = np.load(file, allow_pickle=False)
+    if (most := int(mask.max(initial=0))) > 1:
+        return f"holds values up to {most}, expected 0 and 1", np.nan
+    return None, float(mask.mean())
+
+
+def _array_fault(file: Path, digest: str, frames: float, size: int) -> str | None:
     if not file.is_file():
         return "no such file"
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         return f"not a NumPy array ({error})"
-    if array.dtype != np.uint8 or array.shape != (row.frames, size, size):
-        return f"holds {array.dtype} {list(array.shape)}, expected uint8 [{row.frames:.0f}, {size}, {size}]"
-    return None if file_digest(file) == row.digest else "its bytes changed after preprocess (SHA-256 differs)"
+    if array.dtype != np.uint8 or array.shape != (frames, size, size):
+        return f"holds {array.dtype} {list(array.shape)}, expected uint8 [{frames:.0f}, {size}, {size}]"
+    return None if file_digest(file) == digest else "its bytes changed after preprocess (SHA-256 differs)"
+
+
+def _age_fault(stated: object) -> str | None:
+    if pd.isna(stated) or stated == "":
+        return None
+    weeks = pd.to_numeric(stated, errors="coerce")
+    return None if WEEKS[0] <= weeks <= WEEKS[1] else f"{stated!r} is no number of weeks"
 
 
 def classes_table(rows: pd.DataFrame, labels: tuple[str, ...] | None) -> pd.DataFrame:
