@@ -33,9 +33,8 @@ def compare(answer: np.ndarray, mask: np.ndarray | None, row: Mapping[str, Any],
     frames, and their robust standard deviation.
     """
     structure = row["label"]
-    spacing = fitted_spacing(
-        row, answer.shape[-1]
-    )  # without one there is nothing in mm to compare: lengths in px stay out
+    # Without a scale there is nothing in mm to compare: lengths in px stay out.
+    spacing = fitted_spacing(row, answer.shape[-1])
     sector = of_text(row.get("sector") or "", answer.shape[-1])
     found: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
     found |= {"weeks": number(row.get("gestational_age")), "seen": number(row.get("seen"))}
