@@ -117,6 +117,7 @@ class Evaluate(Frozen):
     confidence: float = 0.95
     bins: int = 10  # of the reliability plot
     latency_repeats: int = 20
+    tolerance: float = Field(5.0, gt=0)  # % of a length within which it counts as measured well
     seed: int = 0
 
 
@@ -144,7 +145,8 @@ class Promote(Frozen):
     """When a challenger takes the champion's place (docs/promotion.md)."""
 
     champion: str = "champion"  # alias of the model in use; the challenger's is `register.alias`
-    metric: Literal["mean_class_f1", "accuracy", "macro_recall"] = "mean_class_f1"
+    # measured_well: share of the sequences whose lengths are within `evaluate.tolerance`, or rightly refused
+    metric: Literal["mean_class_f1", "accuracy", "macro_recall", "measured_well"] = "mean_class_f1"
     # superiority: better than the champion by chance once in 1/alpha; non_inferiority: worse by less than `margin`
     aim: Literal["superiority", "non_inferiority"] = "superiority"
     margin: float = Field(0.03, gt=0, lt=1)

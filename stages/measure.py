@@ -11,7 +11,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from fetalflow.artefacts import atomic_folder, write_table
-from fetalflow.biometry.compared import COLUMNS, compare
+from fetalflow.biometry.compared import COLUMNS, compare, known_mask
 from fetalflow.mask_archive import reading
 from fetalflow.settings import load_settings
 
@@ -59,9 +59,8 @@ def _measure(archive: Path, rows: pd.DataFrame, manifest: pd.DataFrame, data: Pa
         found = []
         for row in rows.itertuples():
             facts = manifest.loc[row.sequence]
-            mask = np.load(data / facts["mask_path"]) > 0 if facts["mask_path"] else None
             named = row.y_pred if names_any else None
-            found.append(compare(answer(row.sequence), mask, facts, named))
+            found.append(compare(answer(row.sequence), known_mask(data, facts), facts, named))
     return pd.DataFrame(found, index=rows.index)
 
 

@@ -3,15 +3,20 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from fetalflow.errors import InputError
+from fetalflow.evaluation.measurement_columns import measured_well
+from fetalflow.evaluation.predictions import check_predictions
 from fetalflow.promotion.comparison import Answers, compare, holm
 from fetalflow.promotion.paired import Difference, difference, metric, recall_of
 from fetalflow.promotion.simulation import Hospital, answers, simulate
+from fetalflow.promotion.verdict import _paired
 from fetalflow.settings import Promote
 
 RUNS = 400
@@ -188,3 +193,35 @@ def test_power_grows_with_patients_and_a_lost_class_is_caught():
     assert shares[0] < shares[1] < shares[2] and shares[2] > 0.9
     lost = simulate(Hospital(patients=120, gain=0.08, first_class=-0.48), rules, 50)
     assert lost["class"] < 0.1 and lost["promoted"] < 0.1
+
+
+def measured(found: list[float | None], true: list[float], seen: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"found_hc_mm": pd.array(found, dtype="float64"), "true_hc_mm": true, "seen": seen})
+
+
+def test_a_length_is_measured_well_within_the_tolerance_or_where_a_cut_view_is_refused():
+    nan = float("nan")
+    table = measured([104.9, 105.1, nan, nan, 100.0, 100.0], [100.0] * 5 + [nan], [1, 1, 1, 0.8, 0.8, 1])
+    assert measured_well(table, 5.0).tolist()[:5] == [1, 0, 0, 1, 0]
+    assert np.isnan(measured_well(table, 5.0).iloc[5])
+
+
+def test_where_lengths_count_the_better_measurer_wins_though_it_names_no_better():
+    n = 60
+    facts = pd.DataFrame({"sequence": [f"s{i}" for i in range(n)], "patient": [f"p{i // 2}" for i in range(n)]})
+    facts = facts.assign(
+        y_true=["head", "femur"] * (n // 2), p_head=[0.9, 0.1] * (n // 2), p_femur=[0.1, 0.9] * (n // 2)
+    )
+    facts = facts.assign(true_hc_mm=100.0, seen=1.0)
+    good, poor = (facts.assign(found_hc_mm=[100 + off * (i % 4 == 0) for i in range(n)]) for off in (2.0, 9.0))
+    champion, challenger = check_predictions(poor), check_predictions(good)
+    rules = Promote(metric="measured_well")
+    findings = compare(_paired(champion, challenger, rules, 5.0), rules)
+    assert findings[0].outcome == "pass" and findings[0].difference == pytest.approx(0.25)
+    assert [f.rule for f in findings if f.kind == "class"] == [
+        f"Share measured well of {label} is not worse by more than 0.1" for label in ("femur", "head")
+    ]
+    assert compare(_paired(challenger, champion, rules, 5.0), rules)[0].outcome == "fail"
+    with pytest.raises(InputError, match="no test sequence has a true length"):
+        blind = check_predictions(facts.assign(true_hc_mm=np.nan, found_hc_mm=np.nan))
+        _paired(blind, blind, rules, 5.0)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from fetalflow.evaluation.agreement import age_band, agreement, agreement_by
 from fetalflow.evaluation.intervals import bootstrap, percentile_interval
-from fetalflow.evaluation.measurement_columns import MEASURES, error_percent
+from fetalflow.evaluation.measurement_columns import MEASURES, error_percent, measured_well
 from fetalflow.evaluation.predictions import Predictions
 from fetalflow.evaluation.scoring import interval_facts, jsonable
 from fetalflow.settings import Evaluate
@@ -48,7 +48,8 @@ def agreement_table(predictions: pd.DataFrame, measured: str = "found", truth: s
 def score_measurements(predictions: Predictions, settings: Evaluate) -> dict[str, Any] | None:
     """Masks and lengths against the truth, JSON-able; None where the file has no lengths.
 
-    metrics: flat; dice, iou, hausdorff_mm, mae_percent (a row's lengths together), and for each length m of MEASURES
+    metrics: flat; dice, iou, hausdorff_mm, mae_percent (a row's lengths together), measured_well (share of the rows
+    within the tolerance, see `measurement_columns.measured_well`), and for each length m of MEASURES
     that is there <m>_mae_mm, <m>_bias_mm and <m>_mae_percent, all with patient-bootstrap _low and _high; <m>_n and
     <m>_refused are counts. overlap: the first three by structure, and over all. agreement: found against true; floor:
     what the annotated mask measures against true, which no network passes by learning the masks; against_mask: found
@@ -62,7 +63,9 @@ def score_measurements(predictions: Predictions, settings: Evaluate) -> dict[str
     agreed = agreement(table, settings)
     overlap = _overlap(rows, settings)
     metrics = {f"{name}{end}": overlap[-1][f"{name}{end}"] for name in OVERLAPS for end in ("", "_low", "_high")}
-    metrics |= bounded("mae_percent", error_percent(rows), rows["patient"], settings) | _flat(agreed)
+    metrics |= bounded("mae_percent", error_percent(rows), rows["patient"], settings)
+    metrics |= bounded("measured_well", measured_well(rows, settings.tolerance), rows["patient"], settings)
+    metrics |= _flat(agreed)
     return jsonable(
         {
             "metrics": metrics,
@@ -82,10 +85,12 @@ def score_measurements(predictions: Predictions, settings: Evaluate) -> dict[str
 
 
 def bounded(name: str, values: pd.Series, patient: pd.Series, settings: Evaluate) -> dict[str, float]:
-    """The mean of `values` (NaN: left out) as `name`, `name`_low and `name`_high; all NaN where there is none."""
+    """The mean of `values` (NaN: left out) as `name`, `name`_low and `name`_high; NaN where there is none, and the
+    bounds also where there is one patient."""
     known = values.notna().to_numpy()
-    if not known.any():
-        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
+    if patient[known].nunique() < 2:
+        unknown = dict.fromkeys((f"{name}_low", f"{name}_high"), float("nan"))
+        return {name: float(values[known].mean())} | unknown
     owner = np.unique(patient.to_numpy(dtype=str)[known], return_inverse=True)[1]
     sums = np.bincount(owner, values.to_numpy(dtype=float)[known]), np.bincount(owner)
 

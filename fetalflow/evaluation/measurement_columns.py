@@ -61,3 +61,17 @@ def error_percent(table: pd.DataFrame) -> pd.Series:
         if {f"found_{m}_mm", f"true_{m}_mm"} <= set(table)
     ]
     return pd.concat(errors, axis=1).mean(axis=1) if errors else pd.Series(np.nan, index=table.index)
+
+
+def measured_well(table: pd.DataFrame, tolerance: float) -> pd.Series:
+    """float64, of each row: 1 where every true length was found within `tolerance` % of it, else 0, refusals included;
+    of a view that the sector cuts, 1 where nothing was found. NaN where no true length is known."""
+    names = [m for m in MEASURES if {f"found_{m}_mm", f"true_{m}_mm"} <= set(table)]
+    truth = table[[f"true_{m}_mm" for m in names]].to_numpy(dtype=float)
+    found = table[[f"found_{m}_mm" for m in names]].to_numpy(dtype=float)
+    known = np.isfinite(truth)
+    within = np.abs(found - truth) <= tolerance / 100 * truth  # False where nothing was found
+    right = (within | ~known).all(axis=1)
+    if "seen" in table:
+        right = np.where(table["seen"] < 1, ~np.isfinite(found).any(axis=1), right)
+    return pd.Series(np.where(known.any(axis=1), right, np.nan), index=table.index)

@@ -1,6 +1,7 @@
 """A registered model as a promotion sees it: its package, its run's tags, whom it was trained on, what it answers."""
 
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from fetalflow.artefacts import read_json
+from fetalflow.biometry.compared import compare, known_mask
 from fetalflow.errors import InputError
 from fetalflow.familiarity import watched
 from fetalflow.package import Package, load
@@ -150,24 +153,45 @@ def predictions(folder: Path, rows: pd.DataFrame, data: Path, device: str = "cpu
             f"it takes {package.frames} frames, {int(wrong.sum())} test sequences have {found}, and both models must "
             "answer the same sequences"
         )
-    parts = [_ask(package, rows["path"].iloc[i : i + BATCH], data, device) for i in range(0, len(rows), BATCH)]
-    p = np.concatenate([part[0] for part in parts])
+    parts = [_ask(package, rows.iloc[i : i + BATCH], data, device) for i in range(0, len(rows), BATCH)]
+    p, scores, lengths = zip(*parts, strict=True)
+    p = np.concatenate(p)
     table = rows[[c for c in KEPT if c in rows]].assign(part="test", y_true=rows["label"])
     table["y_pred"] = np.array(package.labels)[p.argmax(axis=1)]
     if package.familiarity is not None:
-        table["unfamiliarity"] = np.concatenate([part[1] for part in parts])
+        table["unfamiliarity"] = np.concatenate(scores)
     # A label that this model does not know has the probability 0 with it.
     known = {f"p_{label}": p[:, i] for i, label in enumerate(package.labels)}
     unknown = {f"p_{label}": 0.0 for label in sorted(set(rows["label"]) - set(package.labels))}
-    return table.assign(**known, **unknown)
+    table = table.assign(**known, **unknown)
+    return table.join(pd.concat(lengths)) if package.segments else table
 
 
-def _ask(package: Package, paths: pd.Series, data: Path, device: str) -> tuple[np.ndarray, np.ndarray | None]:
-    stacked = np.stack([fit(np.load(data / path), package.size) for path in paths])
-    batch = torch.from_numpy(stacked).to(device).float() / 255
-    with torch.inference_mode():
-        if package.familiarity is None:
-            return package.network(batch).softmax(dim=1).double().cpu().numpy(), None
-        with watched(package.network, package.familiarity.layer) as features:
-            p = package.network(batch).softmax(dim=1).double().cpu().numpy()
-            return p, package.familiarity.score(features.take())
+def _ask(
+    package: Package, rows: pd.DataFrame, data: Path, device: str
+) -> tuple[np.ndarray, np.ndarray | None, pd.DataFrame]:
+    """Probabilities, unfamiliarity, and of a network that segments what `biometry.compared` makes of its masks."""
+    stored = np.stack([np.load(data / path) for path in rows["path"]])
+    batch = torch.from_numpy(np.stack([fit(sequence, package.size) for sequence in stored])).to(device).float() / 255
+    watch = nullcontext() if package.familiarity is None else watched(package.network, package.familiarity.layer)
+    with watch as features, torch.inference_mode():
+        answer = package.network(batch)
+    scores = None if package.familiarity is None else package.familiarity.score(features.take())
+    logits = answer.label if package.segments else answer
+    p = logits.softmax(dim=1).double().cpu().numpy()
+    if not package.segments:
+        return p, scores, pd.DataFrame(index=rows.index)
+    named = [None if len(each) > 1 and np.ptp(each) == 0 else package.labels[each.argmax()] for each in p]
+    masks = _at_size(answer.mask.float().sigmoid(), stored.shape[-1]).cpu().numpy()
+    facts = [row for _, row in rows.iterrows()]
+    found = [compare(m, known_mask(data, row), row, n) for m, row, n in zip(masks, facts, named, strict=True)]
+    return p, scores, pd.DataFrame(found, index=rows.index)
+
+
+def _at_size(masks: torch.Tensor, size: int) -> torch.Tensor:
+    """Undoes `fit` from sequences of `size` px to the package's: large ones were made smaller, small ones padded."""
+    beyond = masks.shape[-1] - size
+    if beyond < 0:
+        return nn.functional.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
+    start = beyond // 2
+    return masks[..., start : start + size, start : start + size]

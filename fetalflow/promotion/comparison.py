@@ -10,13 +10,16 @@ from fetalflow.promotion.paired import Difference, difference, metric, recall_of
 from fetalflow.settings import Promote
 
 METRICS = {"mean_class_f1": "mean class F1", "accuracy": "accuracy", "macro_recall": "mean class recall"}
+METRICS |= {"measured_well": "share of sequences measured well"}
+WRONG = "not measured well"  # what a model answered to a sequence where lengths count, not labels
 
 
 @dataclass(frozen=True)
 class Answers:
     """What both models answered to the same sequences; every array is int or text [sequences].
 
-    truth, champion, challenger: places in `labels`; site is "" where it is not known.
+    truth, champion, challenger: places in `labels`; site is "" where it is not known. Where lengths count, the answer
+    is the true label if the sequence was measured well, and else WRONG.
     """
 
     labels: tuple[str, ...]
@@ -39,14 +42,18 @@ def compare(answers: Answers, rules: Promote) -> list[Finding]:
     """The metric's finding, then one per class and one per site."""
     champion, challenger = answers.counts()
     findings = [_of_metric(champion, challenger, rules)]
+    lengths = rules.metric == "measured_well"
+    of_class, at_site = ("Share measured well of", "Share measured well") if lengths else ("Recall of", "Accuracy")
     for k, label in enumerate(answers.labels):
+        if label == WRONG:
+            continue
         has = champion[:, k].sum(axis=1) > 0
-        rule = f"Recall of {label} is not worse by more than {rules.class_margin:.3g}"
+        rule = f"{of_class} {label} is not worse by more than {rules.class_margin:.3g}"
         compared = (champion[has], challenger[has], recall_of(k))
         findings.append(_guard(rule, "class", compared, rules.class_margin, rules))
     sites = sorted(set(answers.site) - {""})
     for site in sites if len(sites) > 1 else ():
-        rule = f"Accuracy at {site} is not worse by more than {rules.site_margin:.3g}"
+        rule = f"{at_site} at {site} is not worse by more than {rules.site_margin:.3g}"
         compared = (*answers.counts(answers.site == site), metric("accuracy"))
         findings.append(_guard(rule, "site", compared, rules.site_margin, rules))
     if len(sites) < 2:

@@ -101,8 +101,9 @@ def _skew(values: np.ndarray) -> float:
 
 
 def metric(name: str) -> Statistic:
-    """A metric of `fetalflow.evaluation.metrics.summary_metrics`."""
-    return lambda counts: summary_metrics(counts)[name]
+    """A metric of `fetalflow.evaluation.metrics.summary_metrics`; the share measured well is the accuracy of answers
+    that say just that (`comparison.Answers`)."""
+    return lambda counts: summary_metrics(counts)["accuracy" if name == "measured_well" else name]
 
 
 def recall_of(k: int) -> Statistic:

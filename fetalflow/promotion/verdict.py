@@ -7,21 +7,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json, write_table, write_text
 from fetalflow.errors import InputError
 from fetalflow.evaluation.latency import measure
+from fetalflow.evaluation.measurement_columns import measured_well
 from fetalflow.evaluation.predictions import Predictions, read_predictions
 from fetalflow.ledger import doubts, record_move
 from fetalflow.promotion import budgets
 from fetalflow.promotion.candidates import Candidate, asked, candidate, held_out_rows, keep_evidence, standing
-from fetalflow.promotion.comparison import Answers, compare, metric_rule
+from fetalflow.promotion.comparison import WRONG, Answers, compare, metric_rule
 from fetalflow.promotion.findings import Finding
 from fetalflow.promotion.page import render
 from fetalflow.provenance import data_digest
-from fetalflow.settings import Promote, Settings
+from fetalflow.settings import Evaluate, Promote, Settings
 
 VERDICT, PAGE = "verdict.json", "verdict.html"
 
@@ -53,7 +55,7 @@ def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, 
             write_table(folder / f"{name}.csv", asked(name, one, task, rows, data, device))
             answered[name] = read_predictions(folder / f"{name}.csv")
         times = _times(named, block.evaluate.latency_repeats, device)
-        findings = _findings(named, answered, times, rows, rules, block.evaluate.bins)
+        findings = _findings(named, answered, times, rows, rules, block.evaluate)
         findings.append(budgets.on_record(model, rules.champion, doubts(model, rules.champion)))
         evidence = {f"{name}.csv": file_digest(folder / f"{name}.csv") for name in named}
         evidence |= {"manifest": data_digest(pd.read_parquet(data / "manifest.parquet"))}
@@ -127,7 +129,7 @@ def _findings(
     times: dict[str, float],
     rows: pd.DataFrame,
     rules: Promote,
-    bins: int,
+    evaluate: Evaluate,
 ) -> list[Finding]:
     challenger, champion = answered["challenger"], answered.get("champion")
     if champion is None:
@@ -135,11 +137,11 @@ def _findings(
         groups |= {"No site is worse than its margin": "site"}
         compared = [Finding(r, kind, "not applicable", budgets.NO_CHAMPION) for r, kind in groups.items()]
     else:
-        compared = compare(_paired(champion, challenger), rules)
+        compared = compare(_paired(champion, challenger, rules, evaluate.tolerance), rules)
         compared.append(budgets.vocabulary(named["challenger"], named["champion"]))
     return [
         *compared,
-        budgets.calibration(challenger, champion, rules, bins),
+        budgets.calibration(challenger, champion, rules, evaluate.bins),
         budgets.false_alarms(challenger, champion, rules),
         *budgets.latency(times["challenger"], times.get("champion"), rules),
         budgets.size(named["challenger"], named.get("champion"), rules),
@@ -148,15 +150,24 @@ def _findings(
     ]
 
 
-def _paired(champion: Predictions, challenger: Predictions) -> Answers:
-    """Both tables were made of the same rows, in the same order."""
-    table, other = challenger.table, champion.table
-    labels = tuple(sorted({*table["y_true"], *table["y_pred"], *other["y_pred"]}))
-    truth, second, first = (
-        pd.Index(labels).get_indexer(c) for c in (table["y_true"], table["y_pred"], other["y_pred"])
-    )
-    patient, site = table["patient"].to_numpy(dtype=str), table.get("site", pd.Series("", index=table.index))
-    return Answers(labels, patient, site.to_numpy(dtype=str), truth, first, second)
+def _paired(champion: Predictions, challenger: Predictions, rules: Promote, tolerance: float) -> Answers:
+    """Both tables were made of the same rows, in the same order. tolerance: % of a length, where lengths count.
+
+    Raises InputError where lengths count and no test sequence has a true one.
+    """
+    first, second = champion.table, challenger.table
+    answered = [table["y_pred"].to_numpy(dtype=object) for table in (first, second)]
+    kept = np.ones(len(second), dtype=bool)
+    if rules.metric == "measured_well":
+        well = [measured_well(table, tolerance).to_numpy() for table in (first, second)]
+        kept = np.isfinite(well[1])
+        if not kept.any():
+            raise InputError("promote.metric is measured_well, but no test sequence has a true length. Take another.")
+        answered = [np.where(each == 1, second["y_true"], WRONG) for each in well]
+    labels = tuple(sorted({*second["y_true"], *answered[0], *answered[1]}))
+    truth, one, other = (pd.Index(labels).get_indexer(c[kept]) for c in (second["y_true"], *answered))
+    patient, site = second["patient"].to_numpy(dtype=str), second.get("site", pd.Series("", index=second.index))
+    return Answers(labels, patient[kept], site.to_numpy(dtype=str)[kept], truth, one, other)
 
 
 def _times(named: dict[str, Candidate], repeats: int, device: str) -> dict[str, float]:

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fetalflow.models.parts.mask_and_label import FinestLevel, Level, MaskAndLabel, StackedModule, check_shape, make_head
+from fetalflow.models.parts.mask_and_label import (
+    FinestLevel,
+    Level,
+    MaskAndLabel,
+    StackedModule,
+    check_shape,
+    make_head,
+)
 
 LEVELS = 4
 HEAD_DROPOUT = 0.5

@@ -7,8 +7,15 @@ Shapes below are for frames of 256 x 256 px. BN: the frames of all clips, B: cli
 import torch
 from torch import Tensor, nn
 
-from fetalflow.models.parts.mask_and_label import FinestLevel, Level, MaskAndLabel, StackedModule, check_shape, make_head
 from fetalflow.models.parts.backbones import MEAN, STD, Backbone
+from fetalflow.models.parts.mask_and_label import (
+    FinestLevel,
+    Level,
+    MaskAndLabel,
+    StackedModule,
+    check_shape,
+    make_head,
+)
 
 STEP = 32
 SKIPS = (16, 24, 40, 112)  # channels of the backbone where its maps are 1/2, 1/4, 1/8 and 1/16 of the frame
