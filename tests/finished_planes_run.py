@@ -47,7 +47,9 @@ def make_finished_planes_run(workspace: Path, kind: str = "official", explain: b
 
 def _params(kind: str) -> dict:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    del params["profiles"], params["tasks"]["movement"], params["movement"]
+    del params["profiles"]
+    for other in [name for name in params["tasks"] if name != TASK]:
+        del params["tasks"][other], params[other]
     params["phantoms"] = [TASK]
     params["ablations"] = {k: v for k, v in params["ablations"].items() if k == f"{TASK}-{RIVAL}"}
     params["tasks"][TASK]["rivals"] = [RIVAL]
