@@ -83,7 +83,7 @@ def test_a_mask_goes_from_the_drop_to_the_manifest(delivery):
         assert x.mean() == pytest.approx(centre, abs=0.2) and y.mean() == pytest.approx(32.75, abs=0.2)
         assert mask[1].sum() == pytest.approx(np.pi * 10**2, rel=0.04)
         seen = of_text(row.sector, SIZE)
-        assert (seen == of_text(as_text(sector_mask(HEIGHT, WIDTH), SIZE), SIZE)).mean() > 0.95
+        assert (seen == of_text(as_text(sector_mask(HEIGHT, WIDTH), SIZE), SIZE)).mean() > 0.9
     assert len(list((delivery.folder.parent / "masks").iterdir())) == 2
 
 
