@@ -110,7 +110,7 @@ def _along(axes: Axes, case: Case) -> None:
     if joined := case.clip.lengths.get(main):
         axes.axhline(joined.value, color=OTHER, lw=1.2)
         axes.axhspan(joined.value - joined.spread, joined.value + joined.spread, color=OTHER, alpha=0.3, lw=0)
-    if main in case.known and case.clip.structure == case.row["label"]:
+    if main in case.errors:
         axes.axhline(case.known[main], color=TRUE, lw=1.2, ls="--")
     for place in at[np.isnan(own)]:
         axes.text(place, 0.5, "no\nnumber", transform=axes.get_xaxis_transform(), fontsize=7, ha="center", va="center")

@@ -80,7 +80,7 @@ def title(case: Case, short: bool = False) -> str:
 
 def _overview(examples: Sequence[Case]) -> Picture:
     caption = (
-        "Test sequences of each class, drawn by chance among the rightly named. Of each the frame whose length is "
+        "Test sequences of each class, by chance, the rightly named first. Of each the frame whose length is "
         f"nearest to the clip's. {LEGEND} The values are the clip's: median ± robust SD over its frames."
     )
     names = ["\n".join([title(case, short=True), *numbers(case)]) for case in examples]
