@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 # Okabe and Ito's colours, told apart by colour-blind readers too; black is kept for text and references.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 DASHES = ("-", "--", ":")
+KEPT = "kept epoch (lowest validation loss)"
 INK, FAINT = "#222222", "#D9D9D9"
 
 
@@ -26,7 +27,7 @@ def confusion_figure(labels: Sequence[str], confusion: Sequence[Sequence[int]], 
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     n = len(labels)
     side = max(3.6, 0.52 * n + 1.6) + 0.06 * max(0, max(map(len, labels)) - 8)  # long labels take no room from cells
-    figure, (axes,) = _figure(side + 0.9, side)
+    figure, (axes,) = bare_figure(side + 0.9, side)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     size = min(9 if n < 15 else 6, 45 / len(str(counts.max(initial=0))))  # pt; five digits fit a cell at 9
     for (row, column), value in np.ndenumerate(counts):
@@ -49,7 +50,7 @@ def confusion_figure(labels: Sequence[str], confusion: Sequence[Sequence[int]], 
 
 def roc_figure(points: pd.DataFrame, areas: Mapping[str, float | None], title: str = "") -> Figure:
     """ROC of each class against the rest (Fig. 13): points with class, fpr, tpr; `areas` AUC by class."""
-    figure, (axes,) = _figure(5.8, 4.4)
+    figure, (axes,) = bare_figure(5.8, 4.4)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=0)
     for i, (label, curve) in enumerate(points.groupby("class", sort=False)):
         area = areas.get(label)
@@ -66,7 +67,7 @@ def reliability_figure(calibration: Mapping[str, Any], title: str = "", units: s
     """Reliability diagram: the `calibration` part of a score. Above: how often the label was right, by how sure the
     network was; below: how many sequences, called `units`."""
     table = pd.DataFrame(calibration["reliability"])
-    figure, (axes, below) = _figure(4.4, 4.9, rows=2, height_ratios=(3.4, 1), sharex=True)
+    figure, (axes, below) = bare_figure(4.4, 4.9, rows=2, height_ratios=(3.4, 1), sharex=True)
     width = table["bin_high"] - table["bin_low"]
     middle = table["bin_low"] + width / 2
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1.2, linestyle="--", label="perfectly calibrated")
@@ -82,35 +83,47 @@ def reliability_figure(calibration: Mapping[str, Any], title: str = "", units: s
     return figure
 
 
-def curves_figure(curves: pd.DataFrame, title: str = "") -> Figure:
-    """Loss and accuracy by epoch (Fig. 10): a curves file; each fold and seed is a line, its best epoch a dot."""
-    figure, (left, right) = _figure(8.4, 3.5, columns=2)
+def curves_figure(curves: pd.DataFrame, title: str = "", labels: bool = True) -> Figure:
+    """Loss and accuracy by epoch (Fig. 10): a curves file; each fold and seed is a line, its best epoch a dot.
+
+    Of a network that segments, the Dice of validation masks as well; labels: whether it tells any.
+    """
+    figure, (left, right) = bare_figure(8.4, 3.5, columns=2)
     groups = [run.sort_values("epoch") for _, run in curves.groupby(["fold", "seed"], sort=True)]
-    for axes, name, factor in ((left, "loss", 1), (right, "accuracy", 100)):
+    drawn = [(left, "training", "train_loss", 0), (left, "validation", "val_loss", 1)]
+    drawn += [(right, "training", "train_accuracy", 0), (right, "validation", "val_accuracy", 1)] if labels else []
+    segments = "val_dice" in curves and curves["val_dice"].notna().any()
+    drawn += [(right, "Dice of validation masks", "val_dice", 2)] if segments else []
+    for axes, name, column, colour in drawn:
+        factor = 1 if axes is left else 100
         for i, run in enumerate(groups):
-            first, faded = i == 0, 1 if len(groups) == 1 else 0.6
-            for part, prefix, colour in (("training", "train", COLOURS[0]), ("validation", "val", COLOURS[1])):
-                known = run[run[f"{prefix}_{name}"].notna()]
-                values = factor * known[f"{prefix}_{name}"]
-                label = part if first else None
-                axes.plot(known["epoch"], values, color=colour, label=label, alpha=faded, linewidth=1.8)
-            if run["val_loss"].notna().any():
+            label, faded = name if i == 0 else None, 1 if len(groups) == 1 else 0.6
+            known = run[run[column].notna()]
+            line = {"color": COLOURS[colour], "linewidth": 1.8, "alpha": faded}
+            axes.plot(known["epoch"], factor * known[column], label=label, **line)
+            if not column.startswith("train") and run["val_loss"].notna().any():
                 best = run.loc[run["val_loss"].idxmin()]
-                label = "kept epoch (lowest validation loss)" if first else None
-                axes.plot(best["epoch"], factor * best[f"val_{name}"], "o", color=COLOURS[1], markersize=6, label=label)
-        axes.set(xlabel="epoch", ylabel=name if factor == 1 else f"{name} (%)")
+                dot = {"color": COLOURS[colour], "markersize": 6}
+                dot |= {"label": KEPT} if KEPT not in axes.get_legend_handles_labels()[1] else {}
+                axes.plot(best["epoch"], factor * best[column], "o", **dot)
+    names = [name for name, is_there in (("accuracy", labels), ("Dice", segments)) if is_there]
+    for axes, name in ((left, "loss"), (right, f"{' and '.join(names) or 'accuracy'} (%)")):
+        axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_ylim(bottom=0)
     right.set_ylim(0, 101)
-    right.legend(loc="lower right", frameon=False)
+    if names:
+        right.legend(loc="best" if segments else "lower right", frameon=False)
     figure.suptitle(title, fontsize=11, color=INK)
     return figure
 
 
 def accuracy_figure(metrics: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
-    """Accuracy of each variant with its interval over patients: metrics.json. The line is the majority class."""
+    """Accuracy of each variant that tells labels, with its interval over patients: metrics.json. The line is the
+    majority class."""
+    metrics = {name: row for name, row in metrics.items() if row["accuracy"] is not None}
     names = list(metrics)
-    figure, (axes,) = _figure(6.4, 0.42 * len(names) + 1.4)
+    figure, (axes,) = bare_figure(6.4, 0.42 * len(names) + 1.4)
     for place, name in enumerate(names):
         value, low, high = (100 * metrics[name][key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
         colour = COLOURS[1] if place == 0 else COLOURS[0]
@@ -129,8 +142,8 @@ def accuracy_figure(metrics: Mapping[str, Mapping[str, float]], title: str = "")
 
 def differences_figure(significance: Mapping[str, Any], title: str = "") -> Figure:
     """What the main variant gains on each rival, with the interval of the patient bootstrap: significance.json."""
-    comparisons = significance["comparisons"]
-    figure, (axes,) = _figure(6.4, 0.42 * len(comparisons) + 1.4)
+    comparisons = {k: v for k, v in significance["comparisons"].items() if "patient_bootstrap" in v["tests"]}
+    figure, (axes,) = bare_figure(6.4, 0.42 * len(comparisons) + 1.4)
     for place, comparison in enumerate(comparisons.values()):
         test = comparison["tests"]["patient_bootstrap"]
         value, low, high = (100 * test[key] for key in ("difference", "low", "high"))
@@ -147,7 +160,9 @@ def differences_figure(significance: Mapping[str, Any], title: str = "") -> Figu
     return figure
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+def bare_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
     """A figure of width x height inches without the frame lines that carry nothing."""
     with matplotlib.rc_context({"font.size": 9.5, "axes.titlesize": 11, "axes.edgecolor": "#888888"}):
         figure = Figure(figsize=(width, height), layout="constrained", dpi=130)

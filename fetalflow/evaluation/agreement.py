@@ -71,7 +71,8 @@ def _errors(known: pd.DataFrame, settings: Evaluate) -> dict[str, float]:
     draws = bootstrap(figures, patients, settings.bootstrap, settings.seed)
     bounds = {}
     for name in ("bias", "mae", "mae_percent", "limit_low", "limit_high"):
-        low, high = percentile_interval(draws[name], settings.confidence)
+        # One patient drawn again and again has no spread, which is no certainty.
+        low, high = percentile_interval(draws[name], settings.confidence) if patients > 1 else (np.nan, np.nan)
         bounds |= {f"{name}_low": float(low), f"{name}_high": float(high)}
     return estimate | bounds
 

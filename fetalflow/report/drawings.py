@@ -20,6 +20,12 @@ from fetalflow.figures import (
     roc_figure,
 )
 from fetalflow.report.evidence import Evidence
+from fetalflow.report.measured_figures import (
+    age_figure,
+    bland_altman_figure,
+    length_differences_figure,
+    overlap_figure,
+)
 
 DPI = 130
 WIDEST = 1600  # px; a page is read on a screen
@@ -28,21 +34,32 @@ JPEG_ABOVE = 250_000  # bytes; ultrasound compresses badly as PNG
 
 def draw(evidence: Evidence) -> dict[str, Figure]:
     """Every figure of the evaluation by name: `<variant>-confusion`, `-roc`, `-reliability`, `-curves`, and two that
-    compare the variants."""
-    figures = {}
+    compare the variants; where variants measure, `-bland_altman` and `-age` of them, and two more that compare."""
+    figures: dict[str, Figure | None] = {}
     for variant, score in evidence.scores.items():
         areas = {row["label"]: row.get("auc") for row in score["per_class"]}
-        figures[f"{variant}-confusion"] = confusion_figure(score["labels"], score["confusion"], variant)
+        if score["confusion"]:
+            figures[f"{variant}-confusion"] = confusion_figure(score["labels"], score["confusion"], variant)
         if not evidence.roc[variant].empty:
             figures[f"{variant}-roc"] = roc_figure(evidence.roc[variant], areas, variant)
         if score["calibration"]:
             figures[f"{variant}-reliability"] = reliability_figure(score["calibration"], variant, evidence.units)
         if variant in evidence.curves:
-            figures[f"{variant}-curves"] = curves_figure(evidence.curves[variant], variant)
-    figures["accuracy"] = accuracy_figure(evidence.metrics)
-    if evidence.significance and evidence.significance["comparisons"]:
+            figures[f"{variant}-curves"] = curves_figure(evidence.curves[variant], variant, variant in evidence.told)
+    if evidence.told:
+        figures["accuracy"] = accuracy_figure(evidence.metrics)
+    tests = [test for each in evidence.comparisons.values() for test in each["tests"]]
+    if "patient_bootstrap" in tests:
         figures["differences"] = differences_figure(evidence.significance)
-    return figures
+    for variant, measured in evidence.measured.items():
+        if measured["points"]:
+            figures[f"{variant}-bland_altman"] = bland_altman_figure(measured, variant)
+            figures[f"{variant}-age"] = age_figure(measured, variant)
+    if evidence.measured:
+        figures["measurements"] = overlap_figure(evidence.metrics)
+    if "length_error" in tests:
+        figures["length_differences"] = length_differences_figure(evidence.significance)
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def save(figures: Mapping[str, Figure], folder: Path) -> None:

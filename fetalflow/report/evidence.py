@@ -36,6 +36,7 @@ class Evidence:
     split_summary: dict[str, Any] | None
     verdict: dict[str, Any] | None
     latency: dict[str, Any] | None
+    measured: dict[str, dict[str, Any]]  # measurements.json of the variants that measure
     significance: dict[str, Any] | None
     explain: dict[str, Any] | None
     explain_folder: Path
@@ -53,6 +54,16 @@ class Evidence:
     def units(self) -> str:
         """What sequences are called on the page."""
         return "images" if self.still else "sequences"
+
+    @property
+    def told(self) -> list[str]:
+        """The variants that tell labels."""
+        return [variant for variant, row in self.metrics.items() if row["accuracy"] is not None]
+
+    @property
+    def comparisons(self) -> dict[str, dict[str, Any]]:
+        """Of the main variant with each other one; empty where there is none."""
+        return (self.significance or {}).get("comparisons") or {}
 
     @property
     def pretrained(self) -> dict[str, int]:
@@ -77,6 +88,7 @@ def read_evidence(name: str, settings: Settings, workspace: Path = Path()) -> Ev
         raise InputError(f"{reports / 'metrics.json'} says nothing of {main}, only of {', '.join(metrics)}.")
     variants = [main, *(v for v in settings.variants(name) if v in metrics and v != main)]
     curves = {v: reports / "curves" / f"{v}.csv" for v in variants}
+    measured = {v: _optional(evaluation / f"{v}-measurements.json") for v in variants}
     quarantine = data / "quarantine.csv"
     return Evidence(
         name=name,
@@ -90,12 +102,13 @@ def read_evidence(name: str, settings: Settings, workspace: Path = Path()) -> Ev
         roc={v: pd.read_csv(evaluation / f"{v}-roc.csv", dtype={"class": str}) for v in variants},
         curves={v: pd.read_csv(path) for v, path in curves.items() if path.is_file()},
         configs={v: read_json(models / v / CONFIG) for v in variants},
-        mistakes=_mistakes(data / "predictions" / f"{main}.csv"),
+        mistakes=_mistakes(data / "predictions" / f"{main}.csv", metrics[main]["accuracy"] is not None),
         quarantine=pd.read_csv(quarantine, dtype=str, keep_default_na=False) if quarantine.is_file() else None,
         extract=_optional(reports / "extract.json"),
         split_summary=_optional(reports / "split.json"),
         verdict=_optional(reports / "quality" / "verdict.json"),
         latency=_optional(evaluation / "latency.json"),
+        measured={v: found for v, found in measured.items() if found},
         significance=_optional(reports / "significance.json"),
         explain=_optional(reports / "explain" / "explain.json"),
         explain_folder=reports / "explain",
@@ -112,13 +125,13 @@ def _optional(path: Path) -> Any:
     return read_json(path) if path.is_file() else None
 
 
-def _mistakes(predictions: Path) -> pd.DataFrame:
+def _mistakes(predictions: Path, told: bool) -> pd.DataFrame:
     """sequence, patient, site, device, y_true, y_pred, probability, true_probability of the wrong test rows, the most
-    confident first."""
+    confident first; none of a variant that tells no labels."""
     table = pd.read_csv(
         predictions, dtype={c: str for c in ("sequence", "patient", "site", "device", "y_true", "y_pred")}
     )
-    wrong = table[(table["part"] == "test") & (table["y_true"] != table["y_pred"])]
+    wrong = table[(table["part"] == "test") & (table["y_true"] != table["y_pred"]) & told]
     by_label = wrong.filter(regex="^p_").rename(columns=lambda c: c.removeprefix("p_"))
     own = [by_label.at[i, label] if label in by_label else float("nan") for i, label in wrong["y_true"].items()]
     said = [by_label.at[i, label] if label in by_label else float("nan") for i, label in wrong["y_pred"].items()]

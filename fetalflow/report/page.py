@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from fetalflow.report.drawings import as_image, as_svg
 from fetalflow.report.evidence import Evidence
+from fetalflow.report.measurements import measurements
 
 PARTS = ("train", "validation", "test")
 MOST_ROWS = 40  # of a table in the page; the files beside it hold all
@@ -40,6 +41,7 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
     environment.filters |= {"number": number, "percent": percent, "thousands": thousands, "p_value": p_value}
     main, labels = evidence.metrics[evidence.main], evidence.configs[evidence.main]["labels"]
     published = {name for row in evidence.task.published.values() for name in row}
+    wilcoxon_is_theirs = "f1_of_macros" in published and not evidence.measured
     return environment.get_template("page.html.j2").render(
         run=evidence,
         main=main,
@@ -48,14 +50,19 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         words=words(evidence.still),
         table_4={key: name for key, name in TABLE_4.items() if key in published or key not in SOME_PAPERS},
         published=published,
+        wilcoxon_is_theirs=wilcoxon_is_theirs,
+        measured=measurements(evidence),
         tests={
+            "length_error": "Patient bootstrap of the lengths' error",
+            "dice": "Patient bootstrap of Dice",
             "patient_bootstrap": "Patient bootstrap of the accuracy difference",
             "mcnemar": f"McNemar, exact, over {evidence.units}",
             "wilcoxon_classes": "Wilcoxon, exact, over class F1s",
             "wilcoxon_paper": "Wilcoxon as in the paper"
-            if "f1_of_macros" in published
+            if wilcoxon_is_theirs
             else "Wilcoxon as in FetalMovNet's paper",
         },
+        asked={test for each in evidence.comparisons.values() for test in each["tests"]},
         parts=PARTS,
         most_rows=MOST_ROWS,
         counts=label_counts(evidence.manifest, labels),
