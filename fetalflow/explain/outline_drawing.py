@@ -60,7 +60,8 @@ def draw_case(lines: Sequence[str], case: Case, i: int, gates: np.ndarray | None
     _measured(places[1], case, i)
     if gates is not None:
         _gated(places[2], case, i, gates)
-    for axes, name in zip(places, (f"frame {i + 1} of {len(case.frames)}", "measured", "attention"), strict=False):
+    shown = f"frame {i + 1} of {len(case.frames)}" if len(case.frames) > 1 else "image"
+    for axes, name in zip(places, (shown, "measured", "attention"), strict=False):
         axes.set_title(name, fontsize=8, loc="left", pad=3)
     if beside:
         high = 0.3 * len(case.probabilities)

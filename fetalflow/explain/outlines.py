@@ -14,7 +14,7 @@ from fetalflow.explain.measured_frame import LEGEND
 from fetalflow.explain.outline_drawing import draw_case, draw_clip, draw_gallery, draw_gates
 from fetalflow.explain.pictures import Picture
 
-LEVELS = "the mean over the decoder's levels, from where they are least open to where they are most"
+LEVELS = "the mean over the decoder's levels; blue: least open, red: most"
 
 
 def outline_pictures(
