@@ -36,12 +36,11 @@ def draw_examinations(found: Sequence[Examination]) -> Figure:
             f"{each.source}, frame {each.frames[each.shown]}: {each.label} ({each.probabilities[each.label]:.2f})",
             values={name: length_text(length) for name, length in each.lengths.items()},
         )
-    figure.text(0.1 / width, 0.1 / height, LEGEND.rpartition(";")[0] + ".", fontsize=8)
+    figure.text(0.1 / width, 0.1 / height, f"{LEGEND.rpartition(';')[0]}. Values: over all frames.", fontsize=8)
     return figure
 
 
 def length_text(length: Length) -> str:
     """`281.3 ± 0.9 mm`; the spread where there are several frames."""
-    digits = 1 if length.unit == "mm" else 0
-    spread = f" ± {length.spread:.{digits}f}" if length.frames > 1 else ""
-    return f"{length.value:.{digits}f}{spread} {length.unit}"
+    spread = f" ± {length.spread:.1f}" if length.frames > 1 else ""
+    return f"{length.value:.1f}{spread} {length.unit}"
