@@ -26,7 +26,8 @@ def inputs_digest(task: str, workspace: Path) -> str:
     reports, data = workspace / "reports" / task, workspace / "data" / task
     files = [workspace / "params.yaml", data / "manifest.parquet", data / "split.parquet"]
     files += [f for f in reports.rglob("*") if f.name != "registered.json"]
-    files += [*(data / "predictions").glob("*.csv"), *(workspace / "models" / task).glob(f"*/{CONFIG}")]
+    files += [*(data / "predictions").glob("*.csv"), *(data / "measured").glob("*.csv")]
+    files += (workspace / "models" / task).glob(f"*/{CONFIG}")
     lines = [f"{f.relative_to(workspace).as_posix()} {file_digest(f)}" for f in sorted(set(files)) if f.is_file()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

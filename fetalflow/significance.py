@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from fetalflow.errors import InputError
+from fetalflow.evaluation.holm import holm
 from fetalflow.evaluation.intervals import bootstrap, percentile_interval
 from fetalflow.evaluation.measurement_columns import IN_MM, SAME_MM, error_percent
 from fetalflow.evaluation.metrics import class_metrics, confusion_by_patient
@@ -47,10 +47,8 @@ def compare_all(
     comparisons = {other: compare(reference, table, settings) for other, table in others.items()}
     for test in (*TESTS, *OF_LENGTHS):
         made = [comparison["tests"][test] for comparison in comparisons.values() if test in comparison["tests"]]
-        p = [each["p"] for each in made]
-        adjusted = multipletests(p, alpha=settings.alpha, method="holm")[1] if p else []
-        for each, value in zip(made, adjusted, strict=True):
-            each["p_holm"] = float(value)
+        for each, value in zip(made, holm([each["p"] for each in made]), strict=True):
+            each["p_holm"] = value
     for other, comparison in comparisons.items():
         comparison["verdict"] = _verdict(name, other, comparison, settings)
     measured = any("length_error" in comparison["tests"] for comparison in comparisons.values())

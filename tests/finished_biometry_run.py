@@ -1,5 +1,5 @@
-"""A small finished run of biometry: predictions as a segmenting network's train stage writes them, drawn from known
-errors, beside untrained networks; everything after them by the real stages."""
+"""A small finished run of biometry: lengths as the measure stage writes them, drawn from known errors, beside untrained
+networks; everything after them by the real stages."""
 
 from pathlib import Path
 
@@ -89,7 +89,8 @@ def make_finished_biometry_run(workspace: Path, labels: tuple[str, ...] = LABELS
         for variant, table in tables.items():
             table = table.assign(part=table["sequence"].map(part))
             table = table[table["part"] != "train"]
-            write_table(data / "predictions" / f"{variant}.csv", table)
+            write_table(data / "predictions" / f"{variant}.csv", table.drop(columns=[*COLUMNS, "warnings"]))
+            write_table(data / "measured" / f"{variant}.csv", table)
             torch.manual_seed(0)
             options = OPTIONS[variant] | {"pretrained": False}
             config = {"task": TASK, "variant": variant, "network": MAIN, "labels": list(labels), "frames": FRAMES}

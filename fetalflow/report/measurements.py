@@ -15,7 +15,8 @@ def measurements(evidence: Evidence) -> dict[str, Any] | None:
 
     columns: title by metric, of the table over variants; present: the lengths that were measured, in order; names:
     their names; of: what the main variant's measurements.json says, empty where it has none; paper: published figures
-    by variant, of these columns; floors: `of.floor` by length.
+    by variant, of these columns; floors: `of.floor` by length; targets: the paper's error in mm by length; parts:
+    `_parts`; untold: variants that measure and tell no label; refused: `_refused`.
     """
     if not evidence.measured:
         return None
@@ -33,9 +34,15 @@ def measurements(evidence: Evidence) -> dict[str, Any] | None:
         "targets": _targets(evidence.task.published),
         "parts": _parts(of),
         "views": VIEWS,
-        "without": [v for v in evidence.metrics if v not in evidence.measured],
-        "untold": [v for v in evidence.measured if v not in evidence.told],
+        "untold": [v for v in evidence.measured if v not in evidence.told and len(evidence.configs[v]["labels"]) > 1],
+        "refused": _refused(of),
     }
+
+
+def _refused(of: Mapping[str, Any]) -> tuple[int, int]:
+    """How many rows were refused of how many, without views that are known to be cut off."""
+    rows = [row for row in of.get("refusals", []) if row["view"] != "cut"]
+    return sum(row["refused"] for row in rows), sum(row["n"] for row in rows)
 
 
 def _targets(published: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
