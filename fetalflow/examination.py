@@ -10,7 +10,7 @@ import torch
 
 from fetalflow.biometry.clip import joined
 from fetalflow.biometry.estimates import ages, standing
-from fetalflow.biometry.measuring import LENGTHS, Measured, measure
+from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, measure
 from fetalflow.biometry.outline import Spacing
 from fetalflow.biometry.sector import as_text, of_text, sector_of
 from fetalflow.cine.masked import Masked, open_masked
@@ -48,14 +48,7 @@ def examine(
 
     Raises InputError when the source cannot be read, a number makes no sense, or the package draws no masks.
     """
-    if not package.segments:
-        name = package.config.get("variant", "this model")
-        raise InputError(f"{name} names a label and draws no mask, so it measures nothing. Use `fetalflow predict`.")
-    for name, value in (("mm_per_px", mm_per_px), ("weeks", weeks)):
-        if value is not None and not (isfinite(value) and value > 0):
-            raise InputError(f"{name} must be a number above 0, found {value}.")
-    if structure is not None and structure not in LENGTHS:
-        raise InputError(f"structure must be one of {', '.join(LENGTHS)}; found {structure!r}.")
+    _check(package, mm_per_px, weeks, structure)
     if isinstance(source, np.ndarray):
         source = as_uint8(source)
     with open_masked(source, Extract.model_validate(package.config["extract"])) as cine:
@@ -84,10 +77,7 @@ def examine(
         frames = np.concatenate([clip.new for clip in chosen])
         found, spoken = joined(tuple(filter(None, measured)), asked) if asked else ({}, ())
         unit = "px" if scale is None else "mm"
-        lengths = {}
-        for name, own in found.items():
-            z, percentile = standing(name, own.value, weeks if scale else None)
-            lengths[name] = Length(own.value, unit, own.spread, own.frames, own.left_out, z, percentile)
+        lengths = {name: _length(name, own, unit, weeks) for name, own in found.items()}
         main = LENGTHS[asked][0] if asked else ""
         shown = _near(measured, main, lengths)
         return Examination(
@@ -111,6 +101,22 @@ def examine(
             shown=shown,
             picture=np.array(cine.frames[frames[shown]]),
         )
+
+
+def _check(package: Package, mm_per_px: float | None, weeks: float | None, structure: str | None) -> None:
+    if not package.segments:
+        name = package.config.get("variant", "this model")
+        raise InputError(f"{name} names a label and draws no mask, so it measures nothing. Use `fetalflow predict`.")
+    for name, value in (("mm_per_px", mm_per_px), ("weeks", weeks)):
+        if value is not None and not (isfinite(value) and value > 0):
+            raise InputError(f"{name} must be a number above 0, found {value}.")
+    if structure is not None and structure not in LENGTHS:
+        raise InputError(f"structure must be one of {', '.join(LENGTHS)}; found {structure!r}.")
+
+
+def _length(name: str, own: Joined, unit: str, weeks: float | None) -> Length:
+    z, percentile = standing(name, own.value, weeks if unit == "mm" else None)
+    return Length(own.value, unit, own.spread, own.frames, own.left_out, z, percentile)
 
 
 def _ask(package: Package, frames: np.ndarray, chosen: list[Clip]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:

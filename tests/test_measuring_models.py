@@ -1,6 +1,7 @@
 """The model package of a network that segments: saved, loaded, asked, served, and on the command line."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,17 +11,20 @@ import torch
 from bright_biometry import LABELS, bright_package, shown
 from typer.testing import CliRunner
 
+from fetalflow.artefacts import write_json, write_table
 from fetalflow.examination import examine
 from fetalflow.familiarity import fit_familiarity
+from fetalflow.model_card import model_card
 from fetalflow.models.building import build
 from fetalflow.package import Package, load
 from fetalflow.run_length import of_run_lengths
 from fetalflow.serving import MEASURED, ServedModel, _load_pyfunc
-from fetalflow.settings import Extract
+from fetalflow.settings import Extract, load_settings
 from fetalflow.weights import save
 from flows import measure_verb
 from flows.cli import app
 
+ROOT = Path(__file__).parents[1]
 N, SIZE = 3, 64
 
 
@@ -161,3 +165,25 @@ def test_measure_prints_a_table_and_writes_the_picture(tmp_path, monkeypatch):
     assert "!   no pixel spacing is known: lengths are in pixels" in said(files[0])
     whole = json.loads(said(*files[:2], "--json"))
     assert [each["label"] for each in whole["examinations"]] == ["head", "abdomen"] and whole["fetus"]["lengths"] == {}
+
+
+def test_the_card_says_masks_lengths_and_refusals(folder, tmp_path):
+    """Of a run's files: what the evaluation says of masks and lengths, beside the labels."""
+    settings = load_settings(ROOT / "params.yaml")
+    variant = settings.tasks["biometry"].variant
+    reports, data = tmp_path / "reports" / "biometry", tmp_path / "data" / "biometry"
+    (tmp_path / "models" / "biometry").mkdir(parents=True)
+    (tmp_path / "models" / "biometry" / variant).symlink_to(folder)
+    metrics = {"n_sequences": 3, "n_patients": 3, "dice": 0.9612, "dice_low": 0.95, "dice_high": 0.97}
+    metrics |= {"hc_mae_mm": 2.5, "hc_n": 9, "hc_refused": 1, "fl_mae_mm": None, "fl_n": 0, "fl_refused": 2}
+    write_json(reports / "metrics.json", {variant: metrics})
+    score = {"slices": {}, "familiarity": None}
+    write_json(reports / "evaluation" / f"{variant}-score.json", score)
+    rows = pd.DataFrame({"sequence": ["a"], "patient": ["P"], "site": [""], "device": [""], "source": ["s"]})
+    write_table(data / "manifest.parquet", rows)
+    write_table(data / "split.parquet", rows[["sequence", "patient"]].assign(fold=0, part="test"))
+    card = model_card("biometry", settings, tmp_path)
+    assert "| Dice of the masks | 0.9612 | 0.9500 to 0.9700 |" in card and "| Accuracy |" not in card
+    assert "| HC: mean absolute error, mm | 2.5000 |" in card and "FL: mean" not in card
+    assert "HC 1 of 10, FL 2 of 2" in card and "the mask of the structure in every frame" in card
+    assert '"mm_per_px": [0.21]' in card and "a wrong scale scales them" in card
