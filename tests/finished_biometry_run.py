@@ -68,13 +68,17 @@ def predictions(variant: str, labels: tuple[str, ...] = LABELS, patients: int = 
     return pd.DataFrame(rows)
 
 
-def make_finished_biometry_run(workspace: Path, labels: tuple[str, ...] = LABELS, patients: int = PATIENTS) -> Path:
+def make_finished_biometry_run(
+    workspace: Path,
+    labels: tuple[str, ...] = LABELS,
+    patients: int = PATIENTS,
+    variants: tuple[str, ...] = tuple(OPTIONS),
+) -> Path:
     """Write what every stage before the report writes; without explain."""
     import stages.evaluate
     import stages.significance
     import stages.split
 
-    variants = tuple(OPTIONS)
     workspace.mkdir(parents=True, exist_ok=True)
     (workspace / "params.yaml").write_text(yaml.safe_dump(_params(variants, labels), sort_keys=False))
     data, reports = workspace / "data" / TASK, workspace / "reports" / TASK
