@@ -19,7 +19,7 @@ class Check:
     """One expectation on one table. `type` and `arguments` are Great Expectations' class and its arguments."""
 
     name: str  # what `validate.warn_only` calls it
-    suite: str  # manifest, sequences, masks or split
+    suite: str  # manifest, sequences or split
     table: str
     type: str
     arguments: dict[str, Any]

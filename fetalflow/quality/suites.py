@@ -214,7 +214,7 @@ def _masks(s: Validate, size: int) -> list[Check]:
     return [
         null(
             "mask_files",
-            "masks",
+            "sequences",
             "rows",
             "mask_fault",
             f"where there is a mask its file there, uint8 [frames, {size}, {size}] of 0 and 1, with the bytes that "
@@ -223,7 +223,7 @@ def _masks(s: Validate, size: int) -> list[Check]:
         ),
         between(
             "mask_share",
-            "masks",
+            "sequences",
             "rows",
             "mask_share",
             s.min_mask_share,
@@ -235,7 +235,7 @@ def _masks(s: Validate, size: int) -> list[Check]:
         ),
         null(
             "mask_scale",
-            "masks",
+            "sequences",
             "rows",
             "unscaled",
             "mm per pixel known wherever a mask is, in a drop that states lengths",
@@ -244,7 +244,7 @@ def _masks(s: Validate, size: int) -> list[Check]:
         ),
         null(
             "gestational_age",
-            "masks",
+            "sequences",
             "rows",
             "age_fault",
             "gestational ages in weeks, as numbers such as 20.4, where they are stated",
