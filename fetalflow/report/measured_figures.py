@@ -132,9 +132,9 @@ def _panels(
     if any(point.get("view") == "cut" for point in every):
         handles.append(_mark("none", "cut by the sector", edge=GREY))
     if handles:
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=8.5
-        )
+        beside = max(1, int(28 * columns / (max(len(handle.get_label()) for handle in handles) + 6)))
+        look = {"frameon": False, "fontsize": 8.5}
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(beside, len(handles)), **look)
     figure.suptitle(title, fontsize=11, color=INK)
     return figure, panels, colours
 
