@@ -13,9 +13,9 @@ from fetalflow.biometry.outline import Spacing, largest_component, outline_mm
 LENGTHS = {"head": ("hc", "bpd", "ofd"), "abdomen": ("ac",), "femur": ("fl",)}  # by structure, the main one first
 LEAST_PX = 30  # of a structure: fewer pixels have no shape
 LIKE_SIZE = 0.3  # of the largest piece: a second one as large as this may be the structure as well
-# Of the outline within a pixel of the sector's edge: more, and part of the structure is not seen. A femur's whole end
-# is some 5 % of its outline.
-CUT_OFF = {"head": 0.05, "abdomen": 0.05, "femur": 0.02}
+# Part of a head or abdomen is not seen where more than this share of its ellipse lies beyond the sector. Masks end a
+# little before the edge, so their own outline tells less (docs/biometry.md).
+BEYOND = 0.02
 ROUND = 0.9  # overlap (IoU) of a head or abdomen with its ellipse: less, and it is no ellipse
 IMPLAUSIBLE = 6.0  # standard deviations from the median of the stated age
 FAR_OUT = 4.0  # robust standard deviations: such a frame does not count for its cine
@@ -58,22 +58,25 @@ def measure(
     if second >= LIKE_SIZE:
         said.append(f"two pieces of like size ({second:.0%} of the larger one): which is the {structure} is not known")
         return Measured(structure, unit, warnings=tuple(said), refused=True)
-    if (share := cut_off(component, sector)) > CUT_OFF[structure]:
-        said.append(f"cut off: {share:.0%} of the outline lies on the edge of what the probe sees")
-        return Measured(structure, unit, warnings=tuple(said), refused=True)
-
-    points = outline_mm(answer, component, spacing or Spacing(1.0, 1.0))
+    scale = spacing or Spacing(1.0, 1.0)
+    points = outline_mm(answer, component, scale)
     ellipse = None
     if structure == "femur":
         calipers = long_side(points)
         lengths = {"fl": float(np.linalg.norm(calipers[1] - calipers[0]))}
+        at_edge = end_at_edge(calipers / (scale.column, scale.row), component, sector)
+        cut = "an end lies at the edge of what the probe sees" if at_edge else ""
     else:
         ellipse = fit_ellipse(points)
         calipers = ellipse.ends().reshape(4, 2)
         values = (ellipse.circumference, ellipse.short, ellipse.long)
         lengths = dict(zip(LENGTHS[structure], values, strict=False))
+        share = beyond(ellipse.points() / (scale.column, scale.row), component.shape, sector)
+        cut = f"{share:.0%} of its ellipse lies beyond what the probe sees" if share > BEYOND else ""
         if (overlap := _overlap(points, ellipse)) < ROUND:
             said.append(f"its shape is no ellipse: they overlap by {overlap:.0%}")
+    if cut:
+        return Measured(structure, unit, warnings=(*said, f"cut off: {cut}"), refused=True)
     if spacing and weeks is not None:
         said += implausible(lengths, weeks)
     return Measured(structure, unit, lengths, ellipse, calipers, tuple(said))
@@ -91,17 +94,25 @@ def implausible(lengths_mm: dict[str, float], weeks: float) -> list[str]:
     ]
 
 
-def cut_off(component: np.ndarray, sector: np.ndarray | None) -> float:
-    """The share (0-1) of a component's edge pixels that lie on the sector's edge, or on the image's."""
-    seen = np.ones(component.shape, bool) if sector is None else sector.astype(bool)
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+def beyond(points: np.ndarray, shape: tuple[int, int], sector: np.ndarray | None) -> float:
+    """The share (0-1) of `points`, float [P, 2] (x, y) in px, that lie beyond the sector, or beyond the image."""
+    return float((_room(points, shape, sector) == 0).mean())
 
-    def within(mask: np.ndarray, steps: int) -> np.ndarray:
-        padded = np.pad(mask.astype(np.uint8), 1)
-        return cv2.erode(padded, cross, iterations=steps)[1:-1, 1:-1].astype(bool)
 
-    edge = component & ~within(component, 1)
-    return float((edge & ~within(seen, 2)).sum() / edge.sum())
+def end_at_edge(ends: np.ndarray, component: np.ndarray, sector: np.ndarray | None) -> bool:
+    """Whether one of a bone's ends, float [2, 2] (x, y) in px, lies nearer to the sector's edge than the bone is thick:
+    it may go on where nothing is seen."""
+    thickness = component.sum() / max(1.0, float(np.linalg.norm(ends[1] - ends[0])))
+    return bool(_room(ends, component.shape, sector).min() < thickness)
+
+
+def _room(points: np.ndarray, shape: tuple[int, int], sector: np.ndarray | None) -> np.ndarray:
+    """Px from each of `points` to the sector's edge; 0 beyond it."""
+    seen = np.ones(shape, np.uint8) if sector is None else sector.astype(np.uint8)
+    inside = cv2.distanceTransform(np.pad(seen, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    x, y = np.rint(points).astype(int).T + 1
+    known = (x >= 0) & (y >= 0) & (x < inside.shape[1]) & (y < inside.shape[0])
+    return np.where(known, inside[np.where(known, y, 0), np.where(known, x, 0)], 0.0)
 
 
 def _overlap(points: np.ndarray, ellipse: Ellipse) -> float:
