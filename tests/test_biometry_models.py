@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from fetalflow.errors import InputError
 from fetalflow.models.biometry.fetalnet import ConvLSTM
 from fetalflow.models.biometry.fetalnet_lite import ConvGRU
-from fetalflow.models.parts.mask_and_label import AttentionGate, StackedModule
 from fetalflow.models.building import build
 from fetalflow.models.parts.backbones import load_published
+from fetalflow.models.parts.mask_and_label import AttentionGate, StackedModule
 from fetalflow.models.summary import count_gmac, describe
 from fetalflow.weights import read, save
 
