@@ -67,14 +67,28 @@ def _say_where(workspace: Path, task: str) -> None:
     metrics = read_json(reports / "metrics.json")
     variant, figures = next(iter(metrics.items()))
     print(
-        f"\n{variant}: accuracy {figures['accuracy']:.3f} "
-        f"[{figures['accuracy_low']:.3f}, {figures['accuracy_high']:.3f}] on {figures['n_sequences']} sequences of "
-        f"{figures['n_patients']} patients never seen in training\n"
+        f"\n{_in_words(variant, figures)}\n"
         f"Report            {reports / 'report.html'}\n"
         f"Registered model  {registered['model_uri']} (version {registered['version']})\n"
         f"MLflow UI         cd {workspace} && {Path(sys.executable).with_name('mlflow')} ui "
         f"--backend-store-uri {registered['tracking_uri']}"
     )
+
+
+def _in_words(variant: str, figures: dict) -> str:
+    """What came out, on patients never seen in training; what there is: a label, lengths, or both."""
+    said = []
+    for name, called, form in (
+        ("accuracy", "accuracy", ".3f"),
+        ("dice", "Dice", ".3f"),
+        *((f"{m}_mae_mm", f"{m.upper()} off by", ".1f") for m in ("hc", "ac", "fl")),
+    ):
+        if figures.get(name) is not None:
+            bounds = [figures.get(f"{name}_{end}") for end in ("low", "high")]  # one patient has none
+            between = "" if None in bounds else f" [{bounds[0]:{form}}, {bounds[1]:{form}}]"
+            said.append(f"{called} {figures[name]:{form}}{between}" + (" mm" if name.endswith("_mm") else ""))
+    where = f"{figures['n_sequences']} sequences of {figures['n_patients']} patients never seen in training"
+    return f"{variant}: {', '.join(said)} on {where}"
 
 
 @app.command()
@@ -92,8 +106,6 @@ def describe(
     from flows.workspace import CHECKOUT, overlay, parse_change
 
     settings, task = load_settings(CHECKOUT / "params.yaml"), task_of(model)
-    if task not in settings.blocks:
-        raise InputError(f"params.yaml has no task {task} yet: {model} is built and tested, its stages are not.")
     block = overlay(settings.blocks[task].model_dump(), settings.profiles.get("paper", {}).get(task, {}))
     options: dict = {}
     for text in change or []:
