@@ -18,6 +18,7 @@ from fetalflow.clips import Clip, clips, evenly
 from fetalflow.errors import InputError
 from fetalflow.examined import Examination, Length
 from fetalflow.familiarity import UNLIKE, watched
+from fetalflow.naming import names_nothing
 from fetalflow.package import Package, as_uint8
 from fetalflow.sequences import fit, fitted_box
 from fetalflow.settings import Extract
@@ -62,11 +63,11 @@ def examine(
         scale = cine.mm_per_px if mm_per_px is None else mm_per_px
         said = [
             *_about_scale(cine.mm_per_px, mm_per_px),
-            *_about_name(probabilities, structure),
+            *_about_name(probabilities, names_nothing(mean), structure),
             *([] if known is None or known <= UNLIKE else [_strange(known)]),
             *_not_asked(every, chosen),
         ]
-        asked = structure if structure or _silent(probabilities) or label not in LENGTHS else label
+        asked = structure if structure or names_nothing(mean) or label not in LENGTHS else label
         # A cine may sweep from one structure to another: only the clips that name this one are measured.
         named = np.array([structure is not None or package.labels[i] == label for i in p.argmax(axis=1)])
         named |= not named.any()
@@ -203,14 +204,9 @@ def _about_scale(of_file: float | None, given: float | None) -> list[str]:
     return said
 
 
-def _silent(probabilities: dict[str, float]) -> bool:
-    """Whether a network that was made for the mask alone says nothing of the label."""
-    return len(probabilities) > 1 and len(set(probabilities.values())) == 1
-
-
-def _about_name(probabilities: dict[str, float], structure: str | None) -> list[str]:
+def _about_name(probabilities: dict[str, float], silent: bool, structure: str | None) -> list[str]:
     label = max(probabilities, key=probabilities.get)
-    if _silent(probabilities):
+    if silent:
         return [] if structure else ["this model does not say which structure it sees: say it (structure)"]
     if structure and structure != label:
         return [f"called {label} with {probabilities[label]:.2f}, measured as {structure} as was asked for"]

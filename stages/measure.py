@@ -13,6 +13,7 @@ from joblib import Parallel, delayed
 from fetalflow.artefacts import atomic_folder, write_table
 from fetalflow.biometry.compared import COLUMNS, compare, known_mask
 from fetalflow.mask_archive import reading
+from fetalflow.naming import names_nothing
 from fetalflow.settings import load_settings
 
 
@@ -30,7 +31,7 @@ def main(task: str) -> None:
             table = measure(predictions, archives, manifest, data, workers)
             write_table(folder / f"{variant}.csv", table)
             test = table[table["part"] == "test"]
-            silent = (test["measured_frames"] == 0).sum()
+            silent = test.filter(regex="^found_").isna().all(axis=1).sum()
             print(f"{variant}: Dice {test['dice'].mean():.3f}; no length for {silent} of {len(test)} test sequences")
 
 
@@ -42,24 +43,22 @@ def measure(
     predictions: every column as text, which goes out as it came in.
     """
     runs = predictions["fold"] + "-" + predictions["seed"]
-    # A network whose answer to every label is the same names none.
-    chances = predictions.filter(regex="^p_").to_numpy(dtype=float)
-    names_any = np.ptp(chances, axis=1).max() > 0 or chances.shape[1] == 1
+    told = names_nothing(predictions.filter(regex="^p_").to_numpy(dtype=float))
     calls = []
     for archive in archives:
         rows = predictions[runs == archive.stem]
         for part in np.array_split(np.arange(len(rows)), max(1, len(rows) // 50)):
-            calls.append(delayed(_measure)(archive, rows.iloc[part], manifest, data, names_any))
+            calls.append(delayed(_measure)(archive, rows.iloc[part], manifest, data, told))
     found = pd.concat(Parallel(n_jobs=workers)(calls))
     return predictions.join(found[list(COLUMNS)])
 
 
-def _measure(archive: Path, rows: pd.DataFrame, manifest: pd.DataFrame, data: Path, names_any: bool) -> pd.DataFrame:
+def _measure(archive: Path, rows: pd.DataFrame, manifest: pd.DataFrame, data: Path, told: bool) -> pd.DataFrame:
     with reading(archive) as answer:
         found = []
         for row in rows.itertuples():
             facts = manifest.loc[row.sequence]
-            named = row.y_pred if names_any else None
+            named = None if told else row.y_pred
             found.append(compare(answer(row.sequence), known_mask(data, facts), facts, named))
     return pd.DataFrame(found, index=rows.index)
 

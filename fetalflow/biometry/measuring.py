@@ -9,8 +9,8 @@ import numpy as np
 from fetalflow.biometry.calipers import Ellipse, fit_ellipse, long_side
 from fetalflow.biometry.growth import AGES, z_score
 from fetalflow.biometry.outline import Spacing, largest_component, outline_mm
+from fetalflow.biometry.structures import LENGTHS
 
-LENGTHS = {"head": ("hc", "bpd", "ofd"), "abdomen": ("ac",), "femur": ("fl",)}  # by structure, the main one first
 LEAST_PX = 30  # of a structure: fewer pixels have no shape
 LIKE_SIZE = 0.3  # of the largest piece: a second one as large as this may be the structure as well
 # Part of a head or abdomen is not seen where more than this share of its ellipse lies beyond the sector. Masks end a

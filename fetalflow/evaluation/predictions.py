@@ -8,12 +8,12 @@ import pandas as pd
 
 from fetalflow.errors import InputError
 from fetalflow.evaluation.measurement_columns import COLUMNS, checked, has_lengths
+from fetalflow.naming import names_nothing
 
 # Rounding to two or three digits is common in files written by hand; logits miss 1 by far more than this.
 SUM_TOLERANCE = 0.01
 FACTS = ("site", "device", "operator", "variant", "fold", "seed", "part")  # optional, and may be empty
 TEXT = ("sequence", "patient", *FACTS, "y_true", "y_pred")
-SAME_P = 1e-6  # probabilities that differ by less say the same
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ class Predictions:
     @property
     def tells_labels(self) -> bool:
         """Whether its answers tell labels apart: not where there is one label, or all are always equally likely."""
-        if self.probabilities is None or len(self.labels) < 2:
-            return len(self.labels) > 1
-        return bool(np.ptp(self.probabilities, axis=1).max() > SAME_P)
+        silent = self.probabilities is not None and names_nothing(self.probabilities)
+        return len(self.labels) > 1 and not silent
 
     @property
     def measures(self) -> bool:
@@ -224,7 +223,7 @@ def _choose_labels(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Take y_pred from the probabilities where the file has none, and remark on what is doubtful."""
     likeliest = np.asarray(labels, dtype=object)[probabilities.argmax(axis=1)]
-    if np.ptp(probabilities, axis=1).max() <= SAME_P:  # it gives no label, which the score says
+    if names_nothing(probabilities):  # it gives no label, which the score says
         return table.assign(y_pred=table.get("y_pred", pd.Series(likeliest))), []
     if "y_pred" in table:
         at_top = probabilities[np.arange(len(table)), pd.Index(labels).get_indexer(table["y_pred"])]

@@ -15,6 +15,7 @@ from fetalflow.artefacts import read_json
 from fetalflow.biometry.compared import compare, known_mask
 from fetalflow.errors import InputError
 from fetalflow.familiarity import watched
+from fetalflow.naming import names_nothing
 from fetalflow.package import Package, load
 from fetalflow.run_record import START, START_RUN
 from fetalflow.sequences import fit
@@ -181,7 +182,7 @@ def _ask(
     p = logits.softmax(dim=1).double().cpu().numpy()
     if not package.segments:
         return p, scores, pd.DataFrame(index=rows.index)
-    named = [None if len(each) > 1 and np.ptp(each) == 0 else package.labels[each.argmax()] for each in p]
+    named = [None if names_nothing(each) else package.labels[each.argmax()] for each in p]
     masks = _at_size(answer.mask.float().sigmoid(), stored.shape[-1]).cpu().numpy()
     facts = [row for _, row in rows.iterrows()]
     found = [compare(m, known_mask(data, row), row, n) for m, row, n in zip(masks, facts, named, strict=True)]
