@@ -95,10 +95,10 @@ def ask(network: nn.Module, held: Heads) -> None:
             rows.append(facts | compare(answer, mask.numpy() > 0, facts, None))
     found = score_measurements(check_predictions(pd.DataFrame(rows)), Evaluate())
     said = [f"Dice {interval(found['metrics'], 'dice', '.4f')}, median {pd.DataFrame(rows)['dice'].median():.4f}"]
-    for name, of_hc in (("the network", found["agreement"][0]), ("the annotation itself", found["floor"][0])):
+    for name, row in (("the network", found["agreement"][0]), ("the annotation itself", found["floor"][0])):
         said.append(
-            f"{name}: circumference MAE {interval(of_hc, 'mae', '.2f')} mm, mean error {interval(of_hc, 'bias', '+.2f')}, "
-            f"SD {of_hc['sd']:.2f}; {of_hc['n']} images of {of_hc['patients']} heads, {of_hc['refused']} refused"
+            f"{name}: circumference MAE {interval(row, 'mae', '.2f')} mm, mean error {interval(row, 'bias', '+.2f')}, "
+            f"SD {row['sd']:.2f}; {row['n']} images of {row['patients']} heads, {row['refused']} refused"
         )
     print("\n".join(said))
     print(f"one image, network and measuring: median {np.median(times[WARM_UP:]):.0f} ms")
