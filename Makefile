@@ -1,5 +1,5 @@
 # Two commands: `make demo` runs the whole pipeline on the synthetic hospital, `make test` passes the suite.
-# `make demo TASK=planes` runs another task.
+# `make demo TASK=planes` or `TASK=biometry` runs another task.
 # The first one that runs and is 3.11 or 3.12: a version manager's command may be there and not work.
 RIGHT := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do $$p -c '$(RIGHT)' >/dev/null 2>&1 && echo $$p && break; done)
