@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetalflow.biometry.structures import WEEKS
 from fetalflow.evaluation.agreement import age_band, agreement, agreement_by
 from fetalflow.evaluation.segmentation import hausdorff_95, overlap
 from fetalflow.settings import Evaluate
@@ -83,6 +84,7 @@ def test_by_site_and_by_age():
     by_site = agreement_by(table, "site", SETTINGS)
     assert [(row["site"], row["n"], row["bias"]) for row in by_site] == [("north", 1, 1.0), ("south", 2, 3.0)]
     assert np.isnan(by_site[0]["sd"]) and "outliers" not in by_site[0]
-    assert list(age_band(pd.Series([15.9, 16.0, 19.99, 20.0, 35.9, 36.0, np.nan]))) == [
-        "", "16-20", "16-20", "20-24", "32-36", "", "",
+    weeks = [15.9, 16.0, 19.99, 20.0, 35.9, 36.0, 41.0, *WEEKS, 44.1, np.nan]
+    assert list(age_band(pd.Series(weeks))) == [
+        "12-16", "16-20", "16-20", "20-24", "32-36", "36-40", "40-44", "4-8", "40-44", "", "",
     ]  # fmt: skip

@@ -177,6 +177,17 @@ def test_outliers_bear_their_patient_and_warnings():
     (far,) = [row for row in found["agreement"] if row["measure"] == "ac"]
     assert far["outliers"][0]["sequence"] == "000000000001-000000" and far["outliers"][0]["patient"] == "P00"
     assert {"site", "view", "warnings"} <= set(far["outliers"][0])
+
+
+def test_an_outlier_of_one_seed_bears_that_seeds_warnings():
+    rows = predictions(MAIN)
+    off = (rows["sequence"] == rows["sequence"][1]).to_numpy()
+    again = rows.assign(seed=1, warnings=rows["warnings"].where(~off, "its shape is no ellipse"))
+    first = rows.assign(found_ac_mm=rows["found_ac_mm"].where(~off, rows["true_ac_mm"]))
+    both = check_predictions(pd.concat([first, again], ignore_index=True))
+    (far,) = [row for row in score_measurements(both, QUICK)["agreement"] if row["measure"] == "ac"]
+    (outlier,) = far["outliers"]
+    assert (outlier["seed"], outlier["warnings"]) == ("1", "its shape is no ellipse")
     assert agreement_table(check_predictions(predictions(MAIN)).table)["measure"].nunique() == 5
 
 

@@ -204,6 +204,9 @@ def test_a_length_is_measured_well_within_the_tolerance_or_where_a_cut_view_is_r
     table = measured([104.9, 105.1, nan, nan, 100.0, 100.0], [100.0] * 5 + [nan], [1, 1, 1, 0.8, 0.8, 1])
     assert measured_well(table, 5.0).tolist()[:5] == [1, 0, 0, 1, 0]
     assert np.isnan(measured_well(table, 5.0).iloc[5])
+    called = table.assign(warnings=["", "", "", "cut off: 9%; called femur", "", ""])
+    assert measured_well(called, 5.0).tolist()[3] == 0, "the served model measures it as a femur"
+    assert measured_well(called.assign(warnings="so-called cut off"), 5.0).tolist()[3] == 1
 
 
 def test_where_lengths_count_the_better_measurer_wins_though_it_names_no_better():
@@ -225,3 +228,7 @@ def test_where_lengths_count_the_better_measurer_wins_though_it_names_no_better(
     with pytest.raises(InputError, match="no test sequence has a true length"):
         blind = check_predictions(facts.assign(true_hc_mm=np.nan, found_hc_mm=np.nan))
         _paired(blind, blind, rules, 5.0)
+    names_only = check_predictions(facts.drop(columns=["true_hc_mm", "seen"]))
+    with pytest.raises(InputError, match="measured_well, but the challenger draws no masks and measures nothing"):
+        _paired(champion, names_only, rules, 5.0)
+    assert compare(_paired(names_only, challenger, rules, 5.0), rules)[0].outcome == "pass"

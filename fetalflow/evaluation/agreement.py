@@ -13,8 +13,9 @@ from fetalflow.evaluation.intervals import bootstrap, percentile_interval
 from fetalflow.settings import Evaluate
 
 LIMITS = 1.96  # standard deviations of the errors on either side of the bias
-AGE_BANDS = (16.0, 20.0, 24.0, 28.0, 32.0, 36.0)  # weeks where one band ends and the next begins
-FAR_OUT = 3.0  # standard deviations from the bias: such a sequence is listed
+AGE_BANDS = tuple(range(4, 45, 4))  # weeks where one band ends and the next begins: all that a drop may state
+FAR_OUT = 3.0  # standard deviations from the bias: such a row is listed
+OF_OUTLIER = ("sequence", "patient", "site", "fold", "seed", "view", "truth_mm", "measured_mm", "warnings")
 
 
 def agreement(table: pd.DataFrame, settings: Evaluate) -> list[dict[str, Any]]:
@@ -22,7 +23,7 @@ def agreement(table: pd.DataFrame, settings: Evaluate) -> list[dict[str, Any]]:
 
     n, patients, refused (rows without a number); bias, sd, mae, limit_low, limit_high in mm; bias_percent, sd_percent,
     mae_percent of the truth. bias, mae, mae_percent, limit_low and limit_high have `_low` and `_high`. outliers:
-    sequence, truth_mm, measured_mm, farthest first.
+    those of OF_OUTLIER that are there, of each row far from the bias, the farthest first.
     """
     rows = []
     for measure, of_measure in table.groupby("measure", sort=False):
@@ -45,9 +46,10 @@ def agreement_by(table: pd.DataFrame, column: str, settings: Evaluate) -> list[d
 
 
 def age_band(weeks: pd.Series) -> pd.Series:
-    """`16-20` and so on, by weeks of gestation; empty where they are not known or outside of all bands."""
-    names = [f"{low:g}-{high:g}" for low, high in zip(AGE_BANDS, AGE_BANDS[1:], strict=False)]
-    bands = pd.cut(weeks, AGE_BANDS, right=False, labels=names)
+    """`16-20` and so on, by weeks of gestation (20 is in the next band, 44 in the last); empty where they are not known
+    or outside of all bands."""
+    names = [f"{low}-{high}" for low, high in zip(AGE_BANDS, AGE_BANDS[1:], strict=False)]
+    bands = pd.cut(weeks.mask(weeks == AGE_BANDS[-1], AGE_BANDS[-2]), AGE_BANDS, right=False, labels=names)
     return bands.astype(object).where(bands.notna(), "")
 
 
@@ -88,4 +90,4 @@ def _outliers(known: pd.DataFrame) -> list[dict[str, Any]]:
     away = (error - error.mean()).abs()
     known = known.assign(away=away)  # before rows are left out: an empty table would take the index of `away`
     far = known[away > FAR_OUT * error.std(ddof=1)].sort_values("away", ascending=False)
-    return far[["sequence", "truth_mm", "measured_mm"]].to_dict("records")
+    return far[[c for c in OF_OUTLIER if c in far]].to_dict("records")

@@ -13,16 +13,15 @@ import pandas as pd
 
 from fetalflow.evaluation.agreement import age_band, agreement, agreement_by
 from fetalflow.evaluation.intervals import bootstrap, percentile_interval
-from fetalflow.evaluation.measurement_columns import MEASURES, error_percent, measured_well
+from fetalflow.evaluation.measurement_columns import CALLED, MEASURES, error_percent, measured_well
 from fetalflow.evaluation.predictions import Predictions
 from fetalflow.evaluation.scoring import interval_facts, jsonable
 from fetalflow.settings import Evaluate
 
 OVERLAPS = ("dice", "iou", "hausdorff_mm")
-FACTS = ("sequence", "patient", "site", "y_true", "weeks", "seen", "warnings")
+FACTS = ("sequence", "patient", "site", "fold", "seed", "y_true", "weeks", "seen", "warnings")
 ALL = "all"
 VIEWS = ("whole", "cut", "")
-CALLED = r"(?:^|; )called "  # the network named another structure, so it measured that one
 
 
 def agreement_table(predictions: pd.DataFrame, measured: str = "found", truth: str = "true") -> pd.DataFrame:
@@ -70,7 +69,7 @@ def score_measurements(predictions: Predictions, settings: Evaluate) -> dict[str
         {
             "metrics": metrics,
             "overlap": overlap,
-            "agreement": _with_facts(agreed, table),
+            "agreement": agreed,
             "floor": _numbers(agreement(agreement_table(rows, "mask"), settings)),
             "against_mask": _numbers(agreement(agreement_table(rows, truth="mask"), settings)),
             "by_site": agreement_by(table, "site", settings) if "site" in table else [],
@@ -145,17 +144,6 @@ def _flat(agreed: list[dict[str, Any]]) -> dict[str, float]:
             flat |= {f"{measure}_{called}{end}": row[f"{name}{end}"] for end in ends}
         flat |= {f"{measure}_n": row["n"], f"{measure}_refused": row["refused"]}
     return flat
-
-
-def _with_facts(agreed: list[dict[str, Any]], table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The outliers with the patient, site and warnings of their sequences."""
-    facts = table.drop_duplicates("sequence").set_index("sequence")
-    facts = facts[[c for c in ("patient", "site", "view", "warnings") if c in facts]]
-    rows = []
-    for row in agreed:
-        outliers = [each | facts.loc[each["sequence"]].to_dict() for each in row.get("outliers", [])]
-        rows.append(row | ({"outliers": outliers} if "outliers" in row else {}))
-    return rows
 
 
 def _numbers(agreed: list[dict[str, Any]]) -> list[dict[str, Any]]:

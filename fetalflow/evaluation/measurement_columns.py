@@ -15,6 +15,7 @@ MEASURES = {
 SHARES = ("seen", "dice", "iou")  # 0-1
 IN_MM = tuple(f"{kind}_{m}_mm" for m in MEASURES for kind in ("true", "mask", "found"))  # above 0
 COLUMNS = ("weeks", *SHARES, "hausdorff_mm", *IN_MM, *(f"spread_{m}_mm" for m in MEASURES), "measured_frames")
+CALLED = r"(?:^|; )called "  # in `warnings`: the network named another structure
 SAME_MM = 0.01  # truths of one sequence may differ by rounding
 Check = Callable[[pd.Series, str, str], None]  # wrong rows, what is wrong, what to do
 
@@ -65,7 +66,8 @@ def error_percent(table: pd.DataFrame) -> pd.Series:
 
 def measured_well(table: pd.DataFrame, tolerance: float) -> pd.Series:
     """float64, of each row: 1 where every true length was found within `tolerance` % of it, else 0, refusals included;
-    of a view that the sector cuts, 1 where nothing was found. NaN where no true length is known."""
+    of a view that the sector cuts, 1 where it was named rightly and nothing was found. NaN where no true length is
+    known."""
     names = [m for m in MEASURES if {f"found_{m}_mm", f"true_{m}_mm"} <= set(table)]
     truth = table[[f"true_{m}_mm" for m in names]].to_numpy(dtype=float)
     found = table[[f"found_{m}_mm" for m in names]].to_numpy(dtype=float)
@@ -73,5 +75,8 @@ def measured_well(table: pd.DataFrame, tolerance: float) -> pd.Series:
     within = np.abs(found - truth) <= tolerance / 100 * truth  # False where nothing was found
     right = (within | ~known).all(axis=1)
     if "seen" in table:
-        right = np.where(table["seen"] < 1, ~np.isfinite(found).any(axis=1), right)
+        refused = ~np.isfinite(found).any(axis=1)
+        if "warnings" in table:  # what is called something else is measured as that
+            refused &= ~table["warnings"].str.contains(CALLED, regex=True).to_numpy(dtype=bool)
+        right = np.where(table["seen"] < 1, refused, right)
     return pd.Series(np.where(known.any(axis=1), right, np.nan), index=table.index)

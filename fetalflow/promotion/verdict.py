@@ -153,12 +153,18 @@ def _findings(
 def _paired(champion: Predictions, challenger: Predictions, rules: Promote, tolerance: float) -> Answers:
     """Both tables were made of the same rows, in the same order. tolerance: % of a length, where lengths count.
 
-    Raises InputError where lengths count and no test sequence has a true one.
+    A champion that measures nothing has measured nothing well. Raises InputError where lengths count and the challenger
+    measures nothing, or no test sequence has a true one.
     """
     first, second = champion.table, challenger.table
     answered = [table["y_pred"].to_numpy(dtype=object) for table in (first, second)]
     kept = np.ones(len(second), dtype=bool)
     if rules.metric == "measured_well":
+        if not challenger.measures:
+            raise InputError(
+                "promote.metric is measured_well, but the challenger draws no masks and measures nothing. Make a "
+                "network that segments the task's main one, or take another metric."
+            )
         well = [measured_well(table, tolerance).to_numpy() for table in (first, second)]
         kept = np.isfinite(well[1])
         if not kept.any():
