@@ -49,7 +49,8 @@ def examine(
 
     Raises InputError when the source cannot be read, a number makes no sense, or the package draws no masks.
     """
-    _check(package, mm_per_px, weeks, structure)
+    _check(package, structure)
+    mm_per_px, weeks = _number("mm_per_px", mm_per_px), _number("weeks", weeks)
     if isinstance(source, np.ndarray):
         source = as_uint8(source)
     with open_masked(source, Extract.model_validate(package.config["extract"])) as cine:
@@ -104,15 +105,22 @@ def examine(
         )
 
 
-def _check(package: Package, mm_per_px: float | None, weeks: float | None, structure: str | None) -> None:
+def _check(package: Package, structure: str | None) -> None:
     if not package.segments:
         name = package.config.get("variant", "this model")
         raise InputError(f"{name} names a label and draws no mask, so it measures nothing. Use `fetalflow predict`.")
-    for name, value in (("mm_per_px", mm_per_px), ("weeks", weeks)):
-        if value is not None and not (isfinite(value) and value > 0):
-            raise InputError(f"{name} must be a number above 0, found {value}.")
     if structure is not None and structure not in LENGTHS:
         raise InputError(f"structure must be one of {', '.join(LENGTHS)}; found {structure!r}.")
+
+
+def _number(name: str, given: float | str | None) -> float | None:
+    try:
+        value = None if given is None else float(given)  # as text it comes from a table
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number above 0, found {given!r}.") from None
+    if value is not None and not (isfinite(value) and value > 0):
+        raise InputError(f"{name} must be a number above 0, found {given}.")
+    return value
 
 
 def _length(name: str, own: Joined, unit: str, weeks: float | None) -> Length:

@@ -78,6 +78,8 @@ def stored_mask(source: str, store: Path) -> np.ndarray:
             )
         with np.load(file, allow_pickle=False) as archive:
             return archive["mask"]
+    except InputError:
+        raise
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the stored mask {file} is missing or damaged ({error}). Run extract again.") from None
 

@@ -28,17 +28,20 @@ def read_mask(path: Path) -> np.ndarray:
             if "mask" not in archive:
                 raise InputError(f"{path}: expected the key `mask`, found {', '.join(archive.files) or 'none'}.")
             mask = archive["mask"]
+    except InputError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is no npz file that can be read ({error}). Copy or export it again.") from None
     if mask.ndim != 3:
         raise InputError(f"{path}: expected a mask [frames, height, width], found {list(mask.shape)}.")
+    _check_whole(path, mask.dtype)
     return (mask > 0).astype(np.uint8)
 
 
 def mask_shape(path: Path) -> tuple[int, ...]:
     """Shape of a mask by its header: the frames, height and width that reading it would give, if it is a good one.
 
-    Raises InputError when the file cannot be read or holds none.
+    Raises InputError when the file cannot be read or holds none, or values that are none of a mask.
     """
     if path.suffix.lower() != ".npz":
         try:
@@ -54,9 +57,19 @@ def mask_shape(path: Path) -> tuple[int, ...]:
             with archive.open("mask.npy") as file:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                return read(file)[0]
+                shape, _, kind = read(file)
+    except InputError:
+        raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is no npz file that can be read ({error}). Copy or export it again.") from None
+    _check_whole(path, kind)
+    return shape
+
+
+def _check_whole(path: Path, kind: np.dtype) -> None:
+    if kind.kind not in "biu":
+        found = "text" if kind.kind in "US" else kind
+        raise InputError(f"{path}: expected a mask of whole numbers or true and false, found {found}.")
 
 
 def filled(drawn: np.ndarray) -> np.ndarray:

@@ -60,18 +60,19 @@ def _write_sequences(
     """The sequences of one cine and their masks: ids and facts of the files."""
     cv2.setNumThreads(1)  # joblib already gives every core a process
     cine = _cine(store, rows[0])
-    outlines = {source: stored_mask(source, store) for source in {row["mask_source"] for row in rows} if source}
-    written = []
-    for row in rows:
-        taken = source_frames(row["first_frame"], row["frames"], row["step"])
-        facts = {"digest": "", "mask_digest": "", "sector": ""}
-        frames, outline = cine[taken], outlines.get(row["mask_source"])
-        facts["digest"] = _write(folder / f"{row['sequence']}.npy", fit(frames, size))
-        if outline is not None:
-            fitted = fit(255 * outline[taken], size) >= HALF
-            facts["mask_digest"] = _write(masks / f"{row['sequence']}.npy", fitted.astype(np.uint8))
-            facts["sector"] = as_text(sector_of(frames), size)
-        written.append((row["sequence"], facts))
+    by_mask, written = itemgetter("mask_source"), []
+    for source, of_mask in groupby(sorted(rows, key=by_mask), by_mask):
+        outline = stored_mask(source, store) if source else None  # one at a time: together they may fill the memory
+        for row in of_mask:
+            taken = source_frames(row["first_frame"], row["frames"], row["step"])
+            facts = {"digest": "", "mask_digest": "", "sector": ""}
+            frames = cine[taken]
+            facts["digest"] = _write(folder / f"{row['sequence']}.npy", fit(frames, size))
+            if outline is not None:
+                fitted = fit(255 * outline[taken], size) >= HALF
+                facts["mask_digest"] = _write(masks / f"{row['sequence']}.npy", fitted.astype(np.uint8))
+                facts["sector"] = as_text(sector_of(frames), size)
+            written.append((row["sequence"], facts))
     return written
 
 
@@ -92,6 +93,8 @@ def _cine(store: Path, row: dict) -> np.ndarray:
                 "Remove it and run the pipeline again: it is decoded anew."
             )
         return np.lib.format.open_memmap(path, mode="r")
+    except InputError:
+        raise
     except (FileNotFoundError, ValueError, KeyError) as error:
         message = f"the decoded frames of {row['video']} are missing or damaged ({error}). Run extract again."
         raise InputError(message) from None

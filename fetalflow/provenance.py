@@ -12,6 +12,7 @@ import pandas as pd
 import psutil
 
 from fetalflow.artefacts import file_digest
+from fetalflow.drop import LENGTHS
 
 PACKAGES = (
     "fetalflow",
@@ -34,8 +35,12 @@ PACKAGES = (
     "prefect",
     "mlflow",
 )
-# What makes a sequence the sequence it is: a manifest with the same rows in another order is the same data.
-IDENTITY = ("sequence", "source", "digest", "patient", "site", "device", "label", "first_frame", "last_frame")
+# What makes a sequence the sequence it is, and what is known of it: a manifest with the same rows in another order is
+# the same data.
+IDENTITY = (
+    *("sequence", "source", "digest", "patient", "site", "device", "label", "first_frame", "last_frame"),
+    *("mask_digest", "mm_per_px", *LENGTHS, "gestational_age", "seen"),
+)
 
 
 def provenance(workspace: Path) -> dict[str, Any]:

@@ -95,13 +95,21 @@ def _facts(given: Any) -> tuple[Any, list[dict[str, Any]]]:
         column = next(iter(items.values()))
         one = isinstance(column, (str, os.PathLike)) or (isinstance(column, np.ndarray) and column.ndim <= 3)
         items = [column] if one else list(column)
-        facts = pd.DataFrame({name: given[name] for name in FACTS if name in given}, index=range(len(items)))
-        return items, _rows(facts)
+        facts = {name: _of_each(name, given[name], len(items)) for name in FACTS if name in given}
+        return items, _rows(pd.DataFrame(facts))
     if isinstance(given, pd.DataFrame) and given.shape[1] > 1:
         if unknown := [str(name) for name in given.columns[1:] if name not in FACTS]:
             raise InputError(f"beside the items there may be {', '.join(FACTS)}; found {', '.join(unknown)}.")
         return given.iloc[:, 0], _rows(given.iloc[:, 1:])
     return given, []
+
+
+def _of_each(name: str, told: Any, count: int) -> list[Any]:
+    """One value per item by its place: a Series of chosen rows is numbered otherwise."""
+    values = list(told) if pd.api.types.is_list_like(told) else [told] * count
+    if len(values) != count:
+        raise InputError(f"{name}: expected one value for all items or {count}, one each; found {len(values)}.")
+    return values
 
 
 def _rows(facts: pd.DataFrame) -> list[dict[str, Any]]:

@@ -194,6 +194,8 @@ def test_a_package_of_heads_alone_measures_heads():
     [
         ("mm_per_px must be", {"mm_per_px": -0.1}),
         ("weeks must be", {"weeks": float("nan")}),
+        ("mm_per_px must be a number above 0, found '0,2'", {"mm_per_px": "0,2"}),
+        ("weeks must be", {"weeks": [20]}),
         ("one of head", {"structure": "arm"}),
     ],
 )

@@ -102,7 +102,9 @@ BAD = {
     "of more frames": ({"mask": disc(10)}, "is 10 frames of 128x96 pixels"),
     "of one plane": ({"mask": disc()[0]}, r"is of shape \[96, 128\], its cine"),
     "empty": ({"mask": 0 * disc()}, "is empty"),
-    "of objects": ({"mask": np.array([{}], dtype=object)}, "is of shape"),
+    "of objects": ({"mask": np.array([{}], dtype=object)}, "whole numbers or true and false, found object"),
+    "of text": ({"mask": disc().astype("U9")}, "whole numbers or true and false, found text"),
+    "of fractions": ({"mask": disc() / 2}, "whole numbers or true and false, found float64"),
 }
 
 
@@ -162,7 +164,7 @@ def test_a_flipped_bit_in_a_stored_mask_is_refused(delivery):
     whole = bytearray(stored.read_bytes())
     whole[len(whole) // 2] ^= 1
     stored.write_bytes(whole)
-    with pytest.raises(InputError, match="not as extract wrote it"):
+    with pytest.raises(InputError, match=r"not as extract wrote it; .*the mask is read anew\.$"):
         delivery.preprocess(sequences)
     stored.unlink()
     with pytest.raises(InputError, match="missing or damaged"):

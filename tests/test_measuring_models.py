@@ -110,6 +110,9 @@ def test_scale_age_and_structure_stand_beside_the_items(model, tmp_path):
     listed = model.predict({"frames": [shown("head", 2), shown("head")[0]], "mm_per_px": [0.5, 0.6]})
     assert alone["lengths"][0] == answers["lengths"][0] and len(listed) == 2
     assert listed["mm_per_px"].tolist() == [0.5, 0.6]
+    # As columns of a table whose rows were chosen come: numbered otherwise, or as text.
+    columns = {"file": pd.Series([path, path], [7, 9]), "mm_per_px": pd.Series(["0.5", "0.6"], [7, 9])}
+    assert model.predict(columns)["mm_per_px"].tolist() == [0.5, 0.6]
 
 
 @pytest.mark.parametrize(
@@ -117,6 +120,9 @@ def test_scale_age_and_structure_stand_beside_the_items(model, tmp_path):
     [
         (pd.DataFrame({"file": ["a.png"], "scale": [1]}), "found scale"),
         ({"file": ["a.png"], "other": ["b.png"], "weeks": [20]}, "one column of files or frames"),
+        ({"file": ["a.png", "b.png"], "weeks": [20]}, "weeks: expected one value for all items or 2"),
+        ({"file": pd.Series(["a.png"]), "weeks": pd.Series([20, 21])}, "or 1, one each; found 2"),
+        ({"file": "a.png", "mm_per_px": "0,2"}, "mm_per_px must be a number above 0"),
         (np.zeros((2, 2, 2, 8, 8), np.uint8), "an image"),
     ],
 )

@@ -71,6 +71,15 @@ rows = st.lists(
 )
 
 
+def test_the_data_digest_depends_on_outlines_scale_lengths_and_age_where_they_are():
+    bare = pd.DataFrame({"sequence": ["a", "b"], "patient": ["p", "q"], "label": ["head", "femur"]})
+    known = {"mask_digest": "1", "mm_per_px": 0.2, "hc_mm": "180", "fl_mm": "", "gestational_age": "20", "seen": "1"}
+    table = bare.assign(**known)
+    assert data_digest(table.iloc[::-1]) == data_digest(table)
+    changed = [data_digest(table.assign(**{column: [value, 7]})) for column, value in known.items()]
+    assert len({data_digest(bare), data_digest(table), *changed}) == 8
+
+
 @given(rows, st.randoms())
 def test_the_data_digest_depends_on_the_rows_and_not_on_their_order(rows, random):
     shuffled = rows.copy()

@@ -132,7 +132,9 @@ def test_the_digest_names_all_that_decides_a_training(tmp_path):
     others = [training_digest(facts | {"seed": 1}, rows)]
     for column, value in (("digest", "3"), ("part", "validation"), ("label", "y")):
         others.append(training_digest(facts, rows.assign(**{column: [value, rows[column][1]]})))
-    assert len({first, *others}) == 5
+    masked = rows.assign(mask_digest=["4", ""])
+    others += [training_digest(facts, masked), training_digest(facts, masked.assign(mask_digest=["5", ""]))]
+    assert len({first, *others}) == 7
 
 
 class Payload:
