@@ -1,6 +1,7 @@
 """The masks that a network answered with, kept by sequence in one file, so that measuring them anew trains nothing."""
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from fetalflow.artefacts import atomic_file
 from fetalflow.errors import InputError
 
 LEVELS = 255  # of a probability: the outline, where it crosses one half, moves by less than 1/100 px
+DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager
@@ -35,14 +37,22 @@ def reading(path: Path) -> Iterator[Callable[[str], np.ndarray]]:
     if not path.is_file():
         raise InputError(f"{path} is missing: the masks that the network answered with. Run the train stage again.")
 
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
+
     def find(sequence: str) -> np.ndarray:
         try:
             return archive[sequence].astype(np.float32) / LEVELS
         except KeyError:
             raise InputError(f"{path} holds no mask of {sequence}. Run the train stage again.") from None
+        except DAMAGED as error:
+            raise _damaged(path, error) from None
 
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            yield find
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged ({error}). Run the train stage again.") from None
+    with archive:
+        yield find
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} is damaged ({error}). Run the train stage again.")
