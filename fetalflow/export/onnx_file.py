@@ -1,0 +1,183 @@
+"""A model package as an ONNX file that any runtime reads: float32, any number of sequences, frames and sides as the
+package has them.
+
+Inputs and outputs are named: `frames` float32 [B, N, H, W] in 0-1 -> `logits` [B, C], `mask` logits [B, N, H, W] where
+the network segments, and `features` [B, D], what enters its head, so that every engine can tell what is unlike anything
+seen.
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir
+import torch
+from onnxscript import INT64, opset20
+from torch import Tensor, nn
+
+from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json
+from fetalflow.errors import InputError
+from fetalflow.familiarity import feature_layer
+from fetalflow.models.building import label_logits, segments
+from fetalflow.models.parts.mask_and_label import NoLabel
+from fetalflow.weights import read
+
+MODEL = "model.onnx"
+DATA = "model.onnx.data"
+RECORD = "export.json"
+FRAMES = "frames"
+OPSET = 20
+# Bytes of weights beyond which they lie in a file of their own: protobuf ends at 2 GiB, and a runtime maps such a file
+# into memory, where it would read a larger model twice (FetalMovNet, 781 MB).
+IN_ONE_FILE = 500_000_000
+VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+
+
+class Answering(nn.Module):
+    """[B, N, H, W] -> logits, mask if there is one, features: what every engine answers, in this order."""
+
+    def __init__(self, network: nn.Module, layer: str):
+        super().__init__()
+        self.network, self.layer, self.segments = network, layer, segments(network)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("logits", "mask", "features") if self.segments else ("logits", "features")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        entered: list[Tensor] = []
+        layer = self.network.get_submodule(self.layer)
+        handle = layer.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0].flatten(1)))
+        try:
+            answer = self.network(x)
+        finally:
+            handle.remove()
+        return label_logits(answer), *([answer.mask] if self.segments else []), entered[-1]
+
+
+class Silent(nn.Module):
+    """NoLabel whose batch stays open: `len` of a tensor is a plain number, which an export would keep for ever."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :1].expand(-1, self.classes) * 0
+
+
+def answering(network: nn.Module, config: Mapping[str, Any]) -> Answering:
+    """`network` of a package as engines ask it; features are those that its familiarity was fitted to."""
+    return Answering(network, config.get("familiarity", {}).get("layer") or feature_layer(network))
+
+
+def export_onnx(package: Path | str, folder: Path | str, in_one_file: int = IN_ONE_FILE) -> dict[str, Any]:
+    """Write the model package `package` as `folder`/model.onnx, with model.onnx.data beside it where the weights are
+    more than `in_one_file` bytes, and export.json, which is returned: `format`, `package` (SHA-256 of its weights, which
+    hold the digest of its configuration), `input`, `outputs`, `opset`, `versions`, `files` (SHA-256 by name), `bytes`.
+
+    Raises InputError when the package is not whole, or the network cannot be exported with an open batch.
+    """
+    network, config = read(package)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, NoLabel):
+            network.set_submodule(name, Silent(module.classes))
+    shape = [config["frames"], config["size"], config["size"]]
+    asked = answering(network, config).eval()
+    model = _traced(asked, torch.zeros(2, *shape))
+    facts = {
+        "format": "onnx",
+        "package": config["weights"]["sha256"],
+        "network": config["network"],
+        "input": {FRAMES: ["batch", *shape]},
+        "outputs": [each.name for each in model.graph.outputs],
+    }
+    with atomic_folder(folder) as temporary:
+        save_model(model, temporary, in_one_file)
+        return write_record(temporary, facts)
+
+
+def save_model(model: onnx_ir.Model, folder: Path, in_one_file: int) -> None:
+    """model.onnx, with its weights in model.onnx.data where they are more than `in_one_file` bytes; checked."""
+    weights = sum(each.const_value.nbytes for each in model.graph.initializers.values())
+    onnx_ir.save(model, folder / MODEL, external_data=DATA if weights > in_one_file else None)
+    onnx.checker.check_model(str(folder / MODEL), full_check=True)
+
+
+def write_record(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """`facts` with opset, versions, digests and bytes of the model in `folder`, as export.json beside it."""
+    files = sorted(path for path in folder.iterdir() if path.name != RECORD)
+    opset = {each.domain or "ai.onnx": each.version for each in _header(folder / MODEL).opset_import}
+    record = dict(facts) | {
+        "opset": opset,
+        "versions": {name: version(name) for name in VERSIONS},
+        "files": {path.name: file_digest(path) for path in files},
+        "bytes": sum(path.stat().st_size for path in files),
+    }
+    write_json(folder / RECORD, record)
+    return record
+
+
+def read_record(folder: Path | str, package: str | None = None) -> dict[str, Any]:
+    """export.json of `folder`, whose files are those that were written. package: the SHA-256 of the weights that it
+    must have been exported from; None: any.
+
+    Raises InputError when a file is missing or another one, or it was exported from another package.
+    """
+    folder = Path(folder)
+    if not (folder / RECORD).is_file():
+        raise InputError(f"{folder} holds no {RECORD}: nothing was exported there. Run the export stage.")
+    record = read_json(folder / RECORD)
+    for name, digest in record["files"].items():
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no {name}, which {RECORD} speaks of. Run the export stage again.")
+        if (found := file_digest(folder / name)) != digest:
+            raise InputError(
+                f"{folder / name} is not the file that was exported: SHA-256 {found}, {RECORD} records {digest}. "
+                "Run the export stage again."
+            )
+    if package is not None and record["package"] != package:
+        raise InputError(
+            f"{folder} was exported from another package: weights {record['package'][:12]}, this package has "
+            f"{package[:12]}. Run the export stage again."
+        )
+    return record
+
+
+def _traced(asked: Answering, example: Tensor) -> onnx_ir.Model:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here uses
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # deprecations within torch's own exporter
+        program = torch.onnx.export(
+            asked,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[FRAMES],
+            output_names=list(asked.names),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            custom_translation_table={torch.ops.aten.sort.stable: _sort_stable},
+            optimize=True,
+            verbose=False,
+        )
+    first = program.model.graph.inputs[0].shape[0]
+    if isinstance(first, int):
+        raise InputError(
+            f"{type(asked.network).__name__} works with batches of {first} only once it is exported: its code takes "
+            "the number of sequences as a plain number (len, int). Use x.shape[0]."
+        )
+    return program.model
+
+
+def _sort_stable(self: INT64, stable: bool = False, dim: int = -1, descending: bool = False):
+    """torch's stable sort, which the exporter does not know: TopK puts equal values in the order of their places."""
+    length = opset20.Gather(opset20.Shape(self), opset20.Constant(value_ints=[dim]))
+    return opset20.TopK(self, length, axis=dim, largest=descending, sorted=True)
+
+
+def _header(path: Path) -> onnx.ModelProto:
+    return onnx.load(str(path), load_external_data=False)
