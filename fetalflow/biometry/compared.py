@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fetalflow.biometry.clip import Clip, measure_clip
+from fetalflow.biometry.clip import measure_clip
 from fetalflow.biometry.measuring import LENGTHS
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.sector import of_text
@@ -41,6 +41,9 @@ def compare(answer: np.ndarray, mask: np.ndarray | None, row: Mapping[str, Any],
     found |= {f"true_{name}_mm": number(row.get(f"{name}_mm")) for name in LENGTHS[structure]}
     if mask is not None:
         found |= _overlaps(answer > HALF, mask, spacing)
+        if spacing is not None:
+            annotated = measure_clip(mask.astype(np.float32), structure, spacing, sector).lengths
+            found |= {f"mask_{name}_mm": value.value for name, value in annotated.items()}
     if named not in (None, structure):
         return found | {"measured_frames": 0, "warnings": f"called {named}"}
     clip = measure_clip(answer, structure, spacing, sector, _known(found["weeks"]))
@@ -49,8 +52,6 @@ def compare(answer: np.ndarray, mask: np.ndarray | None, row: Mapping[str, Any],
         return found
     found |= {f"found_{name}_mm": value.value for name, value in clip.lengths.items()}
     found |= {f"spread_{name}_mm": value.spread for name, value in clip.lengths.items()}
-    if mask is not None:
-        found |= {f"mask_{name}_mm": value for name, value in _annotated(mask, structure, spacing, sector).items()}
     return found
 
 
@@ -70,11 +71,6 @@ def _overlaps(answer: np.ndarray, mask: np.ndarray, spacing: Spacing | None) -> 
     away = [hausdorff_95(*pair, (spacing.row, spacing.column)) for pair in zip(answer, mask, strict=True)]
     known = [value for value in away if np.isfinite(value)]
     return {"dice": dice, "iou": iou, "hausdorff_mm": float(np.median(known)) if known else np.nan}
-
-
-def _annotated(mask: np.ndarray, structure: str, spacing: Spacing, sector: np.ndarray | None) -> dict[str, float]:
-    clip: Clip = measure_clip(mask.astype(np.float32), structure, spacing, sector)
-    return {name: value.value for name, value in clip.lengths.items()}
 
 
 def known_mask(data: Path, row: Mapping[str, Any]) -> np.ndarray | None:
