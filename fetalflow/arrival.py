@@ -22,7 +22,6 @@ from filelock import FileLock
 
 from fetalflow.accumulated import accumulate, copy_files, forget, is_received, paths, write_received
 from fetalflow.arrival_journal import read_journal, write_line, write_look
-from fetalflow.drop import OWN
 from fetalflow.errors import InputError
 from fetalflow.frozen_test import read_sides
 from fetalflow.inbox import Delivery, NotFetched, deliveries, opened
@@ -155,7 +154,7 @@ def _take(
             if prepare:
                 folder, shown = prepare.drop(folder, scratch), True
             with open_drop(folder, scratch) as drop:
-                name, rows = copy_files(drop.rows.drop(columns=list(OWN)), drop.root, store, scratch)
+                name, rows = copy_files(_with_faults(drop.rows), drop.root, store, scratch)
     except InputError as error:
         said = str(error).replace(str(scratch), "").replace(inbox, "inbox")
         return Arrival(delivery.name, "refused", said=said if shown else HELD_BACK)
@@ -207,6 +206,11 @@ def _refuse_leaving_paths(rows: pd.DataFrame) -> None:
             path = PurePosixPath(text.replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts or path.as_posix()[1:2] == ":":
                 raise InputError(f"{where}: the path in {column} leaves the drop. Name files inside of it.")
+
+
+def _with_faults(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows without the reader's columns but `fault`, where it found any: only the reader of that layout can tell."""
+    return rows.drop(columns=["where"] if (rows["fault"] != "").any() else ["where", "fault"])
 
 
 def _missing(rows: pd.DataFrame, root: Path) -> int:

@@ -28,7 +28,8 @@ def is_cine(name: str) -> bool:
 
 
 def read_annotations(folder: Path) -> pd.DataFrame:
-    """`annotations.csv` in `folder`: every value text without surrounding spaces, and the columns of `OWN`.
+    """`annotations.csv` in `folder`: every value text without surrounding spaces, and the columns of `OWN`. A column
+    `fault` that it has itself, as an accumulated drop does, says why a row may not be used.
 
     Raises InputError when a column or every row is missing, or the file is no CSV.
     """
@@ -40,7 +41,7 @@ def read_annotations(folder: Path) -> pd.DataFrame:
         raise InputError(
             f"{path} holds no row below its first line; its folder holds {found} cine files. Annotate them."
         )
-    return table.assign(fault="")
+    return table if "fault" in table else table.assign(fault="")
 
 
 def read_text_table(path: Path, columns: Sequence[str], separators: str = ",") -> pd.DataFrame:

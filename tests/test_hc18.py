@@ -1,6 +1,7 @@
 """HC18 in its published layout: every row is used or says why not, and outlines become masks."""
 
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fetalflow.arrival import arrive
 from fetalflow.biometry.measuring import measure
 from fetalflow.biometry.outline import Spacing
 from fetalflow.errors import InputError
@@ -15,7 +17,7 @@ from fetalflow.extraction import extract_drop
 from fetalflow.hc18 import TABLE
 from fetalflow.layouts import HC18, layout_of
 from fetalflow.masks import filled, read_mask
-from fetalflow.settings import Extract
+from fetalflow.settings import Extract, Retrain, Split
 
 HEIGHT, WIDTH = 108, 160
 HALF_AXES = 46.0, 34.0  # px
@@ -127,6 +129,18 @@ def test_missing_and_damaged_files_go_to_quarantine(heads):
     assert "_Annotation.png is missing" in found.reason["training_set/020_HC.png"]
     assert "cannot be read" in found.reason["training_set/021_HC.png"]
     assert found.kind["training_set/022_HC.png"] == "missing" and len(found) == 3
+
+
+def test_a_bad_row_stays_bad_in_an_accumulated_drop(tmp_path):
+    heads = Set(tmp_path / "inbox" / "heads")
+    heads.add("001_HC.png")
+    heads.add("010_HC.png", pixel="2.0")
+    quarantine = heads.extract().quarantine
+    shutil.rmtree(tmp_path / "inbox" / "frames")
+    arrive(str(tmp_path / "inbox"), tmp_path / "store", Retrain(settle=0), Split())
+    found = extract_drop(tmp_path / "store" / "drop", SETTINGS, tmp_path / "frames")
+    assert list(found.quarantine.patient) == ["010"] and list(found.sequences.patient) == ["001"]
+    assert found.quarantine.reason[0].partition(": ")[2] == quarantine.reason[0].partition(": ")[2]
 
 
 def test_a_row_that_stands_there_twice_is_not_believed(heads):
