@@ -13,6 +13,7 @@ from joblib import Parallel, delayed
 from fetalflow.artefacts import atomic_file, atomic_folder, file_digest, read_json
 from fetalflow.biometry.sector import as_text, sector_of
 from fetalflow.cine.resampling import source_frames
+from fetalflow.drop import LENGTHS
 from fetalflow.errors import InputError
 from fetalflow.mask_store import stored_mask
 from fetalflow.sequences import fit, fit_scale
@@ -27,8 +28,8 @@ def preprocess(extracted: pd.DataFrame, store: Path, folder: Path, size: int, wo
 
     Returns the manifest: `extracted` with `mm_per_px` of the resized image, `path` and `mask_path` (from the folder
     above), `digest` and `mask_digest` (SHA-256 of the files) and `sector` (`biometry.sector.as_text`); those of the
-    mask are empty where there is none. store: the decoded cines of `extract_drop`; runs where that does. Raises
-    InputError when a cine or a mask is missing there.
+    mask are empty where there is none, that of the sector where there is neither a mask nor a length. store: the
+    decoded cines of `extract_drop`; runs where that does. Raises InputError when a cine or a mask is missing there.
     """
     by_cine = itemgetter("source")
     rows = sorted(extracted.to_dict("records"), key=by_cine)
@@ -71,6 +72,7 @@ def _write_sequences(
             if outline is not None:
                 fitted = fit(255 * outline[taken], size) >= HALF
                 facts["mask_digest"] = _write(masks / f"{row['sequence']}.npy", fitted.astype(np.uint8))
+            if outline is not None or any(row.get(name) for name in LENGTHS):  # else nothing is held against a length
                 facts["sector"] = as_text(sector_of(frames), size)
             written.append((row["sequence"], facts))
     return written

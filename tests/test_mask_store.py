@@ -87,6 +87,15 @@ def test_a_mask_goes_from_the_drop_to_the_manifest(delivery):
     assert len(list((delivery.folder.parent / "masks").iterdir())) == 2
 
 
+def test_what_has_a_length_has_a_sector_though_nobody_drew_it(delivery):
+    delivery.add("long", told="", length="181")
+    manifest = delivery.preprocess(delivery.extract().sequences)
+    long, good = manifest[manifest.mask_source == ""], manifest[manifest.mask_source != ""]
+    assert len(long) == 2 and (long.mask_path == "").all() and (good.sector != "").all()
+    for text in long.sector:
+        assert (of_text(text, SIZE) == of_text(as_text(sector_mask(HEIGHT, WIDTH), SIZE), SIZE)).mean() > 0.9
+
+
 def test_a_drop_without_masks_gives_an_empty_folder_of_them(tmp_path):
     delivery = Delivery(tmp_path)
     delivery.add("bare", told="")

@@ -2,11 +2,18 @@
 
 import zipfile
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
+from bright_biometry import shown
 
+from fetalflow.biometry.compared import compare
+from fetalflow.biometry.sector import as_text, sector_of
 from fetalflow.errors import InputError
+from fetalflow.evaluation.predictions import check_predictions
 from fetalflow.mask_archive import reading, writing
+from fetalflow.sequences import fit
 
 # ---- the archive
 
@@ -60,3 +67,54 @@ def test_flipped_bytes_are_found_when_the_sequence_is_read(archive):
         assert answer("a").shape == (2, 64, 64)
         with pytest.raises(InputError, match=r"0-0.npz is damaged .*Run the train stage again"):
             answer("b")
+
+
+# ---- the comparison
+
+
+SIZE, MM = 96, 0.8
+
+
+def row(clip: np.ndarray, label: str = "head", **facts) -> dict:
+    """Of a manifest. clip: uint8 [N, H, W] as it was recorded."""
+    found = {"label": label, "mm_per_px": MM, "height": clip.shape[1], "width": clip.shape[2]}
+    return found | {"sector": as_text(sector_of(clip), SIZE), "gestational_age": "20.4", "seen": "1.0"} | facts
+
+
+def head(frames: int = 3) -> np.ndarray:
+    return shown("head", frames, SIZE, SIZE, centre=(48, 52), axes=(46, 36))
+
+
+def test_a_frame_in_which_nothing_was_drawn_counts_with_the_image_s_diagonal():
+    clip = head()
+    mask, answer = clip > 127, clip / 255
+    good = compare(answer, mask, row(clip), None)
+    assert good["hausdorff_mm"] < MM
+    answer[1:] = 0
+    missed = compare(answer, mask, row(clip), None)
+    assert missed["hausdorff_mm"] == pytest.approx(MM * np.hypot(SIZE, SIZE)) and missed["dice"] < good["dice"]
+    one = compare(np.concatenate([answer[:1], clip[1:2] / 255, answer[2:]]), mask, row(clip), None)
+    assert one["hausdorff_mm"] < MM, "the median over the frames"
+    nothing = compare(answer * 0, mask & False, row(clip), None)
+    assert np.isnan(nothing["hausdorff_mm"]) and nothing["dice"] == 1, "nothing was there, and nothing was drawn"
+
+
+@pytest.mark.parametrize(("weeks", "seen"), [("-1", "80"), ("140", "-0.1"), ("inf", "nan"), ("unknown", "")])
+def test_what_cannot_be_an_age_or_a_share_is_not_used(weeks, seen):
+    clip = head(1)
+    found = compare(clip / 255, clip > 127, row(clip, gestational_age=weeks, seen=seen, hc_mm="103"), "head")
+    assert np.isnan(found["weeks"]) and np.isnan(found["seen"])
+    told = {"sequence": "s", "patient": "p", "y_true": "head", "p_head": 1.0}
+    assert check_predictions(pd.DataFrame([told | found])).table["found_hc_mm"].notna().all()
+
+
+def test_without_a_sector_a_head_that_leaves_what_was_recorded_is_cut_off():
+    """The picture is wide, so that it is fitted with bands of 0, in which the network draws nothing."""
+    found = []
+    for middle in (32, 50):
+        clip = np.zeros((1, 64, SIZE), np.uint8)
+        cv2.ellipse(clip[0], ((48, middle), (46, 36), 0), 255, -1)
+        found.append(compare(fit(clip, SIZE) / 255, None, row(clip, sector=""), None))
+    whole, cut = found
+    assert whole["found_hc_mm"] == pytest.approx(106, abs=2)
+    assert np.isnan(cut["found_hc_mm"]) and cut["warnings"].startswith("cut off")

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.biometry.clip import measure_clip
-from fetalflow.biometry.measuring import LENGTHS
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.sector import of_text
+from fetalflow.biometry.structures import LENGTHS, WEEKS
 from fetalflow.evaluation.segmentation import hausdorff_95, overlap
 from fetalflow.sequences import fit_scale, fitted_box
 
@@ -27,17 +27,19 @@ def compare(answer: np.ndarray, mask: np.ndarray | None, row: Mapping[str, Any],
 
     answer: float [N, H, W] in 0-1 of the network; mask: bool [N, H, W], drawn by a person or known of the phantom; row:
     of the manifest; named: the structure that the network names, None where it names none and is told the true one.
-    weeks: gestational age. seen: 0-1, share of the structure within the sector. dice, iou: over the clip; hausdorff_mm:
-    the distance within which 95 % of the outlines lie, median over the frames. true_: of the drop. mask_: of `mask`,
-    measured like the answer: what the annotation itself is off by. found_, spread_: of the answer, joined over the
-    frames, and their robust standard deviation.
+    weeks: gestational age. seen: 0-1, share of the structure within the sector; either is NaN where the drop states
+    what it cannot be. dice, iou: over the clip; hausdorff_mm: the distance within which 95 % of the outlines lie,
+    median over the frames; a frame in which only one of both shows anything counts with the image's diagonal. true_: of
+    the drop. mask_: of `mask`, measured like the answer: what the annotation itself is off by. found_, spread_: of the
+    answer, joined over the frames, and their robust standard deviation.
     """
     structure = row["label"]
     # Without a scale there is nothing in mm to compare: lengths in px stay out.
     spacing = fitted_spacing(row, answer.shape[-1])
-    sector = of_text(row.get("sector") or "", answer.shape[-1])
+    sector = seen_area(row, answer.shape[-1])
     found: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
-    found |= {"weeks": number(row.get("gestational_age")), "seen": number(row.get("seen"))}
+    weeks = stated_weeks(row)
+    found |= {"weeks": np.nan if weeks is None else weeks, "seen": within(number(row.get("seen")), 0, 1)}
     found |= {f"true_{name}_mm": number(row.get(f"{name}_mm")) for name in LENGTHS[structure]}
     if mask is not None:
         found |= _overlaps(answer > HALF, mask, spacing)
@@ -46,7 +48,7 @@ def compare(answer: np.ndarray, mask: np.ndarray | None, row: Mapping[str, Any],
             found |= {f"mask_{name}_mm": value.value for name, value in annotated.items()}
     if named not in (None, structure):
         return found | {"measured_frames": 0, "warnings": f"called {named}"}
-    clip = measure_clip(answer, structure, spacing, sector, _known(found["weeks"]))
+    clip = measure_clip(answer, structure, spacing, sector, weeks)
     found |= {"measured_frames": clip.measured_frames, "warnings": "; ".join(clip.warnings)}
     if spacing is None:
         return found
@@ -64,13 +66,38 @@ def fitted_spacing(row: Mapping[str, Any], size: int) -> Spacing | None:
     return Spacing(mm_per_px, mm_per_px).resized(recorded, fitted_box(*recorded, size)[2:])
 
 
+def seen_area(row: Mapping[str, Any], size: int) -> np.ndarray:
+    """bool [size, size]: what the probe sees, or where that is not known what was recorded: the fitted image without
+    the bands beside it."""
+    known = of_text(row.get("sector") or "", size)
+    if known is not None:
+        return known
+    top, left, height, width = fitted_box(int(row["height"]), int(row["width"]), size)
+    recorded = np.zeros((size, size), bool)
+    recorded[top : top + height, left : left + width] = True
+    return recorded
+
+
+def stated_weeks(row: Mapping[str, Any]) -> float | None:
+    """Gestational age; None where none is stated, or none that can be."""
+    weeks = within(number(row.get("gestational_age")), *WEEKS)
+    return None if np.isnan(weeks) else weeks
+
+
 def _overlaps(answer: np.ndarray, mask: np.ndarray, spacing: Spacing | None) -> dict[str, float]:
     dice, iou = overlap(answer, mask)
     if spacing is None:
         return {"dice": dice, "iou": iou}
-    away = [hausdorff_95(*pair, (spacing.row, spacing.column)) for pair in zip(answer, mask, strict=True)]
-    known = [value for value in away if np.isfinite(value)]
-    return {"dice": dice, "iou": iou, "hausdorff_mm": float(np.median(known)) if known else np.nan}
+    away = [_away(*pair, spacing) for pair in zip(answer, mask, strict=True) if any(each.any() for each in pair)]
+    return {"dice": dice, "iou": iou, "hausdorff_mm": float(np.median(away)) if away else np.nan}
+
+
+def _away(found: np.ndarray, truth: np.ndarray, spacing: Spacing) -> float:
+    """mm, of two masks that are not both empty. Where one is, the diagonal: what draws nothing must not seem nearer
+    than what draws badly."""
+    if found.any() and truth.any():
+        return hausdorff_95(found, truth, (spacing.row, spacing.column))
+    return float(np.hypot(found.shape[0] * spacing.row, found.shape[1] * spacing.column))
 
 
 def known_mask(data: Path, row: Mapping[str, Any]) -> np.ndarray | None:
@@ -83,5 +110,6 @@ def number(value: Any) -> float:
     return float(pd.to_numeric(value, errors="coerce")) if value not in (None, "") else float("nan")
 
 
-def _known(weeks: float) -> float | None:
-    return weeks if np.isfinite(weeks) else None
+def within(value: float, low: float, high: float) -> float:
+    """`value`, or NaN where it lies outside."""
+    return value if low <= value <= high else float("nan")

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fetalflow.biometry.clip import Clip, measure_clip
-from fetalflow.biometry.compared import fitted_spacing, known_mask, number
-from fetalflow.biometry.measuring import LENGTHS
+from fetalflow.biometry.compared import fitted_spacing, known_mask, number, seen_area, stated_weeks
 from fetalflow.biometry.outline import HALF, Spacing
-from fetalflow.biometry.sector import of_text
+from fetalflow.biometry.structures import LENGTHS
 from fetalflow.errors import InputError
 from fetalflow.evaluation.segmentation import overlap
 from fetalflow.explain.choosing import read_sequence
@@ -94,8 +93,7 @@ class Asked:
             mask, p = answer.mask[0].float().sigmoid().cpu().numpy(), answer.label[0].float().softmax(0).cpu().numpy()
         row = self._named(row, p)
         truth, spacing = known_mask(self.data, row), fitted_spacing(row, frames.shape[-1])
-        sector, weeks = of_text(row.get("sector") or "", frames.shape[-1]), number(row.get("gestational_age"))
-        weeks = weeks if np.isfinite(weeks) else None
+        sector, weeks = seen_area(row, frames.shape[-1]), stated_weeks(row)
 
         def measured(answer: np.ndarray, structure: str) -> Clip:
             return measure_clip(answer, structure, spacing, sector, weeks)
