@@ -23,10 +23,11 @@ OWN = [  # columns of the table of sequences before the quality figures and the 
 class Planned:
     """One sequence before its frames are looked at."""
 
-    row: int  # whose patient, site, device and further columns it carries
+    row: int  # whose patient, site, device and further columns it carries, but for those in `truth`
     rows: tuple[int, ...]
     label: str
     annotators: str
+    truth: dict[str, str]  # `fetalflow.truth.agreed_truth` of all its rows
     first: int
     last: int
     step: float
@@ -46,7 +47,7 @@ def sequence_table(
     names: list[str] = []
     table = []
     for video, plan in planned:
-        row, record = rows[plan.row], records[video]
+        row, record = rows[plan.row] | plan.truth, records[video]
         found = {
             "sequence": f"{record['source'][:12]}-{plan.first:06d}",
             "video": video,

@@ -16,7 +16,7 @@ from joblib.parallel import get_active_backend
 from fetalflow.annotators import Group, Span, group
 from fetalflow.cine.resampling import frame_step, source_frames
 from fetalflow.cine.store import store_cine, stored_figures, stored_frames
-from fetalflow.drop import COLUMNS, SUFFIXES, check_patients, check_row, span
+from fetalflow.drop import SUFFIXES, check_patients, check_row, span
 from fetalflow.errors import InputError
 from fetalflow.extracted import Planned, sequence_table, summarise
 from fetalflow.layouts import Drop, open_drop
@@ -25,6 +25,7 @@ from fetalflow.quarantine import REJECTED, Rejected, describe, quarantine_table,
 from fetalflow.review import Decision, Decisions, by_index, check_same_file, clipped, overruled, settled
 from fetalflow.sequences import windows
 from fetalflow.settings import Extract
+from fetalflow.truth import agreed_truth, check_copies, check_masks, named_masks
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -81,16 +82,23 @@ def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | No
     with Parallel(n_jobs=settings.workers, return_as=_return_as()) as parallel:
         calls = [delayed(store_cine)(drop.root / video, settings, store) for video in videos]
         records = dict(zip(videos, _watched(parallel(calls), "cines", len(calls), progress), strict=True))
-        _check_copies(rows, good, records, reasons)
-        named = _named_masks(rows, good, records, reasons)
+        named = named_masks(rows, good, records)
         calls = [delayed(store_mask)(drop.root / mask, mask, records[v], store) for v, mask in named]
         outlines = dict(zip(named, _watched(parallel(calls), "masks", len(calls), progress), strict=True))
-        _check_masks(rows, good, outlines, reasons)
+        check_copies(rows, good, records, outlines, reasons)
+        check_masks(rows, good, outlines, reasons)
         said = _claims(rows, good, records, reasons, decided)
         by_video = _settle(said, decided, reasons)
         groups = {video: group(spans) for video, spans in by_video.items()}
+
+        def known(of_run: tuple[int, ...], record: dict[str, Any]) -> dict[str, str]:
+            chosen = [rows[i] for i in of_run if i in decided and decided[i].kind == "disagreement"]
+            return agreed_truth([rows[i] for i in of_run], chosen, record, outlines)
+
         planned = [
-            (video, plan) for video, found in groups.items() for plan in _plan(found, records[video], settings, reasons)
+            (video, plan)
+            for video, found in groups.items()
+            for plan in _plan(found, records[video], settings, known, reasons)
         ]
         _mark_short(by_video, planned, settings, reasons)
         wanted: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -165,49 +173,6 @@ def _watched(results: Iterable[Any], what: str, total: int, progress: Progress |
             progress(what, done, total)
 
 
-def _check_copies(
-    rows: list[dict[str, Any]], good: list[int], records: dict[str, dict[str, Any]], reasons: dict[int, Rejected]
-) -> None:
-    """A file that stands in the drop twice counts once, and not at all if its rows differ: who is right is not known.
-
-    Fills in `reasons`. The sequences of both would have one id.
-    """
-    said = defaultdict(lambda: defaultdict(set))
-    for index in good:
-        row, source = rows[index], records[rows[index]["video"]]["source"]
-        if source:
-            said[source][row["video"]].add(tuple(row[column] for column in COLUMNS if column != "video"))
-    for index in good:
-        video = rows[index]["video"]
-        copies = said.get(records[video]["source"], {})
-        same = all(claims == copies[video] for claims in copies.values())
-        if len(copies) > 1 and not (same and video == min(copies)):
-            other = next(name for name in sorted(copies) if name != video)
-            what = "it is used once" if same else "their rows differ, so neither is used"
-            reasons[index] = Rejected("copy", f"the file has the same bytes as {other}; {what}")
-
-
-def _named_masks(
-    rows: list[dict[str, Any]], good: list[int], records: dict[str, dict[str, Any]], reasons: dict[int, Rejected]
-) -> list[tuple[str, str]]:
-    """Video and mask, sorted, of the rows that name a mask beside a cine that is readable."""
-    usable = (rows[index] for index in good if index not in reasons)
-    return sorted({(r["video"], r["mask"]) for r in usable if r.get("mask") and not records[r["video"]]["rejected"]})
-
-
-def _check_masks(
-    rows: list[dict[str, Any]],
-    good: list[int],
-    outlines: dict[tuple[str, str], dict[str, Any]],
-    reasons: dict[int, Rejected],
-) -> None:
-    """Fills in `reasons` for the rows whose mask cannot be used."""
-    for index in good:
-        found = outlines.get((rows[index]["video"], rows[index].get("mask", "")))
-        if index not in reasons and found and found["fault"]:
-            reasons[index] = Rejected("mask", f"{rows[index]['where']}: {found['fault']}")
-
-
 def _check_rate(record: dict[str, Any], settings: Extract) -> None:
     if settings.fps and not record["fps"]:
         raise Rejected("rate", f"the cine states no frame rate, so it cannot be resampled to {settings.fps:g} frames/s")
@@ -261,18 +226,26 @@ def _settle(
 
 
 def _plan(
-    groups: list[Group], record: dict[str, Any], settings: Extract, reasons: dict[int, Rejected]
+    groups: list[Group],
+    record: dict[str, Any],
+    settings: Extract,
+    known: Callable[[tuple[int, ...], dict[str, Any]], dict[str, str]],
+    reasons: dict[int, Rejected],
 ) -> Iterator[Planned]:
-    """The sequences of one cine. Fills in `reasons` for the rows of groups that may not be used."""
+    """The sequences of one cine. known: `agreed_truth` of some of its rows. Fills in `reasons` for the rows of groups
+    that may not be used."""
     for found in groups:
-        verdict = _verdict(_check_rate, record, settings) or _verdict(_check_agreement, found, settings.min_agreement)
-        if verdict is not None:
+        try:
+            _check_rate(record, settings)
+            _check_agreement(found, settings.min_agreement)
+            runs = [(run, known(run.rows, record)) for run in found.agreed()]
+        except Rejected as verdict:
             reasons.update({claim.row: verdict for claim in found.spans})
             continue
         step = frame_step(record["fps"], settings.fps) if settings.fps else 1.0
-        for run in found.agreed():
+        for run, truth in runs:
             for first, last in windows(run.first, run.last, record["cuts"], settings.frames, settings.stride, step):
-                yield Planned(min(run.rows), run.rows, run.label, run.annotators, first, last, step)
+                yield Planned(min(run.rows), run.rows, run.label, run.annotators, truth, first, last, step)
 
 
 def _check_agreement(found: Group, least: float) -> None:
