@@ -320,7 +320,7 @@ def test_a_manifest_without_columns_is_judged_to_the_end(workspace):
 def test_a_drop_without_masks_is_judged_without_them(workspace):
     workspace.manifest[["mask_source", "mask_path", "mask_digest", "sector", "gestational_age"]] = ""
     workspace.manifest[["mm_per_px", "hc_mm"]] = np.nan
-    names = {"schema", "mask_files", "mask_share", "mask_scale", "gestational_age"}
+    names = {"schema", "mask_files", "mask_share", "mask_scale", "gestational_age", "seen"}
     verdict = workspace.judge(names=names)
     assert [e["name"] for e in verdict["expectations"] if not e["success"]] == []
     assert "mask_share is not known for any of 27 sequences" in [e["found"] for e in verdict["expectations"]]
@@ -336,6 +336,10 @@ def test_masks_without_a_scale_and_ages_that_are_no_numbers_are_reported(workspa
     scale, age = verdict["expectations"]
     assert workspace.manifest.loc[3, "video"] in failure_lines(scale) and failure_lines(scale).startswith("WARNING")
     assert "age_fault '20+3' is no number of weeks" in failure_lines(age)
+    workspace.manifest["seen"] = ["80", "1.0", ""] * 9
+    (seen,) = workspace.judge(names={"seen"})["expectations"]
+    assert not seen["success"] and seen["n_rows"] == 9
+    assert failure_lines(seen).startswith("WARNING") and "seen_fault '80' is no share" in failure_lines(seen)
 
 
 def test_at_most_ten_rows_are_named_and_the_rest_is_counted(workspace):

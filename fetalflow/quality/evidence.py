@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.artefacts import file_digest
+from fetalflow.biometry.structures import WEEKS
 from fetalflow.drop import LENGTHS
 from fetalflow.quality.duplicates import duplicate_of, near_duplicate_of
 from fetalflow.sequences import fit_scale
@@ -21,7 +22,6 @@ CONTRACT = {
 }
 MAY_BE_EMPTY = {"site", "device", "annotators", "fps", "mm_per_px", "niqe", "brisque"}
 MAY_BE_EMPTY |= {"mask_source", "mask_path", "mask_digest", "sector"}
-WEEKS = 4, 44  # of gestation
 FEW = 10  # with fewer values than this nothing can be called an outlier
 
 
@@ -52,7 +52,8 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
     wrong with the sequence file, or None), duplicate_of and near_duplicate_of (a cine of another patient, or None),
     mask_fault (what is wrong with the mask's file, or None), mask_share (of the image, mean over frames; NaN without a
     mask), unscaled (a mask without mm per pixel in a drop that states lengths, or None), age_fault (a stated
-    gestational age that is no number of weeks, or None). frozen_share is emptied where a sequence is one frame.
+    gestational age that is no number of weeks, or None), seen_fault (a stated share of the structure in view that is
+    none, or None). frozen_share is emptied where a sequence is one frame.
     """
     good = columns_table(manifest).set_index("column").eval("expected == found")
     rows = pd.DataFrame({c: manifest[c] if good[c] else pd.Series(index=manifest.index) for c in CONTRACT})
@@ -78,8 +79,8 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
     states_lengths = any(column in manifest for column in LENGTHS)
     unscaled = rows["mm_per_px"].isna() & rows["mask_path"].astype(bool) & states_lengths
     rows["unscaled"] = np.where(unscaled, "mm per pixel are not known", None)
-    ages = manifest.get("gestational_age", pd.Series("", index=manifest.index))
-    rows["age_fault"] = [_age_fault(age) for age in ages]
+    rows["age_fault"] = _strange(manifest, "gestational_age", WEEKS, "is no number of weeks")
+    rows["seen_fault"] = _strange(manifest, "seen", (0, 1), "is no share")
     rows["duplicate_of"] = duplicate_of(rows)
     rows["near_duplicate_of"] = near_duplicate_of(rows, root, near_duplicate_bits)
     return rows
@@ -128,11 +129,11 @@ def _array_fault(file: Path, digest: str, frames: float, size: int) -> str | Non
     return None if file_digest(file) == digest else "its bytes changed after preprocess (SHA-256 differs)"
 
 
-def _age_fault(stated: object) -> str | None:
-    if pd.isna(stated) or stated == "":
-        return None
-    weeks = pd.to_numeric(stated, errors="coerce")
-    return None if WEEKS[0] <= weeks <= WEEKS[1] else f"{stated!r} is no number of weeks"
+def _strange(manifest: pd.DataFrame, column: str, bounds: tuple[float, float], fault: str) -> list[str | None]:
+    """By row, a stated value of `column` that is no number within `bounds`."""
+    stated = manifest.get(column, pd.Series("", index=manifest.index))
+    good = stated.isna() | (stated == "") | pd.to_numeric(stated, errors="coerce").between(*bounds)
+    return [None if fine else f"{value!r} {fault}" for value, fine in zip(stated, good, strict=True)]
 
 
 def classes_table(rows: pd.DataFrame, labels: tuple[str, ...] | None) -> pd.DataFrame:

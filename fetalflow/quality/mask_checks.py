@@ -46,4 +46,13 @@ def mask_checks(s: Validate, size: int) -> list[Check]:
             "Mend the column `gestational_age`; an age that is no number is not used.",
             warns=True,
         ),
+        null(
+            "seen",
+            "sequences",
+            "rows",
+            "seen_fault",
+            "shares of the structure in view as numbers from 0 to 1, where they are stated",
+            "Mend the column `seen` (0.8 for 80 %); a share that is none is not used, and the view counts as unknown.",
+            warns=True,
+        ),
     ]
