@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from fetalflow.artefacts import atomic_folder, write_table
+from fetalflow.biometry.structures import LENGTHS
 from fetalflow.errors import InputError
 from fetalflow.familiarity import Familiarity, feature_layer, fit_familiarity, watched
 from fetalflow.mask_archive import writing
@@ -98,7 +99,8 @@ def train_once(
     torch.manual_seed(seed)
     classes = len(model["labels"])
     network = build(model["network"], model["frames"], model["size"], classes, **model["options"])
-    masks = segments(network)
+    if masks := segments(network):
+        check_measurable(model)
     parts = {part: SequenceDataset(of_part, data, model["labels"], masks) for part, of_part in by_part.items()}
     counts = ", ".join(f"{len(dataset)} {part}" for part, dataset in parts.items())
     if not all(map(len, parts.values())):
@@ -126,6 +128,15 @@ def train_once(
         f"{run}: {ending}; epoch {fitted.best_epoch} kept, validation accuracy {best['val_accuracy']:.3f}", flush=True
     )
     return network.to(device), fitted, folder
+
+
+def check_measurable(model: dict[str, Any]) -> None:
+    """Raise InputError where a network that draws masks has labels of which no length is known."""
+    if strange := [label for label in model["labels"] if label not in LENGTHS]:
+        raise InputError(
+            f"{model['variant']} draws masks, and nothing is measured on {', '.join(strange)}; expected labels out of "
+            f"{', '.join(LENGTHS)}. Mend `extract.labels` or the drop's labels."
+        )
 
 
 def tell(run: str, epochs: int, row: dict[str, Any]) -> None:

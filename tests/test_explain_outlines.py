@@ -14,7 +14,6 @@ from matplotlib.image import imread
 
 from fetalflow.biometry.calipers import Ellipse
 from fetalflow.biometry.sector import as_text, sector_of
-from fetalflow.errors import InputError
 from fetalflow.evaluation.segmentation import overlap
 from fetalflow.explain.cases import GATES, Asked, Case, gate_maps
 from fetalflow.explain.choosing import choose_worst
@@ -130,11 +129,6 @@ def test_what_is_out_of_view_stands_in_the_title(data):
     assert title(asked(folder).case(row), short=True) == "head, 71% of it in view"
     row["seen"] = ""
     assert title(asked(folder).case(row), short=True) == "head"
-
-
-def test_labels_that_cannot_be_measured_are_refused(tmp_path):
-    with pytest.raises(InputError, match="nothing is measured on hand; expected labels of head, abdomen, femur"):
-        asked(tmp_path, labels=("head", "abdomen", "femur", "hand"), network=Bright())
 
 
 def test_the_frame_that_is_drawn_is_chosen_by_figures(data):

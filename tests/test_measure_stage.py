@@ -14,6 +14,8 @@ from fetalflow.errors import InputError
 from fetalflow.evaluation.predictions import check_predictions
 from fetalflow.mask_archive import reading, writing
 from fetalflow.sequences import fit
+from fetalflow.settings import Machines, Train
+from stages import train
 
 # ---- the archive
 
@@ -67,6 +69,17 @@ def test_flipped_bytes_are_found_when_the_sequence_is_read(archive):
         assert answer("a").shape == (2, 64, 64)
         with pytest.raises(InputError, match=r"0-0.npz is damaged .*Run the train stage again"):
             answer("b")
+
+
+# ---- before it: what cannot be measured is not trained
+
+
+def test_labels_that_cannot_be_measured_are_refused_before_training(tmp_path):
+    model = {"network": "fetalnet_lite", "labels": ["head", "hand"], "frames": 2, "size": 64}
+    model |= {"task": "biometry", "variant": "fetalnet_lite", "options": {"pretrained": False}}
+    rows = pd.DataFrame({"part": ["train"], "label": ["hand"]})
+    with pytest.raises(InputError, match="fetalnet_lite draws masks, and nothing is measured on hand; expected labels"):
+        train.train_once(model, rows, tmp_path, Train(), 0, 0, Machines())
 
 
 # ---- the comparison
