@@ -1,5 +1,6 @@
 """Masks from a drop to the manifest: what cannot be used goes to quarantine, what can keeps its place and its bytes."""
 
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fetalflow.errors import InputError
 from fetalflow.extraction import extract_drop
 from fetalflow.mask_store import stored_mask
 from fetalflow.preprocessing import preprocess
+from fetalflow.sequences import fit
 from fetalflow.settings import Extract
 
 T, HEIGHT, WIDTH, SIZE = 9, 96, 128, 64
@@ -48,9 +50,9 @@ class Delivery:
         else:
             np.savez_compressed(path, mask=mask, calipers=np.ones((2, 2)))
 
-    def extract(self):
+    def extract(self, **changes):
         (self.folder / "annotations.csv").write_text("\n".join((HEADER, *self.rows)) + "\n")
-        return extract_drop(self.folder, SETTINGS, self.store)
+        return extract_drop(self.folder, SETTINGS.model_copy(update=changes), self.store)
 
     def preprocess(self, sequences):
         return preprocess(sequences, self.store, self.folder.parent / "sequences", SIZE, workers=1)
@@ -101,6 +103,28 @@ def test_a_drop_without_masks_gives_an_empty_folder_of_them(tmp_path):
     delivery.add("bare", told="")
     manifest = delivery.preprocess(delivery.extract().sequences)
     assert set(manifest.mask_path) == {""} and not list((tmp_path / "masks").iterdir())
+
+
+def test_the_masks_of_one_cine_are_unpacked_one_after_the_other(tmp_path, monkeypatch):
+    delivery, masks, alive = Delivery(tmp_path), [disc(), disc()[:, ::-1], disc()[:, :, ::-1]], []
+    write_video(delivery.folder / "a.avi", speckle(T, HEIGHT, WIDTH))
+    for start, mask in zip((6, 0, 3), masks, strict=True):
+        delivery.put(str(start), mask)
+        delivery.rows.append(f"a.avi,P1,s,d,A,{start},{start + 2},head,masks/{start}.npz,")
+    sequences = delivery.extract(frames=3).sequences
+
+    def unpacked(source, store):
+        alive.append(weakref.ref(mask := stored_mask(source, store)))
+        assert sum(each() is not None for each in alive) <= 2, "the last one and this one"
+        return mask
+
+    monkeypatch.setattr("fetalflow.preprocessing.stored_mask", unpacked)
+    delivery.preprocess(sequences)
+    assert len(alive) == 3
+    for start, mask in zip((6, 0, 3), masks, strict=True):
+        (name,) = sequences.sequence[sequences.first_frame == start]
+        kept = np.load(tmp_path / "masks" / f"{name}.npy")
+        assert np.array_equal(kept, fit(255 * mask[start : start + 3], SIZE) >= 128)
 
 
 BAD = {
