@@ -10,10 +10,12 @@ import pandas as pd
 import torch
 
 from fetalflow.artefacts import atomic_folder, write_json, write_table
+from fetalflow.evaluation.predictions import read_predictions
 from fetalflow.explain.cases import Asked, gate_maps
 from fetalflow.explain.choosing import (
     Sequences,
     answered,
+    as_measured,
     choose_measured,
     choose_mistakes,
     choose_per_class,
@@ -47,7 +49,7 @@ def main(task: str) -> None:
 
     if segments(network):
         asked, maps = Asked(network, config, data, device), gate_maps
-        table = asked.table(rows)
+        table = as_measured(rows, read_predictions(data / "measured" / f"{entry.variant}.csv"), config["training"])
     else:
         answers, maps = probabilities(network, sequences, device), network_maps
         table = answered(rows, answers, labels)

@@ -56,12 +56,16 @@ def error_percent(table: pd.DataFrame) -> pd.Series:
 
     A row counts once, whether it has one length (femur) or three (head).
     """
-    errors = [
-        100 * (table[f"found_{m}_mm"] - table[f"true_{m}_mm"]).abs() / table[f"true_{m}_mm"]
-        for m in MEASURES
-        if {f"found_{m}_mm", f"true_{m}_mm"} <= set(table)
-    ]
-    return pd.concat(errors, axis=1).mean(axis=1) if errors else pd.Series(np.nan, index=table.index)
+    return errors_percent(table).mean(axis=1)
+
+
+def errors_percent(table: pd.DataFrame, truth: str = "true") -> pd.DataFrame:
+    """float64 [rows, lengths that are there]: absolute errors of found_ in % of true_ or mask_; NaN where one is
+    unknown."""
+    names = [m for m in MEASURES if {f"found_{m}_mm", f"{truth}_{m}_mm"} <= set(table)]
+    known = {m: table[f"{truth}_{m}_mm"] for m in names}
+    errors = {m: 100 * (table[f"found_{m}_mm"] - known[m]).abs() / known[m] for m in names}
+    return pd.DataFrame(errors, index=table.index, dtype=float)
 
 
 def measured_well(table: pd.DataFrame, tolerance: float) -> pd.Series:

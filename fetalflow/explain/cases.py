@@ -1,4 +1,4 @@
-"""What a network that segments says of a test sequence: asked, measured, and held against what is known of it."""
+"""What a network that segments says of a sequence that is drawn: asked, measured, and held against what is known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from fetalflow.errors import InputError
 from fetalflow.evaluation.segmentation import overlap
 from fetalflow.explain.choosing import read_sequence
 from fetalflow.explain.maps import to_input
+from fetalflow.naming import names_nothing
 
 GATES = "Attention of the gates"
 
@@ -53,11 +54,6 @@ class Case:
             return {}
         found = self.clip.lengths
         return {name: 100 * (found[name].value / self.known[name] - 1) for name in found if name in self.known}
-
-    @property
-    def largest_error(self) -> float:
-        """Percent, without its sign; NaN where nothing can be compared."""
-        return max(map(abs, self.errors.values()), default=np.nan)
 
     def telling_frame(self) -> int:
         """The one whose main length is nearest to the clip's; without a number, the one that agrees least with the
@@ -105,24 +101,13 @@ class Asked:
         clip = measured(mask, row["predicted"])
         return Case(row, frames, probabilities, mask, truth, spacing, clip, known, by_drop)
 
-    def table(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """`rows` of the manifest with `row` (its place), `predicted`, `confidence`, `correct`, `dice` and
-        `largest_error`."""
-        found = []
-        for place, (_, row) in enumerate(rows.iterrows()):
-            case = self.case(row)
-            figures = {"row": place, "dice": case.dice, "largest_error": case.largest_error}
-            found.append(dict(case.row) | figures)
-        return pd.DataFrame(found)
-
     def gates(self, case: Case) -> np.ndarray | None:
         """float32 [N, H, W] in 0-1; None where the network has no attention gates."""
         found = gate_maps(self.network, to_input(case.frames[None], self.device))
         return found[GATES][0] if found else None
 
     def _named(self, row: pd.Series, p: np.ndarray) -> pd.Series:
-        # A network without a label branch finds all alike: it is told what it looks at.
-        named = row["label"] if np.ptp(p) == 0 else self.labels[int(p.argmax())]
+        named = row["label"] if names_nothing(p) else self.labels[int(p.argmax())]
         answer = {"predicted": named, "confidence": float(p.max()), "correct": named == row["label"]}
         return pd.Series(dict(row) | answer, dtype=object)
 

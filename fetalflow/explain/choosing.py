@@ -1,12 +1,14 @@
 """Which test sequences are drawn and measured: by a seed and the facts of the sequence, never by how the map looks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from fetalflow.errors import InputError
+from fetalflow.evaluation.measurement_columns import errors_percent
+from fetalflow.evaluation.predictions import Predictions
 
 
 def tested(manifest: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
@@ -31,6 +33,30 @@ def answered(rows: pd.DataFrame, probabilities: np.ndarray, labels: tuple[str, .
         confidence=probabilities.max(axis=1),
         correct=predicted == rows["label"].to_numpy(dtype=object),
     )
+
+
+def as_measured(rows: pd.DataFrame, file: Predictions, training: Mapping[str, int]) -> pd.DataFrame:
+    """As `answered`, by the file of the measure stage, with `dice` and `largest_error`: in percent, of the lengths of
+    the drop, or of the annotated mask where the drop states none; NaN where nothing can be compared.
+
+    training: `fold` and `seed` of the network. Raises InputError when the file lacks one of `rows`.
+    """
+    table = file.table.reset_index(drop=True)
+    of_run = (table["fold"] == str(training["fold"])) & (table["seed"] == str(training["seed"]))
+    table = table[of_run & table["sequence"].isin(rows["sequence"])]
+    if len(table) < len(rows):
+        run = f"fold {training['fold']}, seed {training['seed']}"
+        raise InputError(
+            f"{file.source} holds {len(table)} of {len(rows)} test sequences of {run}. Run the measure stage again."
+        )
+    place = table.reset_index().set_index("sequence")["index"].loc[rows["sequence"]].to_numpy()
+    found, p = table.loc[place].reset_index(drop=True), file.probabilities[place]
+    stated = found.filter(regex="^true_").notna().any(axis=1)
+    error = errors_percent(found).max(axis=1).where(stated, errors_percent(found, "mask").max(axis=1))
+    result = answered(rows.reset_index(drop=True), p, file.labels).assign(dice=found["dice"], largest_error=error)
+    if file.tells_labels:
+        return result
+    return result.assign(predicted=result["label"], correct=True)
 
 
 def choose_per_class(table: pd.DataFrame, labels: tuple[str, ...], per_class: int, seed: int) -> pd.DataFrame:

@@ -24,7 +24,7 @@ def outline_pictures(
     furthest: pd.DataFrame,
     mistakes: pd.DataFrame,
 ) -> Iterator[Picture]:
-    """One at a time, so that a figure can be freed when it is written. All are rows of `asked.table`.
+    """One at a time, so that a figure can be freed when it is written. All are rows of `choosing.as_measured`.
 
     chosen: examples of each class. least: those with the least overlap, the worst first. furthest: those with the
     largest error, the worst first. mistakes: those that were called something else.
