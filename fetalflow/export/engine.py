@@ -1,0 +1,157 @@
+"""One network, several engines: whichever computes it, what it answers has the same names and nearly the same numbers.
+
+Largest difference from torch on the same machine: onnx 1e-4 of the largest logit (sums in another order); int8 and
+openvino (bf16 where the processor has it) round on purpose, and `fetalflow.export.parity` says what that costs.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from fetalflow.artefacts import read_json
+from fetalflow.errors import InputError
+from fetalflow.export.onnx_file import FRAMES, MODEL, answering, read_record
+from fetalflow.weights import CONFIG, WEIGHTS, read
+
+THREADS = 2
+# Where each engine's model lies in the folder of a package's exports; torch computes the package itself.
+FOLDERS = {"onnx": "onnx", "int8": "int8", "openvino": "onnx"}
+ENGINES = ("torch", *FOLDERS)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """logits: float32 [B, C]. mask: logits float32 [B, N, H, W] of a network that segments. features: float32 [B, D],
+    what enters the head: `Familiarity.score` takes it."""
+
+    logits: np.ndarray
+    mask: np.ndarray | None
+    features: np.ndarray | None
+
+
+class Engine(Protocol):
+    """name: of ENGINES. size: bytes of what it reads. threads: that it computes with."""
+
+    name: str
+    size: int
+    threads: int
+
+    def answer(self, batch: np.ndarray) -> Answered:
+        """float32 [B, N, H, W] in 0-1. Raises InputError for another type or shape."""
+        ...
+
+
+class Torch:
+    """The package as it was trained; frames and sides may be any that the network takes. Threads are the process's."""
+
+    name = "torch"
+
+    def __init__(self, package: Path | str, threads: int = THREADS):
+        network, config = read(package)
+        self.asked, self.threads = answering(network, config), threads
+        self.size = (Path(package) / WEIGHTS).stat().st_size
+
+    def answer(self, batch: np.ndarray) -> Answered:
+        _check(batch, [None, None, None])
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        with torch.inference_mode():
+            answers = self.asked(torch.from_numpy(batch))
+        return _named(self.asked.names, [each.float().numpy() for each in answers])
+
+
+class OnnxRuntime:
+    """An exported file, float32 or 8 bits, in ONNX Runtime."""
+
+    def __init__(self, folder: Path | str, package: str | None = None, threads: int = THREADS):
+        """package: SHA-256 of the weights that it must have been exported from."""
+        self.record, runtime = read_record(folder, package), installed("onnxruntime")
+        self.name, self.size, self.threads = self.record["format"], self.record["bytes"], threads
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        path = str(Path(folder) / MODEL)
+        self.session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def answer(self, batch: np.ndarray) -> Answered:
+        _check(batch, self.record["input"][FRAMES][1:])
+        return _named(self.record["outputs"], self.session.run(self.record["outputs"], {FRAMES: batch}))
+
+
+class OpenVINO:
+    """The float32 file in OpenVINO, an optional extra; in bfloat16 where the processor multiplies it."""
+
+    name = "openvino"
+
+    def __init__(self, folder: Path | str, package: str | None = None, threads: int = THREADS):
+        """package: SHA-256 of the weights that it must have been exported from."""
+        self.record, runtime = read_record(folder, package), installed("openvino")
+        self.size, self.threads = self.record["bytes"], threads
+        core = runtime.Core()
+        bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = "bf16" if bf16 else "f32"
+        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        options["INFERENCE_PRECISION_HINT"] = self.precision
+        self.request = core.compile_model(Path(folder) / MODEL, "CPU", options).create_infer_request()
+
+    def answer(self, batch: np.ndarray) -> Answered:
+        _check(batch, self.record["input"][FRAMES][1:])
+        self.request.infer({FRAMES: batch})
+        names = self.record["outputs"]
+        return _named(names, [self.request.get_tensor(name).data.copy() for name in names])
+
+
+def open_engine(name: str, package: Path | str, exported: Path | str, threads: int = THREADS) -> Engine:
+    """The engine `name` of the model package in `package`, whose exports lie in `exported` (a folder each, see FOLDERS).
+
+    Raises InputError when there is no such engine, it is not installed, its file is missing or damaged, or was exported
+    from another package.
+    """
+    if name not in ENGINES:
+        raise InputError(f"no engine is called {name!r}; known engines: {', '.join(ENGINES)}.")
+    if name == "torch":
+        return Torch(package, threads)
+    kind = OpenVINO if name == "openvino" else OnnxRuntime
+    return kind(Path(exported) / FOLDERS[name], package_digest(package), threads)
+
+
+def package_digest(package: Path | str) -> str:
+    """SHA-256 of a package's weights, which hold the digest of its configuration.
+
+    Raises InputError when there is no package.
+    """
+    path = Path(package) / CONFIG
+    if not path.is_file():
+        raise InputError(f"{package} holds no {CONFIG}. Expected a folder that the train stage wrote.")
+    return read_json(path)["weights"]["sha256"]
+
+
+def installed(module: str) -> ModuleType:
+    """Raises InputError saying what to install."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        extra = "'fetalflow[openvino]'" if module == "openvino" else module
+        raise InputError(f"the engine {module} is not installed. Run: pip install {extra}") from None
+
+
+def _check(batch: np.ndarray, shape: list[int | None]) -> None:
+    fits = batch.ndim == 4 and all(want in (None, found) for want, found in zip(shape, batch.shape[1:], strict=True))
+    if batch.dtype != np.float32 or not fits or not len(batch):
+        wanted = ", ".join("any" if side is None else str(side) for side in shape)
+        raise InputError(
+            f"an engine answers float32 [B, {wanted}] in 0-1, found {batch.dtype} {list(batch.shape)}. "
+            "Fit the frames to the package's size; clips of another length are for the engine torch."
+        )
+
+
+def _named(names: Any, answers: list[np.ndarray]) -> Answered:
+    found = dict(zip(names, answers, strict=True))
+    return Answered(found["logits"], found.get("mask"), found.get("features"))
