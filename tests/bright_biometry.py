@@ -1,12 +1,17 @@
 """A network of biometry that needs no training: what is brighter than a half is the structure, and its brightest grey
 says which."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from cine_files import sector_mask
 from torch import Tensor, nn
 
+from fetalflow.biometry.calipers import Ellipse
+from fetalflow.biometry.sector import as_text, sector_of
 from fetalflow.models.building import Answer
 from fetalflow.package import Package
 from fetalflow.settings import Extract
@@ -15,6 +20,9 @@ LABELS = ("abdomen", "femur", "head")
 LEVEL = {"abdomen": 170, "femur": 210, "head": 250}  # grey of the structure, by which it is told
 BACKGROUND = 60
 N, SIZE = 4, 128
+SIDE, MM = 96, 0.8  # px of what `sequences` writes, and mm of each
+SHAPES = {"head": (46, 36), "abdomen": (40, 36), "femur": (36, 8)}  # px: long and short axis; length and thickness
+COLUMN = {"head": "hc_mm", "abdomen": "ac_mm", "femur": "fl_mm"}
 
 
 class Bright(nn.Module):
@@ -66,3 +74,27 @@ def shown(
     noise = rng.normal(0, 4, (frames, height, width))
     picture = BACKGROUND + (LEVEL[label] - BACKGROUND) * inside + noise
     return np.clip(picture * sector_mask(height, width), 0, 255).astype(np.uint8)
+
+
+def true_mm(label: str) -> float:
+    long, short = (MM * side for side in SHAPES[label])
+    return long if label == "femur" else Ellipse(0, 0, long, short, 0).circumference
+
+
+def sequences(folder: Path, labels: tuple[str, ...], frames: int = 2, each: int = 2) -> pd.DataFrame:
+    """Structures of a known size on disk under `folder`, their masks, and their manifest."""
+    rows = []
+    for place in ("sequences", "masks"):
+        (folder / place).mkdir(parents=True)
+    for i in range(each * len(labels)):
+        label = labels[i % len(labels)]
+        clip = shown(label, frames, SIDE, SIDE, centre=(48, 52), axes=SHAPES[label])
+        np.save(folder / "sequences" / f"s{i}.npy", clip)
+        np.save(folder / "masks" / f"s{i}.npy", (clip > 127).astype(np.uint8))
+        row = {"sequence": f"s{i}", "video": f"{i}.avi", "patient": f"p{i}", "device": "d", "label": label}
+        row |= {"first_frame": 0, "last_frame": frames - 1, "frames": frames, "height": SIDE, "width": SIDE}
+        row |= {"mm_per_px": MM, "path": f"sequences/s{i}.npy", "mask_path": f"masks/s{i}.npy"}
+        row |= {"sector": as_text(sector_of(clip), SIDE), "gestational_age": "20.0", "seen": "1.0"}
+        row |= dict.fromkeys(COLUMN.values(), "") | {COLUMN[label]: f"{true_mm(label):.2f}"}
+        rows.append(row)
+    return pd.DataFrame(rows)

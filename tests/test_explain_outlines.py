@@ -9,12 +9,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from bright_biometry import LABELS, Bright, shown
+from bright_biometry import COLUMN, LABELS, SIDE, Bright, sequences, shown, true_mm
 from matplotlib.image import imread
 
-from fetalflow.biometry.calipers import Ellipse
 from fetalflow.biometry.compared import compare, known_mask
-from fetalflow.biometry.sector import as_text, sector_of
 from fetalflow.errors import InputError
 from fetalflow.evaluation.predictions import check_predictions
 from fetalflow.evaluation.segmentation import overlap
@@ -27,38 +25,11 @@ from fetalflow.models.building import build
 from stages import explain
 
 ROOT = Path(__file__).parents[1]
-SIZE, FRAMES, MM = 96, 2, 0.8
-SHAPES = {"head": (46, 36), "abdomen": (40, 36), "femur": (36, 8)}  # px: long and short axis; length and thickness
-COLUMN = {"head": "hc_mm", "abdomen": "ac_mm", "femur": "fl_mm"}
 
 
 class Gated(Bright):
     def attention_maps(self, x: torch.Tensor) -> torch.Tensor:
         return 0.5 + 0.4 * x
-
-
-def true_mm(label: str) -> float:
-    long, short = (MM * side for side in SHAPES[label])
-    return long if label == "femur" else Ellipse(0, 0, long, short, 0).circumference
-
-
-def sequences(folder: Path, labels: tuple[str, ...], frames: int = FRAMES, each: int = 2) -> pd.DataFrame:
-    """Structures of a known size on disk under `folder`, their masks, and their manifest."""
-    rows = []
-    for place in ("sequences", "masks"):
-        (folder / place).mkdir(parents=True)
-    for i in range(each * len(labels)):
-        label = labels[i % len(labels)]
-        clip = shown(label, frames, SIZE, SIZE, centre=(48, 52), axes=SHAPES[label])
-        np.save(folder / "sequences" / f"s{i}.npy", clip)
-        np.save(folder / "masks" / f"s{i}.npy", (clip > 127).astype(np.uint8))
-        row = {"sequence": f"s{i}", "video": f"{i}.avi", "patient": f"p{i}", "device": "d", "label": label}
-        row |= {"first_frame": 0, "last_frame": frames - 1, "frames": frames, "height": SIZE, "width": SIZE}
-        row |= {"mm_per_px": MM, "path": f"sequences/s{i}.npy", "mask_path": f"masks/s{i}.npy"}
-        row |= {"sector": as_text(sector_of(clip), SIZE), "gestational_age": "20.0", "seen": "1.0"}
-        row |= dict.fromkeys(COLUMN.values(), "") | {COLUMN[label]: f"{true_mm(label):.2f}"}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def asked(folder: Path, network: Bright | None = None, labels: tuple[str, ...] = LABELS) -> Asked:
@@ -140,7 +111,7 @@ def test_what_is_out_of_view_stands_in_the_title(data):
 def test_the_frame_that_is_drawn_is_chosen_by_figures(data):
     folder, rows = data
     row = by_label(rows, "abdomen")
-    small, large = (shown("abdomen", 1, SIZE, SIZE, (48, 52), (side, side)) for side in (30, 40))
+    small, large = (shown("abdomen", 1, SIDE, SIDE, (48, 52), (side, side)) for side in (30, 40))
     np.save(folder / row["path"], np.concatenate([small, large, large]))
     np.save(folder / row["mask_path"], np.concatenate([small, large, small]) > 127)
     case = asked(folder).case(row)
@@ -217,7 +188,7 @@ def run_stage(
     (data / "measured").mkdir()
     file.to_csv(data / "measured" / "fetalnet_lite.csv", index=False)
     frames = int(rows["frames"].iloc[0])
-    config = {"network": "fetalnet_lite", "labels": list(labels), "frames": frames, "size": SIZE}
+    config = {"network": "fetalnet_lite", "labels": list(labels), "frames": frames, "size": SIDE}
     config |= {"options": {"pretrained": False}, "training": {"fold": 0, "seed": 3}}
     monkeypatch.chdir(folder)
     monkeypatch.setattr(explain, "read", lambda path, device: (network, config))
