@@ -107,7 +107,7 @@ class OpenVINO:
 
 
 def open_engine(name: str, package: Path | str, exported: Path | str, threads: int = THREADS) -> Engine:
-    """The engine `name` of the model package in `package`, whose exports lie in `exported` (a folder each, see FOLDERS).
+    """The engine `name` of the model package in `package`; its exports lie in `exported`, in a folder each (FOLDERS).
 
     Raises InputError when there is no such engine, it is not installed, its file is missing or damaged, or was exported
     from another package.

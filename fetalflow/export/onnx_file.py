@@ -77,8 +77,9 @@ def answering(network: nn.Module, config: Mapping[str, Any]) -> Answering:
 
 def export_onnx(package: Path | str, folder: Path | str, in_one_file: int = IN_ONE_FILE) -> dict[str, Any]:
     """Write the model package `package` as `folder`/model.onnx, with model.onnx.data beside it where the weights are
-    more than `in_one_file` bytes, and export.json, which is returned: `format`, `package` (SHA-256 of its weights, which
-    hold the digest of its configuration), `input`, `outputs`, `opset`, `versions`, `files` (SHA-256 by name), `bytes`.
+    more than `in_one_file` bytes, and export.json, which is returned: `format`, `package` (SHA-256 of its weights,
+    which hold the digest of its configuration), `network`, `input`, `outputs`, `opset`, `versions`, `files` (SHA-256 by
+    name), `bytes`.
 
     Raises InputError when the package is not whole, or the network cannot be exported with an open batch.
     """

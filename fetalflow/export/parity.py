@@ -1,0 +1,191 @@
+"""Does another engine say what torch says? Judged on sequences of test patients, before anybody may use it.
+
+A format is refused when it loses more than LOSS points (hundredths) of macro F1 against torch or, where the network
+segments, of Dice; when its lengths are off by LOSS % of the length more; or when an answer is not a number. The fastest
+that passed is the default.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, softmax
+
+from fetalflow.biometry.compared import compare, known_mask
+from fetalflow.errors import InputError
+from fetalflow.evaluation.measurement_columns import error_percent
+from fetalflow.evaluation.metrics import confusion_by_patient, summary_metrics
+from fetalflow.export.engine import Answered, Engine
+from fetalflow.familiarity import UNLIKE, Familiarity
+from fetalflow.naming import names_nothing
+from fetalflow.settings import Evaluate
+
+REFERENCE = "torch"
+LOSS = 0.5
+WARM_UP = 3  # calls left out: the first ones allocate memory and choose kernels
+LIMIT_S = 30.0  # of timed calls, all engines together; MINIMUM turns at least
+MINIMUM = 5
+# Figures of which a loss is judged: what they are called, and how many points one is.
+JUDGED = {"macro_f1": ("macro F1", 100), "dice": ("Dice", 100), "length_error_percent": ("error of lengths (%)", 1)}
+FIGURES = (
+    *("p_difference", "mask_difference", "same_label", "unfamiliar", "lengths_refused"),
+    *(f"{name}{ending}" for name in JUDGED for ending in ("", "_loss")),
+)
+
+
+def judge(
+    config: Mapping[str, Any],
+    engines: Mapping[str, Engine],
+    rows: pd.DataFrame,
+    data: Path,
+    settings: Evaluate,
+    familiarity: Familiarity | None = None,
+) -> list[dict[str, Any]]:
+    """Figures of each engine, in their order; JSON-able, None for what does not apply.
+
+    config: of the package. engines: by name, torch among them. rows: of the manifest, sequences of test patients in the
+    task's folder `data`; one at a time is in memory. familiarity: what the package remembers.
+
+    engine, passed, reasons (of a refusal), default; sequences; p_difference, mask_difference: the largest difference of
+    a probability from torch's; same_label: share of the sequences; macro_f1, dice (0-1), length_error_percent (of the
+    true length); macro_f1_loss, dice_loss, length_error_percent_loss: points lost against torch, of lengths over those
+    that both found; lengths_refused: sequences without any; unfamiliar: share of the sequences called unlike anything
+    seen; ms, ms_p95: of one sequence, every engine in turns; threads; load of the machine; bytes.
+
+    Raises InputError when torch is not among the engines, or there is no row.
+    """
+    if REFERENCE not in engines or rows.empty:
+        raise InputError(f"parity needs {REFERENCE} and a test sequence; found {list(engines)} and {len(rows)}.")
+    labels = list(config["labels"])
+    told = _asked(engines, rows, data, labels)
+    times = in_turns(engines, _stored(rows.iloc[0], data), settings.latency_repeats)
+    found = []
+    for name, engine in engines.items():
+        facts = _figures(told[name], told[REFERENCE], rows, labels, familiarity)
+        reasons = _reasons(facts) if name != REFERENCE else []
+        found.append(
+            {"engine": name, "passed": not reasons, "reasons": reasons, "default": False, "sequences": len(rows)}
+            | {key: _jsonable(value) for key, value in facts.items()}
+            | times[name]
+            | {"threads": engine.threads, "load": round(os.getloadavg()[0], 1), "bytes": engine.size}
+        )
+    min((row for row in found if row["passed"]), key=lambda row: row["ms"])["default"] = True
+    return found
+
+
+def in_turns(engines: Mapping[str, Engine], batch: np.ndarray, repeats: int) -> dict[str, dict[str, float]]:
+    """ms (median) and ms_p95 of `batch` by engine. In turns: what slows the machine down slows all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    begun = time.perf_counter()
+    for turn in range(WARM_UP + repeats):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine.answer(batch)
+            if turn >= WARM_UP:
+                seconds[name].append(1000 * (time.perf_counter() - start))
+        if turn + 1 >= WARM_UP + MINIMUM and time.perf_counter() - begun > LIMIT_S:
+            break
+    return {
+        name: {"ms": statistics.median(own), "ms_p95": sorted(own)[min(len(own) - 1, int(0.95 * len(own)))]}
+        for name, own in seconds.items()
+    }
+
+
+def _asked(engines: Mapping[str, Engine], rows: pd.DataFrame, data: Path, labels: list[str]) -> dict[str, pd.DataFrame]:
+    """What every engine says of every sequence, in the order of `rows`."""
+    told: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
+    for _, row in rows.iterrows():
+        batch = _stored(row, data)
+        answered = {name: engine.answer(batch) for name, engine in engines.items()}
+        reference = answered[REFERENCE]
+        mask = None if reference.mask is None else known_mask(data, row)
+        for name, own in answered.items():
+            told[name].append(_told(own, reference, mask, row, labels))
+    return {name: pd.DataFrame(each) for name, each in told.items()}
+
+
+def _told(
+    own: Answered, reference: Answered, mask: np.ndarray | None, row: pd.Series, labels: list[str]
+) -> dict[str, Any]:
+    """What is kept of one sequence's answer; no mask is."""
+    p = softmax(own.logits[0].astype(np.float64))
+    told: dict[str, Any] = {"p": p, "features": None if own.features is None else own.features[0]}
+    if own.mask is None:
+        return told
+    drawn = expit(own.mask[0])
+    told["mask_difference"] = float(np.abs(drawn - expit(reference.mask[0])).max())
+    named = None if names_nothing(p) else labels[int(p.argmax())]
+    return told | compare(np.nan_to_num(drawn), mask, row, named)
+
+
+def _figures(
+    own: pd.DataFrame, reference: pd.DataFrame, rows: pd.DataFrame, labels: list[str], familiarity: Familiarity | None
+) -> dict[str, Any]:
+    p, reference_p = np.stack(own["p"]), np.stack(reference["p"])
+    f1, reference_f1 = (_macro_f1(each, rows, labels) for each in (p, reference_p))
+    facts: dict[str, Any] = dict.fromkeys(FIGURES, np.nan) | {
+        "p_difference": _widest(np.abs(p - reference_p)),
+        "same_label": (p.argmax(1) == reference_p.argmax(1)).mean(),
+        "macro_f1": f1,
+        "macro_f1_loss": 100 * (reference_f1 - f1),
+    }
+    if "mask_difference" in own:
+        error, reference_error = _length_error(own, reference), _length_error(reference, own)
+        facts |= {
+            "mask_difference": _widest(own["mask_difference"]),
+            "dice": own["dice"].mean(),
+            "dice_loss": 100 * (reference["dice"] - own["dice"]).mean(),
+            "length_error_percent": error,
+            "length_error_percent_loss": error - reference_error,
+            "lengths_refused": float(own.filter(regex="^found_").isna().all(axis=1).sum()),
+        }
+    if familiarity is not None:
+        facts["unfamiliar"] = (familiarity.score(np.stack(own["features"])) > UNLIKE).mean()
+    return facts
+
+
+def _macro_f1(p: np.ndarray, rows: pd.DataFrame, labels: list[str]) -> float:
+    """NaN where the answers [n, C] tell no labels apart."""
+    if len(labels) < 2 or names_nothing(p):
+        return np.nan
+    truth = pd.Index(labels).get_indexer(rows["label"])
+    counts = confusion_by_patient(truth, p.argmax(1), np.zeros(len(rows), dtype=int), len(labels))
+    return float(summary_metrics(counts.sum(axis=0))["mean_class_f1"])
+
+
+def _length_error(own: pd.DataFrame, other: pd.DataFrame) -> float:
+    """In % of the true lengths, over those that both found; NaN where there is none."""
+    found = [name for name in own if name.startswith("found_")]
+    return float(error_percent(own.assign(**{name: own[name].where(other[name].notna()) for name in found})).mean())
+
+
+def _widest(differences: np.ndarray | pd.Series) -> float:
+    """Infinite where one is no number, which a maximum may pass over."""
+    return float(np.nan_to_num(np.asarray(differences), nan=np.inf).max())
+
+
+def _reasons(facts: Mapping[str, Any]) -> list[str]:
+    """Sentences, with the figures, for which a format is refused."""
+    said = []
+    if np.isinf(facts["p_difference"]) or np.isinf(facts["mask_difference"]):
+        said.append("some of its answers are not numbers")
+    for name, (words, points) in JUDGED.items():
+        loss = facts[f"{name}_loss"]
+        if loss > LOSS:
+            there = points * facts[name] + (loss if points == 100 else -loss)
+            said.append(f"{words} {points * facts[name]:.2f}, with torch {there:.2f}: {loss:.2f} points of {LOSS} lost")
+    return said
+
+
+def _stored(row: pd.Series, data: Path) -> np.ndarray:
+    """float32 [1, N, H, W] in 0-1 of a row of the manifest."""
+    return np.load(data / row["path"])[None].astype(np.float32) / 255
+
+
+def _jsonable(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
