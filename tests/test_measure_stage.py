@@ -1,21 +1,27 @@
 """The masks that networks answered with, kept, and measured beside the true ones: archive, comparison, stage."""
 
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from bright_biometry import shown
+import torch
+import yaml
+from bright_biometry import COLUMN, LABELS, MM, SIDE, Bright, bright_package, sequences, shown, true_mm
 
 from fetalflow.biometry.compared import compare
 from fetalflow.biometry.sector import as_text, sector_of
 from fetalflow.errors import InputError
 from fetalflow.evaluation.predictions import check_predictions
 from fetalflow.mask_archive import reading, writing
+from fetalflow.promotion import candidates
 from fetalflow.sequences import fit
 from fetalflow.settings import Machines, Train
-from stages import train
+from stages import measure, train
+
+ROOT = Path(__file__).parents[1]
 
 # ---- the archive
 
@@ -85,17 +91,14 @@ def test_labels_that_cannot_be_measured_are_refused_before_training(tmp_path):
 # ---- the comparison
 
 
-SIZE, MM = 96, 0.8
-
-
 def row(clip: np.ndarray, label: str = "head", **facts) -> dict:
     """Of a manifest. clip: uint8 [N, H, W] as it was recorded."""
     found = {"label": label, "mm_per_px": MM, "height": clip.shape[1], "width": clip.shape[2]}
-    return found | {"sector": as_text(sector_of(clip), SIZE), "gestational_age": "20.4", "seen": "1.0"} | facts
+    return found | {"sector": as_text(sector_of(clip), SIDE), "gestational_age": "20.4", "seen": "1.0"} | facts
 
 
 def head(frames: int = 3) -> np.ndarray:
-    return shown("head", frames, SIZE, SIZE, centre=(48, 52), axes=(46, 36))
+    return shown("head", frames, SIDE, SIDE, centre=(48, 52), axes=(46, 36))
 
 
 def test_a_frame_in_which_nothing_was_drawn_counts_with_the_image_s_diagonal():
@@ -105,7 +108,7 @@ def test_a_frame_in_which_nothing_was_drawn_counts_with_the_image_s_diagonal():
     assert good["hausdorff_mm"] < MM
     answer[1:] = 0
     missed = compare(answer, mask, row(clip), None)
-    assert missed["hausdorff_mm"] == pytest.approx(MM * np.hypot(SIZE, SIZE)) and missed["dice"] < good["dice"]
+    assert missed["hausdorff_mm"] == pytest.approx(MM * np.hypot(SIDE, SIDE)) and missed["dice"] < good["dice"]
     one = compare(np.concatenate([answer[:1], clip[1:2] / 255, answer[2:]]), mask, row(clip), None)
     assert one["hausdorff_mm"] < MM, "the median over the frames"
     nothing = compare(answer * 0, mask & False, row(clip), None)
@@ -125,9 +128,87 @@ def test_without_a_sector_a_head_that_leaves_what_was_recorded_is_cut_off():
     """The picture is wide, so that it is fitted with bands of 0, in which the network draws nothing."""
     found = []
     for middle in (32, 50):
-        clip = np.zeros((1, 64, SIZE), np.uint8)
+        clip = np.zeros((1, 64, SIDE), np.uint8)
         cv2.ellipse(clip[0], ((48, middle), (46, 36), 0), 255, -1)
-        found.append(compare(fit(clip, SIZE) / 255, None, row(clip, sector=""), None))
+        found.append(compare(fit(clip, SIDE) / 255, None, row(clip, sector=""), None))
     whole, cut = found
     assert whole["found_hc_mm"] == pytest.approx(106, abs=2)
     assert np.isnan(cut["found_hc_mm"]) and cut["warnings"].startswith("cut off")
+
+
+# ---- the stage
+
+
+def answered(folder: Path, monkeypatch, silent: bool = False) -> pd.DataFrame:
+    """What `measure` writes of single images in two folds: s0 and s3 are abdomens, s1 and s4 femurs, s2 and s5 heads;
+    s0 has no mask, s1 no scale, s2 no age, and the drop says that s4 is a head."""
+    data = folder / "data" / "biometry"
+    rows = sequences(data, LABELS, frames=1)
+    rows.loc[0, "mask_path"], rows.loc[1, "mm_per_px"], rows.loc[2, "gestational_age"] = "", np.nan, ""
+    rows.loc[4, ["label", "hc_mm", "fl_mm"]] = ["head", f"{true_mm('femur'):.2f}", ""]
+    rows.to_parquet(data / "manifest.parquet")
+    network, told = Bright(LABELS, silent), []
+    for run, fold in (("0-7", rows[:3]), ("1-7", rows[3:])):
+        with writing(data / "answers" / "fetalnet_lite" / f"{run}.npz") as add:
+            for each in fold.itertuples():
+                answer = network(torch.from_numpy(np.load(data / each.path))[None] / 255)
+                add(each.sequence, answer.mask[0].sigmoid().numpy())
+                p = answer.label[0].softmax(0).numpy()
+                facts = {"sequence": each.sequence, "patient": each.patient, "fold": run[0], "seed": "7"}
+                facts |= {"part": "test", "y_true": each.label, "y_pred": LABELS[int(p.argmax())]}
+                told.append(facts | {f"p_{label}": value for label, value in zip(LABELS, p, strict=True)})
+    (data / "predictions").mkdir()
+    pd.DataFrame(told).to_csv(data / "predictions" / "fetalnet_lite.csv", index=False)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["biometry"]["extract"]["workers"] = 1
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(folder)
+    measure.main("biometry")
+    return pd.read_csv(data / "measured" / "fetalnet_lite.csv", index_col="sequence")
+
+
+def test_what_is_not_known_of_a_sequence_is_left_empty_and_the_rest_is_measured(tmp_path, monkeypatch, capsys):
+    found = answered(tmp_path, monkeypatch)
+    assert found["fold"].tolist() == [0, 0, 0, 1, 1, 1]
+    off = {s: found.loc[s, f"found_{COLUMN[found.loc[s, 'y_true']]}"] for s in found.index}
+    for sequence in ("s0", "s2", "s3", "s5"):
+        row = found.loc[sequence]
+        name = COLUMN[row["y_true"]]
+        assert off[sequence] == pytest.approx(row[f"true_{name}"], rel=0.03) and row["measured_frames"] == 1, sequence
+        assert row[["dice", f"mask_{name}", "hausdorff_mm"]].isna().tolist() == [sequence == "s0"] * 3
+        assert np.isnan(row["weeks"]) == (sequence == "s2")
+    assert np.isnan(off["s1"]) and "no pixel spacing" in found.loc["s1", "warnings"]
+    assert found.loc["s1", "dice"] > 0.99 and np.isnan(found.loc["s1", "hausdorff_mm"])
+    assert np.isnan(off["s4"]) and found.loc["s4", "warnings"] == "called femur"
+    said = capsys.readouterr().out
+    assert "fetalnet_lite: Dice 0.99" in said or "fetalnet_lite: Dice 1.0" in said
+    assert "no length for 2 of 6 test sequences" in said, "one without a scale, one of another name"
+    assert "mask_only answers labels alone: nothing to measure" in said
+    check_predictions(found.reset_index())
+
+
+def test_a_network_that_names_nothing_is_told_the_true_structure(tmp_path, monkeypatch):
+    found = answered(tmp_path, monkeypatch, silent=True)
+    assert not found["warnings"].fillna("").str.contains("called").any()
+    assert found.loc["s0", "found_ac_mm"] == pytest.approx(found.loc["s0", "true_ac_mm"], rel=0.03)
+    assert found.loc["s4", "measured_frames"] == 1 and found.loc["s4", "found_hc_mm"] > 0
+
+
+# ---- what a promotion makes of the same
+
+
+@pytest.mark.parametrize("size", [64, 128], ids=["smaller", "larger"])
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_promotion_measures_what_the_stage_measures_at_the_package_s_own_size(tmp_path, monkeypatch, size, silent):
+    found = answered(tmp_path, monkeypatch, silent)
+    data = tmp_path / "data" / "biometry"
+    monkeypatch.setattr(candidates, "load", lambda folder, device: bright_package(1, size, LABELS, silent))
+    rows = pd.read_parquet(data / "manifest.parquet")
+    table = candidates.predictions(tmp_path, rows, data).set_index("sequence")
+    lengths = [f"found_{name}" for name in ("hc_mm", "bpd_mm", "ofd_mm", "ac_mm", "fl_mm")]
+    assert (table[lengths].notna() == found[lengths].notna()).all(axis=None)
+    tolerance = 0.05 if size < SIDE else 0.005  # what was made smaller cannot be drawn as sharply again
+    np.testing.assert_allclose(table[lengths], found[lengths], rtol=tolerance)
+    assert (table["dice"].dropna() > (0.95 if size < SIDE else 0.99)).all() and table["dice"].notna().sum() == 5
+    assert table["measured_frames"].tolist() == found["measured_frames"].tolist()
+    assert check_predictions(table.reset_index()).tells_labels == (not silent)
