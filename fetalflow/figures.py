@@ -128,7 +128,7 @@ def accuracy_figure(metrics: Mapping[str, Mapping[str, float]], title: str = "")
         value, low, high = (100 * metrics[name][key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
         colour = COLOURS[1] if place == 0 else COLOURS[0]
         axes.plot([low, high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
-        axes.plot(value, place, "o", color=colour, markersize=7)
+        axes.plot(value, place, "o", color=colour, markersize=7, clip_on=False)
         axes.text(101.5, place, f"{value:.1f}  [{low:.1f}, {high:.1f}]", va="center", fontsize=9, color=INK)
     majority = 100 * max(each["majority_rate"] for each in metrics.values())
     axes.axvline(majority, color="#999999", linestyle="--", linewidth=1.2, zorder=0)

@@ -248,3 +248,13 @@ def test_slices_leave_out_what_has_no_name_and_tell_how_few_they_are():
     assert report["slices"]["operator"][0]["patients"] == 1 and report["slices"]["device"] == []
     (note,) = [note for note in report["notes"] if "say little" in note]
     assert "operator Op. 1 (n 6, patients 1)" in note and "Op. 2" not in note
+
+
+def test_nothing_wrong_is_no_proof_that_nothing_can_be():
+    rows = [{"sequence": f"s{i}", "patient": f"p{i}", "y_true": "ab"[i % 2], "y_pred": "ab"[i % 2]} for i in range(30)]
+    perfect = score(check_predictions(pd.DataFrame(rows)), Evaluate(bootstrap=20))
+    assert perfect["metrics"]["accuracy_low"] == 1
+    assert any("up to 10% of all patients" in note for note in perfect["notes"])  # 1 - 0.05 ** (1 / 30) = 0.095
+    rows[0]["y_pred"] = "b"
+    notes = score(check_predictions(pd.DataFrame(rows)), Evaluate(bootstrap=20))["notes"]
+    assert not any("No answer is wrong" in note for note in notes)

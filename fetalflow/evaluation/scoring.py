@@ -235,6 +235,12 @@ def _per_class(
 
 def _notes(predictions: Predictions, counts: np.ndarray, patients: int) -> list[str]:
     notes = few(patients)
+    if counts.trace() == counts.sum():
+        share = 1 - 0.05 ** (1 / patients)  # exact (Clopper and Pearson)
+        notes.append(
+            f"No answer is wrong, and then the bootstrap has no interval. Over {patients} patients of whom none is "
+            f"answered wrongly, up to {share:.0%} of all patients may still be (one-sided, 95 %)."
+        )
     absent = [label for label, n in zip(predictions.labels, counts.sum(axis=1), strict=True) if n == 0]
     if absent:
         notes.append(f"No row is truly {absent}: left out of the macro averages.")
