@@ -51,7 +51,7 @@ TASKS: Mapping[str, Task] = {
     "biometry": Task(
         title="Fetal biometry: head, abdomen and femur in mm",
         make_drop="fetalflow.phantom.biometry.hospital:make_drop",
-        source="Płotka et al., FetalNet (arXiv 2107.06943): videos of 700 patients, not public; errors of HC, AC and FL",
+        source="Płotka et al., FetalNet (arXiv 2107.06943): videos of 700 patients, not public; errors in HC, AC, FL",
         published={
             "fetalnet": {
                 **{"accuracy": 0.96, "macro_precision": 0.97, "macro_recall": 0.96, "f1_of_macros": 0.97},
