@@ -1,0 +1,120 @@
+"""Every engine in one run, one sequence at a time, in turns: `python benchmarks/latency.py`.
+
+Networks at the sizes of the papers, with random weights: they change accuracy and not time. Whether a trained network
+loses anything to an engine is what `fetalflow.export.parity` judges. Ratios are to torch in the same run and to the
+65 ms that the paper states for FetalMovNet on an RTX A4000. A busy machine makes every time longer: mind the load.
+"""
+
+import argparse
+import gc
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from fetalflow.errors import InputError
+from fetalflow.evaluation.latency import machine
+from fetalflow.export.engine import ENGINES, Engine, open_engine
+from fetalflow.export.int8 import quantise
+from fetalflow.export.onnx_file import export_onnx
+from fetalflow.models.building import build
+from fetalflow.settings import Extract
+from fetalflow.weights import save
+
+PAPER_MS = 65
+WARM_UP = 3  # turns left out: the first ones allocate memory and choose kernels
+CALIBRATION = 4  # random sequences: enough for times
+
+
+class Asked(NamedTuple):
+    network: str
+    task: str
+    frames: int
+    size: int  # px
+    classes: int
+    bar_ms: float
+
+
+NETWORKS = (
+    Asked("fetalmovnet", "movement", 10, 300, 7, 30),
+    Asked("lite_attention", "planes", 1, 224, 6, 12),
+    Asked("fetalnet_lite", "biometry", 1, 256, 3, 40),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=60, help="of timed turns per network, at most")
+    parser.add_argument("--only", choices=[asked.network for asked in NETWORKS])
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    for asked in NETWORKS:
+        if chosen.only in (None, asked.network):
+            with tempfile.TemporaryDirectory() as folder:
+                package, exported = Path(folder, "package"), Path(folder, "exported")
+                export(asked, package, exported)
+                gc.collect()  # of exporting, nothing may lie in the way of timing
+                engines = opened(package, exported, chosen.threads)
+                batch = np.random.default_rng(1).random((1, asked.frames, asked.size, asked.size), dtype=np.float32)
+                tell(asked, engines, in_turns(engines, batch, chosen.turns, chosen.seconds))
+
+
+def export(asked: Asked, package: Path, exported: Path) -> None:
+    torch.manual_seed(0)
+    network = build(asked.network, asked.frames, asked.size, asked.classes)
+    facts = {"task": asked.task, "variant": asked.network, "network": asked.network}
+    facts |= {"labels": [f"label {i}" for i in range(asked.classes)], "frames": asked.frames, "size": asked.size}
+    save(package, network, facts | {"options": {}, "extract": Extract(frames=asked.frames).model_dump(mode="json")})
+    export_onnx(package, exported / "onnx")
+    rng, shape = np.random.default_rng(0), (asked.frames, asked.size, asked.size)
+    quantise(exported / "onnx", exported / "int8", (rng.integers(0, 256, shape, np.uint8) for _ in range(CALIBRATION)))
+
+
+def opened(package: Path, exported: Path, threads: int) -> dict[str, Engine]:
+    engines = {}
+    for name in ENGINES:
+        try:
+            engines[name] = open_engine(name, package, exported, threads)
+        except InputError as error:  # an optional engine that is not installed
+            print(f"{name} is left out: {error}")
+    return engines
+
+
+def in_turns(engines: dict[str, Engine], batch: np.ndarray, turns: int, limit_s: float) -> dict[str, list[float]]:
+    """ms of every call by engine."""
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    begun = time.perf_counter()
+    for turn in range(WARM_UP + turns):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine.answer(batch)
+            if turn >= WARM_UP:
+                times[name].append(1000 * (time.perf_counter() - start))
+        if turn > WARM_UP and time.perf_counter() - begun > limit_s:
+            break
+    return times
+
+
+def tell(asked: Asked, engines: dict[str, Engine], times: dict[str, list[float]]) -> None:
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    turns, fastest = len(times["torch"]), min(medians, key=medians.get)
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    print(f"{asked.network}, {asked.frames} x {asked.size} x {asked.size} px, {turns} turns, bar {asked.bar_ms:g} ms")
+    print(f"{'engine':10s} {'median':>9s} {'p95':>9s} {'fastest':>9s} {'torch /':>8s} {'65 ms /':>8s} {'MB':>7s}")
+    for name, found in times.items():
+        p95 = sorted(found)[min(turns - 1, int(0.95 * turns))]
+        shown = f"{name:10s} {medians[name]:6.1f} ms {p95:6.1f} ms {min(found):6.1f} ms"
+        ratios = f"{medians['torch'] / medians[name]:7.2f}x {PAPER_MS / medians[name]:7.2f}x"
+        print(f"{shown} {ratios} {engines[name].size / 1e6:7.1f}")
+    kept = "met" if medians[fastest] <= asked.bar_ms else "MISSED"
+    print(f"bar of {asked.bar_ms:g} ms: {kept} by {fastest}, {medians[fastest]:.1f} ms\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
