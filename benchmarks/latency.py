@@ -9,7 +9,6 @@ import argparse
 import gc
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +20,12 @@ from fetalflow.evaluation.latency import machine
 from fetalflow.export.engine import ENGINES, Engine, open_engine
 from fetalflow.export.int8 import quantise
 from fetalflow.export.onnx_file import export_onnx
+from fetalflow.export.timing import in_turns, p95
 from fetalflow.models.building import build
 from fetalflow.settings import Extract
 from fetalflow.weights import save
 
 PAPER_MS = 65
-WARM_UP = 3  # turns left out: the first ones allocate memory and choose kernels
 CALIBRATION = 4  # random sequences: enough for times
 
 
@@ -86,21 +85,6 @@ def opened(package: Path, exported: Path, threads: int) -> dict[str, Engine]:
     return engines
 
 
-def in_turns(engines: dict[str, Engine], batch: np.ndarray, turns: int, limit_s: float) -> dict[str, list[float]]:
-    """ms of every call by engine."""
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    begun = time.perf_counter()
-    for turn in range(WARM_UP + turns):
-        for name, engine in engines.items():
-            start = time.perf_counter()
-            engine.answer(batch)
-            if turn >= WARM_UP:
-                times[name].append(1000 * (time.perf_counter() - start))
-        if turn > WARM_UP and time.perf_counter() - begun > limit_s:
-            break
-    return times
-
-
 def tell(asked: Asked, engines: dict[str, Engine], times: dict[str, list[float]]) -> None:
     medians = {name: statistics.median(found) for name, found in times.items()}
     turns, fastest = len(times["torch"]), min(medians, key=medians.get)
@@ -108,8 +92,7 @@ def tell(asked: Asked, engines: dict[str, Engine], times: dict[str, list[float]]
     print(f"{asked.network}, {asked.frames} x {asked.size} x {asked.size} px, {turns} turns, bar {asked.bar_ms:g} ms")
     print(f"{'engine':10s} {'median':>9s} {'p95':>9s} {'fastest':>9s} {'torch /':>8s} {'65 ms /':>8s} {'MB':>7s}")
     for name, found in times.items():
-        p95 = sorted(found)[min(turns - 1, int(0.95 * turns))]
-        shown = f"{name:10s} {medians[name]:6.1f} ms {p95:6.1f} ms {min(found):6.1f} ms"
+        shown = f"{name:10s} {medians[name]:6.1f} ms {p95(found):6.1f} ms {min(found):6.1f} ms"
         ratios = f"{medians['torch'] / medians[name]:7.2f}x {PAPER_MS / medians[name]:7.2f}x"
         print(f"{shown} {ratios} {engines[name].size / 1e6:7.1f}")
     kept = "met" if medians[fastest] <= asked.bar_ms else "MISSED"

@@ -1,0 +1,31 @@
+"""How long each engine takes for one batch."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fetalflow.export.engine import Engine
+
+WARM_UP = 3  # calls left out: the first ones allocate memory and choose kernels
+MINIMUM = 5  # turns, however slow
+
+
+def in_turns(engines: Mapping[str, Engine], batch: np.ndarray, turns: int, limit_s: float) -> dict[str, list[float]]:
+    """ms of every call by engine. In turns, because what slows the machine down then slows all of them; fewer turns
+    than asked for where they would take longer than `limit_s`."""
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    begun = time.perf_counter()
+    for turn in range(WARM_UP + turns):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine.answer(batch)
+            if turn >= WARM_UP:
+                times[name].append(1000 * (time.perf_counter() - start))
+        if turn + 1 >= WARM_UP + MINIMUM and time.perf_counter() - begun > limit_s:
+            break
+    return times
+
+
+def p95(times: Sequence[float]) -> float:
+    return sorted(times)[min(len(times) - 1, int(0.95 * len(times)))]
