@@ -140,22 +140,29 @@ def accuracy_figure(metrics: Mapping[str, Mapping[str, float]], title: str = "")
     return figure
 
 
-def differences_figure(significance: Mapping[str, Any], title: str = "") -> Figure:
-    """What the main variant gains on each rival, with the interval of the patient bootstrap: significance.json."""
-    comparisons = {k: v for k, v in significance["comparisons"].items() if "patient_bootstrap" in v["tests"]}
-    figure, (axes,) = bare_figure(6.4, 0.42 * len(comparisons) + 1.4)
-    for place, comparison in enumerate(comparisons.values()):
-        test = comparison["tests"]["patient_bootstrap"]
-        value, low, high = (100 * test[key] for key in ("difference", "low", "high"))
-        colour = COLOURS[0] if test["p_holm"] < significance["alpha"] else "#999999"
+# By test of significance.json: what its figures are multiplied by, how they are written, and what they are.
+DIFFERENCES = {
+    "patient_bootstrap": (100, "+.1f", "accuracy of {} minus the other (percentage points)"),
+    "length_error": (1, "+.2f", "error of {} minus the other's (% of the truth; left is better)"),
+}
+
+
+def differences_figure(significance: Mapping[str, Any], test: str = "patient_bootstrap", title: str = "") -> Figure:
+    """What the main variant gains on each rival by one of DIFFERENCES, with the interval of the patient bootstrap."""
+    factor, form, called = DIFFERENCES[test]
+    tests = {name: each["tests"][test] for name, each in significance["comparisons"].items() if test in each["tests"]}
+    figure, (axes,) = bare_figure(6.4, 0.42 * len(tests) + 1.4)
+    for place, found in enumerate(tests.values()):
+        value, low, high = (factor * found[key] for key in ("difference", "low", "high"))
+        colour = COLOURS[0] if found["p_holm"] < significance["alpha"] else "#999999"
         axes.plot([low, high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
         axes.plot(value, place, "o", color=colour, markersize=7)
-        said = f"{value:+.1f}  p = {test['p_holm']:.3f}"
+        said = f"{value:{form}}  p = {found['p_holm']:.3f}"
         axes.text(1.02, place, said, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
     axes.axvline(0, color="#999999", linestyle="--", linewidth=1.2, zorder=0)
-    axes.set_yticks(range(len(comparisons)), [f"against {name}" for name in comparisons])
-    axes.set(ylim=(max(len(comparisons), 1) - 0.5, -0.5), title=title)
-    axes.set_xlabel(f"accuracy of {significance['reference']} minus the other (percentage points)")
+    axes.set_yticks(range(len(tests)), [f"against {name}" for name in tests])
+    axes.set(ylim=(max(len(tests), 1) - 0.5, -0.5), title=title)
+    axes.set_xlabel(called.format(significance["reference"]))
     axes.tick_params(axis="y", length=0)
     return figure
 

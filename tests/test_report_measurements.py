@@ -9,9 +9,9 @@ from finished_biometry_run import LABELS, MAIN, MASK_ONLY, TASK, make_finished_b
 from test_report import Page, page_of
 
 from fetalflow.artefacts import read_json
-from fetalflow.figures import curves_figure
+from fetalflow.figures import curves_figure, differences_figure
 from fetalflow.report.evidence import read_evidence
-from fetalflow.report.measured_figures import age_figure, bland_altman_figure, length_differences_figure
+from fetalflow.report.measured_figures import age_figure, bland_altman_figure
 from fetalflow.settings import load_settings
 from fetalflow.tasks import get_task
 
@@ -109,7 +109,7 @@ def test_error_by_age_needs_ages(measured):
 
 def test_differences_of_lengths_say_value_and_p(run):
     significance = read_json(run[0] / "reports" / TASK / "significance.json")
-    axes = length_differences_figure(significance).axes[0]
+    axes = differences_figure(significance, "length_error").axes[0]
     test = significance["comparisons"][MASK_ONLY]["tests"]["length_error"]
     assert axes.texts[0].get_text() == f"{test['difference']:+.2f}  p = {test['p_holm']:.3f}"
 

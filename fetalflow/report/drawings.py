@@ -23,7 +23,6 @@ from fetalflow.report.evidence import Evidence
 from fetalflow.report.measured_figures import (
     age_figure,
     bland_altman_figure,
-    length_differences_figure,
     overlap_figure,
 )
 
@@ -58,7 +57,7 @@ def draw(evidence: Evidence) -> dict[str, Figure]:
     if evidence.measured:
         figures["measurements"] = overlap_figure(evidence.metrics)
     if "length_error" in tests:
-        figures["length_differences"] = length_differences_figure(evidence.significance)
+        figures["length_differences"] = differences_figure(evidence.significance, "length_error")
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 

@@ -96,26 +96,6 @@ def overlap_figure(metrics: Mapping[str, Mapping[str, float]], title: str = "") 
     return figure
 
 
-def length_differences_figure(significance: Mapping[str, Any], title: str = "") -> Figure:
-    """What the main variant's lengths are off less or more than each rival's, in % of the truth, with the interval of
-    the patient bootstrap: significance.json."""
-    tests = {name: each["tests"].get("length_error") for name, each in significance["comparisons"].items()}
-    tests = {name: test for name, test in tests.items() if test}
-    figure, (axes,) = bare_figure(6.4, 0.42 * len(tests) + 1.4)
-    for place, test in enumerate(tests.values()):
-        colour = COLOURS[0] if test["p_holm"] < significance["alpha"] else "#999999"
-        axes.plot([test["low"], test["high"]], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
-        axes.plot(test["difference"], place, "o", color=colour, markersize=7)
-        said = f"{test['difference']:+.2f}  p = {test['p_holm']:.3f}"
-        axes.text(1.02, place, said, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
-    axes.axvline(0, color="#999999", linestyle="--", linewidth=1.2, zorder=0)
-    axes.set_yticks(range(len(tests)), [f"against {name}" for name in tests])
-    axes.set(ylim=(max(len(tests), 1) - 0.5, -0.5), title=title)
-    axes.set_xlabel(f"error of {significance['reference']} minus the other's (% of the truth; left is better)")
-    axes.tick_params(axis="y", length=0)
-    return figure
-
-
 def _panels(
     measured: Mapping[str, Any], of: Mapping[str, Any], title: str
 ) -> tuple[Figure, list[Axes], dict[str, str]]:
