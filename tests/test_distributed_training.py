@@ -150,7 +150,7 @@ def test_the_processes_die_with_the_stage(tmp_path):
     orphans = ranks(process)
     process.kill()
     process.wait()
-    gone, alive = psutil.wait_procs(orphans, timeout=150)  # a loaded machine is slow to let them notice
+    gone, alive = psutil.wait_procs(orphans, timeout=60)
     for left in alive:
         left.kill()
     assert len(gone) == 2 and not alive

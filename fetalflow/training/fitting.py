@@ -23,7 +23,7 @@ from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints, last_
 from fetalflow.training.classifier import Classifier, balancing_weights
 from fetalflow.training.loading import SequenceDataset, ordered_loader, training_loader
 from fetalflow.training.segmenter import Segmenter, segments
-from fetalflow.training.together import check_machines, ended, node, together
+from fetalflow.training.together import check_machines, end_with_parent, ended, node, together
 
 ALONE = Machines()
 
@@ -102,6 +102,7 @@ class Loaders(lightning.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         hush()
+        end_with_parent()
 
     def train_dataloader(self) -> DataLoader:
         settings = self.settings

@@ -2,10 +2,12 @@
 
 The processes are spawned by the stage, not started by its command line a second time (Lightning's default): the stage
 holds a lock that a second one would wait for, and its children must not outlive it. Spawned, they run the training loop
-only, get a signal when the stage dies, and end the stage when one of them does.
+only, end when the stage dies, and end the stage when one of them does.
 """
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -69,6 +71,21 @@ def together(machines: Machines, device: str, plugins: list[Any]) -> dict[str, A
         "sync_batchnorm": device == "cuda",  # torch has none for a CPU
         "plugins": [*plugins, LightningEnvironment()],  # not SLURM's or another's that Lightning may find
     }
+
+
+def end_with_parent() -> None:
+    """In a spawned process: end it when the one that spawned it is gone.
+
+    torch has SIGINT sent then, which is lost in a backward pass: on a loaded machine orphans trained on (seen).
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True, name="parent").start()
+
+
+def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)  # whatever it is in the middle of: checkpoints are written whole or not at all
 
 
 @contextmanager
