@@ -201,7 +201,7 @@ class Fixed:
 
 
 @pytest.fixture(scope="module")
-def test_rows(exported, tmp_path_factory):
+def tested_rows(exported, tmp_path_factory):
     """Sequences of test patients, whose labels are what torch says, so that every change is a loss."""
     package, to, _, config = exported["cnn_lstm"]
     data, rows = tmp_path_factory.mktemp("data"), []
@@ -216,9 +216,9 @@ def test_rows(exported, tmp_path_factory):
     return pd.DataFrame(rows).assign(label=labels), data, config, middle
 
 
-def test_the_fastest_engine_that_passed_is_the_default(exported, test_rows):
+def test_the_fastest_engine_that_passed_is_the_default(exported, tested_rows):
     package, to, _, _ = exported["cnn_lstm"]
-    rows, data, config, middle = test_rows
+    rows, data, config, middle = tested_rows
     torch_itself = open_engine("torch", package, to)
 
     def centred(logits, _):

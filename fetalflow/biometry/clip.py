@@ -13,7 +13,7 @@ FEW = 0.5  # share of the frames that give a length: fewer, and it is not shown 
 
 
 @dataclass(frozen=True)
-class Clip:
+class MeasuredClip:
     """lengths: by name (hc, bpd, ofd / ac / fl), joined over the frames, in `unit` (mm or px); empty: no number.
 
     frames: each one's own. warnings: plain sentences, those of frames with how many say it.
@@ -37,7 +37,7 @@ def measure_clip(
     spacing: Spacing | None,
     sector: np.ndarray | None = None,
     weeks: float | None = None,
-) -> Clip:
+) -> MeasuredClip:
     """answers: float [N, H, W] in 0-1, or masks, of `structure` in each frame; the rest as `measuring.measure`.
 
     There is no number where fewer than half of the frames give one: a structure that is cut off in most frames is not
@@ -45,7 +45,7 @@ def measure_clip(
     """
     frames = tuple(measure(answer, structure, spacing, sector, weeks) for answer in answers)
     lengths, warnings = joined(frames, structure)
-    return Clip(structure, frames[0].unit, lengths, frames, warnings)
+    return MeasuredClip(structure, frames[0].unit, lengths, frames, warnings)
 
 
 def joined(frames: tuple[Measured, ...], structure: str) -> tuple[dict[str, Joined], tuple[str, ...]]:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from fetalflow.biometry.clip import Clip, measure_clip
+from fetalflow.biometry.clip import MeasuredClip, measure_clip
 from fetalflow.biometry.compared import fitted_spacing, known_mask, number, seen_area, stated_weeks
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.structures import LENGTHS
@@ -38,7 +38,7 @@ class Case:
     answer: np.ndarray
     truth: np.ndarray | None
     spacing: Spacing | None
-    clip: Clip
+    clip: MeasuredClip
     known: dict[str, float]
     by_drop: bool
 
@@ -89,7 +89,7 @@ class Asked:
         truth, spacing = known_mask(self.data, row), fitted_spacing(row, frames.shape[-1])
         sector, weeks = seen_area(row, frames.shape[-1]), stated_weeks(row)
 
-        def measured(answer: np.ndarray, structure: str) -> Clip:
+        def measured(answer: np.ndarray, structure: str) -> MeasuredClip:
             return measure_clip(answer, structure, spacing, sector, weeks)
 
         known = {name: number(row.get(f"{name}_mm")) for name in LENGTHS[row["label"]]}
