@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from fetalflow.errors import InputError
-from fetalflow.evaluation.latency import machine
+from fetalflow.evaluation.latency import machine, p95
 from fetalflow.export.engine import ENGINES, Engine, open_engine
 from fetalflow.export.int8 import quantise
 from fetalflow.export.onnx_file import export_onnx
-from fetalflow.export.timing import in_turns, p95
+from fetalflow.export.timing import in_turns
 from fetalflow.models.building import build
 from fetalflow.settings import Extract
 from fetalflow.weights import save

@@ -4,6 +4,7 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def measure(folder: Path | str, repeats: int, fps: float | None = None, device: 
     wait = 1000 * frames / fps if fps else None
     return {
         "ms_per_sequence": 1000 * median,
-        "ms_per_sequence_p95": 1000 * sorted(seconds)[min(len(seconds) - 1, int(0.95 * len(seconds)))],
+        "ms_per_sequence_p95": 1000 * p95(seconds),
         "backbone_ms": alone,
         "ms_per_frame": 1000 * median / frames,
         "sequences_per_s": 1 / median,
@@ -50,6 +51,11 @@ def measure(folder: Path | str, repeats: int, fps: float | None = None, device: 
         "frames": frames,
         "size": size,
     }
+
+
+def p95(times: Sequence[float]) -> float:
+    """The time that one call in twenty exceeds."""
+    return sorted(times)[min(len(times) - 1, int(0.95 * len(times)))]
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

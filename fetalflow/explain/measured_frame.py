@@ -1,19 +1,16 @@
 """One frame as a sonographer measures it: the outline that was found, its ellipse, the calipers and the values."""
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill, wrap
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fetalflow.biometry.measuring import Measured
 from fetalflow.biometry.outline import HALF, Spacing
 
 FOUND, TRUE, ELLIPSE, CALIPER, WARNING = "#4cc9f0", "#52d273", "#ffd166", "#ffffff", "#ff9f68"
 LEGEND = "Blue: outline of the mask; dashed: ellipse fitted to it; crosses: calipers; green: the annotated outline."
-SIDE = 6.4  # inches of the longer side of a picture of its own
-DPI = 100
 WORDS = 75  # letters of a line of the title
 
 
@@ -50,20 +47,6 @@ def draw_measured(
     axes.axis("off")
     if title:
         axes.set_title(fill(title, WORDS), fontsize=9, loc="left", pad=4)
-
-
-def measured_figure(
-    frame: np.ndarray, answer: np.ndarray, measured: Measured, spacing: Spacing | None, title: str = "", **more
-) -> Figure:
-    """`draw_measured` as a picture of its own."""
-    figure = Figure(dpi=DPI)
-    height, width = frame.shape
-    scale = SIDE / max(height, width)
-    head = 0.12 + 0.16 * len(wrap(title, WORDS))  # inches
-    wide, high = max(width * scale, SIDE / 2), height * scale
-    figure.set_size_inches(wide, high + head)
-    draw_measured(figure.add_axes((0, 0, 1, high / (high + head))), frame, answer, measured, spacing, title, **more)
-    return figure
 
 
 def lengths_text(lengths: Mapping[str, float], unit: str) -> dict[str, str]:

@@ -18,10 +18,11 @@ from scipy.special import expit, softmax
 
 from fetalflow.biometry.compared import compare, known_mask
 from fetalflow.errors import InputError
+from fetalflow.evaluation.latency import p95
 from fetalflow.evaluation.measurement_columns import error_percent
 from fetalflow.evaluation.metrics import confusion_by_patient, summary_metrics
 from fetalflow.export.engine import Answered, Engine
-from fetalflow.export.timing import in_turns, p95
+from fetalflow.export.timing import in_turns
 from fetalflow.familiarity import UNLIKE, Familiarity
 from fetalflow.naming import names_nothing
 from fetalflow.settings import Evaluate

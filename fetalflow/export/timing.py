@@ -1,14 +1,12 @@
 """How long each engine takes for one batch."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from fetalflow.evaluation.latency import MINIMUM, WARM_UP
 from fetalflow.export.engine import Engine
-
-WARM_UP = 3  # calls left out: the first ones allocate memory and choose kernels
-MINIMUM = 5  # turns, however slow
 
 
 def in_turns(engines: Mapping[str, Engine], batch: np.ndarray, turns: int, limit_s: float) -> dict[str, list[float]]:
@@ -25,7 +23,3 @@ def in_turns(engines: Mapping[str, Engine], batch: np.ndarray, turns: int, limit
         if turn + 1 >= WARM_UP + MINIMUM and time.perf_counter() - begun > limit_s:
             break
     return times
-
-
-def p95(times: Sequence[float]) -> float:
-    return sorted(times)[min(len(times) - 1, int(0.95 * len(times)))]
