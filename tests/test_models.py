@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from fetalflow.errors import InputError
 from fetalflow.models.building import build, known_networks
+from fetalflow.models.summary import count_gmac
 
 TABLE_3 = {
     "conv_branch.conv1": (64, 300, 300),
@@ -74,6 +75,9 @@ def test_shapes_of_table_3():
         ("cnn", {}, 8_151_495),
         ("cnn_lstm", {}, 1_704_775),
         ("cnn_lstm", {"norm_each": True}, 1_704_775 + 2 * (16 + 32 + 64 + 128 + 64)),
+        ("fetalmovnet_s", {}, 998_023),
+        ("fetalmovnet_s", {"motion": "none"}, 998_023 - 9 * 32),
+        ("fetalmovnet_s", {"time": "mean"}, 998_023 - 132_480 - 9 * 128),
     ],
 )
 def test_trainable_parameters(variant, options, parameters):
@@ -159,10 +163,53 @@ def test_cnn_lstm_reads_the_order_and_any_length():
     assert network(x[:, :3]).shape == (2, 4)
 
 
+def test_fetalmovnet_s_keeps_a_frame_for_every_window_that_holds_it():
+    network, x = small("fetalmovnet_s")
+    kept = torch.stack([network.keep(x[:, i : i + 2]) for i in range(5)], dim=1)
+    torch.testing.assert_close(network.answer(kept), network(x))
+
+
+def test_fetalmovnet_s_starts_from_frames_as_imagenet_knows_them_and_learns_what_changes():
+    network, x = small("fetalmovnet_s", motion="difference")
+    still, _ = small("fetalmovnet_s", motion="none")
+    assert torch.equal(network.backbone.stem.conv.weight[:, :1], still.backbone.stem.conv.weight)
+    still.load_state_dict(
+        network.state_dict() | {"backbone.stem.conv.weight": network.backbone.stem.conv.weight[:, :1]}
+    )
+    torch.testing.assert_close(network(x), still(x))
+    torch.nn.init.ones_(network.backbone.stem.conv.weight[:, 1:])
+    assert not torch.allclose(network(x), still(x))
+
+
+@pytest.mark.parametrize(("time", "knows"), [("attention", True), ("mean", False)])
+def test_fetalmovnet_s_knows_the_order_by_its_attention_alone(time, knows):
+    network, x = small("fetalmovnet_s", time=time, motion="none")
+    if knows:  # places start small
+        torch.nn.init.normal_(network.places)
+    order = torch.tensor([0, 5, 3, 1, 4, 2])  # the first frame is seen as a neighbour only
+    assert torch.allclose(network(x), network(x[:, order]), atol=1e-5) is not knows
+
+
+@pytest.mark.parametrize("options", [{}, {"layers": 2}, {"time": "mean"}])
+def test_fetalmovnet_s_shares_attention_out_between_frames(options):
+    network, x = small("fetalmovnet_s", **options)
+    rows = network.attention_weights(x)
+    torch.testing.assert_close(rows.sum(-1), torch.ones(2, 6))
+    assert (rows >= 0).all()
+
+
+def test_fetalmovnet_s_is_small_at_the_papers_size():
+    assert count_gmac("fetalmovnet_s", 10, 300, 7) <= 0.3
+    assert trainable(on_meta("fetalmovnet_s")) <= 2_000_000
+
+
 @pytest.mark.parametrize(
     ("variant", "given", "message"),
     [
         ("resnet", {}, "known networks: cnn, cnn_lstm, fetalmovnet"),
+        ("fetalmovnet_s", {"frames": 1}, "needs 2 frames"),
+        ("fetalmovnet_s", {"motion": "flow"}, "motion must be difference or none"),
+        ("fetalmovnet_s", {"heads": 3}, "divide the width 128"),
         ("fetalmovnet", {"depth": 3}, "no option depth; its options: batch_norm_momentum"),
         ("fetalmovnet", {"convolutions": 6}, "must be 4 or 5"),
         ("fetalmovnet", {"join": "dense"}, "dense1 or flatten1"),

@@ -38,6 +38,7 @@ def test_options_and_size_are_heard():
     ("words", "task", "shape", "figures"),
     [
         (["fetalmovnet"], "movement", "10 frames of 300 x 300 px, 7 classes", ["195,161,287", "7.68 GMAC"]),
+        (["fetalmovnet_s"], "movement", "10 frames of 300 x 300 px, 7 classes", ["998,023", "0.28 GMAC"]),
         (["lite_attention"], "planes", "1 frame of 224 x 224 px, 6 classes", ["3,749,305", "0.38 GMAC"]),
         (["lite_attention", "--size", "128", "--set", "backbone=lite0_short"], "planes", "128 x 128", ["928,851"]),
     ],

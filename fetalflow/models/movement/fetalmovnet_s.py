@@ -1,0 +1,156 @@
+"""FetalMovNet's small successor: one light pretrained encoder looks at every frame and at what changed since the one
+before, and self-attention reads what it saw in order.
+
+What FetalMovNet spends on comparing raw frames (94 % of its 195 M parameters) goes here into features that ImageNet
+already knows: a few hundred sequences are too few to learn them from. The encoder is the same for every frame, so a
+stream computes each frame once. Shapes below are for 10 x 300 x 300 px and 7 classes; every size follows the input.
+B: sequences, N: frames, T = N - 1: pairs of neighbouring frames, C: classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fetalflow.errors import InputError
+from fetalflow.models.parts.backbones import Backbone
+
+SIDE = 75  # px that larger frames are averaged down to, about: 10 frames then cost 0.28 GMAC, and speckle is noise
+SMALLEST = 32
+
+
+class FrameAttention(nn.Module):
+    """Every pair of frames looks at every other one (Vaswani 2017, normalised before): [B, T, width] -> the same."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.before = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)  # scaled by 1 / sqrt(d)
+        self.between = nn.LayerNorm(width)
+        self.mix = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.before(x)
+        x = x + self.attention(seen, seen, seen, need_weights=False)[0]
+        return x + self.mix(self.between(x))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """[B, T, T], the mean over heads; rows sum to 1."""
+        seen = self.before(x)
+        return self.attention(seen, seen, seen)[1]
+
+
+class FetalMovNetS(nn.Module):
+    """float [B, N, H, W] in 0-1 -> logits [B, C]. With the defaults 998 023 parameters at 7 classes, 777 088 of them
+    the encoder's; 0.28 GMAC at 10 x 300 x 300.
+
+    backbone    of `fetalflow.models.parts.backbones`; lite0_short is EfficientNet-Lite0 to stride 16.
+    pretrained  ImageNet's weights; False: drawn at random.
+    motion      "difference": the encoder sees the change since the frame before as well, through kernels that begin
+                at 0, so that a fresh network starts as ImageNet's. "none": each pair's later frame alone.
+    time        "attention": over the pairs, with learned positions. "mean": pairs are averaged; order cannot matter.
+    width, layers, heads   of the attention. More of each learns more and needs more sequences.
+    dropout     before the tokens and the head; half of it inside the attention.
+    batch_norm_momentum    the share of a batch in the running statistics; lower it for long trainings.
+
+    Raises InputError when an option or a shape cannot be, or a package is missing.
+    """
+
+    explained_layer = "backbone.top.activation"
+    reach = 2  # a stream keeps one token for each frame and the one before it
+    needs_frames = False
+
+    def __init__(
+        self,
+        frames: int,
+        size: int,
+        classes: int,
+        *,
+        backbone: str = "lite0_short",
+        pretrained: bool = True,
+        motion: str = "difference",
+        time: str = "attention",
+        width: int = 128,
+        layers: int = 1,
+        heads: int = 4,
+        dropout: float = 0.2,
+        batch_norm_momentum: float = 0.1,
+    ):
+        super().__init__()
+        if frames < 2 or classes < 2 or size < SMALLEST:
+            raise InputError(
+                f"fetalmovnet_s needs 2 frames, 2 classes and {SMALLEST} px at least, "
+                f"found {frames} frames, {classes} classes, {size} px."
+            )
+        if motion not in ("difference", "none") or time not in ("attention", "mean"):
+            raise InputError(
+                "fetalmovnet_s: motion must be difference or none, and time attention or mean; "
+                f"found {motion!r} and {time!r}."
+            )
+        if heads < 1 or width % heads:
+            raise InputError(f"fetalmovnet_s: heads must divide the width {width}, found {heads!r}.")
+        self.pretrained, self.motion, self.time = pretrained, motion, time
+        self.shrink = max(1, round(size / SIDE))
+        self.backbone = Backbone(backbone, size // self.shrink, pretrained, batch_norm_momentum)
+        if motion == "difference":
+            see_a_second_channel(self.backbone.stem.conv)
+        self.token = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.width, width))
+        self.places = nn.Parameter(0.02 * torch.randn(frames - 1, width)) if time == "attention" else None
+        layers = layers if time == "attention" else 0
+        self.attention = nn.Sequential(*(FrameAttention(width, heads, dropout / 2) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, classes))
+
+    def keep(self, frames: Tensor) -> Tensor:
+        """A frame and the one before it, [B, 2, H, W] -> what a window keeps of them, [B, width]."""
+        x = F.avg_pool2d(frames, self.shrink) if self.shrink > 1 else frames  # [B, 2, 75, 75]
+        before, own = x[:, :1], x[:, 1:]
+        # Grey where nothing changed, which is the 0 of the encoder's own scale.
+        seen = torch.cat([own, (1 + own - before) / 2], 1) if self.motion == "difference" else own
+        maps = self.backbone(seen)  # [B, 672, 5, 5]
+        return self.token(maps.mean((2, 3)))
+
+    def answer(self, kept: Tensor, frames: Tensor | None = None) -> Tensor:
+        """Tokens [B, T, width] -> logits [B, C]; the frames themselves are not looked at again."""
+        return self.head(self.norm(self.attention(self._placed(kept))).mean(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.answer(self._tokens(x))
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """[B, N, N]: row i is how much frame i takes from each frame; rows sum to 1. The mean over heads and layers.
+
+        Attention is between pairs: half of a pair's weight goes to either frame, and a frame asks as its pairs do.
+        """
+        n = x.shape[1]
+        members = (torch.eye(n, device=x.device)[:-1] + torch.eye(n, device=x.device)[1:]) / 2  # [T, N]
+        kept = self._placed(self._tokens(x))
+        weights = [torch.full((len(x), n - 1, n - 1), 1 / (n - 1), device=x.device)] if not self.attention else []
+        for layer in self.attention:
+            weights.append(layer.weights(kept))
+            kept = layer(kept)
+        asking = members.T / members.T.sum(1, keepdim=True)
+        return asking @ torch.stack(weights).mean(0).to(members.dtype) @ members
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """The parameters that bring knowledge with them: training may let them stand still at first."""
+        return list(self.backbone.parameters()) if self.pretrained else []
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        # [B, 10, 300, 300] -> [B * 9, 2, 300, 300] -> [B * 9, 128] -> [B, 9, 128]
+        pairs = torch.stack([x[:, :-1], x[:, 1:]], 2).flatten(0, 1)
+        return self.keep(pairs).unflatten(0, (-1, x.shape[1] - 1))
+
+    def _placed(self, kept: Tensor) -> Tensor:
+        return kept if self.places is None else kept + self.places
+
+
+def see_a_second_channel(stem: nn.Conv2d) -> None:
+    """Give a convolution over one channel a second one, which at first says nothing."""
+    stem.weight = nn.Parameter(torch.cat([stem.weight.detach(), torch.zeros_like(stem.weight)], 1))
+    stem.in_channels = 2
+
+
+def build(frames: int, size: int, classes: int, **options) -> FetalMovNetS:
+    return FetalMovNetS(frames, size, classes, **options)
