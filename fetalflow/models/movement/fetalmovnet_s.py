@@ -104,12 +104,7 @@ class FetalMovNetS(nn.Module):
 
     def keep(self, frames: Tensor) -> Tensor:
         """A frame and the one before it, [B, 2, H, W] -> what a window keeps of them, [B, width]."""
-        x = F.avg_pool2d(frames, self.shrink) if self.shrink > 1 else frames  # [B, 2, 75, 75]
-        before, own = x[:, :1], x[:, 1:]
-        # Grey where nothing changed, which is the 0 of the encoder's own scale.
-        seen = torch.cat([own, (1 + own - before) / 2], 1) if self.motion == "difference" else own
-        maps = self.backbone(seen)  # [B, 672, 5, 5]
-        return self.token(maps.mean((2, 3)))
+        return self._token(self._shrunk(frames))
 
     def answer(self, kept: Tensor, frames: Tensor | None = None) -> Tensor:
         """Tokens [B, T, width] -> logits [B, C]; the frames themselves are not looked at again."""
@@ -137,10 +132,20 @@ class FetalMovNetS(nn.Module):
         """The parameters that bring knowledge with them: training may let them stand still at first."""
         return list(self.backbone.parameters()) if self.pretrained else []
 
+    def _shrunk(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, self.shrink) if self.shrink > 1 else x  # [B, 10, 300, 300] -> [B, 10, 75, 75]
+
     def _tokens(self, x: Tensor) -> Tensor:
-        # [B, 10, 300, 300] -> [B * 9, 2, 300, 300] -> [B * 9, 128] -> [B, 9, 128]
-        pairs = torch.stack([x[:, :-1], x[:, 1:]], 2).flatten(0, 1)
-        return self.keep(pairs).unflatten(0, (-1, x.shape[1] - 1))
+        x = self._shrunk(x)
+        pairs = torch.stack([x[:, :-1], x[:, 1:]], 2).flatten(0, 1)  # [B * 9, 2, 75, 75]
+        return self._token(pairs).unflatten(0, (-1, x.shape[1] - 1))  # [B, 9, 128]
+
+    def _token(self, pairs: Tensor) -> Tensor:
+        before, own = pairs[:, :1], pairs[:, 1:]
+        # Grey where nothing changed, which is the 0 of the encoder's own scale.
+        seen = torch.cat([own, (1 + own - before) / 2], 1) if self.motion == "difference" else own
+        maps = self.backbone(seen)  # [B * 9, 672, 5, 5]
+        return self.token(maps.mean((2, 3)))
 
     def _placed(self, kept: Tensor) -> Tensor:
         return kept if self.places is None else kept + self.places
