@@ -13,8 +13,9 @@ from fetalflow.errors import InputError
 from fetalflow.export import engine as engines
 from fetalflow.export.engine import Answered, open_engine
 from fetalflow.export.int8 import first_convolutions, last_layers, products, quantise
-from fetalflow.export.onnx_file import DATA, MODEL, export_onnx, read_record
+from fetalflow.export.onnx_file import export_onnx
 from fetalflow.export.parity import judge
+from fetalflow.export.record import DATA, MODEL, read_record
 from fetalflow.familiarity import feature_layer, fit_familiarity, watched
 from fetalflow.models.building import Answer, build
 from fetalflow.settings import Evaluate, Extract
