@@ -6,6 +6,7 @@ openvino (bf16 where the processor has it) round on purpose, and `fetalflow.expo
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -135,6 +136,11 @@ def package_digest(package: Path | str) -> str:
     if not path.is_file():
         raise InputError(f"{package} holds no {CONFIG}. Expected a folder that the train stage wrote.")
     return read_json(path)["weights"]["sha256"]
+
+
+def is_installed(name: str) -> bool:
+    """Whether this machine has what the engine `name` needs."""
+    return name not in RUNTIMES or find_spec(RUNTIMES[name]) is not None
 
 
 def installed(module: str) -> ModuleType:
