@@ -209,7 +209,7 @@ class Package:
         answered = self.answer(fitted)
         p = torch.from_numpy(answered.logits).softmax(dim=1)
         scores = [None] * len(p) if self.familiarity is None else self.familiarity.score(answered.features).tolist()
-        if self._weights_method() in (ONE_FRAME, EVERY_FRAME, NOT_TOLD):
+        if self.network is None or self.frames == 1 or self.segments:
             weights = [[1 / self.frames] * self.frames] * len(p)
         else:
             device = next(self.network.parameters()).device
