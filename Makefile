@@ -36,4 +36,4 @@ $(READY): requirements.lock pyproject.toml
 
 # What a run makes; the environment stays.
 clean:
-	rm -rf data models reports checkpoints workspaces mlartifacts mlflow.db .locks
+	rm -rf data models exports reports checkpoints workspaces mlartifacts mlflow.db .locks

@@ -1,12 +1,11 @@
 """An image or a cine, examined: which structure it shows, where, how long it is in mm, and what speaks against it."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
-import torch
+from scipy.special import expit, softmax
 
 from fetalflow.biometry.clip import joined
 from fetalflow.biometry.estimates import ages, standing
@@ -17,7 +16,7 @@ from fetalflow.cine.masked import Masked, open_masked
 from fetalflow.clips import Clip, clips, evenly
 from fetalflow.errors import InputError
 from fetalflow.examined import Examination, Length
-from fetalflow.familiarity import UNLIKE, watched
+from fetalflow.familiarity import UNLIKE
 from fetalflow.naming import names_nothing
 from fetalflow.package import Package, as_uint8
 from fetalflow.sequences import fit, fitted_box
@@ -102,6 +101,7 @@ def examine(
             answers=answers,
             shown=shown,
             picture=np.array(cine.frames[frames[shown]]),
+            engine=", ".join(sorted({package.answers_by(len(clip.frames)) for clip in chosen})),
         )
 
 
@@ -131,17 +131,13 @@ def _length(name: str, own: Joined, unit: str, weeks: float | None) -> Length:
 def _ask(package: Package, frames: np.ndarray, chosen: list[Clip]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Probabilities [clips, labels] and unfamiliarity [clips] or None; answers, float16 [F, size, size] in 0-1, of each
     clip's new frames."""
-    device = next(package.network.parameters()).device
     p, scores, answers = [], [], []
     for group in _alike(chosen):
-        batch = torch.from_numpy(np.stack([fit(frames[clip.frames], package.size) for clip in group]))
-        watch = nullcontext() if package.familiarity is None else watched(package.network, package.familiarity.layer)
-        with watch as features, torch.inference_mode():
-            answer = package.network(batch.to(device).float() / 255)
-        p.append(answer.label.softmax(dim=1).double().cpu().numpy())
+        answered = package.answer(np.stack([fit(frames[clip.frames], package.size) for clip in group]))
+        p.append(softmax(answered.logits.astype(np.float64), axis=1))
         if package.familiarity is not None:
-            scores.append(package.familiarity.score(features.take()))
-        masks = answer.mask.sigmoid().cpu().numpy().astype(np.float16)
+            scores.append(package.familiarity.score(answered.features))
+        masks = expit(answered.mask).astype(np.float16)
         answers += [mask[clip.known :] for clip, mask in zip(group, masks, strict=True)]
     return np.concatenate(p), np.concatenate(scores) if scores else None, np.concatenate(answers)
 

@@ -14,7 +14,7 @@ from fetalflow.sequences import fitted_box
 
 PLAIN = (
     *("source", "label", "probabilities", "unfamiliarity", "unfamiliar", "structure", "unit", "mm_per_px", "weeks"),
-    *("measured_frames", "height", "width"),
+    *("measured_frames", "height", "width", "engine"),
 )
 
 
@@ -58,6 +58,7 @@ class Examination:
     answers: np.ndarray = field(repr=False)  # float16 [F, size, size] in 0-1, of the fitted frames
     shown: int  # the place in `frames` of one whose numbers are near the joined ones
     picture: np.ndarray = field(repr=False)  # uint8 [H, W], that frame
+    engine: str  # that answered; two where some clips were shorter than an exported file takes
 
     def answer(self, place: int) -> np.ndarray:
         """float32 [H, W] in 0-1: where the structure is in the `place`-th of `frames`, in recorded pixels."""

@@ -7,6 +7,9 @@ from types import ModuleType
 from typing import Any
 
 import fetalflow
+from fetalflow.artefacts import read_json
+from fetalflow.export.choice import EXPORTS, JUDGED
+from fetalflow.export.engine import RUNTIMES
 from fetalflow.models.building import segments
 from fetalflow.weights import read
 
@@ -16,30 +19,40 @@ SERVING = (
     *("av", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "opencv-python-headless"),
     *("pillow", "ImageHash", "scikit-video", "scipy", "contourpy"),
 )
+OPTIONAL = {"openvino"}  # an engine's runtime that whoever serves may add; without it the next fastest answers
 
 
-def log_model(mlflow: ModuleType, package: Path, card: str) -> Any:
-    """Log the package behind `fetalflow.serving`: its files as they are and the library's source, no pickle."""
+def log_model(mlflow: ModuleType, package: Path, exports: Path | None, card: str) -> Any:
+    """Log the package behind `fetalflow.serving`: its files as they are, with the formats that passed in its folder
+    `exports`, and the library's source, no pickle."""
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "package"
         staged.mkdir()
         for path in package.iterdir():
             (staged / path.name).symlink_to(path.resolve())
+        if exports is not None:
+            (staged / EXPORTS).symlink_to(exports.resolve(), target_is_directory=True)
         (staged / "README.md").write_text(card, encoding="utf-8")
         return mlflow.pyfunc.log_model(
             name="model",
             loader_module="fetalflow.serving",
             data_path=str(staged),
             code_paths=[str(Path(fetalflow.__file__).parent)],
-            pip_requirements=_requirements(package),
+            pip_requirements=_requirements(package, exports),
             signature=_signature(mlflow, segments(read(package)[0])),
         )
 
 
-def _requirements(package: Path) -> list[str]:
+def _requirements(package: Path, exports: Path | None) -> list[str]:
     """What answering needs: no package of pretrained weights, because the model's own hold all."""
-    names = sorted({*SERVING, *network_packages(package)}, key=str.lower)
+    names = sorted({*SERVING, *network_packages(package), *runtimes(exports)}, key=str.lower)
     return [f"{name}=={version(name).split('+')[0]}" for name in names]
+
+
+def runtimes(exports: Path | None) -> set[str]:
+    """What the formats in `exports` are computed by."""
+    rows = read_json(exports / JUDGED)["engines"] if exports else []
+    return {RUNTIMES[row["engine"]] for row in rows if row["passed"] and row["engine"] in RUNTIMES} - OPTIONAL
 
 
 def network_packages(package: Path) -> set[str]:
@@ -68,9 +81,11 @@ def _named(schema: ModuleType) -> list[Any]:
         ColSpec(DataType.string, "label"),
         ColSpec(schema.Map(DataType.double), "probabilities"),
         ColSpec(schema.Array(DataType.double), "frame_weights"),
+        ColSpec(DataType.string, "frame_weights_method"),
         ColSpec(DataType.double, "unfamiliarity", required=False),
         ColSpec(DataType.boolean, "unfamiliar", required=False),
         ColSpec(_object(schema, best), "best_frame", required=False),
+        ColSpec(DataType.string, "engine"),
     ]
 
 
@@ -95,6 +110,7 @@ def _measured(schema: ModuleType) -> list[Any]:
         ColSpec(_object(schema, age, {"value": number} | placed), "age", required=False),
         ColSpec(Array(text), "warnings"),
         ColSpec(Array(_object(schema, frame, drawn)), "frames"),
+        ColSpec(text, "engine"),
     ]
 
 

@@ -11,9 +11,10 @@ import pandas as pd
 
 from fetalflow.artefacts import read_json
 from fetalflow.evaluation.predictions import predictions_of
+from fetalflow.export.choice import JUDGED
 from fetalflow.lineage import PATIENTS, patients_table
 from fetalflow.provenance import data_digest
-from fetalflow.run_record import curve_points, flatten, run_tags, start_tags
+from fetalflow.run_record import curve_points, engine_figures, flatten, run_tags, start_tags
 from fetalflow.settings import Settings
 from fetalflow.weights import CONFIG
 
@@ -72,6 +73,10 @@ def _log_variant(mlflow: ModuleType, task: str, variant: str, workspace: Path) -
             mlflow.log_artifact(str(path), folder)
     curves = pd.read_csv(reports / "curves" / f"{variant}.csv")
     _log_metrics(mlflow, curve_points(curves))
+    judged = read_json(reports / JUDGED) if (reports / JUDGED).is_file() else {}
+    if judged.get("variant") == variant:
+        mlflow.log_artifact(str(reports / JUDGED))
+        _log_metrics(mlflow, [(name, value, 0) for name, value in engine_figures(judged).items()])
 
 
 def _log_parameters(mlflow: ModuleType, parameters: dict[str, Any]) -> None:

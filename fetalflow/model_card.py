@@ -61,6 +61,7 @@ def model_card(task: str, settings: Settings, workspace: Path = Path()) -> str:
         _refusals(metrics),
         _slices(score["slices"], confidence, many),
         _familiarity(score["familiarity"], config, confidence, many),
+        _engines(reports / "export.json"),
         _limits(config, score["familiarity"], metrics, synthetic=task in settings.phantoms),
         _use(settings, task, config["frames"], measures),
     ]
@@ -168,6 +169,19 @@ def _familiarity(found: dict[str, Any] | None, config: dict[str, Any], confidenc
             f"({_interval(found, 'error_auc')}); 0.5 would be chance."
         )
     return "\n".join(lines)
+
+
+def _engines(path: Path) -> str:
+    """No times: the card is part of what tells two models apart, and times differ from run to run."""
+    rows = read_json(path)["engines"] if path.is_file() else []
+    others = [row for row in rows if row["engine"] != "torch"]
+    passed = ", ".join(row["engine"] + _lost(row["macro_f1_loss"]) for row in others if row["passed"])
+    refused = "".join(f" Refused: {r['engine']}, {'; '.join(r['reasons'])}." for r in others if not r["passed"])
+    return f"## Engines\n\nAnswers alike on test patients: {passed or 'torch alone'}.{refused}" if others else ""
+
+
+def _lost(points: float | None) -> str:
+    return "" if points is None else f" ({max(0.0, points):.2f} points of macro F1 lost)"
 
 
 def _limits(

@@ -6,6 +6,7 @@ A stage that only writes packages imports `fetalflow.weights` instead: it does n
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,20 @@ from torch import nn
 
 from fetalflow.errors import InputError
 from fetalflow.explain.attention import frame_weights, frame_weights_method
+from fetalflow.export.choice import AUTO, choose
+from fetalflow.export.engine import Answered, Engine
 from fetalflow.familiarity import UNLIKE, Familiarity, watched
-from fetalflow.models.building import label_logits, segments
+from fetalflow.models.building import Answer, segments
 from fetalflow.sequences import fit
 from fetalflow.settings import Extract
-from fetalflow.weights import read, read_familiarity, save
+from fetalflow.weights import read, read_config, read_familiarity, save
 
 __all__ = ["BestFrame", "Package", "Prediction", "Window", "load", "save"]
 
 BATCH = 8  # sequences through the network at once
 ONE_FRAME = "one frame has all the weight"
 EVERY_FRAME = "every frame alike: the label comes from their mean"
+NOT_TOLD = "every frame alike: only the engine torch tells how much each frame counted"
 
 Span = tuple[int, int]
 
@@ -66,6 +70,7 @@ class Prediction:
     unfamiliar: bool | None
     best: BestFrame | None  # of a network that answers single frames; its label is never `extract.rest`
     best_by_label: dict[str, BestFrame]
+    engine: str  # that answered
     windows: list[Window]
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,12 +80,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Package:
-    """A loaded model package: `network` in evaluation mode, the `config` it was saved with, and what it remembers of
-    the training sequences."""
+    """A loaded model package: who answers, the `config` it was saved with, and what it remembers of the training
+    sequences.
 
-    network: nn.Module
+    network: in evaluation mode; None where `engine` answers. folder: of the weights, which are read once a clip comes
+    that `engine` does not take; None: such a clip is refused.
+    """
+
+    network: nn.Module | None
     config: dict[str, Any]
     familiarity: Familiarity | None = None
+    engine: Engine | None = None
+    folder: Path | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -97,12 +108,38 @@ class Package:
     @property
     def segments(self) -> bool:
         """Whether it draws a mask as well: `fetalflow.examination` asks for it, `predict` for the label alone."""
-        return segments(self.network)
+        return segments(self.network) if self.engine is None else "mask" in self.engine.outputs
 
     @property
     def stride(self) -> int:
         """Frames between the starts of two windows. A network of single frames is asked about every one."""
         return 1 if self.frames == 1 else self.config["extract"].get("stride", self.frames)
+
+    def answer(self, frames: np.ndarray) -> Answered:
+        """What the network says of uint8 [B, n, size, size], fitted; features only where there is a familiarity.
+
+        Another engine answers clips of N frames. Raises InputError for another length, where no weights are at hand.
+        """
+        if self.answers_by(frames.shape[1]) != "torch":
+            return self.engine.answer(frames.astype(np.float32) / 255)
+        network = self._torch
+        batch = torch.from_numpy(frames).to(next(network.parameters()).device).float() / 255
+        watch = nullcontext() if self.familiarity is None else watched(network, self.familiarity.layer)
+        with watch as features, torch.inference_mode():
+            answer = network(batch)
+        logits, mask = (answer.label, answer.mask) if isinstance(answer, Answer) else (answer, None)
+        told = (None if each is None else each.float().cpu().numpy() for each in (logits, mask))
+        return Answered(*told, None if features is None else features.take())
+
+    def answers_by(self, frames: int) -> str:
+        """Name of the engine that answers clips of so many frames."""
+        if self.engine is None or (self.folder is not None and frames != self.frames):
+            return "torch"
+        return self.engine.name
+
+    @cached_property
+    def _torch(self) -> nn.Module:
+        return read(self.folder)[0] if self.network is None else self.network
 
     def predict(self, source: Path | str | np.ndarray) -> Prediction:
         """Answer an image, a DICOM, a cine, or frames that are already read.
@@ -163,20 +200,21 @@ class Package:
             unfamiliar=None if unfamiliarity is None else unfamiliarity > UNLIKE,
             best=max(best.values(), key=lambda frame: frame.probability, default=None),
             best_by_label=best,
+            engine=self.answers_by(self.frames),
             windows=windows,
         )
 
     def _ask(self, recorded: list[tuple[Span, np.ndarray]]) -> list[Window]:
         fitted = np.stack([fit(frames, self.size) for _, frames in recorded])
-        batch = torch.from_numpy(fitted).to(next(self.network.parameters()).device).float() / 255
-        watch = nullcontext() if self.familiarity is None else watched(self.network, self.familiarity.layer)
-        with watch as features, torch.inference_mode():
-            p = label_logits(self.network(batch)).softmax(dim=1)
-        scores = [None] * len(p) if self.familiarity is None else self.familiarity.score(features.take()).tolist()
-        if self.frames == 1 or self.segments:
+        answered = self.answer(fitted)
+        p = torch.from_numpy(answered.logits).softmax(dim=1)
+        scores = [None] * len(p) if self.familiarity is None else self.familiarity.score(answered.features).tolist()
+        if self.network is None or self.frames == 1 or self.segments:
             weights = [[1 / self.frames] * self.frames] * len(p)
         else:
-            weights = frame_weights(self.network, batch, p.argmax(dim=1).clone()).tolist()
+            device = next(self.network.parameters()).device
+            batch = torch.from_numpy(fitted).to(device).float() / 255
+            weights = frame_weights(self.network, batch, p.argmax(dim=1).to(device)).tolist()
         answers = zip((span for span, _ in recorded), p.tolist(), weights, scores, strict=True)
         return [
             Window(
@@ -193,7 +231,9 @@ class Package:
     def _weights_method(self) -> str:
         if self.frames == 1:
             return ONE_FRAME
-        return EVERY_FRAME if self.segments else frame_weights_method(self.network)
+        if self.segments:
+            return EVERY_FRAME
+        return NOT_TOLD if self.network is None else frame_weights_method(self.network)
 
     def _best(self, windows: list[Window]) -> dict[str, BestFrame]:
         """The likeliest frame of every label that stands for something, among those that are like what was seen."""
@@ -207,11 +247,18 @@ class Package:
         return found
 
 
-def load(folder: Path | str, device: str | torch.device = "cpu") -> Package:
-    """Read the package that `save` wrote. Raises InputError when it is incomplete, changed or does not fit."""
-    network, config = read(folder, device)
+def load(folder: Path | str, device: str | torch.device = "cpu", engine: str = "torch") -> Package:
+    """Read the package that `save` wrote, to be answered by `engine`: of `fetalflow.export.engine.ENGINES`, or "auto",
+    the fastest that passed the gate of its exports and is installed here, torch where nothing was exported.
+
+    device: of torch; other engines compute on the CPU. Raises InputError when the package is incomplete, changed or
+    does not fit, or the engine did not pass, is not installed or is not whole.
+    """
+    own = choose(engine, folder)
+    network, config = read(folder, device) if own is None else (None, read_config(folder))
     arrays = read_familiarity(folder, config)
-    return Package(network, config, None if arrays is None else Familiarity.of_package(config["familiarity"], arrays))
+    familiarity = None if arrays is None else Familiarity.of_package(config["familiarity"], arrays)
+    return Package(network, config, familiarity, own, Path(folder) if own and engine == AUTO else None)
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

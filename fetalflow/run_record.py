@@ -12,6 +12,7 @@ from fetalflow.weights import CONFIG
 
 START = "fetalflow.started_from"  # tag: digest of the package that a training began with
 START_VERSION, START_RUN = f"{START}.version", f"{START}.run"  # its registered version, and that one's pipeline run
+NO_FIGURES = ("engine", "reasons")  # of a row of export.json
 
 
 def start_tags(package: Path) -> dict[str, str]:
@@ -63,6 +64,12 @@ def curve_points(curves: pd.DataFrame) -> list[tuple[str, float, int]]:
         for column in run.columns.drop(["fold", "seed", "epoch"]):
             points += [(prefix + column, v, int(e)) for v, e in zip(run[column], run["epoch"], strict=True)]
     return points
+
+
+def engine_figures(judged: dict[str, Any]) -> dict[str, Any]:
+    """`engine.int8.ms` and so on: every number of export.json by engine, `passed` as 1 or 0."""
+    rows = {f"engine.{row['engine']}.": row for row in judged["engines"]}
+    return {start + key: value for start, row in rows.items() for key, value in row.items() if key not in NO_FIGURES}
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

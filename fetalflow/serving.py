@@ -13,13 +13,17 @@ import pandas as pd
 
 from fetalflow.errors import InputError
 from fetalflow.examination import examine
+from fetalflow.export.choice import AUTO
 from fetalflow.package import Package, Prediction, load
 
-COLUMNS = ["label", "probabilities", "frame_weights", "unfamiliarity", "unfamiliar", "best_frame"]
+COLUMNS = [
+    *("label", "probabilities", "frame_weights", "frame_weights_method", "unfamiliarity", "unfamiliar", "best_frame"),
+    "engine",
+]
 # Of a model that segments: `Examination.as_dict`.
 MEASURED = [
     *("label", "probabilities", "unfamiliarity", "unfamiliar", "structure", "unit", "mm_per_px", "lengths", "age"),
-    *("warnings", "frames"),
+    *("warnings", "frames", "engine"),
 ]
 FACTS = ("mm_per_px", "weeks", "structure")  # columns beside the items of a model that segments
 
@@ -31,8 +35,9 @@ class ServedModel:
         self.package = package
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row per item: `label`, `probabilities` {label: 0-1}, `frame_weights` [N], `unfamiliarity` (above 1:
-        unlike anything seen in training), `unfamiliar` and `best_frame` {frame, label, probability} (None for N > 1).
+        """One row per item: `label`, `probabilities` {label: 0-1}, `frame_weights` [N] and the method that they are
+        by, `unfamiliarity` (above 1: unlike anything seen in training), `unfamiliar`, `best_frame` {frame, label,
+        probability} (None for N > 1) and the `engine` that answered.
 
         An item is the path of an image, a DICOM or a cine (the answer is the mean over its windows), or one sequence
         [N, H, W], uint8 0-255 or float 0-1; where N is 1 also an image [H, W] or a sweep [T, H, W]. `model_input` is
@@ -122,12 +127,14 @@ def _row(answer: Prediction) -> dict[str, Any]:
         "label": answer.label,
         "probabilities": answer.probabilities,
         "frame_weights": answer.frame_weights,
+        "frame_weights_method": answer.frame_weights_method,
         "unfamiliarity": answer.unfamiliarity,
         "unfamiliar": answer.unfamiliar,
         "best_frame": best and {"frame": best.frame, "label": best.label, "probability": best.probability},
+        "engine": answer.engine,
     }
 
 
 def _load_pyfunc(path: str) -> ServedModel:
-    """Called by MLflow with the folder of the model package."""
-    return ServedModel(load(path))
+    """Called by MLflow with the folder of the model package; the fastest engine that passed, and is here, answers."""
+    return ServedModel(load(path, engine=AUTO))

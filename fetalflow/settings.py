@@ -112,6 +112,16 @@ class Train(Frozen):
         return self
 
 
+class Export(Frozen):
+    """Formats of the main network, and what they are judged on (docs/export.md)."""
+
+    engines: tuple[Literal["onnx", "int8", "openvino"], ...] = ("onnx", "int8", "openvino")  # besides torch
+    calibration: int = Field(64, ge=1, le=10_000)  # training sequences, at most, that set the ranges of 8 bits
+    test_sequences: int = Field(500, ge=1)  # at most: every engine answers each of them
+    latency_repeats: int = Field(40, ge=5)
+    seed: int = 0
+
+
 class Evaluate(Frozen):
     bootstrap: int = 2000
     confidence: float = 0.95
@@ -199,6 +209,7 @@ class TaskSettings(Frozen):
     validation: Validate = Field(alias="validate")
     train: Train
     networks: dict[str, dict[str, Any]] = {}  # options of each variant's network
+    export: Export = Export()
     evaluate: Evaluate = Evaluate()
     significance: Significance = Significance()
     explain: Explain = Explain()

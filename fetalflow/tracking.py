@@ -15,8 +15,10 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from fetalflow.artefacts import file_digest
+from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
+from fetalflow.export.choice import JUDGED, exports_of, read_judged
+from fetalflow.export.record import RECORD
 from fetalflow.logged_model import log_model
 from fetalflow.logged_run import log_pipeline
 from fetalflow.model_card import model_card
@@ -29,7 +31,7 @@ from fetalflow.weights import CONFIG
 DATABASE = "mlflow.db"
 EMBEDDED = f"sqlite:///{DATABASE}"  # in the current folder
 ARTEFACTS = "mlartifacts"
-PACKAGE_TAG = "fetalflow.package"  # digest of the model package and its card: the same model gets no second version
+PACKAGE_TAG = "fetalflow.package"  # digest of the package, its formats and card: the same model gets no second version
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -70,7 +72,7 @@ def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str
     for needed in (package / CONFIG, reports / "metrics.json", reports / "report.html"):
         if not needed.is_file():
             raise InputError(f"{needed} is missing: only a finished run is registered. Run the stages before.")
-    card = model_card(task, settings, workspace)
+    card, exports = model_card(task, settings, workspace), _exports(package)
     with _mlflow(tracking_uri()) as mlflow:
         experiment = _experiment(mlflow, register.experiment, workspace)
         inputs = inputs_digest(task, workspace)
@@ -80,7 +82,7 @@ def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str
             parent = log_pipeline(mlflow, experiment, inputs, task, settings, workspace)
             remove_torn_runs(mlflow, experiment, inputs, parent)
         runs = variant_runs(mlflow, experiment, parent)
-        version = _version(mlflow, register.model, package, card, runs[variant])
+        version = _version(mlflow, register.model, package, exports, card, runs[variant])
         end_well(mlflow, runs[variant])
     return {
         "model_uri": f"models:/{register.model}@{register.alias}",
@@ -182,13 +184,34 @@ def _artefacts(mlflow: ModuleType, workspace: Path) -> str | None:
     return (workspace / ARTEFACTS).resolve().as_uri() if local else None
 
 
-def _version(mlflow: ModuleType, name: str, package: Path, card: str, run: str) -> str:
-    """The version of the registered model `name` that is this package with this card; made where there is none.
+def _exports(package: Path) -> Path | None:
+    """The formats that travel with a package; None where a run has no export stage.
+
+    Raises InputError when they were exported from another one.
+    """
+    exports = exports_of(package)
+    if not (exports / JUDGED).is_file():
+        return None
+    if read_judged(package) is None:
+        raise InputError(f"{exports} was exported from other weights than those in {package}. Run the export stage.")
+    return exports
+
+
+def _digest(package: Path, exports: Path | None, card: str) -> str:
+    """The same for the same model, whatever the times of its formats."""
+    formats = sorted(exports.glob(f"*/{RECORD}")) if exports else []
+    files = [f"{path.parent.name} {read_json(path)['files']}" for path in formats]
+    return hashlib.sha256("".join([file_digest(package / CONFIG), card, *files]).encode()).hexdigest()
+
+
+def _version(mlflow: ModuleType, name: str, package: Path, exports: Path | None, card: str, run: str) -> str:
+    """The version of the registered model `name` that is this package with its formats and this card; made where there
+    is none.
 
     Whatever an attempt that was cut off had done is used: the logged model if it is whole, the version if it is there.
     """
     client = mlflow.MlflowClient()
-    digest = hashlib.sha256((file_digest(package / CONFIG) + card).encode()).hexdigest()
+    digest = _digest(package, exports, card)
 
     def same() -> list[Any]:
         known = client.search_model_versions(f"name = '{name}'")
@@ -198,7 +221,7 @@ def _version(mlflow: ModuleType, name: str, package: Path, card: str, run: str) 
         logged = whole_model(mlflow, run)
         if logged is None:
             with mlflow.start_run(run_id=run):
-                logged = log_model(mlflow, package, card).model_id
+                logged = log_model(mlflow, package, exports, card).model_id
         mlflow.register_model(f"models:/{logged}", name, tags={PACKAGE_TAG: digest})
     version, *twice = same()
     for other in twice:  # a request whose answer was lost was sent again

@@ -71,28 +71,32 @@ def read(folder: Path | str, device: str | torch.device = "cpu") -> tuple[nn.Mod
     those that were saved or do not fit the network.
     """
     folder = Path(folder)
-    config = _read_config(folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise InputError(f"{folder} holds no {WEIGHTS}. Expected a folder that the train stage wrote.")
+    config, weights = _read_config(folder), folder / WEIGHTS
+    _check_there(weights)
     if (found := file_digest(weights)) != config["weights"].get("sha256"):
         raise InputError(
             f"{weights} is not the file that was saved: SHA-256 {found}, {CONFIG} records "
             f"{config['weights'].get('sha256')}. Copy the whole folder again, or train again."
         )
-    try:
-        with safe_open(weights, "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            recorded = (file.metadata() or {}).get("config_sha256")
-    except SafetensorError as error:
-        raise InputError(f"{weights} is not a safetensors file: {error}.") from None
-    if recorded != _config_digest(config):
-        raise InputError(f"{folder / CONFIG} was changed after it was saved. Copy the whole folder again.")
+    shapes = _header(weights, config)
     with torch.device("meta"):  # shapes only: nothing is drawn at random and no pretrained weights are looked for
         network = build(config["network"], config["frames"], config["size"], len(config["labels"]), **config["options"])
     _check_shapes(shapes, {name: tuple(value.shape) for name, value in network.state_dict().items()}, weights)
     network.load_state_dict(load_file(weights), assign=True)
     return network.to(device).eval(), config
+
+
+def read_config(folder: Path | str) -> dict[str, Any]:
+    """The configuration of `folder`, held against the digest in its weights, which stay unread otherwise: for who
+    answers by another engine.
+
+    Raises InputError when a file is missing, or the configuration is incomplete or was changed.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    _check_there(folder / WEIGHTS)
+    _header(folder / WEIGHTS, config)
+    return config
 
 
 def read_familiarity(folder: Path | str, config: dict[str, Any]) -> dict[str, np.ndarray] | None:
@@ -127,6 +131,24 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if config["format"] != FORMAT:
         raise InputError(f"{path} has format {config['format']}, this fetalflow reads {FORMAT}.")
     return config
+
+
+def _check_there(weights: Path) -> None:
+    if not weights.is_file():
+        raise InputError(f"{weights.parent} holds no {WEIGHTS}. Expected a folder that the train stage wrote.")
+
+
+def _header(weights: Path, config: dict[str, Any]) -> dict[str, tuple]:
+    """Shape by tensor. Raises InputError when the weights were saved with another configuration."""
+    try:
+        with safe_open(weights, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            recorded = (file.metadata() or {}).get("config_sha256")
+    except SafetensorError as error:
+        raise InputError(f"{weights} is not a safetensors file: {error}.") from None
+    if recorded != _config_digest(config):
+        raise InputError(f"{weights.parent / CONFIG} was changed after it was saved. Copy the whole folder again.")
+    return shapes
 
 
 def _check_keys(config: dict[str, Any], expected: dict[str, type], where: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.drop_verbs import Task, arrivals, deidentify, quarantine, withdraw
-from flows.measure_verb import measure, package_folder
+from flows.measure_verb import Engine, measure, package_folder
 from flows.registry_verbs import ledger, lineage, registry_in_words, rollback
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -148,12 +148,13 @@ def compare(predictions: list[Path]) -> None:
 def predict(
     file: Annotated[Path, typer.Argument(help="An image, a DICOM or a cine.")],
     model: Annotated[str, typer.Option(help="A model package, or models:/NAME@ALIAS in MLflow.")] = "",
+    engine: Engine = "auto",
     task: Task = "movement",
 ) -> None:
     """Label, probabilities, whether the input is unlike anything seen, and a sweep's best frame, as JSON."""
     from fetalflow.package import load
 
-    print(json.dumps(load(package_folder(model, task)).predict(file).as_dict(), indent=2))
+    print(json.dumps(load(package_folder(model, task), engine=engine).predict(file).as_dict(), indent=2))
 
 
 @app.command()

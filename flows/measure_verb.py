@@ -15,6 +15,11 @@ if TYPE_CHECKING:  # both import torch, and help is instant
     from fetalflow.fetus import Fetus
 
 
+Engine = Annotated[
+    str, typer.Option(help="torch, onnx, int8, openvino, or auto: the fastest that passed and is installed.")
+]
+
+
 def package_folder(model: str, task: str) -> Path:
     """The folder of a model package, fetched where `model` is one in MLflow, or empty: the task's own alias."""
     if model and not model.startswith("models:/"):
@@ -41,6 +46,7 @@ def measure(
     structure: Annotated[str | None, typer.Option(help="head, abdomen or femur; default: what the model sees.")] = None,
     overlay: Annotated[Path | None, typer.Option(help="A PNG to write: outline, ellipse, calipers, values.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, with masks, as JSON.")] = False,
+    engine: Engine = "auto",
     task: Annotated[str, typer.Option(help="The task of params.yaml whose model answers.")] = "biometry",
 ) -> None:
     """Measure head, abdomen or femur; several files of one fetus together give its age and weight."""
@@ -50,7 +56,7 @@ def measure(
 
     if overlay and overlay.suffix.lower() != ".png":
         raise InputError(f"--overlay writes a PNG; {overlay} is named otherwise.")
-    package = load(package_folder(model, task))
+    package = load(package_folder(model, task), engine=engine)
     found = [examine(package, file, mm_per_px, weeks, structure) for file in files]
     together = combine(found) if len(found) > 1 else None
     if overlay:
@@ -75,7 +81,8 @@ def _examined(found: "Examination") -> Iterable[str]:
     scale = f"{found.mm_per_px:.4f} mm per pixel" if found.mm_per_px else "no pixel spacing"
     count = len(found.frames)
     frames = f"{count} frame{'s' * (count > 1)}"
-    yield f"{found.source}: {found.label} ({found.probabilities[found.label]:.2f}), {frames}, {scale}"
+    called = f"{found.label} ({found.probabilities[found.label]:.2f})"
+    yield f"{found.source}: {called}, {frames}, {scale}, by {found.engine}"
     for name, length in found.lengths.items():
         of = f"{length.frames} of {count} frames" if count > 1 else ""
         yield f"  {name.upper():<4}{length_text(length):>18}  {of:<18}{_standing(length.z, length.percentile)}".rstrip()

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 import yaml
 
-from fetalflow.artefacts import file_digest, write_json, write_table
+from fetalflow.artefacts import file_digest, read_json, write_json, write_table, write_text
+from fetalflow.evaluation.latency import machine
 from fetalflow.familiarity import Familiarity
 from fetalflow.models.building import build
 from fetalflow.quarantine import quarantine_table, rejected_row
@@ -34,6 +35,13 @@ VERDICT = {
         | {"found": "2 of 36", "advice": "Look at these cines.", "n_rows": 2, "rows": ["sequence <1>", "sequence 2"]},
     ],
 }
+ENGINES = [  # as the export stage judges them; the format is a file of another kind, and never the fastest
+    {"engine": "torch", "passed": True, "reasons": [], "default": True, "sequences": 12, "macro_f1_loss": 0.0}
+    | {"unfamiliar_loss": -0.0, "same_label": 1.0, "ms": 2.5, "ms_p95": 3.25, "threads": 2, "bytes": 5_500_000},
+    {"engine": "onnx", "passed": True, "reasons": [], "default": False, "sequences": 12, "macro_f1_loss": 0.21}
+    | {"unfamiliar_loss": -0.001, "same_label": 0.99, "ms": 9.0, "ms_p95": 9.5, "threads": 2, "bytes": 5_600_000},
+    {"engine": "int8", "passed": False, "reasons": ["it could not be made: no <Sort>"], "default": False},
+]
 EXTRACT = {
     "rows": 37,
     "decoded_frames": 1234,
@@ -180,6 +188,7 @@ def make_finished_run(
             write_table(reports / "curves" / f"{variant}.csv", curves())
         write_json(reports / "quality" / "verdict.json", VERDICT)
         write_json(reports / "extract.json", EXTRACT)
+        export(workspace, variants[0])
         stages.evaluate.main(TASK)
         stages.significance.main(TASK)
         if explain:
@@ -197,6 +206,18 @@ def working_in(workspace: Path) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+def export(workspace: Path, variant: str) -> None:
+    """What the export stage leaves of a run with one format that passed."""
+    package = read_json(workspace / "models" / TASK / variant / "config.json")["weights"]["sha256"]
+    folder = workspace / "exports" / TASK / variant
+    write_text(folder / "onnx" / "model.onnx", "no network")
+    digest = file_digest(folder / "onnx" / "model.onnx")
+    write_json(folder / "onnx" / "export.json", {"package": package, "files": {"model.onnx": digest}})
+    found = {"task": TASK, "variant": variant, "package": package, "machine": machine(), "engines": ENGINES}
+    for place in (folder, workspace / "reports" / TASK):
+        write_json(place / "export.json", found)
 
 
 def curves() -> pd.DataFrame:

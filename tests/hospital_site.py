@@ -39,6 +39,7 @@ SMALL = {
         "extract": {"labels": ["head", "arm"], "workers": 1, "quarantine_share": 0.5},
         "preprocess": {"size": 32},
         "train": {"epochs": 1, "batch": 4, "augment": False},
+        "export": {"engines": ["onnx"], "latency_repeats": 5},
         "evaluate": {"bootstrap": 100, "latency_repeats": 2},
         "significance": {"bootstrap": 100},
         "explain": {"per_class": 1, "measured": 2, "mistakes": 1},

@@ -1,5 +1,6 @@
 """Exported networks: the same answers by every engine, and a format that is worse is refused with its figures."""
 
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -9,14 +10,18 @@ import pandas as pd
 import pytest
 import torch
 
+from fetalflow.artefacts import write_json
 from fetalflow.errors import InputError
+from fetalflow.examination import examine
 from fetalflow.export import engine as engines
-from fetalflow.export.engine import Answered, open_engine
+from fetalflow.export.engine import Answered, open_engine, package_digest
 from fetalflow.export.int8 import first_convolutions, last_layers, products, quantise
-from fetalflow.export.onnx_file import DATA, MODEL, export_onnx, read_record
+from fetalflow.export.onnx_file import export_onnx
 from fetalflow.export.parity import judge
+from fetalflow.export.record import DATA, MODEL, read_record
 from fetalflow.familiarity import feature_layer, fit_familiarity, watched
 from fetalflow.models.building import Answer, build
+from fetalflow.package import load
 from fetalflow.settings import Evaluate, Extract
 from fetalflow.weights import save
 
@@ -143,6 +148,25 @@ def test_openvino_answers_alike(exported):
     own, reference = (open_engine(name, package, to).answer(batch) for name in ("openvino", "torch"))
     np.testing.assert_allclose(own.logits, reference.logits, atol=0.05)
     np.testing.assert_allclose(own.features, reference.features, atol=0.05)
+
+
+def test_masks_are_measured_by_any_engine_and_short_clips_by_torch(exported, tmp_path):
+    package, to, _, _ = exported["fetalnet"]
+    folder = shutil.copytree(package, tmp_path / "fetalnet")
+    shutil.copytree(to, folder / "exports", ignore=shutil.ignore_patterns("int8"))
+    rows = [{"engine": name, "passed": True, "ms": ms} for name, ms in (("torch", 2.0), ("onnx", 1.0))]
+    write_json(folder / "exports" / "export.json", {"package": package_digest(folder), "engines": rows})
+    frames = np.random.default_rng(0).integers(0, 255, (5, 48, 60), np.uint8)
+    reference, exact, auto = (load(folder, engine=name) for name in ("torch", "onnx", "auto"))
+    assert exact.segments and exact.network is None and auto.engine.name == "onnx"
+    wanted, found = (examine(each, frames, structure="head") for each in (reference, exact))
+    assert (wanted.engine, found.engine, found.as_dict()["engine"]) == ("torch", "onnx", "onnx")
+    np.testing.assert_allclose(found.answers, wanted.answers, atol=2e-3)
+    with pytest.raises(InputError, match=r"float32 \[B, 2, 40, 40\]"):
+        examine(exact, frames[:1])
+    alone = examine(auto, frames[:1], structure="head")
+    assert alone.engine == "torch"
+    np.testing.assert_allclose(alone.answers, examine(reference, frames[:1], structure="head").answers, atol=2e-3)
 
 
 @pytest.fixture(scope="module")

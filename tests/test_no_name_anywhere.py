@@ -132,6 +132,7 @@ CHANGES = [
             },
             "preprocess": {"size": 32},
             "train": {"epochs": 1, "batch": 4, "device": "cpu"},
+            "export": {"engines": []},
             "evaluate": {"bootstrap": 20, "latency_repeats": 1},
             "significance": {"bootstrap": 20},
             "explain": {"measured": 2, "mistakes": 1},

@@ -22,7 +22,7 @@ from fetalflow.report.page import explained_by_label, number, p_value, percent, 
 
 SECTIONS = (
     *("result", "data", "quality", "split", "curves", "metrics", "confusion", "roc", "calibration", "tests"),
-    *("unlike", "explain", "mistakes", "latency", "provenance", "limits"),
+    *("unlike", "explain", "mistakes", "latency", "engines", "provenance", "limits"),
 )
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 VOID = {"meta", "img", "br", "link", "input", "hr", "i"}
@@ -105,6 +105,14 @@ def test_the_page_says_what_the_files_say(html, workspace):
     assert "1 of 2 checks hold" in text and "0.81" in text and "Headers promised 1\u202f240" in text
 
 
+def test_every_engine_has_its_verdict_its_losses_and_its_times(html):
+    text = Page(html).text
+    assert "Engine Verdict Macro F1, points lost Unlike anything seen, points more Same label" in text
+    assert re.search(r"torch default passed 0\.00 0\.00 100\.0 % 2\.50 3\.25 2 5\.5", text)
+    assert re.search(r"onnx passed 0\.21 0\.00 99\.0 % 9\.00 9\.50 2 5\.6", text)
+    assert "int8 refused : it could not be made: no <Sort> – – – – – – –" in text and "no <Sort>" not in html
+
+
 def test_what_others_wrote_cannot_change_the_page(html):
     assert "cut &lt;off&gt;.avi" in html and "cut <off>" not in html
 
@@ -144,7 +152,7 @@ def page_of(task: str, folder: Path) -> str:
 
 def test_the_page_of_images_speaks_of_images(planes):
     _, page = planes
-    assert set(SECTIONS) <= set(page.ids) and page.open == [] and page.loads == []
+    assert set(SECTIONS) - {"engines"} <= set(page.ids) and page.open == [] and page.loads == []
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in page.images)
     for said in ("24 test images of 8 patients", "Misclassified images", "ms per image", "By operator"):
         assert said in page.text
@@ -244,11 +252,12 @@ def test_a_run_without_the_optional_parts_has_a_report(copy):
     reports = copy / "reports" / TASK
     for name in ("quality", "curves", "explain"):
         shutil.rmtree(reports / name)
-    for path in (reports / "extract.json", copy / "data" / TASK / "quarantine.csv", reports / "significance.json"):
-        path.unlink()
+    for name in ("extract.json", "export.json", "significance.json"):
+        (reports / name).unlink()
+    (copy / "data" / TASK / "quarantine.csv").unlink()
     stages.report.main(TASK)
     page = Page((reports / "report.html").read_text(encoding="utf-8"))
-    assert set(SECTIONS) <= set(page.ids) and page.open == []
+    assert set(SECTIONS) - {"engines"} == set(page.ids) & set(SECTIONS) and page.open == []
     assert "nothing to compare" in page.text and "The explain stage wrote nothing" in page.text
 
 

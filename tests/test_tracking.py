@@ -188,7 +188,7 @@ def test_the_registered_model_has_a_card_a_signature_and_no_pickle(registered, c
     logged = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     package = {
         f"data/package/{n}" for n in ("model.safetensors", "config.json", "familiarity.safetensors", "README.md")
-    }
+    } | {f"data/package/exports/{n}" for n in ("export.json", "onnx/model.onnx", "onnx/export.json")}
     assert package | {"MLmodel"} <= set(logged)
     for name, path in logged.items():
         start = path.read_bytes()[:4]
@@ -206,6 +206,7 @@ def test_the_registered_model_has_a_card_a_signature_and_no_pickle(registered, c
     assert "not a medical device" in card.lower() and "| test | " in card and "Kind: grouped (by patient)" in card
     assert "| operator Op. 1 | " in card and "False alarms on test patients: " in card
     assert "4 consecutive frames" in card
+    assert "onnx (0.21 points of macro F1 lost). Refused: int8, it could not be made" in card
 
 
 def test_the_requirements_name_what_answering_imports():
@@ -233,7 +234,7 @@ def test_the_requirements_hold_the_networks_code_and_no_pretrained_weights(regis
     assert network_packages(tmp_path / "lite") == {"torch", "efficientnet-lite-pytorch"}
     folder = Path(mlflow.artifacts.download_artifacts(URI))
     required = {line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()}
-    assert required == set(SERVING)
+    assert required == {*SERVING, "onnxruntime"}  # the format that passed
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +265,35 @@ def test_the_card_of_a_model_of_single_frames_speaks_of_frames(single_frames):
     assert "Input: one ultrasound frame" in card and "consecutive" not in card
     assert "| part | frames | patients |" in card and "best_frame: the standard plane of the sweep" in card
     assert "answered alone" in card and "sequences" not in card.replace("177 test sequences, split by sequence", "")
+
+
+def test_the_engines_are_metrics_of_the_variants_run(registered, client):
+    child = client.get_run(registered["variants"][MODEL])
+    figures = {key: value for key, value in child.data.metrics.items() if key.startswith("engine.")}
+    assert figures["engine.onnx.ms"] == 9.0 and figures["engine.onnx.bytes"] == 5_600_000
+    assert figures["engine.onnx.macro_f1_loss"] == 0.21 and figures["engine.onnx.passed"] == 1
+    assert figures["engine.int8.passed"] == 0 and "engine.int8.ms" not in figures
+    assert "export.json" in files(client, child.info.run_id)
+    other = client.get_run(registered["variants"]["cnn"])
+    assert not any(key.startswith("engine.") for key in other.data.metrics)
+
+
+def test_other_times_of_the_same_formats_make_no_version(registered, client, workspace, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    shutil.copytree(workspace, other, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    for place in ("reports/movement", "exports/movement/fetalmovnet"):
+        found = json.loads((other / place / "export.json").read_text())
+        found["engines"][1] |= {"ms": 1.0, "load": 7.0}
+        (other / place / "export.json").write_text(json.dumps(found))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / 'mlflow.db'}")
+    monkeypatch.chdir(other)
+    again = log_run(TASK, load_settings())
+    assert again["version"] == registered["version"] and again["run_id"] != registered["run_id"]
+    client.delete_run(again["run_id"])
+    found["package"] = "0" * 64
+    (other / place / "export.json").write_text(json.dumps(found))
+    with pytest.raises(InputError, match="exported from other weights"):
+        log_run(TASK, load_settings())
 
 
 def test_the_same_run_again_makes_nothing_new(registered, client, workspace):

@@ -6,6 +6,7 @@ openvino (bf16 where the processor has it) round on purpose, and `fetalflow.expo
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -15,12 +16,14 @@ import torch
 
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
-from fetalflow.export.onnx_file import FRAMES, MODEL, answering, read_record
+from fetalflow.export.answering import answering
+from fetalflow.export.record import FRAMES, MODEL, read_record
 from fetalflow.weights import CONFIG, WEIGHTS, read
 
 THREADS = 2
 # Where each engine's model lies in the folder of a package's exports; torch computes the package itself.
 FOLDERS = {"onnx": "onnx", "int8": "int8", "openvino": "onnx"}
+RUNTIMES = {"onnx": "onnxruntime", "int8": "onnxruntime", "openvino": "openvino"}  # what has to be installed
 ENGINES = ("torch", *FOLDERS)
 
 
@@ -35,9 +38,11 @@ class Answered:
 
 
 class Engine(Protocol):
-    """name: of ENGINES. size: bytes of what it reads. threads: that it computes with."""
+    """name: of ENGINES. outputs: names of what it answers. size: bytes of what it reads. threads: that it computes
+    with."""
 
     name: str
+    outputs: tuple[str, ...]
     size: int
     threads: int
 
@@ -54,6 +59,7 @@ class Torch:
     def __init__(self, package: Path | str, threads: int = THREADS):
         network, config = read(package)
         self.asked, self.threads = answering(network, config), threads
+        self.outputs = self.asked.names
         self.size = (Path(package) / WEIGHTS).stat().st_size
 
     def answer(self, batch: np.ndarray) -> Answered:
@@ -62,7 +68,7 @@ class Torch:
             torch.set_num_threads(self.threads)
         with torch.inference_mode():
             answers = self.asked(torch.from_numpy(batch))
-        return _named(self.asked.names, [each.float().numpy() for each in answers])
+        return _named(self.outputs, [each.float().numpy() for each in answers])
 
 
 class OnnxRuntime:
@@ -72,6 +78,7 @@ class OnnxRuntime:
         """package: SHA-256 of the weights that it must have been exported from."""
         self.record, runtime = read_record(folder, package), installed("onnxruntime")
         self.name, self.size, self.threads = self.record["format"], self.record["bytes"], threads
+        self.outputs = tuple(self.record["outputs"])
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -80,7 +87,7 @@ class OnnxRuntime:
 
     def answer(self, batch: np.ndarray) -> Answered:
         _check(batch, self.record["input"][FRAMES][1:])
-        return _named(self.record["outputs"], self.session.run(self.record["outputs"], {FRAMES: batch}))
+        return _named(self.outputs, self.session.run(self.outputs, {FRAMES: batch}))
 
 
 class OpenVINO:
@@ -92,6 +99,7 @@ class OpenVINO:
         """package: SHA-256 of the weights that it must have been exported from."""
         self.record, runtime = read_record(folder, package), installed("openvino")
         self.size, self.threads = self.record["bytes"], threads
+        self.outputs = tuple(self.record["outputs"])
         core = runtime.Core()
         bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if bf16 else "f32"
@@ -102,8 +110,7 @@ class OpenVINO:
     def answer(self, batch: np.ndarray) -> Answered:
         _check(batch, self.record["input"][FRAMES][1:])
         self.request.infer({FRAMES: batch})
-        names = self.record["outputs"]
-        return _named(names, [self.request.get_tensor(name).data.copy() for name in names])
+        return _named(self.outputs, [self.request.get_tensor(name).data.copy() for name in self.outputs])
 
 
 def open_engine(name: str, package: Path | str, exported: Path | str, threads: int = THREADS) -> Engine:
@@ -129,6 +136,11 @@ def package_digest(package: Path | str) -> str:
     if not path.is_file():
         raise InputError(f"{package} holds no {CONFIG}. Expected a folder that the train stage wrote.")
     return read_json(path)["weights"]["sha256"]
+
+
+def is_installed(name: str) -> bool:
+    """Whether this machine has what the engine `name` needs."""
+    return name not in RUNTIMES or find_spec(RUNTIMES[name]) is not None
 
 
 def installed(module: str) -> ModuleType:

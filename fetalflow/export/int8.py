@@ -25,7 +25,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from fetalflow.artefacts import atomic_folder
 from fetalflow.errors import InputError
-from fetalflow.export.onnx_file import DATA, FRAMES, IN_ONE_FILE, MODEL, read_record, write_record
+from fetalflow.export.onnx_file import IN_ONE_FILE, write_record
+from fetalflow.export.record import DATA, FRAMES, MODEL, read_record
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Steps that hand 8 bits on: without them every layer would go through float and back.

@@ -19,44 +19,20 @@ import torch
 from onnxscript import INT64, opset20
 from torch import Tensor, nn
 
-from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json
+from fetalflow.artefacts import atomic_folder, file_digest, write_json
 from fetalflow.errors import InputError
-from fetalflow.familiarity import feature_layer
-from fetalflow.models.building import label_logits, segments
+from fetalflow.export.answering import Answering, answering
+from fetalflow.export.record import DATA, FRAMES, MODEL, RECORD, read_record
 from fetalflow.models.parts.mask_and_label import NoLabel
 from fetalflow.weights import read
 
-MODEL = "model.onnx"
-DATA = "model.onnx.data"
-RECORD = "export.json"
-FRAMES = "frames"
+__all__ = ["DATA", "FRAMES", "MODEL", "RECORD", "Answering", "answering", "export_onnx", "read_record", "write_record"]
+
 OPSET = 20
 # Bytes of weights beyond which they lie in a file of their own: protobuf ends at 2 GiB, and a runtime maps such a file
 # into memory, where it would read a larger model twice (FetalMovNet, 781 MB).
 IN_ONE_FILE = 500_000_000
 VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
-
-
-class Answering(nn.Module):
-    """[B, N, H, W] -> logits, mask if there is one, features: what every engine answers, in this order."""
-
-    def __init__(self, network: nn.Module, layer: str):
-        super().__init__()
-        self.network, self.layer, self.segments = network, layer, segments(network)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return ("logits", "mask", "features") if self.segments else ("logits", "features")
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        entered: list[Tensor] = []
-        layer = self.network.get_submodule(self.layer)
-        handle = layer.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0].flatten(1)))
-        try:
-            answer = self.network(x)
-        finally:
-            handle.remove()
-        return label_logits(answer), *([answer.mask] if self.segments else []), entered[-1]
 
 
 class Silent(nn.Module):
@@ -68,11 +44,6 @@ class Silent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.new_zeros((x.shape[0], self.classes))
-
-
-def answering(network: nn.Module, config: Mapping[str, Any]) -> Answering:
-    """`network` of a package as engines ask it; features are those that its familiarity was fitted to."""
-    return Answering(network, config.get("familiarity", {}).get("layer") or feature_layer(network))
 
 
 def export_onnx(package: Path | str, folder: Path | str, in_one_file: int = IN_ONE_FILE) -> dict[str, Any]:
@@ -120,32 +91,6 @@ def write_record(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in files),
     }
     write_json(folder / RECORD, record)
-    return record
-
-
-def read_record(folder: Path | str, package: str | None = None) -> dict[str, Any]:
-    """export.json of `folder`, whose files are those that were written. package: the SHA-256 of the weights that it
-    must have been exported from; None: any.
-
-    Raises InputError when a file is missing or another one, or it was exported from another package.
-    """
-    folder = Path(folder)
-    if not (folder / RECORD).is_file():
-        raise InputError(f"{folder} holds no {RECORD}: nothing was exported there. Run the export stage.")
-    record = read_json(folder / RECORD)
-    for name, digest in record["files"].items():
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no {name}, which {RECORD} speaks of. Run the export stage again.")
-        if (found := file_digest(folder / name)) != digest:
-            raise InputError(
-                f"{folder / name} is not the file that was exported: SHA-256 {found}, {RECORD} records {digest}. "
-                "Run the export stage again."
-            )
-    if package is not None and record["package"] != package:
-        raise InputError(
-            f"{folder} was exported from another package: weights {record['package'][:12]}, this package has "
-            f"{package[:12]}. Run the export stage again."
-        )
     return record
 
 

@@ -25,7 +25,7 @@ from fetalflow.export.engine import Answered, Engine
 from fetalflow.export.timing import in_turns
 from fetalflow.familiarity import UNLIKE, Familiarity
 from fetalflow.naming import names_nothing
-from fetalflow.settings import Evaluate
+from fetalflow.settings import Evaluate, Export
 
 REFERENCE = "torch"
 LOSS = 0.5  # points
@@ -57,7 +57,7 @@ def judge(
     engines: Mapping[str, Engine],
     rows: pd.DataFrame,
     data: Path,
-    settings: Evaluate,
+    settings: Evaluate | Export,
     familiarity: Familiarity | None = None,
 ) -> list[dict[str, Any]]:
     """Figures of each engine, in their order; JSON-able, None for what does not apply.

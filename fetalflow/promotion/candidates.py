@@ -14,6 +14,7 @@ from torch import nn
 from fetalflow.artefacts import read_json
 from fetalflow.biometry.compared import compare, known_mask
 from fetalflow.errors import InputError
+from fetalflow.export.choice import EXPORTS
 from fetalflow.familiarity import watched
 from fetalflow.naming import names_nothing
 from fetalflow.package import Package, load
@@ -42,8 +43,9 @@ class Candidate:
 
     @property
     def megabytes(self) -> float:
-        """10^6 bytes of the package's files."""
-        return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file()) / 1e6
+        """10^6 bytes of the package's files, without its exports: they say the same once more."""
+        files = (f for f in self.folder.rglob("*") if f.relative_to(self.folder).parts[0] != EXPORTS)
+        return sum(f.stat().st_size for f in files if f.is_file()) / 1e6
 
     @property
     def config(self) -> dict[str, Any]:

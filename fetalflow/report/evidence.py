@@ -36,6 +36,7 @@ class Evidence:
     split_summary: dict[str, Any] | None
     verdict: dict[str, Any] | None
     latency: dict[str, Any] | None
+    export: dict[str, Any] | None
     measured: dict[str, dict[str, Any]]  # measurements.json of the variants that measure
     significance: dict[str, Any] | None
     explain: dict[str, Any] | None
@@ -108,6 +109,7 @@ def read_evidence(name: str, settings: Settings, workspace: Path = Path()) -> Ev
         split_summary=_optional(reports / "split.json"),
         verdict=_optional(reports / "quality" / "verdict.json"),
         latency=_optional(evaluation / "latency.json"),
+        export=_optional(reports / "export.json"),
         measured={v: found for v, found in measured.items() if found},
         significance=_optional(reports / "significance.json"),
         explain=_optional(reports / "explain" / "explain.json"),

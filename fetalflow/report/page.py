@@ -22,6 +22,13 @@ TABLE_4 = {
     "mean_class_f1": "F1 (mean of classes)",
     "auc": "AUC (mean)",
 }
+LOSSES = {  # columns only where the network has them
+    "macro_f1_loss": "Macro F1, points lost",
+    "dice_loss": "Dice, points lost",
+    "length_error_percent_loss": "Error of the lengths, points more",
+    "unfamiliar_loss": "Unlike anything seen, points more",
+    "unmeasured_loss": "Without a length, points more",
+}
 SOME_PAPERS = {"top2_accuracy", "f1_of_macros"}  # columns only where the task's paper has them
 
 
@@ -78,6 +85,7 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         checks=checks(evidence.verdict),
         slices=slices(evidence.scores[evidence.main]),
         machine_words=machine_words(evidence.latency),
+        engines=engines(evidence.export),
         explained=explained(evidence),
         explained_by_label=explained_by_label(evidence.explain, labels),
         figures={name: as_svg(figure) for name, figure in figures.items()},
@@ -193,6 +201,17 @@ def slices(score: Mapping[str, Any]) -> list[tuple[str, list[str], list[dict[str
     if score["runs"]:
         found.append(("By fold and seed", [c for c in ("fold", "seed") if c in score["runs"][0]], score["runs"]))
     return found
+
+
+def engines(export: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """`machine` in words, `sequences` asked, `losses`: titles of what applies, `rows`; None where none was exported."""
+    if not export:
+        return None
+    rows, asked = export["engines"], export["engines"][0]["sequences"]
+    losses = {key: title for key, title in LOSSES.items() if any(row.get(key) is not None for row in rows)}
+    # An engine may be better by a hair, which is no -0.00.
+    shown = [row | {k: round(row[k], 2) + 0.0 for k in losses if row.get(k) is not None} for row in rows]
+    return {"machine": machine_words(export), "sequences": asked, "losses": losses, "rows": shown}
 
 
 def machine_words(latency: Mapping[str, Any] | None) -> str:
