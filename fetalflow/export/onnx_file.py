@@ -8,7 +8,7 @@ seen.
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json
 from fetalflow.errors import InputError
 from fetalflow.familiarity import feature_layer
-from fetalflow.models.building import label_logits, segments
+from fetalflow.models.building import Answer, label_logits, segments
 from fetalflow.models.parts.mask_and_label import NoLabel
 from fetalflow.weights import read
 
@@ -49,11 +49,15 @@ class Answering(nn.Module):
         return ("logits", "mask", "features") if self.segments else ("logits", "features")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.told(self.network, x)
+
+    def told(self, ask: Callable[..., Tensor | Answer], *given: Tensor) -> tuple[Tensor, ...]:
+        """What `ask`, the network or its last part, answers to `given`, and what entered the head meanwhile."""
         entered: list[Tensor] = []
         layer = self.network.get_submodule(self.layer)
         handle = layer.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0].flatten(1)))
         try:
-            answer = self.network(x)
+            answer = ask(*given)
         finally:
             handle.remove()
         return label_logits(answer), *([answer.mask] if self.segments else []), entered[-1]
@@ -72,7 +76,12 @@ class Silent(nn.Module):
 
 def answering(network: nn.Module, config: Mapping[str, Any]) -> Answering:
     """`network` of a package as engines ask it; features are those that its familiarity was fitted to."""
-    return Answering(network, config.get("familiarity", {}).get("layer") or feature_layer(network))
+    return Answering(network, watched_layer(network, config))
+
+
+def watched_layer(network: nn.Module, config: Mapping[str, Any]) -> str:
+    """The layer whose input a package's familiarity was fitted to, or would be."""
+    return config.get("familiarity", {}).get("layer") or feature_layer(network)
 
 
 def export_onnx(package: Path | str, folder: Path | str, in_one_file: int = IN_ONE_FILE) -> dict[str, Any]:
@@ -89,7 +98,7 @@ def export_onnx(package: Path | str, folder: Path | str, in_one_file: int = IN_O
             network.set_submodule(name, Silent(module.classes))
     shape = [config["frames"], config["size"], config["size"]]
     asked = answering(network, config).eval()
-    model = _traced(asked, torch.zeros(2, *shape))
+    model = traced(asked, {FRAMES: torch.zeros(2, *shape)}, asked.names)
     facts = {
         "format": "onnx",
         "package": config["weights"]["sha256"],
@@ -149,18 +158,20 @@ def read_record(folder: Path | str, package: str | None = None) -> dict[str, Any
     return record
 
 
-def _traced(asked: Answering, example: Tensor) -> onnx_ir.Model:
+def traced(asked: nn.Module, examples: Mapping[str, Tensor], names: Sequence[str]) -> onnx_ir.Model:
+    """`asked`, which holds a package's `network`, as a graph. examples: its inputs by name, in order, whose first axis
+    is the open batch. names: of its outputs. Raises InputError when the batch does not stay open."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here uses
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecations within torch's own exporter
         program = torch.onnx.export(
             asked,
-            (example,),
+            tuple(examples.values()),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[FRAMES],
-            output_names=list(asked.names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=list(examples),
+            output_names=list(names),
+            dynamic_shapes=({0: torch.export.Dim("batch")},) * len(examples),
             custom_translation_table={torch.ops.aten.sort.stable: _sort_stable},
             optimize=True,
             verbose=False,
