@@ -12,6 +12,7 @@ from fetalflow.errors import InputError
 from flows.drop_verbs import Task, arrivals, deidentify, quarantine, withdraw
 from flows.measure_verb import Engine, measure, package_folder
 from flows.registry_verbs import ledger, lineage, registry_in_words, rollback
+from flows.stream_verb import stream
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -261,6 +262,7 @@ def doctor(
 
 
 app.command()(measure)
+app.command()(stream)
 app.add_typer(quarantine, name="quarantine")
 app.command()(deidentify)
 app.command()(arrivals)

@@ -76,14 +76,10 @@ class OnnxRuntime:
 
     def __init__(self, folder: Path | str, package: str | None = None, threads: int = THREADS):
         """package: SHA-256 of the weights that it must have been exported from."""
-        self.record, runtime = read_record(folder, package), installed("onnxruntime")
+        self.record = read_record(folder, package)
         self.name, self.size, self.threads = self.record["format"], self.record["bytes"], threads
         self.outputs = tuple(self.record["outputs"])
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        path = str(Path(folder) / MODEL)
-        self.session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = onnx_session(folder, threads)
 
     def answer(self, batch: np.ndarray) -> Answered:
         _check(batch, self.record["input"][FRAMES][1:])
@@ -125,6 +121,15 @@ def open_engine(name: str, package: Path | str, exported: Path | str, threads: i
         return Torch(package, threads)
     kind = OpenVINO if name == "openvino" else OnnxRuntime
     return kind(Path(exported) / FOLDERS[name], package_digest(package), threads)
+
+
+def onnx_session(folder: Path | str, threads: int) -> Any:
+    """`onnxruntime.InferenceSession` of the model in `folder`."""
+    runtime = installed("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return runtime.InferenceSession(str(Path(folder) / MODEL), options, providers=["CPUExecutionProvider"])
 
 
 def package_digest(package: Path | str) -> str:

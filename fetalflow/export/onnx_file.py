@@ -8,7 +8,7 @@ seen.
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,10 @@ from torch import Tensor, nn
 
 from fetalflow.artefacts import atomic_folder, file_digest, write_json
 from fetalflow.errors import InputError
-from fetalflow.export.answering import Answering, answering
-from fetalflow.export.record import DATA, FRAMES, MODEL, RECORD, read_record
+from fetalflow.export.answering import answering
+from fetalflow.export.record import DATA, FRAMES, MODEL, RECORD
 from fetalflow.models.parts.mask_and_label import NoLabel
 from fetalflow.weights import read
-
-__all__ = ["DATA", "FRAMES", "MODEL", "RECORD", "Answering", "answering", "export_onnx", "read_record", "write_record"]
 
 OPSET = 20
 # Bytes of weights beyond which they lie in a file of their own: protobuf ends at 2 GiB, and a runtime maps such a file
@@ -60,7 +58,7 @@ def export_onnx(package: Path | str, folder: Path | str, in_one_file: int = IN_O
             network.set_submodule(name, Silent(module.classes))
     shape = [config["frames"], config["size"], config["size"]]
     asked = answering(network, config).eval()
-    model = _traced(asked, torch.zeros(2, *shape))
+    model = traced(asked, {FRAMES: torch.zeros(2, *shape)}, asked.names)
     facts = {
         "format": "onnx",
         "package": config["weights"]["sha256"],
@@ -94,18 +92,20 @@ def write_record(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _traced(asked: Answering, example: Tensor) -> onnx_ir.Model:
+def traced(asked: nn.Module, examples: Mapping[str, Tensor], names: Sequence[str]) -> onnx_ir.Model:
+    """`asked`, which holds a package's `network`, as a graph. examples: its inputs by name, in order, whose first axis
+    is the open batch. names: of its outputs. Raises InputError when the batch does not stay open."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here uses
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecations within torch's own exporter
         program = torch.onnx.export(
             asked,
-            (example,),
+            tuple(examples.values()),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[FRAMES],
-            output_names=list(asked.names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=list(examples),
+            output_names=list(names),
+            dynamic_shapes=({0: torch.export.Dim("batch")},) * len(examples),
             custom_translation_table={torch.ops.aten.sort.stable: _sort_stable},
             optimize=True,
             verbose=False,

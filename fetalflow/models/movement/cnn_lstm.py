@@ -43,6 +43,8 @@ class FrameBranch(nn.Module):
 class CNNLSTM(nn.Module):
     """float [B, N, H, W] in 0-1 -> logits [B, C]. The LSTM's last state answers; any N is taken."""
 
+    reach, needs_frames = 1, False  # `models.reuse`: what the CNN saw of a frame is kept
+
     def __init__(
         self,
         frames: int,
@@ -70,7 +72,14 @@ class CNNLSTM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, frames = x.shape[:2]
         seen = self.conv_branch(x.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, frames))  # [B, 10, 256]
-        return self.head(self.lstm(seen)[0][:, -1])  # [B, 10, 128] -> [B, 128] -> [B, C]
+        return self.answer(seen, x)
+
+    def keep(self, frames: Tensor) -> Tensor:
+        """[B, 1, H, W] -> [B, 256]."""
+        return self.conv_branch(frames)
+
+    def answer(self, kept: Tensor, frames: Tensor | None = None) -> Tensor:
+        return self.head(self.lstm(kept)[0][:, -1])  # [B, 10, 128] -> [B, 128] -> [B, C]
 
     def _initialise_as_keras(self) -> None:
         for module in self.modules():

@@ -79,11 +79,17 @@ class AttentionBranch(nn.Module):
         self.dense = nn.Linear(frames * ATTENTION_WIDTH, BRANCH_WIDTH)
         self.norm = nn.BatchNorm1d(BRANCH_WIDTH, eps=BATCH_NORM_EPSILON, momentum=momentum)
 
-    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Query, value and, where there is one, key of each frame alone: [B, 10, 1024] each."""
         tokens = x.flatten(2)  # [B, 10, 90000]
-        query = self._by_head(self.query(tokens))  # [B, heads, 10, 1024 / heads]
-        value = self._by_head(self.value(tokens))
-        key = value if self.key is None else self._by_head(self.key(tokens))
+        return tuple(layer(tokens) for layer in (self.query, self.value, self.key) if layer is not None)
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._attend(self.project(x))
+
+    def _attend(self, projected: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        query, value, *keys = (self._by_head(each) for each in projected)  # [B, heads, 10, 1024 / heads]
+        key = keys[0] if keys else value
         scores = query @ key.transpose(-1, -2) * self.scale  # [B, heads, 10, 10]
         return scores.softmax(-1), value
 
@@ -91,7 +97,10 @@ class AttentionBranch(nn.Module):
         return self.attend(x)[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        weights, value = self.attend(x)
+        return self.join(self.project(x))
+
+    def join(self, projected: tuple[Tensor, ...]) -> Tensor:
+        weights, value = self._attend(projected)
         # [B, heads, 10, 1024 / heads] -> [B, 10, 1024] -> [B, 10240] -> [B, 256]
         return self.norm(self.dense((weights.to(value.dtype) @ value).transpose(1, 2).flatten(1)))
 
@@ -134,6 +143,11 @@ class FetalMovNet(nn.Module):
     Raises InputError when an option or a size cannot be.
     """
 
+    reach, needs_frames = (
+        1,
+        True,
+    )  # `models.reuse`: projections are kept; convolutions see all frames at once
+
     def __init__(
         self,
         frames: int,
@@ -167,7 +181,17 @@ class FetalMovNet(nn.Module):
         initialise_as_keras(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.cat([self.conv_branch(x), self.attention_branch(x)], dim=1))
+        return self._answer(x, self.attention_branch.project(x))
+
+    def keep(self, frames: Tensor) -> Tensor:
+        """[B, 1, H, W] -> [B, 2048]: query beside value, and key."""
+        return torch.cat(self.attention_branch.project(frames), dim=-1).squeeze(1)
+
+    def answer(self, kept: Tensor, frames: Tensor) -> Tensor:
+        return self._answer(frames, kept.split(ATTENTION_WIDTH, dim=-1))
+
+    def _answer(self, x: Tensor, projected: tuple[Tensor, ...]) -> Tensor:
+        return self.head(torch.cat([self.conv_branch(x), self.attention_branch.join(projected)], dim=1))
 
     def attention_weights(self, x: Tensor) -> Tensor:
         """[B, N, N]: row i is how much frame i takes from each frame; rows sum to 1. The mean over heads."""

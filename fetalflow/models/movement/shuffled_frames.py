@@ -20,6 +20,10 @@ class ShuffledFrames(FetalMovNet):
         order = random_order(x) if self.training else pixel_order(x)
         return super().forward(take_frames(x, order))
 
+    def answer(self, kept: Tensor, frames: Tensor) -> Tensor:
+        order = pixel_order(frames)
+        return super().answer(take_frames(kept, order), take_frames(frames, order))
+
     def attention_weights(self, x: Tensor) -> Tensor:
         """[B, N, N] in the order in which the frames were recorded, not in the one that the network saw."""
         order = pixel_order(x)
@@ -44,7 +48,8 @@ def pixel_order(x: Tensor) -> Tensor:
 
 
 def take_frames(x: Tensor, order: Tensor) -> Tensor:
-    return x.gather(1, order[:, :, None, None].expand_as(x))
+    """x: [B, N, ...]."""
+    return x.gather(1, order[(...,) + (None,) * (x.ndim - 2)].expand_as(x))
 
 
 def build(frames: int, size: int, classes: int, **options) -> ShuffledFrames:

@@ -14,6 +14,9 @@ class SingleFrame(FetalMovNet):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(repeat_middle(x))
 
+    def answer(self, kept: Tensor, frames: Tensor) -> Tensor:
+        return super().answer(repeat_middle(kept), repeat_middle(frames))
+
     def attention_weights(self, x: Tensor) -> Tensor:
         """[B, N, N], each 1 / N: equal frames are looked at equally."""
         return super().attention_weights(repeat_middle(x))
@@ -21,7 +24,7 @@ class SingleFrame(FetalMovNet):
 
 def repeat_middle(x: Tensor) -> Tensor:
     middle = x.shape[1] // 2
-    return x[:, middle : middle + 1].expand(-1, x.shape[1], -1, -1)
+    return x[:, middle : middle + 1].expand_as(x)
 
 
 def build(frames: int, size: int, classes: int, **options) -> SingleFrame:
