@@ -67,8 +67,9 @@ def curve_points(curves: pd.DataFrame) -> list[tuple[str, float, int]]:
 
 
 def engine_figures(judged: dict[str, Any]) -> dict[str, Any]:
-    """`engine.int8.ms` and so on: every number of export.json by engine, `passed` as 1 or 0."""
+    """`engine.int8.ms`, `stream.int8.ms` and so on: every number of export.json by engine, `passed` as 1 or 0."""
     rows = {f"engine.{row['engine']}.": row for row in judged["engines"]}
+    rows |= {f"stream.{row['engine']}.": row for row in judged.get("stream", ())}
     return {start + key: value for start, row in rows.items() for key, value in row.items() if key not in NO_FIGURES}
 
 

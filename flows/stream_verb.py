@@ -11,7 +11,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.drop_verbs import Task
-from flows.measure_verb import package_folder
+from flows.measure_verb import Engine, package_folder
 
 if TYPE_CHECKING:  # imports torch, and help is instant
     from fetalflow.streaming.streamer import Answer
@@ -22,8 +22,7 @@ def stream(
     file: Annotated[Path, typer.Argument(help="A cine, or an image for a model of single frames.")],
     model: Annotated[str, typer.Option(help="A model package, or models:/NAME@ALIAS in MLflow.")] = "",
     task: Task = "movement",
-    engine: Annotated[str, typer.Option(help="torch, onnx, int8 or openvino.")] = "torch",
-    exported: Annotated[Path | None, typer.Option(help="Folder of the model's exports, unless by torch.")] = None,
+    engine: Engine = "auto",
     whole: Annotated[bool, typer.Option(help="Ask every window whole: reuse nothing.")] = False,
     threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 2,
     realtime: Annotated[bool, typer.Option(help="At the cine's own pace: what comes too fast is dropped.")] = False,
@@ -38,7 +37,7 @@ def stream(
     from fetalflow.streaming.source import open_recorded
     from fetalflow.streaming.streamer import open_stream
 
-    streamer = open_stream(package_folder(model, task), exported, engine, threads, reuse=not whole)
+    streamer = open_stream(package_folder(model, task), engine=engine, threads=threads, reuse=not whole)
     with open_recorded(file, streamer.settings) as cine:
         streamer.begin(cuts=cine.cuts, fps=cine.fps)
         if realtime and not cine.fps:

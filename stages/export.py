@@ -1,7 +1,8 @@
 """The main network in faster formats; each is judged against torch on test patients, and what passed is kept.
 
 ONNX, 8 bits (calibrated on training patients) and, where it is installed, OpenVINO. A format that cannot be made or
-loses too much is refused, and reports/<task>/export.json says why; torch always passes.
+loses too much is refused, and reports/<task>/export.json says why; torch always passes. The same for the parts that a
+stream of frames is answered by.
 
 python -m stages.export movement fetalmovnet
 """
@@ -18,6 +19,7 @@ from fetalflow.export.choice import EXPORTS, JUDGED
 from fetalflow.export.formats import keep_passed, make, opened, together
 from fetalflow.export.parity import judge
 from fetalflow.export.spread import spread
+from fetalflow.export.stream_formats import stream_formats
 from fetalflow.familiarity import Familiarity
 from fetalflow.settings import load_settings
 from fetalflow.training.loading import check_sequences
@@ -43,12 +45,16 @@ def main(task: str, variant: str) -> None:
         engines, refused = opened(package, folder, wanted.engines, unmade, first)
         rows = together(judge(config, engines, test, data, wanted, familiarity), refused)
         keep_passed(folder, rows)
+        frames = (np.load(data / path) for path in train["path"])
+        streams = stream_formats(package, folder, frames, test, data, wanted, familiarity)
         found = {"task": task, "variant": variant, "package": config["weights"]["sha256"], "machine": machine()}
-        found |= {"calibration": len(train), "engines": rows}
+        found |= {"calibration": len(train), "engines": rows, "stream": streams}
         write_json(folder / JUDGED, found)  # travels with the formats
     write_json(Path("reports") / task / JUDGED, found)
     for row in rows:
         print(_line(row), flush=True)
+    for row in streams:
+        print(f"streaming, of a new frame: {_line(row)}", flush=True)
 
 
 def _line(row: dict[str, Any]) -> str:

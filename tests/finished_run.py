@@ -216,6 +216,7 @@ def export(workspace: Path, variant: str) -> None:
     digest = file_digest(folder / "onnx" / "model.onnx")
     write_json(folder / "onnx" / "export.json", {"package": package, "files": {"model.onnx": digest}})
     found = {"task": TASK, "variant": variant, "package": package, "machine": machine(), "engines": ENGINES}
+    found["stream"] = ENGINES
     for place in (folder, workspace / "reports" / TASK):
         write_json(place / "export.json", found)
 

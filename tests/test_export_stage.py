@@ -18,13 +18,15 @@ import stages.export
 import stages.train
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
-from fetalflow.export import choice, formats, parity
+from fetalflow.export import choice, formats, parity, stream_formats
 from fetalflow.export.choice import choose, exports_of
 from fetalflow.export.engine import open_engine
 from fetalflow.export.onnx_file import export_onnx
 from fetalflow.export.spread import spread
 from fetalflow.package import NOT_TOLD, load
-from fetalflow.settings import load_settings
+from fetalflow.settings import Export, load_settings
+from fetalflow.streaming.parts import Whole
+from fetalflow.streaming.streamer import open_stream
 from flows.cli import app
 
 TASK, MAIN = "movement", "fetalmovnet"
@@ -70,11 +72,11 @@ def stored(workspace, part="test"):
     return np.stack([np.load(workspace / "data" / TASK / "sequences" / f"{name}.npy") for name in names])
 
 
-def decided(folder, **changes):
+def decided(folder, of="engines", **changes):
     """Change what the gate said of an engine: `decided(folder, int8={"ms": 0.1})`."""
     path = folder / "exports" / "export.json"
     judged = read_json(path)
-    for row in judged["engines"]:
+    for row in judged[of]:
         row |= changes.get(row["engine"], {})
     path.write_text(json.dumps(judged))
 
@@ -90,7 +92,44 @@ def test_the_stage_writes_what_passed_and_says_so(workspace, package):
     assert folder == workspace / "exports" / TASK / MAIN
     assert {path.name for path in (folder / "onnx").iterdir()} == {"model.onnx", "model.onnx.data", "export.json"}
     assert found["engines"][2]["bytes"] < found["engines"][1]["bytes"] / 3
-    assert sorted(path.name for path in folder.iterdir()) == ["export.json", "int8", "onnx"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("export.json", "int8", "onnx", "stream-answer", "stream-keep", "stream-keep-int8")
+    ]
+
+
+def test_the_parts_of_a_stream_are_judged_and_the_fastest_that_passed_streams(workspace, package, registered):
+    rows = read_json(workspace / "reports" / TASK / "export.json")["stream"]
+    assert [row["engine"] for row in rows] == ["torch", "onnx", "int8"]
+    assert all(row["passed"] and row["sequences"] == 7 and row["ms"] > 0 for row in rows)
+    assert rows[1]["p_difference"] < 1e-4 < rows[2]["p_difference"]
+    frames = stored(workspace)[0]
+    decided(registered, "stream", torch={"ms": 3.0}, onnx={"ms": 2.0}, int8={"ms": 1.0})
+    streamer = open_stream(registered)
+    assert streamer.parts.name == "int8" and not isinstance(streamer.parts, Whole)
+    streamer.begin(cuts=())  # of noise, every frame looks like a new scene
+    (answer,) = streamer.stream(frames)
+    decided(registered, "stream", int8={"passed": False, "reasons": ["macro F1 0.00 %"]})
+    streamer = open_stream(registered)
+    assert streamer.parts.name == "onnx"
+    streamer.begin(cuts=())
+    (exact,) = streamer.stream(frames)
+    whole = load(package, engine="torch").predict(frames)
+    assert list(exact.probabilities.values()) == pytest.approx(list(whole.probabilities.values()), abs=1e-5)
+    assert exact.probabilities != answer.probabilities
+    with pytest.raises(InputError, match="int8 was refused .* macro F1 0.00 %"):
+        open_stream(registered, engine="int8")
+
+
+def test_parts_that_cannot_be_made_are_refused_and_torch_streams(workspace, package, tmp_path, monkeypatch):
+    def fails(*_):
+        raise ValueError("no such operator: Sort")
+
+    monkeypatch.setattr(stream_formats, "export_stream", fails)
+    rows = pd.read_parquet(workspace / "data" / TASK / "manifest.parquet").head(3)
+    given = ([], rows, workspace / "data" / TASK, Export(engines=("onnx",), latency_repeats=5), None)
+    found = stream_formats.stream_formats(package, tmp_path, *given)
+    assert [(row["engine"], row["passed"]) for row in found] == [("torch", True), ("onnx", False)]
+    assert found[1]["reasons"] == ["its parts could not be made: ValueError: no such operator: Sort"]
 
 
 def test_the_same_model_gives_the_same_files(workspace, package, tmp_path):

@@ -52,6 +52,23 @@ def choose(name: str, package: Path | str, threads: int = THREADS) -> Engine | N
     return None if name == "torch" else open_engine(name, package, exports_of(package), threads)
 
 
+def choose_for_stream(name: str, package: Path | str) -> str:
+    """The engine that streams the package: `name`, or for "auto" the fastest whose parts passed and that is installed
+    here; of a network without parts, the fastest for whole windows.
+
+    Raises InputError as `choose` does.
+    """
+    if name not in (AUTO, *ENGINES):
+        raise InputError(f"no engine is called {name!r}; there are: {', '.join((AUTO, *ENGINES))}.")
+    judged = read_judged(package) or {}
+    rows = {row["engine"]: row for row in judged.get("stream") or judged.get("engines", ())}
+    if name == AUTO:
+        return _fastest(rows)
+    if name != "torch":
+        _check_passed(name, rows, package)
+    return name
+
+
 def _fastest(rows: Mapping[str, Mapping[str, Any]]) -> str:
     usable = [row for name, row in rows.items() if row["passed"] and is_installed(name)]
     return min(usable, key=lambda row: row["ms"])["engine"] if usable else "torch"

@@ -28,7 +28,7 @@ def make(package: Path, folder: Path, asked: Sequence[str], calibration: Iterabl
     }
     for name, way in ways.items():
         if name in wanted | {MADE_OF.get(each) for each in wanted}:
-            reasons[name] = reasons.get(MADE_OF.get(name, ""), "") or _tried(way)[1]
+            reasons[name] = reasons.get(MADE_OF.get(name, ""), "") or tried(way)[1]
     return {name: reason for name, reason in reasons.items() if reason}
 
 
@@ -47,7 +47,7 @@ def opened(
         elif FOLDERS[name] in unmade:
             refused[name] = f"it could not be made: {unmade[FOLDERS[name]]}"
         else:
-            engine, reason = _tried(partial(_answering, name, package, folder, first))
+            engine, reason = tried(partial(_answering, name, package, folder, first))
             if reason:
                 refused[name] = f"it does not answer: {reason}"
             else:
@@ -76,7 +76,7 @@ def _answering(name: str, package: Path, folder: Path, first: np.ndarray) -> Eng
     return engine
 
 
-def _tried(way: Callable[[], Any]) -> tuple[Any, str]:
+def tried(way: Callable[[], Any]) -> tuple[Any, str]:
     """What a call gives, and why it gives nothing. Exporter and runtimes fail in ways of their own for what they do not
     know; a full disk is none of these."""
     try:

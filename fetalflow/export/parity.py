@@ -59,11 +59,13 @@ def judge(
     data: Path,
     settings: Evaluate | Export,
     familiarity: Familiarity | None = None,
+    timed: Mapping[str, Engine] | None = None,
 ) -> list[dict[str, Any]]:
     """Figures of each engine, in their order; JSON-able, None for what does not apply.
 
     config: of the package. engines: by name, torch among them. rows: of the manifest, sequences of test patients in the
-    task's folder `data`; one at a time is in memory. familiarity: what the package remembers.
+    task's folder `data`; one at a time is in memory. familiarity: what the package remembers. timed: what is timed by
+    the names of `engines`, where it is not these.
 
     engine, passed, reasons (of a refusal), default; sequences; p_difference, mask_difference: the largest difference of
     a probability from torch's; same_label: share of the sequences; macro_f1, dice (0-1), length_error_percent (of the
@@ -77,7 +79,7 @@ def judge(
         raise InputError(f"parity needs {REFERENCE} and a test sequence; found {list(engines)} and {len(rows)}.")
     labels = list(config["labels"])
     told = _asked(engines, rows, data, labels)
-    times = in_turns(engines, _stored(rows.iloc[0], data), settings.latency_repeats, LIMIT_S)
+    times = in_turns(timed or engines, _stored(rows.iloc[0], data), settings.latency_repeats, LIMIT_S)
     found = []
     for name, engine in engines.items():
         facts = _figures(told[name], told[REFERENCE], rows, labels, familiarity)

@@ -24,6 +24,7 @@ from fetalflow.weights import read
 
 KEPT = "kept"
 KEEP, KEEP_INT8, ANSWER = "stream-keep", "stream-keep-int8", "stream-answer"
+PARTS = {"onnx": (KEEP, ANSWER), "int8": (KEEP_INT8, ANSWER)}  # what an engine streams with
 
 
 class Keeping(nn.Module):

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a finished run: everything the other stages found, readable without a network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -204,14 +204,21 @@ def slices(score: Mapping[str, Any]) -> list[tuple[str, list[str], list[dict[str
 
 
 def engines(export: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """`machine` in words, `sequences` asked, `losses`: titles of what applies, `rows`; None where none was exported."""
+    """`machine` in words, `sequences` asked, `losses`: titles of what applies, `tables` of rows: of a whole sequence,
+    and of one new frame where a stream keeps what came before. None where none was exported."""
     if not export:
         return None
-    rows, asked = export["engines"], export["engines"][0]["sequences"]
+    rows, streamed = export["engines"], export.get("stream") or []
     losses = {key: title for key, title in LOSSES.items() if any(row.get(key) is not None for row in rows)}
+    tables = {"whole": _losses_rounded(rows, losses)} | (
+        {"frame": _losses_rounded(streamed, losses)} if streamed else {}
+    )
+    return {"machine": machine_words(export), "sequences": rows[0]["sequences"], "losses": losses, "tables": tables}
+
+
+def _losses_rounded(rows: Sequence[Mapping[str, Any]], losses: Iterable[str]) -> list[dict[str, Any]]:
     # An engine may be better by a hair, which is no -0.00.
-    shown = [row | {k: round(row[k], 2) + 0.0 for k in losses if row.get(k) is not None} for row in rows]
-    return {"machine": machine_words(export), "sequences": asked, "losses": losses, "rows": shown}
+    return [row | {k: round(row[k], 2) + 0.0 for k in losses if row.get(k) is not None} for row in rows]
 
 
 def machine_words(latency: Mapping[str, Any] | None) -> str:

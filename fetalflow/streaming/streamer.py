@@ -18,6 +18,7 @@ import numpy as np
 from fetalflow.cine.cuts import AROUND, find_cuts, small
 from fetalflow.cine.resampling import frame_step
 from fetalflow.errors import InputError
+from fetalflow.export.choice import AUTO, choose_for_stream, exports_of
 from fetalflow.export.engine import THREADS
 from fetalflow.familiarity import UNLIKE, Familiarity
 from fetalflow.sequences import fit
@@ -222,11 +223,17 @@ class Streamer:
 def open_stream(
     package: Path | str,
     exported: Path | str | None = None,
-    engine: str = "torch",
+    engine: str = AUTO,
     threads: int = THREADS,
     reuse: bool = True,
 ) -> Streamer:
-    """A streamer of the model package in `package`; the rest, and what is raised, as `open_parts` has it."""
+    """A streamer of the model package in `package`, by the engine `engine`: "auto" is the fastest that passed the gate.
+
+    exported: a folder of exports that no gate judged, and an engine by name; None: what the export stage kept. The
+    rest, and what is raised, as `open_parts` has it.
+    """
+    if exported is None:
+        engine, exported = choose_for_stream(engine, package), exports_of(package)
     parts, config = open_parts(engine, package, exported, threads, reuse)
     arrays = read_familiarity(package, config)
     familiarity = None if arrays is None else Familiarity.of_package(config["familiarity"], arrays)
