@@ -1,4 +1,5 @@
-"""Every engine in one run, one sequence at a time, in turns: `python benchmarks/latency.py`.
+"""Every engine in one run, one sequence at a time, in turns: `python benchmarks/latency.py`; and one new frame of a
+stream, of the network that keeps what it computed of the frames before.
 
 Networks at the sizes of the papers, with random weights: they change accuracy and not time. Whether a trained network
 loses anything to an engine is what `fetalflow.export.parity` judges. Ratios are to torch in the same run and to the
@@ -20,12 +21,16 @@ from fetalflow.evaluation.latency import machine, p95
 from fetalflow.export.engine import ENGINES, Engine, open_engine
 from fetalflow.export.int8 import quantise
 from fetalflow.export.onnx_file import export_onnx
+from fetalflow.export.stream_formats import NewFrame
+from fetalflow.export.stream_parts import export_stream
 from fetalflow.export.timing import in_turns
 from fetalflow.models.building import build
 from fetalflow.settings import Extract
+from fetalflow.streaming.parts import open_parts
 from fetalflow.weights import save
 
 PAPER_MS = 65
+STREAMING = ("torch", "onnx", "int8")
 CALIBRATION = 4  # random sequences: enough for times
 
 
@@ -36,10 +41,12 @@ class Asked(NamedTuple):
     size: int  # px
     classes: int
     bar_ms: float
+    frame_bar_ms: float | None = None  # of one more frame of a stream
 
 
 NETWORKS = (
     Asked("fetalmovnet", "movement", 10, 300, 7, 30),
+    Asked("fetalmovnet_s", "movement", 10, 300, 7, 6.5, 3),
     Asked("lite_attention", "planes", 1, 224, 6, 12),
     Asked("fetalnet_lite", "biometry", 1, 256, 3, 40),
 )
@@ -62,6 +69,10 @@ def main() -> None:
                 engines = opened(package, exported, chosen.threads)
                 batch = np.random.default_rng(1).random((1, asked.frames, asked.size, asked.size), dtype=np.float32)
                 tell(asked, engines, in_turns(engines, batch, chosen.turns, chosen.seconds))
+                if asked.frame_bar_ms:
+                    streams = {n: NewFrame(open_parts(n, package, exported, chosen.threads)[0]) for n in STREAMING}
+                    times = in_turns(streams, batch, chosen.turns, chosen.seconds)
+                    tell(asked._replace(bar_ms=asked.frame_bar_ms), streams, times, "one new frame of a stream")
 
 
 def export(asked: Asked, package: Path, exported: Path) -> None:
@@ -72,7 +83,10 @@ def export(asked: Asked, package: Path, exported: Path) -> None:
     save(package, network, facts | {"options": {}, "extract": Extract(frames=asked.frames).model_dump(mode="json")})
     export_onnx(package, exported / "onnx")
     rng, shape = np.random.default_rng(0), (asked.frames, asked.size, asked.size)
-    quantise(exported / "onnx", exported / "int8", (rng.integers(0, 256, shape, np.uint8) for _ in range(CALIBRATION)))
+    drawn = [rng.integers(0, 256, shape, np.uint8) for _ in range(CALIBRATION)]
+    quantise(exported / "onnx", exported / "int8", drawn)
+    if asked.frame_bar_ms:
+        export_stream(package, exported, drawn)
 
 
 def opened(package: Path, exported: Path, threads: int) -> dict[str, Engine]:
@@ -85,11 +99,13 @@ def opened(package: Path, exported: Path, threads: int) -> dict[str, Engine]:
     return engines
 
 
-def tell(asked: Asked, engines: dict[str, Engine], times: dict[str, list[float]]) -> None:
+def tell(
+    asked: Asked, engines: dict[str, Engine], times: dict[str, list[float]], what: str = "one sequence at a time"
+) -> None:
     medians = {name: statistics.median(found) for name, found in times.items()}
     turns, fastest = len(times["torch"]), min(medians, key=medians.get)
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    print(f"{asked.network}, {asked.frames} x {asked.size} x {asked.size} px, {turns} turns, bar {asked.bar_ms:g} ms")
+    print(f"{asked.network}, {asked.frames} x {asked.size} x {asked.size} px, {what}, {turns} turns")
     print(f"{'engine':10s} {'median':>9s} {'p95':>9s} {'fastest':>9s} {'torch /':>8s} {'65 ms /':>8s} {'MB':>7s}")
     for name, found in times.items():
         shown = f"{name:10s} {medians[name]:6.1f} ms {p95(found):6.1f} ms {min(found):6.1f} ms"
