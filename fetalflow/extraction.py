@@ -142,7 +142,7 @@ def recorded_windows(path: Path, settings: Extract) -> Iterator[tuple[tuple[int,
         verdict = _verdict(_check_rate, record, settings)
         if verdict is not None:
             raise InputError(f"{path} cannot be used ({verdict.kind}): {verdict.reason}.")
-        step = frame_step(record["fps"], settings.fps) if settings.fps else 1.0
+        step = frame_step(record["fps"], settings.fps, settings.every)
         for span in windows(0, record["frames"] - 1, record["cuts"], settings.frames, settings.stride, step):
             # Mapped anew each time: what was read of a mapping stays in memory as long as it does.
             yield span, stored_frames(record, Path(folder))[source_frames(span[0], settings.frames, step)]
@@ -242,7 +242,7 @@ def _plan(
         except Rejected as verdict:
             reasons.update({claim.row: verdict for claim in found.spans})
             continue
-        step = frame_step(record["fps"], settings.fps) if settings.fps else 1.0
+        step = frame_step(record["fps"], settings.fps, settings.every)
         for run, truth in runs:
             for first, last in windows(run.first, run.last, record["cuts"], settings.frames, settings.stride, step):
                 yield Planned(min(run.rows), run.rows, run.label, run.annotators, truth, first, last, step)
@@ -273,6 +273,6 @@ def _mark_short(
         if claim.row not in reasons and not touching:
             reasons[claim.row] = Rejected(
                 "short",
-                f"frames {claim.first}-{claim.last} hold no {settings.frames} consecutive frames without a scene cut "
+                f"frames {claim.first}-{claim.last} hold no {settings.sequence_in_words} without a scene cut "
                 "or another label",
             )

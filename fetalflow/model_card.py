@@ -7,7 +7,7 @@ import pandas as pd
 
 from fetalflow.artefacts import read_json
 from fetalflow.evaluation.measurement_columns import MEASURES
-from fetalflow.settings import Settings
+from fetalflow.settings import Extract, Settings
 from fetalflow.tasks import get_task
 from fetalflow.weights import CONFIG
 
@@ -71,7 +71,8 @@ def model_card(task: str, settings: Settings, workspace: Path = Path()) -> str:
 def _model(config: dict[str, Any], measures: bool) -> str:
     n, size = config["frames"], config["size"]
     answers = ", the mask of the structure in every frame, and its lengths in mm" if measures else ""
-    taken = "one ultrasound frame" if n == 1 else f"{n} consecutive frames of an ultrasound cine"
+    sequence = Extract.model_validate(config["extract"]).sequence_in_words
+    taken = "one ultrasound frame" if n == 1 else f"{sequence} of an ultrasound cine"
     return (
         f"Input: {taken} as grey values in 0-1, [{n}, {size}, {size}] after padding or resizing. Output: "
         f"probabilities of {', '.join(config['labels'])}{answers}. Trainable parameters: "

@@ -145,7 +145,8 @@ class Package:
         """Answer an image, a DICOM, a cine, or frames that are already read.
 
         `source` is a file, masked, resampled and cut into windows as the extract stage does; or an array, uint8 0-255
-        or float 0-1: [T, H, W] of T >= N consecutive frames, [W, N, H, W] of W sequences, or [H, W] where N is 1.
+        or float 0-1: [T, H, W] of T >= N consecutive frames, [W, N, H, W] of W sequences, or [H, W] where N is 1; its
+        frames follow each other as those of a sequence do (`extract.fps`, `extract.every`), and none is skipped.
         Frames are fitted to the network's size (pad small, resize large). Where N is 1, every frame is answered,
         whatever the stride of training, and `best` is the standard plane of the sweep.
 
@@ -165,7 +166,7 @@ class Package:
             found = True
             yield span, frames
         if not found:
-            raise InputError(f"{path} holds no {self.frames} consecutive frames without a cut. Record a longer cine.")
+            raise InputError(f"{path} holds no {settings.sequence_in_words} without a cut. Record a longer cine.")
 
     def _from_array(self, array: np.ndarray) -> Iterator[tuple[Span, np.ndarray]]:
         n = self.frames

@@ -15,7 +15,8 @@ def windows(
 
     cuts: first frames of scenes; no window holds frames of two. stride: frames of the sequence's rate between two
     starts, counted anew in every scene. step: recorded frames per frame of a sequence (see `cine.resampling`); at 1
-    no frame is skipped. No two windows start at the same frame.
+    no frame is skipped, and at k the n frames span (n - 1) * k + 1 recorded ones. No two windows start at the same
+    frame.
     """
     starts = [first, *sorted({cut for cut in cuts if first < cut <= last})]
     ends = [*(start - 1 for start in starts[1:]), last]

@@ -31,7 +31,8 @@ class Extract(Frozen):
     labels: tuple[str, ...] | None = None  # None: whatever the drop holds
     rest: str | None = None  # the label of what is none of the others: never the best frame of a sweep
     frames: int = Field(10, ge=1)  # N of a sequence
-    stride: int = Field(10, ge=1)  # frames between the starts of two sequences
+    every: int = Field(1, ge=1)  # of the frames at the rate of `fps` one in so many is taken; 1 skips none
+    stride: int = Field(10, ge=1)  # frames, of those taken, between the starts of two sequences
     fps: float | None = None  # resample to this rate; None keeps each cine's own
     cut_threshold: float = 0.3  # 0-1, two unrelated pictures differ by 0.7; lower finds more scene cuts
     mask_overlays: bool = True
@@ -42,6 +43,11 @@ class Extract(Frozen):
     min_agreement: float = 0.8  # two annotators: share of the span on which they must agree
     quarantine_share: float = 0.2  # stop when more of the rows than this are quarantined
     workers: int = -1  # joblib: -1 is every core
+
+    @property
+    def sequence_in_words(self) -> str:
+        skipping = "" if self.every == 1 else f" (one in {self.every})"
+        return f"{self.frames} consecutive frames{skipping}"
 
 
 class Preprocess(Frozen):

@@ -30,23 +30,24 @@ def _quiet_the_libraries() -> None:
 @app.command()
 def run(
     drop: Annotated[Path | None, typer.Option(help="A hospital's drop (docs/drop.md).")] = None,
-    profile: Annotated[str | None, typer.Option(help="A profile of params.yaml, such as paper.")] = None,
+    profile: Annotated[list[str] | None, typer.Option(help="Profiles of params.yaml, such as paper.")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE over params.yaml.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the workspace; default: from drop and profile.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the workspace; default: from drop and profiles.")] = None,
     task: Task = "movement",
 ) -> None:
     """Run every stage of a task over the synthetic hospital, or over a drop, as a Prefect flow."""
     _quiet_the_libraries()
     from flows.reproduction import StageFailed, pending
-    from flows.workspace import CHECKOUT, drop_changes, parse_change, prepare
+    from flows.workspace import CHECKOUT, drop_changes, parse_change, prepare, profile_changes
 
     workspace = CHECKOUT
     if drop or profile or change or name:
-        changes = [drop_changes(drop, task)] if drop else []
+        changes = [profile_changes(each) for each in profile or []]
+        changes += [drop_changes(drop, task)] if drop else []
         changes += [parse_change(c) for c in change or []]
         parts = [drop.resolve().name] if drop else []
-        parts += [profile] if profile else []
-        workspace = prepare(CHECKOUT / "workspaces" / (name or "-".join(parts) or "changed"), profile, changes)
+        parts += profile or []
+        workspace = prepare(CHECKOUT / "workspaces" / (name or "-".join(parts) or "changed"), None, changes)
 
     try:
         if pending(workspace, task):

@@ -59,18 +59,21 @@ def drop_changes(drop: Path, task: str) -> dict[str, Any]:
     return {"phantoms": [], "tasks": {task: {"drop": str(drop.resolve())}}, task: {"extract": {"labels": None}}}
 
 
+def profile_changes(profile: str) -> dict[str, Any]:
+    """The settings of a profile of the checkout's params.yaml. Raises InputError when there is none of that name."""
+    profiles = yaml.safe_load((CHECKOUT / "params.yaml").read_text()).get("profiles", {})
+    if profile not in profiles:
+        raise InputError(f"no profile is called {profile!r} in params.yaml; there are: {', '.join(profiles)}")
+    return profiles[profile]
+
+
 def prepare(folder: Path, profile: str | None, changes: list[dict[str, Any]]) -> Path:
     """Make or refresh the workspace `folder` and return it.
 
     Raises InputError when the profile is unknown or the settings do not fit their contract.
     """
     params = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
-    profiles = params.get("profiles", {})
-    if profile is not None:
-        if profile not in profiles:
-            raise InputError(f"no profile is called {profile!r} in params.yaml; there are: {', '.join(profiles)}")
-        params = overlay(params, profiles[profile])
-    for change in changes:
+    for change in [*([] if profile is None else [profile_changes(profile)]), *changes]:
         params = overlay(params, change)
     trained = {(a["task"], a["variant"]) for a in (params.get("ablations") or {}).values()}
     for name, entry in params["tasks"].items():  # an ablation that was taken out is nobody's rival

@@ -336,6 +336,30 @@ def test_one_cine_is_read_as_the_drop_is(drop, tmp_path):
         list(recorded_windows(drop / "bad.avi", SETTINGS))
 
 
+@pytest.mark.parametrize(("every", "starts"), [(2, [0, 4, 13, 17]), (3, [0, 13])])
+def test_one_frame_in_so_many_is_taken_and_none_across_a_cut(tmp_path, every, starts):
+    drop, sampled = tmp_path / "drop", SETTINGS.model_copy(update={"every": every, "stride": 2})
+    drop.mkdir()
+    scenes = np.concatenate([speckle(13, 64, 96), speckle(13, 64, 96, seed=9)])
+    save_dicom(drop / "a.dcm", dicom(scenes, FrameTime="40"))
+    found = extract(drop, row("a.dcm"), using=sampled, mask_sector=False)
+    table, span = found.sequences, 4 * every
+    assert list(table.first_frame) == starts and list(table.last_frame - table.first_frame) == [span] * len(starts)
+    assert set(table.step) == {every} and table.fps.to_numpy() == pytest.approx(25 / every)
+    manifest = preprocess(table, tmp_path / "frames", tmp_path / "sequences", 96, workers=1)
+    taken = [scenes[first : first + span + 1 : every] for first in starts]
+    for path, frames in zip(manifest.path, taken, strict=True):
+        assert np.array_equal(np.load(tmp_path / path), fit(frames, 96))
+    spans, read = zip(*recorded_windows(drop / "a.dcm", sampled.model_copy(update={"mask_sector": False})), strict=True)
+    assert list(spans) == list(zip(table.first_frame, table.last_frame, strict=True))
+    assert all(np.array_equal(one, other) for one, other in zip(read, taken, strict=True))
+
+
+def test_too_short_says_how_many_frames_are_passed_over(drop):
+    found = extract(drop, row(), row("c.dcm", "P3", end="11"), every=3)
+    assert "hold no 5 consecutive frames (one in 3) without" in found.quarantine.reason[0]
+
+
 def test_the_stage_writes_the_quarantine_before_it_stops(drop, tmp_path, monkeypatch):
 
     annotate(drop, row(), row("gone.avi"))

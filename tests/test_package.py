@@ -97,6 +97,24 @@ def test_a_cine_and_its_windows_as_an_array_give_the_same_answer(package, cine):
     assert [(w.first_frame, w.last_frame) for w in from_path.windows] == list(spans)
 
 
+@pytest.mark.parametrize("every", [2, 3])
+def test_a_package_that_passes_over_frames_takes_the_frames_of_its_training(package, cine, every):
+    config = package.config | {"extract": package.config["extract"] | {"every": every}}
+    sampled = Package(package.network, config)
+    spans, frames = zip(*recorded_windows(cine, EXTRACT.model_copy(update={"every": every})), strict=True)
+    answer = sampled.predict(cine)
+    assert answer.probabilities == sampled.predict(np.stack(frames)).probabilities
+    assert [(w.first_frame, w.last_frame) for w in answer.windows] == list(spans) == [(0, 3 * every)]
+    assert answer.probabilities != package.predict(cine).probabilities
+    with pytest.raises(InputError, match=rf"holds no 4 consecutive frames \(one in {every + 3}\) without a cut"):
+        Package(package.network, config | {"extract": config["extract"] | {"every": every + 3}}).predict(cine)
+
+
+def test_a_package_from_before_frames_could_be_passed_over_passes_over_none(package, cine):
+    config = package.config | {"extract": {k: v for k, v in package.config["extract"].items() if k != "every"}}
+    assert Package(package.network, config).predict(cine) == package.predict(cine)
+
+
 def test_a_long_array_is_cut_like_a_cine(package):
     frames = sequences(1)[0].repeat(3, axis=0)[:11]  # two whole windows and three frames more
     answer = package.predict(frames)

@@ -42,6 +42,14 @@ def test_resampling_50_to_25_takes_every_second_frame_and_10_to_25_repeats():
     assert frame_step(30, None) == 1
 
 
+def test_one_frame_in_k_at_any_rate():
+    assert windows(0, 29, [], 5, 5, frame_step(30, None, 2)) == [(0, 8), (10, 18), (20, 28)]
+    assert windows(0, 29, [13], 5, 2, frame_step(30, None, 3)) == [(0, 12), (13, 25)]  # none over the cut at 13
+    assert list(source_frames(13, 5, frame_step(None, None, 3))) == [13, 16, 19, 22, 25]
+    assert list(source_frames(0, 4, frame_step(50, 25, 2))) == [0, 4, 8, 12]
+    assert frame_step(None, 25, 2) == 2
+
+
 @given(ints(1, 90), ints(1, 90), ints(32, 64))
 def test_fit_keeps_aspect_pads_small_and_resizes_large(height, width, size):
     fitted = fit(np.full((2, height, width), 200, np.uint8), size)

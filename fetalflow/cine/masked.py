@@ -18,7 +18,7 @@ from fetalflow.settings import Extract
 @dataclass(frozen=True)
 class Masked:
     """frames: uint8 [T, H, W], of a file mapped from disk; cuts: first frames of scenes but the first; step: recorded
-    frames per frame at the wanted rate; mm_per_px: None where the source does not say."""
+    frames per frame of a sequence; mm_per_px: None where the source does not say."""
 
     name: str
     frames: np.ndarray
@@ -50,5 +50,5 @@ def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[
         if record["rejected"]:
             raise InputError(f"{path} cannot be used ({record['rejected']['kind']}): {record['rejected']['reason']}.")
         # One image has no rate; a cine that states none is taken frame by frame.
-        step = frame_step(record["fps"], settings.fps) if record["fps"] else 1.0
+        step = frame_step(record["fps"], settings.fps, settings.every)
         yield Masked(path.name, stored_frames(record, Path(folder)), record["cuts"], step, record["mm_per_px"])

@@ -1,11 +1,12 @@
-"""Frame-rate resampling by nearest frames: every frame of a sequence stays a recorded one."""
+"""Which recorded frames a sequence takes, at another rate or one in so many: every frame stays a recorded one."""
 
 import numpy as np
 
 
-def frame_step(recorded: float, wanted: float | None) -> float:
-    """Recorded frames per frame of a sequence. recorded, wanted: frames/s; `wanted` None keeps the recorded rate."""
-    return 1.0 if wanted is None else recorded / wanted
+def frame_step(recorded: float | None, wanted: float | None, every: int = 1) -> float:
+    """Recorded frames per frame of a sequence. recorded, wanted: frames/s; where one is None the recorded rate stays.
+    every: of the frames at that rate the sequence takes one in so many."""
+    return every * (recorded / wanted if recorded and wanted else 1.0)
 
 
 def source_frames(first: int, frames: int, step: float) -> np.ndarray:

@@ -35,7 +35,9 @@ def measure(folder: Path | str, repeats: int, fps: float | None = None, device: 
     batch = torch.rand(1, frames, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     seconds = _repeated(network, batch, repeats)
     backbone = getattr(network, "backbone", None)
-    alone = None if backbone is None else 1000 * statistics.median(_repeated(backbone, batch, repeats))
+    alone = None
+    if backbone is not None:  # it sees every frame alone
+        alone = 1000 * statistics.median(_repeated(backbone, batch.transpose(0, 1), repeats))
     median = statistics.median(seconds)
     wait = 1000 * frames / fps if fps else None
     return {

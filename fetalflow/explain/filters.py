@@ -4,12 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fetalflow.explain.gradcam import by_frame
+
 
 @torch.no_grad()
 def feature_maps(network: nn.Module, sequences: Tensor, layer: nn.Module) -> np.ndarray:
     """Outputs of `layer` after ReLU for `sequences` (float [B, N, H, W], 0-1) as float32 [B, C, h, w].
 
-    Where the layer sees each frame alone, the middle frame's outputs.
+    Where the layer sees each frame alone or keeps time as an axis, the middle frame's outputs.
     """
     seen: list[Tensor] = []
     hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
@@ -17,7 +19,7 @@ def feature_maps(network: nn.Module, sequences: Tensor, layer: nn.Module) -> np.
         network(sequences)
     finally:
         hook.remove()
-    outputs = seen[-1].unflatten(0, (len(sequences), -1))  # [B, 1 or N, C, h, w]
+    outputs = by_frame(seen[-1], len(sequences))
     return outputs[:, outputs.shape[1] // 2].relu().float().cpu().numpy()
 
 

@@ -89,11 +89,12 @@ def grad_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.M
     """Grad-CAM (Selvaraju 2017): ReLU of the feature maps weighted by their spatially averaged gradients.
 
     `sequences` float [B, N, H, W] in 0-1, `targets` int64 [B] (the class explained). Answers float [B, 1, H, W] >= 0
-    where the frames enter as channels (one map per sequence), [B, N, H, W] where the layer sees each frame alone.
+    where the frames enter as channels (one map per sequence), [B, N, H, W] where the layer sees each frame alone or
+    keeps time as an axis.
     """
     with torch.backends.cudnn.flags(enabled=False), _rectified(layer):
         maps = LayerGradCam(log_odds(network), layer).attribute(sequences, target=targets, relu_attributions=True)
-    return _upsample(maps, sequences)
+    return _enlarged(maps, sequences)
 
 
 def hires_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.Module) -> Tensor:
@@ -104,10 +105,17 @@ def hires_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.
     """
     with torch.backends.cudnn.flags(enabled=False), _rectified(layer):
         products = LayerGradientXActivation(log_odds(network), layer).attribute(sequences, target=targets)
-    return _upsample(products.sum(dim=1, keepdim=True).relu(), sequences)
+    return _enlarged(products.sum(dim=1, keepdim=True).relu(), sequences)
 
 
-def _upsample(maps: Tensor, sequences: Tensor) -> Tensor:
-    """[B·k, 1, h, w] of k frames' maps per sequence, to [B, k, H, W]."""
-    maps = maps.detach().unflatten(0, (len(sequences), -1)).squeeze(2)
-    return functional.interpolate(maps, size=sequences.shape[-2:], mode="bilinear", align_corners=False)
+def by_frame(maps: Tensor, sequences: int) -> Tensor:
+    """The outputs of a layer for so many sequences, [B·k, K, h, w] or [B, K, k, h, w], as [B, k, K, h, w]."""
+    return maps.transpose(1, 2) if maps.ndim == 5 else maps.unflatten(0, (sequences, -1))
+
+
+def _enlarged(maps: Tensor, sequences: Tensor) -> Tensor:
+    """One map of each place, [B·k, 1, h, w] or [B, 1, k, h, w], to [B, 1, H, W] where k is 1 and to [B, N, H, W]."""
+    maps = by_frame(maps.detach(), len(sequences)).transpose(1, 2)  # [B, 1, k, h, w]
+    frames = sequences.shape[1] if maps.shape[2] > 1 else 1
+    size = (frames, *sequences.shape[-2:])
+    return functional.interpolate(maps, size=size, mode="trilinear", align_corners=False).squeeze(1)

