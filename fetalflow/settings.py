@@ -51,11 +51,12 @@ class Preprocess(Frozen):
 
 
 class Split(Frozen):
-    # grouped: by patient; paper: Table 1 of FetalMovNet; official: the drop's own column `part`; random: by sequence
-    kind: Literal["grouped", "paper", "official", "random"] = "grouped"
+    # grouped: by patient; site: each site is tested by networks that never saw it; paper: Table 1 of FetalMovNet;
+    # official: the drop's own column `part`; random: by sequence
+    kind: Literal["grouped", "site", "paper", "official", "random"] = "grouped"
     test: float = Field(0.3, gt=0, lt=1)
     validation: float = Field(0.15, gt=0, lt=1)  # share of the training patients
-    folds: int = Field(1, ge=1)  # 1: one split; K: every patient is tested once
+    folds: int = Field(1, ge=1)  # grouped alone; 1: one split; K: every patient is tested once
     seed: int = 0
 
 
