@@ -12,16 +12,19 @@ from torch.utils.data import DataLoader
 from fetalflow.errors import InputError
 
 
-def refresh_batch_norm(network: nn.Module, loader: DataLoader[Any]) -> int:
-    """Put the statistics of the sequences in `loader` in the place of those that batch norm learned; returns how many
-    layers that were. Weights, modes and torch's generator stay as they are.
+def has_batch_norm(network: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def refresh_batch_norm(network: nn.Module, loader: DataLoader[Any]) -> None:
+    """Put the statistics of the sequences in `loader` in the place of those that batch norm learned. Weights, modes and
+    torch's generator stay as they are.
 
     loader: batches whose first part is float [B, N, H, W] in 0-1; labels are not looked at. Shuffled, as
     `training_loader` gives them: the variance is the mean of those within batches, and a batch of one label varies
     little. Raises InputError when the network has no batch norm, or there is nothing to refresh it with.
     """
-    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    if not layers:
+    if not has_batch_norm(network):
         raise InputError(f"{type(network).__name__} has no batch norm: there is nothing to refresh.")
     if not len(loader):
         raise InputError("no sequences to refresh batch norm with.")
@@ -31,4 +34,3 @@ def refresh_batch_norm(network: nn.Module, loader: DataLoader[Any]) -> int:
         update_bn(loader, network, device)
     for module, mode in modes.items():
         module.training = mode
-    return len(layers)
