@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from fetalflow.errors import InputError
 
 HARMONISE = ("none", "standardise")
-MEAN, SPREAD = 0.35, 0.2  # about those of the phantom's sites; only few pixels then reach black or white
+# Of 20 of the phantom's cines at 64 px the lit pixels have means of 0.19-0.48 and spreads of 0.16-0.26. With these
+# values at most 7 % of them are clipped to black and 0.2 % to white.
+MEAN, SPREAD = 0.35, 0.2
 BLACK = 1.5 / 255  # what a codec leaves beside the sector
 FLOOR = 1e-3  # of the spread: a picture without any contrast stays without
 
