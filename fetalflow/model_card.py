@@ -30,6 +30,7 @@ NAMES = {
 PARTS = ("train", "validation", "test")
 SPLITS = {
     "grouped": "by patient",
+    "site": "by site: each fold tests one that it did not train on",
     "paper": "by sequence, as in the paper",
     "official": "the data set's own",
     "random": "by sequence at random",

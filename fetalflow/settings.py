@@ -57,11 +57,12 @@ class Preprocess(Frozen):
 
 
 class Split(Frozen):
-    # grouped: by patient; paper: Table 1 of FetalMovNet; official: the drop's own column `part`; random: by sequence
-    kind: Literal["grouped", "paper", "official", "random"] = "grouped"
+    # grouped: by patient; site: each site is tested by networks that never saw it; paper: Table 1 of FetalMovNet;
+    # official: the drop's own column `part`; random: by sequence
+    kind: Literal["grouped", "site", "paper", "official", "random"] = "grouped"
     test: float = Field(0.3, gt=0, lt=1)
     validation: float = Field(0.15, gt=0, lt=1)  # share of the training patients
-    folds: int = Field(1, ge=1)  # 1: one split; K: every patient is tested once
+    folds: int = Field(1, ge=1)  # grouped alone; 1: one split; K: every patient is tested once
     seed: int = 0
 
 
@@ -104,6 +105,13 @@ class Train(Frozen):
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: falls to nearly 0 in the last epoch; calmer ending
     class_weights: bool = False
     augment: bool = False  # mirror, turn, zoom, shift, gain; not in the paper, helps where patients are few
+    device_augment: bool = False  # grey curve, gain, resolution, persistence, noise of other devices: for new sites
+    # As if the probe drifted, by up to this share of the frame's side over a sequence (the phantom's: up to 0.03). More makes
+    # drift say less, and blurs frames more; 0: as recorded.
+    drift_augment: float = Field(0.0, ge=0, le=0.5)
+    # Weight of CORAL, which makes features alike at every site: 0.1 to 10 is the range to try, too much of it makes
+    # labels alike as well. 0: sites are not looked at.
+    align: float = Field(0.0, ge=0)
     false_alarms: float = Field(0.05, gt=0, lt=1)  # validation sequences that "unlike anything seen" may flag
     start: str = ""  # folder of a model package that the main variant goes on from; empty: from random weights
     seeds: tuple[int, ...] = (0,)

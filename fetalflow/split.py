@@ -1,4 +1,5 @@
-"""Which sequences train, validate and test: by patient (default), as the drop says, or by sequence as papers did."""
+"""Which sequences train, validate and test: by patient (default), by site, as the drop says, or by sequence as papers
+did."""
 
 import warnings
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from fetalflow.settings import Split
 
 PARTS = ("train", "validation", "test")
 COLUMNS = ["sequence", "patient", "label", "fold", "part"]
-BY_PATIENT = ("grouped", "official")  # kinds of split that promise no patient in two parts
+BY_PATIENT = ("grouped", "site", "official")  # kinds of split that promise no patient in two parts
 
 OFFICIAL = {"train": "train", "1": "train", "test": "test", "0": "test"}  # FETAL_PLANES_DB's `Train` is 1 or 0
 
@@ -31,21 +32,24 @@ DRAWS = 200  # random draws of held-out patients, of which the best balanced is 
 
 
 def split(manifest: pd.DataFrame, settings: Split) -> pd.DataFrame:
-    """The part of every sequence, by its columns `sequence`, `patient` and `label`, and `part` where it is official.
+    """The part of every sequence, by its columns `sequence`, `patient` and `label`; `part` where it is official, `site`
+    where it is by site.
 
     Returns `sequence, patient, label, fold, part` with part one of train, validation, test. `grouped`: every sequence
-    once in every fold, no patient in two parts of a fold, and with K folds every patient tested exactly once.
-    `official`: one fold; tested is what the manifest's own `part` says, the validation patients are drawn from its
-    training patients. `random`: one fold, by sequence, each label by the wanted shares; patients may be in several
+    once in every fold, no patient in two parts of a fold, and with K folds every patient tested exactly once. `site`: a
+    fold for each site, in the order of their names, that tests all of it; it trains and validates on patients of the
+    others. `official`: one fold; tested is what the manifest's own `part` says, the validation patients are drawn from
+    its training patients. `random`: one fold, by sequence, each label by the wanted shares; patients may be in several
     parts. `paper`: one fold with Table 1's counts drawn by sequence; sequences beyond them are left out.
     The result depends on the set of rows and the seed, not on the order of the rows.
 
-    Raises InputError when rows lack an id, a patient or a label, when there are too few patients or sequences, or when
-    the official parts are missing, unknown or share patients.
+    Raises InputError when rows lack an id, a patient or a label, when there are too few patients, sites or sequences,
+    or when the official parts or the sites are missing, unknown or share patients.
     """
     if settings.folds > 1 and settings.kind != "grouped":
+        has = "a fold for each site" if settings.kind == "site" else "one fold"
         raise InputError(
-            f"the {settings.kind} split has one fold, `split.folds` asks for {settings.folds}; set it to 1, or "
+            f"the {settings.kind} split has {has}, `split.folds` asks for {settings.folds}; set it to 1, or "
             "`split.kind` to grouped."
         )
     rows = manifest[COLUMNS[:3]].astype(object)
@@ -55,11 +59,13 @@ def split(manifest: pd.DataFrame, settings: Split) -> pd.DataFrame:
     rows = rows.astype(str)
     if settings.kind == "official":
         rows["part"] = _official_parts(manifest).to_numpy()
+    if settings.kind == "site":
+        rows["site"] = _sites(manifest).to_numpy()
     rows = rows.sort_values("sequence", ignore_index=True)
     if rows["sequence"].duplicated().any():
         twice = rows.loc[rows["sequence"].duplicated(), "sequence"].iloc[0]
         raise InputError(f"sequence {twice} stands in the manifest twice; ids must be unique. Run extract again.")
-    kinds = {"grouped": _grouped, "official": _official, "random": _random, "paper": _paper}
+    kinds = {"grouped": _grouped, "site": _by_site, "official": _official, "random": _random, "paper": _paper}
     folds = kinds[settings.kind](rows, settings)
     tables = [part.assign(fold=fold) for fold, part in enumerate(folds)]
     return pd.concat(tables, ignore_index=True)[COLUMNS]
@@ -153,6 +159,36 @@ def _folds(rows: pd.DataFrame, settings: Split) -> list[set[str]]:
         warnings.filterwarnings("ignore", message="The least populated class")
         tests = list(splitter.split(rows, rows["label"], rows["patient"]))
     return [set(rows["patient"].iloc[index]) for _, index in tests]
+
+
+def _sites(manifest: pd.DataFrame) -> pd.Series:
+    """The site of every row."""
+    sites = manifest["site"] if "site" in manifest else pd.Series("", index=manifest.index)
+    sites = sites.astype(object).where(sites.notna(), "").astype(str).str.strip()
+    if (nowhere := sites == "").any():
+        rows = [f"{row.sequence} of patient {row.patient}" for row in manifest[nowhere.to_numpy()].itertuples()]
+        raise InputError(
+            f"the split by site needs the site of every sequence; {len(rows)} of {len(manifest)} have none: "
+            f"{_some(rows, 5)}. Fill in `site` in the drop, or use `split.kind: grouped`."
+        )
+    return sites
+
+
+def _by_site(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
+    sites = sorted(rows["site"].unique())
+    if len(sites) < 3:
+        raise InputError(
+            f"a split by site needs 3 sites, one to test and two to learn what they share; found {len(sites)}: "
+            f"{_some(sites)}. Add drops of other sites, or use `split.kind: grouped`."
+        )
+    several = rows.groupby("patient")["site"].nunique() > 1
+    if shared := sorted(several.index[several]):
+        raise InputError(
+            f"{len(shared)} patients were recorded at more than one site: {_some(shared)}. A split by site would have "
+            "them on both sides. Give one site for each patient in the drop, or use `split.kind: grouped`."
+        )
+    people = [set(rows.loc[rows["site"] == site, "patient"]) for site in sites]
+    return [_parts(rows, test, settings, fold) for fold, test in enumerate(people)]
 
 
 def _official_parts(manifest: pd.DataFrame) -> pd.Series:

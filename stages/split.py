@@ -17,10 +17,11 @@ def main(task: str) -> None:
     patients = {part: int(table.loc[table["part"] == part, "patient"].nunique()) for part in PARTS}
     left_out = len(manifest) - table["sequence"].nunique()
     write_table(Path("data") / task / "split.parquet", table)
-    summary = {"kind": settings.kind, "folds": settings.folds, "seed": settings.seed, "counts": counts}
+    folds = int(table["fold"].nunique())
+    summary = {"kind": settings.kind, "folds": folds, "seed": settings.seed, "counts": counts}
     summary |= {"patients": patients, "overlap": shared, "left_out": left_out}
     write_json(Path("reports") / task / "split.json", summary)
-    over = "" if settings.folds == 1 else f" (over {settings.folds} folds)"
+    over = "" if folds == 1 else f" (over {folds} folds)"
     print(f"{settings.kind} split{over}: {left_out} of {len(manifest)} sequences left out")
     for part in PARTS:
         by_label = ", ".join(f"{label} {n}" for label, n in counts[part].items())

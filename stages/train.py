@@ -101,7 +101,10 @@ def train_once(
     network = build(model["network"], model["frames"], model["size"], classes, **model["options"])
     if masks := segments(network):
         check_measurable(model)
-    parts = {part: SequenceDataset(of_part, data, model["labels"], masks) for part, of_part in by_part.items()}
+    parts = {
+        part: SequenceDataset(of_part, data, model["labels"], masks, sites=part == "train" and settings.align > 0)
+        for part, of_part in by_part.items()
+    }
     counts = ", ".join(f"{len(dataset)} {part}" for part, dataset in parts.items())
     if not all(map(len, parts.values())):
         raise InputError(f"fold {fold} has {counts} sequences; every part needs some. Look at the split.")

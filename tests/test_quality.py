@@ -395,7 +395,7 @@ def test_images_of_the_sizes_of_fetal_planes_db_are_within_the_bounds(workspace)
     assert verdict["success"] and len(verdict["expectations"]) == 2
 
 
-@pytest.mark.parametrize("kind", ["grouped", "official"])
+@pytest.mark.parametrize("kind", ["grouped", "site", "official"])
 def test_a_split_that_promises_patients_apart_stops_when_one_is_shared(workspace, kind):
     share_patient(workspace)
     verdict = workspace.judge(kind=kind, names={"patient_disjoint"})
@@ -405,7 +405,7 @@ def test_a_split_that_promises_patients_apart_stops_when_one_is_shared(workspace
 def test_only_the_papers_split_may_leave_sequences_out(workspace):
     forget_in_split(workspace)
     passed = {kind: workspace.judge(kind=kind, names={"split_complete"})["success"] for kind in KINDS}
-    assert passed == {"grouped": False, "paper": True, "official": False, "random": False}
+    assert passed == {"grouped": False, "site": False, "paper": True, "official": False, "random": False}
 
 
 @pytest.mark.parametrize("kind", ["paper", "random"])

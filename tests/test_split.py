@@ -239,9 +239,10 @@ def test_random_is_80_to_20_and_shares_patients():
     assert overlap(result)["train-test"] > 50
 
 
-@pytest.mark.parametrize("kind", ["official", "random", "paper"])
-def test_only_grouped_has_folds(kind):
-    with pytest.raises(InputError, match=f"the {kind} split has one fold, `split.folds` asks for 5.*grouped"):
+@pytest.mark.parametrize("kind", ["official", "random", "paper", "site"])
+def test_only_grouped_takes_a_number_of_folds(kind):
+    has = "a fold for each site" if kind == "site" else "one fold"
+    with pytest.raises(InputError, match=f"the {kind} split has {has}, `split.folds` asks for 5.*grouped"):
         split(planes(), Split(kind=kind, folds=5))
 
 

@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, get_type_hints
 
 from torch import Tensor, nn
@@ -46,6 +47,12 @@ def known_networks() -> dict[str, str]:
     return {name: found[name] for name in sorted(found)}
 
 
+def known_options(network: str) -> set[str]:
+    """What the network called `network` can be built with. Raises InputError naming the known networks."""
+    kind = inspect.signature(_module(network).build).return_annotation  # a network states its options in its __init__
+    return {p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY}
+
+
 def build(network: str, frames: int, size: int, classes: int, **options: Any) -> nn.Module:
     """The network called `network`: float [B, `frames`, `size`, `size`] in 0-1 -> logits [B, `classes`], or an
     Answer.
@@ -53,12 +60,14 @@ def build(network: str, frames: int, size: int, classes: int, **options: Any) ->
     Weights are drawn from torch's global generator. Raises InputError naming the known networks, or the known options
     of the network.
     """
+    known = known_options(network)
+    if wrong := sorted(set(options) - known):
+        raise InputError(f"{network} has no option {', '.join(wrong)}; its options: {', '.join(sorted(known))}.")
+    return _module(network).build(frames, size, classes, **options)
+
+
+def _module(network: str) -> ModuleType:
     modules = known_networks()
     if network not in modules:
         raise InputError(f"no network is called {network!r}; known networks: {', '.join(modules)}.")
-    module = import_module(modules[network])
-    kind = inspect.signature(module.build).return_annotation  # a network states its options once, in its __init__
-    known = {p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    if wrong := sorted(set(options) - known):
-        raise InputError(f"{network} has no option {', '.join(wrong)}; its options: {', '.join(sorted(known))}.")
-    return module.build(frames, size, classes, **options)
+    return import_module(modules[network])

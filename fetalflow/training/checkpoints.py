@@ -29,12 +29,12 @@ from fetalflow.training.loading import draw
 
 LAST = "last.ckpt"
 CODE = ("models", "training")  # folders of fetalflow/ that decide what is trained and how
-ROWS = ("sequence", "digest", "label", "part", "mask_digest")  # of those that there are
+ROWS = ("sequence", "digest", "label", "part", "site", "mask_digest")  # of those that there are
 
 
 def training_digest(facts: dict[str, Any], rows: pd.DataFrame) -> str:
     """SHA-256, hex, of what decides a training: `facts` (JSON-able settings), the sequences with their digests,
-    labels, parts and masks (`rows`, in any order), this code and the version of torch."""
+    labels, parts, sites and masks (`rows`, in any order), this code and the version of torch."""
     code = Path(fetalflow.__file__).parent
     files = sorted(file for room in CODE for file in (code / room).rglob("*.py"))
     columns = [column for column in ROWS if column in rows]

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fetalflow.settings import Train
+from fetalflow.training.alignment import answer_and_features, coral
 from fetalflow.training.augmentation import augment
+from fetalflow.training.device_look import as_another_device, as_if_drifting
 from fetalflow.training.loading import place
 
 # Keras adds its 1e-7 under the root, torch adds its own behind it: this is the same floor under a small gradient.
@@ -24,8 +26,9 @@ KERAS_RHO = 0.9
 class Classifier(lightning.LightningModule):
     """Cross entropy between the network's logits [B, C] and labels int64 [B]; logs loss and accuracy per epoch.
 
-    class_weights: float [C], mean 1 over the training sequences, or None. Label smoothing is in the loss that is
-    trained on and in no loss that is logged, so that the curves of both parts can be compared.
+    class_weights: float [C], mean 1 over the training sequences, or None. Label smoothing and alignment are in the loss
+    that is trained on and in no loss that is logged, so that the curves of both parts can be compared. With `align`,
+    training batches end with the sites, int64 [B].
     """
 
     figures = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # of each epoch
@@ -44,20 +47,20 @@ class Classifier(lightning.LightningModule):
         """The network that is validated and kept: the one that learns, or its averaged weights."""
         return self.network if self.averaged is None else self.averaged.module
 
-    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         # Not one of torch's schedulers: Lightning saves its checkpoint before it steps them, so a resume is one off.
         if batch_idx == 0:
             freeze(self.network, self.current_epoch < self.settings.frozen_epochs)
             for group in self.optimizers(use_pl_optimizer=False).param_groups:
                 group["lr"] = group["share"] * learning_rate(self.settings, self.current_epoch)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        sequences, labels = batch
-        logits = self.network(augment(sequences) if self.settings.augment else sequences)
+    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
+        sequences, labels, *sites = batch
+        logits, apart = self._answer(self._varied(sequences), *sites)
         self._tell("train", logits.detach(), labels)
-        return self._shared(self._loss(logits, labels, self.settings.label_smoothing), len(labels))
+        return self._shared(self._loss(logits, labels, self.settings.label_smoothing) + apart, len(labels))
 
-    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
 
@@ -82,6 +85,20 @@ class Classifier(lightning.LightningModule):
         if self.settings.optimizer == "adam":
             return torch.optim.Adam(groups, lr=rate)
         return torch.optim.RMSprop(groups, lr=rate, alpha=KERAS_RHO, eps=KERAS_EPSILON)
+
+    def _varied(self, sequences: Tensor) -> Tensor:
+        if self.settings.drift_augment:  # first: later on, depth may no longer run along the rows
+            sequences = as_if_drifting(sequences, self.settings.drift_augment)
+        if self.settings.augment:
+            sequences = augment(sequences)
+        return as_another_device(sequences) if self.settings.device_augment else sequences
+
+    def _answer(self, sequences: Tensor, *sites: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Logits, and what the loss adds where sites are to be aligned."""
+        if not self.settings.align:
+            return self.network(sequences), 0.0
+        logits, features = answer_and_features(self.network, sequences)
+        return logits, self.settings.align * coral(features, *sites)
 
     def _tell(self, part: str, logits: Tensor, labels: Tensor) -> None:
         accuracy = (logits.argmax(1) == labels).float().mean()

@@ -21,10 +21,15 @@ class SequenceDataset(Dataset):
 
     manifest: one row per sequence with `path` (relative to `root`) and `label`. masks: items are (frames, mask uint8
     [N, H, W], label); the mask, of the column `mask_path`, is 1 in the structure, and UNKNOWN everywhere where there is
-    none. Nothing is held in memory. Raises InputError when a label of the manifest is not in `labels`.
+    none. sites: items end with the place of their `site` among the sorted sites. Nothing is held in memory.
+
+    Raises InputError when a label of the manifest is not in `labels`, or when sites are wanted and a sequence has none,
+    or all have the same.
     """
 
-    def __init__(self, manifest: pd.DataFrame, root: Path, labels: Sequence[str], masks: bool = False):
+    def __init__(
+        self, manifest: pd.DataFrame, root: Path, labels: Sequence[str], masks: bool = False, sites: bool = False
+    ):
         self.paths = [Path(root) / path for path in manifest["path"]]
         self.targets = pd.Index(labels).get_indexer(manifest["label"])  # int64 [sequences]
         if (self.targets < 0).any():
@@ -34,17 +39,33 @@ class SequenceDataset(Dataset):
         if masks:
             paths = manifest["mask_path"] if "mask_path" in manifest else [""] * len(manifest)
             self.masks = [Path(root) / path if path else None for path in paths]
+        self.sites = site_codes(manifest) if sites else None  # int64 [sequences]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int] | tuple[Tensor, Tensor, int]:
+    def __getitem__(self, i: int) -> tuple[Tensor | int, ...]:
         frames = torch.from_numpy(np.load(self.paths[i], mmap_mode="r").astype(np.float32)).div_(255)
+        site = () if self.sites is None else (int(self.sites[i]),)
         if self.masks is None:
-            return frames, int(self.targets[i])
+            return frames, int(self.targets[i]), *site
         file = self.masks[i]
         mask = torch.full(frames.shape, UNKNOWN, dtype=torch.uint8) if file is None else torch.from_numpy(np.load(file))
-        return frames, mask, int(self.targets[i])
+        return frames, mask, int(self.targets[i]), *site
+
+
+def site_codes(manifest: pd.DataFrame) -> np.ndarray:
+    """int64 [rows]: the place of each row's `site` among the sorted sites.
+
+    Raises InputError when a row has no site, or all have the same.
+    """
+    sites = manifest["site"].fillna("").astype(str).str.strip() if "site" in manifest else pd.Series([""])
+    if (sites == "").any() or sites.nunique() < 2:
+        raise InputError(
+            f"aligning sites needs a `site` for every training sequence, and two of them; found {sorted(set(sites))}. "
+            "Fill in `site` in the drop, or set `train.align` to 0."
+        )
+    return np.unique(sites.to_numpy(dtype=str), return_inverse=True)[1]
 
 
 def check_sequences(manifest: pd.DataFrame, root: Path) -> None:

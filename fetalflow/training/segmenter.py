@@ -13,13 +13,16 @@ mask loss = (1 - soft Dice over the whole clip) + mean binary cross entropy over
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fetalflow.errors import InputError
 from fetalflow.models.building import Answer
 from fetalflow.models.building import segments as segments
+from fetalflow.settings import Train
 from fetalflow.training.augmentation import augment_both
 from fetalflow.training.classifier import Classifier
+from fetalflow.training.device_look import as_another_device
 from fetalflow.training.loading import UNKNOWN
 
 SIDES = 0.5
@@ -31,14 +34,26 @@ Batch = tuple[Tensor, Tensor, Tensor]  # float [B, N, H, W] in 0-1; uint8 [B, N,
 
 class Segmenter(Classifier):
     """As the classifier, for networks that answer `Answer` and batches with masks; logs val_dice besides, the mean over
-    the sequences with a mask (NaN where no sequence has one). A sequence without a mask teaches its label alone."""
+    the sequences with a mask (NaN where no sequence has one). A sequence without a mask teaches its label alone.
+
+    Raises InputError for settings that only networks that name labels alone can be trained with."""
 
     figures = (*Classifier.figures, "val_dice")
+
+    def __init__(self, network: nn.Module, settings: Train, class_weights: Tensor | None = None):
+        if wrong := [name for name in ("drift_augment", "align") if getattr(settings, name)]:
+            raise InputError(
+                f"train.{wrong[0]} is {getattr(settings, wrong[0])}, and {type(network).__name__} draws masks: they "
+                "would not drift along, and what is aligned is what labels are told from. Set it to 0."
+            )
+        super().__init__(network, settings, class_weights)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         frames, masks, labels = batch
         if self.settings.augment:
             frames, masks = augment_both(frames, masks)
+        if self.settings.device_augment:
+            frames = as_another_device(frames)
         answer = self.network(frames)
         self._tell_answer("train", answer, masks, labels)
         return self._shared(self._answer_loss(answer, masks, labels, self.settings.label_smoothing), len(labels))
