@@ -16,9 +16,9 @@ demo: setup
 test: setup
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Decode rate, loader, training step, memory of every stage at the paper's size: an hour and more, most of it training.
+# Decode rate, loader, training speed, memory of every stage at the paper's size: an hour and more, most of it training.
 benchmarks: setup
-	@for file in decode loader training_step plane_latency stage_memory; do echo "== $$file"; $(VENV)/bin/python benchmarks/$$file.py || exit 1; done
+	@for file in decode loader training_speed plane_latency stage_memory; do echo "== $$file"; $(VENV)/bin/python benchmarks/$$file.py || exit 1; done
 
 lint: setup
 	@$(VENV)/bin/ruff check .

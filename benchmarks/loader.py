@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import torch
-from training_step import CLASSES, FRAMES, SETTINGS, SIZE, lightning_steps, stored_sequences
+from training_speed import CLASSES, FRAMES, SETTINGS, SIZE, lightning_steps, stored_sequences
 
 from fetalflow.models.building import build
 from fetalflow.training.fitting import choose_device
@@ -34,8 +34,8 @@ def main() -> None:
         torch.manual_seed(0)
         network = build("fetalmovnet", FRAMES, SIZE, CLASSES)
         dataset.paths = dataset.paths[: 4 * SETTINGS.batch]
-        steps = lightning_steps(network, training_loader(dataset, SETTINGS.batch, 0), device, Path(folder))
-        step = sorted(steps)[len(steps) // 2] / SETTINGS.batch
+        loader = training_loader(dataset, SETTINGS.batch, 0)
+        step = lightning_steps(network.to(device), loader, device, Path(folder)) / SETTINGS.batch
     for workers, each in seconds.items():
         print(f"loader, {workers} workers  {1 / each:8.1f} sequences/s")
     print(f"training step      {1 / step:8.1f} sequences/s, on {device}, loading included")

@@ -115,8 +115,13 @@ class Train(Frozen):
     false_alarms: float = Field(0.05, gt=0, lt=1)  # validation sequences that "unlike anything seen" may flag
     start: str = ""  # folder of a model package that the main variant goes on from; empty: from random weights
     seeds: tuple[int, ...] = (0,)
-    loader_workers: int = 0
+    # Processes that read sequences; more keep a fast GPU busy and cost memory. auto: 4 for a GPU, none otherwise.
+    loader_workers: int | Literal["auto"] = "auto"
+    # Sequences on the device from the start: no step waits for a disk. auto: on a GPU where they take half the memory.
+    resident: bool | Literal["auto"] = "auto"
+    compile: bool = False  # torch.compile: minutes at the start, faster steps; pays in long trainings on a GPU, if ever
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # auto: float32 on a CPU, mixed on a GPU. bf16-mixed on a CPU that has it is faster, and rounds more.
     precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
 
     @model_validator(mode="after")

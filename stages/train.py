@@ -109,7 +109,8 @@ def train_once(
     if not all(map(len, parts.values())):
         raise InputError(f"fold {fold} has {counts} sequences; every part needs some. Look at the split.")
     device, precision = choose_device(settings)
-    facts = {"train": settings.model_dump(mode="json", exclude={"seeds", "loader_workers"}), "fold": fold, "seed": seed}
+    same = {"seeds", "loader_workers", "resident"}  # change nothing in this training
+    facts = {"train": settings.model_dump(mode="json", exclude=same), "fold": fold, "seed": seed}
     facts |= {"device": device, "precision": precision, "processes": machines.trainers}
     digest = training_digest(model | facts, rows)
     folder = Path("checkpoints") / digest

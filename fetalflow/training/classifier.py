@@ -17,6 +17,7 @@ from fetalflow.training.alignment import answer_and_features, coral
 from fetalflow.training.augmentation import augment
 from fetalflow.training.device_look import as_another_device, as_if_drifting
 from fetalflow.training.loading import place
+from fetalflow.training.rmsprop import RMSprop
 
 # Keras adds its 1e-7 under the root, torch adds its own behind it: this is the same floor under a small gradient.
 KERAS_EPSILON = 1e-7**0.5
@@ -37,7 +38,7 @@ class Classifier(lightning.LightningModule):
         super().__init__()
         self.network = network
         self.settings = settings
-        self.class_weights = class_weights
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.averaged = None
         if settings.ema:  # a part of this module, so that a checkpoint holds it
             self.averaged = AveragedModel(network, multi_avg_fn=averaging(settings.ema), use_buffers=True)
@@ -81,10 +82,10 @@ class Classifier(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         rate, groups = self.settings.learning_rate, parameter_groups(self.network, self.settings)
         if self.settings.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=rate)
+            return torch.optim.AdamW(groups, lr=rate, fused=True)
         if self.settings.optimizer == "adam":
-            return torch.optim.Adam(groups, lr=rate)
-        return torch.optim.RMSprop(groups, lr=rate, alpha=KERAS_RHO, eps=KERAS_EPSILON)
+            return torch.optim.Adam(groups, lr=rate, fused=True)
+        return RMSprop(groups, lr=rate, alpha=KERAS_RHO, eps=KERAS_EPSILON)
 
     def _varied(self, sequences: Tensor) -> Tensor:
         if self.settings.drift_augment:  # first: later on, depth may no longer run along the rows
@@ -122,7 +123,7 @@ class Classifier(lightning.LightningModule):
     def _loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
         if self.class_weights is not None:
-            losses = losses * self.class_weights.to(losses.device)[labels]
+            losses = losses * self.class_weights[labels]
         return losses.mean()
 
 

@@ -21,11 +21,14 @@ from fetalflow.models.building import Answer
 from fetalflow.settings import Machines, Train
 from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints, last_checkpoint
 from fetalflow.training.classifier import Classifier, balancing_weights
+from fetalflow.training.layout import Compiled, channels_last
 from fetalflow.training.loading import SequenceDataset, ordered_loader, training_loader
+from fetalflow.training.resident import Resident, fits
 from fetalflow.training.segmenter import Segmenter, segments
 from fetalflow.training.together import check_machines, end_with_parent, ended, node, together
 
 ALONE = Machines()
+READERS = 4  # processes that read for a GPU
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,14 @@ def fit_network(
     device, precision = choose_device(settings)
     check_machines(machines, device, settings.batch, len(train), len(validation))
     weights = balancing_weights(train.targets, classes) if settings.class_weights else None
-    loaders = Loaders(train, validation, settings, seed, pin=device == "cuda")
+    loaders = Loaders(train, validation, settings, seed)
     epochs = Epochs(folder, seed, settings.patience, report)
     stopping = EarlyStopping("val_loss", patience=settings.patience)
     last = ModelCheckpoint(folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = make_trainer(settings.epochs, device, precision, [epochs, stopping, last], folder, machines)
+    callbacks = [epochs, stopping, last, *([Compiled()] if settings.compile else [])]
+    trainer = make_trainer(settings.epochs, device, precision, callbacks, folder, machines)
     network.train()  # Lightning keeps the mode it is given
-    with ended(trainer):
+    with ended(trainer), channels_last(network):
         trainer.fit(
             (Segmenter if segments(network) else Classifier)(network, settings, weights),
             datamodule=loaders,
@@ -94,22 +98,29 @@ def fit_network(
 
 
 class Loaders(lightning.LightningDataModule):
-    """Made in the process that trains: a loader's generator does not survive the way to another process."""
+    """Made in the process that trains: a loader's generator does not survive the way to another process, and what is
+    resident is so on that process's device."""
 
-    def __init__(self, train: SequenceDataset, validation: SequenceDataset, settings: Train, seed: int, pin: bool):
+    def __init__(self, train: SequenceDataset, validation: SequenceDataset, settings: Train, seed: int):
         super().__init__()
-        self.train, self.validation, self.settings, self.seed, self.pin = train, validation, settings, seed, pin
+        self.parts: tuple[Dataset, Dataset] = train, validation
+        self.settings, self.seed = settings, seed
 
     def setup(self, stage: str) -> None:
         hush()
         end_with_parent()
+        device, workers = self.trainer.strategy.root_device, self.settings.loader_workers
+        on_gpu = device.type == "cuda"
+        self.read = {"workers": READERS * on_gpu if workers == "auto" else workers, "pin": on_gpu}
+        resident = self.settings.resident
+        if fits(device, *self.parts) if resident == "auto" else resident:
+            self.parts = tuple(Resident(part, device, self.read["workers"]) for part in self.parts)
 
     def train_dataloader(self) -> DataLoader:
-        settings = self.settings
-        return training_loader(self.train, settings.batch, self.seed, settings.loader_workers, self.pin)
+        return training_loader(self.parts[0], self.settings.batch, self.seed, **self.read)
 
     def val_dataloader(self) -> DataLoader:
-        return ordered_loader(self.validation, self.settings.batch, self.settings.loader_workers, self.pin)
+        return ordered_loader(self.parts[1], self.settings.batch, **self.read)
 
 
 def choose_device(settings: Train) -> tuple[str, str]:
@@ -138,12 +149,15 @@ def make_trainer(
 ) -> lightning.Trainer:
     """Lightning's loop: silent, deterministic on a CPU."""
     hush()
+    if device == "cuda" and precision != "32-true":
+        torch.set_float32_matmul_precision("high")  # TF32 in what mixed precision leaves in float32
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time at every step
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         precision=precision,
         max_epochs=epochs,
         deterministic=device == "cpu",
+        benchmark=device == "cuda",  # tries which convolution is fastest; sizes stay the same
         callbacks=callbacks,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         **together(machines, device, [WholeCheckpoints()]),

@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Sequent
 
 from fetalflow.artefacts import file_digest
 from fetalflow.errors import InputError
+from fetalflow.training.resident import Resident
 
 NAMED = 5  # wrong files named in a message
 UNKNOWN = 255  # every pixel of a sequence's mask where nobody drew one
@@ -178,6 +179,9 @@ def ordered_loader(dataset: Dataset, batch: int, workers: int = 0, pin: bool = F
 
 def _loader(dataset: Dataset, batches: BatchSampler, workers: int, pin: bool) -> DataLoader:
     # A generator of its own: a loader otherwise draws from the global one, and dropout would depend on it.
+    generator = torch.Generator()
+    if isinstance(dataset, Resident):
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=tuple, generator=generator)
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -186,5 +190,5 @@ def _loader(dataset: Dataset, batches: BatchSampler, workers: int, pin: bool) ->
         multiprocessing_context="forkserver" if workers else None,
         persistent_workers=workers > 0,
         pin_memory=pin,
-        generator=torch.Generator(),
+        generator=generator,
     )

@@ -1,0 +1,60 @@
+"""All sequences of a part on the device from the start: a batch is an index into them, and nothing waits for a disk."""
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+ROOM = 0.5  # share of a GPU's free memory that sequences may take; the rest is for the network and its activations
+AT_ONCE = 64  # sequences read before they go to the device
+
+
+class Resident(Dataset):
+    """The items of `dataset` on `device`: frames as the uint8 they were stored as, whatever else as it is.
+
+    A batch, asked for with all its places at once, has the same bits as the loader's.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, workers: int = 0):
+        self.device, self.count = device, len(dataset)
+        # A GPU divides by multiplying with the inverse, which differs in the last bit: hence a table.
+        self.grey = (torch.arange(256, dtype=torch.float32) / 255).to(device)
+        self.columns: list[Tensor] = []
+        loader = DataLoader(
+            dataset, AT_ONCE, num_workers=workers, multiprocessing_context="forkserver" if workers else None
+        )
+        filled = 0
+        for frames, *others in loader:
+            part = [frames.mul_(255).round_().to(torch.uint8), *others]
+            if not self.columns:
+                self.columns = [torch.empty((self.count, *c.shape[1:]), dtype=c.dtype, device=device) for c in part]
+            for column, values in zip(self.columns, part, strict=True):
+                column[filled : filled + len(values)] = values
+            filled += len(frames)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> tuple[Tensor, ...]:
+        return tuple(part[0] for part in self.__getitems__([i]))
+
+    def __getitems__(self, places: list[int]) -> tuple[Tensor, ...]:
+        """A whole batch: float32 [B, N, H, W] in 0-1 and the other columns of `places`."""
+        index = torch.tensor(places)
+        if self.device.type == "cuda":  # from pinned memory: a plain copy waits until the GPU has finished its step
+            index = index.pin_memory().to(self.device, non_blocking=True)
+        frames, *others = (column[index] for column in self.columns)
+        return self.grey[frames.int()], *others
+
+
+def stored_bytes(dataset: Dataset) -> int:
+    """What `dataset` takes when it is resident; its items are alike, and their frames are stored as uint8."""
+    frames, *others = default_collate([dataset[0]])
+    return len(dataset) * (frames.numel() + sum(column.nbytes for column in others))
+
+
+def fits(device: torch.device, *datasets: Dataset) -> bool:
+    """Whether the datasets may be resident without being asked for: on a GPU with room for them."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(map(stored_bytes, datasets)) <= ROOM * free
