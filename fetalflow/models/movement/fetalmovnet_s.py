@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from fetalflow.errors import InputError
 from fetalflow.models.parts.backbones import Backbone
+from fetalflow.models.parts.harmonise import Harmonise
 
 SIDE = 75  # px that larger frames are averaged down to, about: 10 frames then cost 0.28 GMAC, and speckle is noise
 SMALLEST = 32
@@ -50,6 +51,7 @@ class FetalMovNetS(nn.Module):
     motion      "difference": the encoder sees the change since the frame before as well, through kernels that begin
                 at 0, so that a fresh network starts as ImageNet's. "none": each pair's later frame alone.
     time        "attention": over the pairs, with learned positions. "mean": pairs are averaged; order cannot matter.
+    harmonise   "standardise": each pair of frames at a fixed brightness and contrast, whatever the device's; or "none".
     width, layers, heads   of the attention. More of each learns more and needs more sequences.
     dropout     before the tokens and the head; half of it inside the attention.
     batch_norm_momentum    the share of a batch in the running statistics; lower it for long trainings.
@@ -71,6 +73,7 @@ class FetalMovNetS(nn.Module):
         pretrained: bool = True,
         motion: str = "difference",
         time: str = "attention",
+        harmonise: str = "none",
         width: int = 128,
         layers: int = 1,
         heads: int = 4,
@@ -91,6 +94,7 @@ class FetalMovNetS(nn.Module):
         if heads < 1 or width % heads:
             raise InputError(f"fetalmovnet_s: heads must divide the width {width}, found {heads!r}.")
         self.pretrained, self.motion, self.time = pretrained, motion, time
+        self.harmonise = Harmonise(harmonise)
         self.shrink = max(1, round(size / SIDE))
         self.backbone = Backbone(backbone, size // self.shrink, pretrained, batch_norm_momentum)
         if motion == "difference":
@@ -141,6 +145,7 @@ class FetalMovNetS(nn.Module):
         return self._token(pairs).unflatten(0, (-1, x.shape[1] - 1))  # [B, 9, 128]
 
     def _token(self, pairs: Tensor) -> Tensor:
+        pairs = self.harmonise(pairs)
         before, own = pairs[:, :1], pairs[:, 1:]
         # Grey where nothing changed, which is the 0 of the encoder's own scale.
         seen = torch.cat([own, (1 + own - before) / 2], 1) if self.motion == "difference" else own
