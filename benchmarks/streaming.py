@@ -7,11 +7,14 @@ the resident set is read at 1 000, 5 000 and 10 000 frames. A busy machine makes
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import psutil
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `fetalflow stream` does; before anything imports torch
 import torch
 
 from fetalflow.evaluation.latency import machine

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fetalflow.cine.cuts import AROUND, find_cuts, small
+from fetalflow.cine.cuts import AROUND, differences, find_cuts, small
 from fetalflow.cine.resampling import frame_step
 from fetalflow.errors import InputError
 from fetalflow.export.choice import AUTO, choose_for_stream, exports_of
@@ -180,7 +180,10 @@ class Streamer:
         if self.cuts is not None:
             return number in self.cuts
         self.pictures.append(small(grey))
-        return len(self.pictures) - 1 in find_cuts(np.stack(self.pictures), self.settings.cut_threshold)
+        threshold, pictures = self.settings.cut_threshold, np.stack(self.pictures)
+        if not (differences(pictures[-2:]) > threshold).any():  # as nearly always: no need to look at those around
+            return False
+        return len(pictures) - 1 in find_cuts(pictures, threshold)
 
     def _begin_scene(self, number: int) -> None:
         self.numbers.clear()
