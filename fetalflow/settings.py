@@ -100,8 +100,8 @@ class Train(Frozen):
     class_weights: bool = False
     augment: bool = False  # mirror, turn, zoom, shift, gain; not in the paper, helps where patients are few
     device_augment: bool = False  # grey curve, gain, resolution, persistence, noise of other devices: for new sites
-    # As if the probe drifted, by up to this share of the frame's side over a sequence (the phantom's: up to 0.03). More makes
-    # drift say less, and blurs frames more; 0: as recorded.
+    # As if the probe drifted, by up to this share of the frame's side over a sequence (the phantom's: 0.03 at most). More
+    # makes drift say less, and blurs frames more; 0: as recorded.
     drift_augment: float = Field(0.0, ge=0, le=0.5)
     # Weight of CORAL, which makes features alike at every site: 0.1 to 10 is the range to try, too much of it makes
     # labels alike as well. 0: sites are not looked at.
