@@ -109,8 +109,8 @@ class Train(Frozen):
     # As if the probe drifted, by up to this share of the frame's side over a sequence (the phantom's: up to 0.03). More
     # makes drift say less, and blurs frames more; 0: as recorded.
     drift_augment: float = Field(0.0, ge=0, le=0.5)
-    # Weight of CORAL, which makes features alike at every site: 0.1 to 10 is the range to try, too much of it makes
-    # labels alike as well. 0: sites are not looked at.
+    # Weight of CORAL, which makes features alike at every site; too much of it makes labels alike as well. 0: sites are
+    # not looked at.
     align: float = Field(0.0, ge=0)
     false_alarms: float = Field(0.05, gt=0, lt=1)  # validation sequences that "unlike anything seen" may flag
     start: str = ""  # folder of a model package that the main variant goes on from; empty: from random weights
