@@ -75,9 +75,10 @@ def prepare(folder: Path, profile: str | None, changes: list[dict[str, Any]]) ->
     params = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
     for change in [*([] if profile is None else [profile_changes(profile)]), *changes]:
         params = overlay(params, change)
-    trained = {(a["task"], a["variant"]) for a in (params.get("ablations") or {}).values()}
-    for name, entry in params["tasks"].items():  # an ablation that was taken out is nobody's rival
-        entry["rivals"] = [rival for rival in entry.get("rivals", []) if (name, rival) in trained]
+    trained = [(a["task"], a["variant"]) for a in (params.get("ablations") or {}).values()]
+    for name, entry in params["tasks"].items():  # an ablation that was taken out is nobody's rival, one that came is
+        listed = [rival for rival in entry.get("rivals", []) if (name, rival) in trained]
+        entry["rivals"] = listed + [variant for task, variant in trained if task == name and variant not in listed]
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in LINKED:

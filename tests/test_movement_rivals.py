@@ -118,11 +118,10 @@ def test_attention_over_frames_is_told_and_used():
     assert has_attention(network) and not has_attention(mean)
     with torch.no_grad():
         rows = network.attention_weights(x)
-        pooling, tokens = network.pooling, network._seen(x)
-        given = pooling.attention_norm(pooling.enter(tokens) + pooling.positions)
-        query, key, value = F.linear(given, pooling.attention.in_proj_weight, pooling.attention.in_proj_bias).chunk(
-            3, -1
-        )
+        pooling, layer = network.pooling, network.pooling.attention
+        given = layer.before(pooling.enter(network._seen(x)) + pooling.positions)
+        projected = F.linear(given, layer.attention.in_proj_weight, layer.attention.in_proj_bias)
+        query, key, value = projected.chunk(3, -1)
         by_head = [part.unflatten(-1, (4, 32)).transpose(1, 2) for part in (query, key, value)]
         scores = (by_head[0] @ by_head[1].transpose(-1, -2) / 32**0.5).softmax(-1)
     assert rows.shape == (2, 4, 4)

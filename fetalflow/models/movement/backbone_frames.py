@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fetalflow.errors import InputError
 from fetalflow.models.parts.backbones import Backbone
+from fetalflow.models.parts.frame_attention import FrameAttention
 
 SMALLEST = 32  # px of a frame
 HIDDEN = 128  # of the head
@@ -26,8 +27,8 @@ class MeanOverFrames(nn.Module):
 
 
 class AttentionOverFrames(nn.Module):
-    """[B, N, 672] -> [B, 128]: one layer of a transformer, norms first, then the mean over the frames. `weights` gives
-    who looks at whom: [B, N, N], the mean over heads."""
+    """[B, N, 672] -> [B, 128]: a layer of self-attention, then the mean over the frames. `weights` gives who looks at
+    whom: [B, N, N], the mean over heads."""
 
     width = 128
 
@@ -35,27 +36,15 @@ class AttentionOverFrames(nn.Module):
         super().__init__()
         self.enter = nn.Linear(width, self.width)
         self.positions = nn.Parameter(torch.empty(frames, self.width))
-        self.attention_norm = nn.LayerNorm(self.width)
-        self.attention = nn.MultiheadAttention(self.width, heads, dropout, batch_first=True)
-        self.perceptron = nn.Sequential(
-            nn.LayerNorm(self.width),
-            nn.Linear(self.width, 2 * self.width),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * self.width, self.width),
-        )
+        self.attention = FrameAttention(self.width, heads, dropout)
         self.norm = nn.LayerNorm(self.width)
         nn.init.normal_(self.positions, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.enter(x) + self.positions  # [B, 10, 128]
-        given = self.attention_norm(x)
-        x = x + self.attention(given, given, given, need_weights=False)[0]
-        return self.norm(x + self.perceptron(x)).mean(1)
+        return self.norm(self.attention(self.enter(x) + self.positions)).mean(1)  # [B, 10, 128] -> [B, 128]
 
     def weights(self, x: Tensor) -> Tensor:
-        given = self.attention_norm(self.enter(x) + self.positions)
-        return self.attention(given, given, given, need_weights=True)[1]
+        return self.attention.weights(self.enter(x) + self.positions)
 
 
 POOLING = {"mean": MeanOverFrames, "attention": AttentionOverFrames}

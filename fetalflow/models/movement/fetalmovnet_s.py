@@ -13,33 +13,11 @@ from torch.nn import functional as F
 
 from fetalflow.errors import InputError
 from fetalflow.models.parts.backbones import Backbone
+from fetalflow.models.parts.frame_attention import FrameAttention
 from fetalflow.models.parts.harmonise import Harmonise
 
 SIDE = 75  # px that larger frames are averaged down to, about: 10 frames then cost 0.28 GMAC, and speckle is noise
 SMALLEST = 32
-
-
-class FrameAttention(nn.Module):
-    """Every pair of frames looks at every other one (Vaswani 2017, normalised before): [B, T, width] -> the same."""
-
-    def __init__(self, width: int, heads: int, dropout: float):
-        super().__init__()
-        self.before = nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)  # scaled by 1 / sqrt(d)
-        self.between = nn.LayerNorm(width)
-        self.mix = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen = self.before(x)
-        x = x + self.attention(seen, seen, seen, need_weights=False)[0]
-        return x + self.mix(self.between(x))
-
-    def weights(self, x: Tensor) -> Tensor:
-        """[B, T, T], the mean over heads; rows sum to 1."""
-        seen = self.before(x)
-        return self.attention(seen, seen, seen)[1]
 
 
 class FetalMovNetS(nn.Module):
