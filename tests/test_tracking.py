@@ -289,7 +289,8 @@ def test_other_times_of_the_same_formats_make_no_version(registered, client, wor
     monkeypatch.chdir(other)
     again = log_run(TASK, load_settings())
     assert again["version"] == registered["version"] and again["run_id"] != registered["run_id"]
-    client.delete_run(again["run_id"])
+    for run in (again["run_id"], *again["variants"].values()):
+        client.delete_run(run)
     found["package"] = "0" * 64
     (other / place / "export.json").write_text(json.dumps(found))
     with pytest.raises(InputError, match="exported from other weights"):
