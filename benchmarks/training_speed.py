@@ -240,9 +240,11 @@ def main() -> None:
             roof.look(device)
             for measure in measures:
                 loader = training_loader(held if measure.resident else stored, chosen.batch, number)
-                clocks[measure.name].append(Clock(chosen.warm, chosen.steps))
-                turn(measure, network, loader, device, clocks[measure.name][-1], Path(folder))
-            print(f"turn {number + 1} of {chosen.turns} done", flush=True)
+                clock = Clock(chosen.warm, chosen.steps)
+                turn(measure, network, loader, device, clock, Path(folder))
+                clocks[measure.name].append(clock)
+                times = f"{1000 * clock.seconds:.4g} ms a step, {clock.processor:.3g} processor s"
+                print(f"turn {number + 1} of {chosen.turns}, {measure.name}: {times}", flush=True)
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     print(f"{chosen.network}, batch {chosen.batch} x {chosen.frames} x {chosen.size} x {chosen.size}, on {device}:")
     print(f"{weights} weights, {flops / 1e9:.1f} GFLOP a step, {chosen.turns} turns of {chosen.steps} steps")

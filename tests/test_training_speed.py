@@ -160,15 +160,18 @@ def test_no_step_asks_for_a_number(parts, tmp_path, monkeypatch):
 
 
 def test_a_compiled_training_without_a_compiler_goes_on_without(parts, tmp_path, monkeypatch):
+    from torch._dynamo.utils import counters
     from torch._inductor import config
 
     monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    found = []
+    found, tried = [], []
     for compiled in (False, True):
+        counters.clear()
         fit(net := network("cnn"), parts, tmp_path / str(compiled), compile=compiled, epochs=1)
         found.append(bits(net))
-    assert found[0] == found[1] and net._compiled_call_impl is None
+        tried.append(counters["frames"]["total"] > 0)
+    assert tried == [False, True] and found[0] == found[1] and net._compiled_call_impl is None
 
 
 def test_class_weights_go_where_the_network_goes():
