@@ -130,6 +130,12 @@ class Train(Frozen):
             raise ValueError(f"weight_decay {self.weight_decay} has no effect with {self.optimizer}; take adamw, or 0")
         return self
 
+    @model_validator(mode="after")
+    def _compiled_code_calls_no_hooks(self) -> "Train":
+        if self.compile and self.align:
+            raise ValueError(f"align {self.align} takes features by a hook, which `compile` leaves out; choose one")
+        return self
+
 
 class Export(Frozen):
     """Formats of the main network, and what they are judged on (docs/export.md)."""

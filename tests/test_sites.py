@@ -298,6 +298,11 @@ def test_a_fit_takes_sites_along_and_hands_the_network_back_without_a_hook(two_s
     assert not network.head._forward_pre_hooks
 
 
+def test_a_compiled_network_is_not_aligned():
+    with pytest.raises(ValueError, match="align 0.3 takes features by a hook"):
+        Train(align=0.3, compile=True)
+
+
 def test_sites_to_align_must_be_known(two_sites):
     rows, data = two_sites
     for wrong in (rows.drop(columns="site"), rows.assign(site=None), rows.assign(site="alpine")):
