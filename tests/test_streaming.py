@@ -176,6 +176,9 @@ def test_frames_are_taken_at_the_rate_of_training(packages, frames):
     assert [(a.first_frame, a.frame) for a in streamer.stream(frames)] == [(0, 6), (2, 8), (4, 10)]
     streamer.begin(fps=5.0)
     assert [(a.first_frame, a.frame) for a in streamer.stream(frames[:3])] == [(1, 2)]
+    config["extract"] |= {"fps": None, "every": 2}
+    answers = Streamer(parts, config).stream(frames)
+    assert [(a.first_frame, a.frame) for a in answers] == [(0, 6), (2, 8), (4, 10)]
 
 
 def test_colour_and_a_mask_are_what_the_extract_stage_makes_of_them(streamer, frames):

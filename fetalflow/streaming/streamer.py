@@ -100,7 +100,7 @@ class Streamer:
         self.mask = None if mask is None else np.where(mask, 255, 0).astype(np.uint8)
         self.cuts = None if cuts is None else frozenset(cuts)
         if fps or not self.settings.fps:
-            self.step = frame_step(fps, self.settings.fps)
+            self.step = frame_step(fps, self.settings.fps, self.settings.every)
         self.pictures: deque[np.ndarray] = deque(maxlen=AROUND + 2)  # `small` frames, to find cuts by
         self.numbers: deque[int] = deque(maxlen=self.n)  # of the frames in the window
         self._begin_scene(0)
