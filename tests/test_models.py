@@ -162,7 +162,7 @@ def test_cnn_lstm_reads_the_order_and_any_length():
 @pytest.mark.parametrize(
     ("variant", "given", "message"),
     [
-        ("resnet", {}, "known networks: cnn, cnn_lstm, fetalmovnet"),
+        ("resnet", {}, "known networks: backbone_frames, cnn, cnn_gru, cnn_lstm, fetalmovnet"),
         ("fetalmovnet", {"depth": 3}, "no option depth; its options: batch_norm_momentum"),
         ("fetalmovnet", {"convolutions": 6}, "must be 4 or 5"),
         ("fetalmovnet", {"join": "dense"}, "dense1 or flatten1"),
