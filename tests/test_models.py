@@ -206,7 +206,7 @@ def test_fetalmovnet_s_is_small_at_the_papers_size():
 @pytest.mark.parametrize(
     ("variant", "given", "message"),
     [
-        ("resnet", {}, "known networks: .*cnn_lstm, fetalmovnet"),
+        ("resnet", {}, "known networks: backbone_frames, cnn, cnn_gru, cnn_lstm, fetalmovnet"),
         ("fetalmovnet_s", {"frames": 1}, "needs 2 frames"),
         ("fetalmovnet_s", {"motion": "flow"}, "motion must be difference or none"),
         ("fetalmovnet_s", {"heads": 3}, "divide the width 128"),

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from fetalflow.errors import InputError
 from fetalflow.explain.attention import has_attention
-from fetalflow.explain.attribution import integrated_gradients
 from fetalflow.explain.filters import feature_maps
 from fetalflow.explain.gradcam import convolution_layer, grad_cam, hires_cam
 from fetalflow.export.engine import open_engine
 from fetalflow.export.onnx_file import export_onnx
 from fetalflow.models.building import build
+from fetalflow.models.movement import x3d_s
 from fetalflow.models.summary import count_gmac
 from fetalflow.settings import Extract, load_settings
 from fetalflow.weights import save
@@ -150,7 +150,6 @@ def test_maps_are_of_every_frame(name, options):
     assert maps.min() >= 0 and maps.isfinite().all()
     found = feature_maps(network, x, layer)
     assert found.ndim == 4 and len(found) == 2
-    assert integrated_gradients(network, x, targets).abs().sum() > 0
 
 
 class InTime(nn.Module):
@@ -176,8 +175,9 @@ def test_a_map_lies_on_the_frame_and_place_that_it_is_of():
     np.testing.assert_array_equal(feature_maps(network, x, network.layer)[:, 0], x[:, 2])
 
 
-@pytest.mark.parametrize(("name", "options"), RIVALS)
-def test_an_exported_rival_answers_any_number_of_sequences(tmp_path, name, options):
+@pytest.mark.parametrize(("name", "options"), [RIVALS[2], RIVALS[3]])  # attention, three dimensions
+def test_an_exported_rival_answers_any_number_of_sequences(tmp_path, monkeypatch, name, options):
+    monkeypatch.setattr(x3d_s, "STAGES", ((24, 1), (48, 2)))  # whole it takes a quarter of a minute
     network, _ = small(name, **options)
     config = {"task": "movement", "variant": name, "network": name, "labels": ["arm", "leg", "head"], "frames": 4}
     extract = Extract(frames=4).model_dump(mode="json")

@@ -105,7 +105,7 @@ class BackboneFrames(nn.Module):
         """What is kept of a frame: [B, 1, H, W] -> [B, 672]."""
         return self.backbone(frames).mean((2, 3))  # [B, 1, 300, 300] -> [B, 672, 19, 19] -> [B, 672]
 
-    def answer(self, kept: Tensor, frames: Tensor) -> Tensor:
+    def answer(self, kept: Tensor, frames: Tensor | None = None) -> Tensor:
         """Logits [B, C] of a sequence from what was kept of its frames, [B, N, 672], in their order."""
         return self.head(self.pooling(kept))
 

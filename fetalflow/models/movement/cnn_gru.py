@@ -51,7 +51,7 @@ class CNNGRU(nn.Module):
         """What is kept of a frame: [B, 1, H, W] -> [B, 256]."""
         return self.conv_branch(frames)
 
-    def answer(self, kept: Tensor, frames: Tensor) -> Tensor:
+    def answer(self, kept: Tensor, frames: Tensor | None = None) -> Tensor:
         """Logits [B, C] of a sequence from what was kept of its frames, [B, N, 256], in their order."""
         return self.head(self.gru(kept)[0][:, -1])  # [B, 10, 128] -> [B, 128] -> [B, C]
 
