@@ -34,7 +34,7 @@ CALIBRATION = 4  # random sequences: enough for times
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="fetalmovnet")
+    parser.add_argument("--network", default="fetalmovnet_s")
     parser.add_argument("--size", type=int, default=300, help="px that the network sees")
     parser.add_argument("--window", type=int, default=10, help="frames")
     parser.add_argument("--engine", choices=("torch", "onnx", "int8"), default="torch")
