@@ -21,12 +21,12 @@ from fetalflow.evaluation.latency import machine, p95
 from fetalflow.export.engine import ENGINES, Engine, open_engine
 from fetalflow.export.int8 import quantise
 from fetalflow.export.onnx_file import export_onnx
+from fetalflow.export.stream_engine import open_parts
 from fetalflow.export.stream_formats import NewFrame
 from fetalflow.export.stream_parts import export_stream
 from fetalflow.export.timing import in_turns
 from fetalflow.models.building import build
 from fetalflow.settings import Extract
-from fetalflow.streaming.parts import open_parts
 from fetalflow.weights import save
 
 PAPER_MS = 65

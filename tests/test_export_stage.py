@@ -23,9 +23,9 @@ from fetalflow.export.choice import choose, exports_of
 from fetalflow.export.engine import open_engine
 from fetalflow.export.onnx_file import export_onnx
 from fetalflow.export.spread import spread
+from fetalflow.export.stream_engine import Whole
 from fetalflow.package import NOT_TOLD, load
 from fetalflow.settings import Export, load_settings
-from fetalflow.streaming.parts import Whole
 from fetalflow.streaming.streamer import open_stream
 from flows.cli import app
 

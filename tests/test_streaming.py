@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from fetalflow.errors import InputError
 from fetalflow.export.engine import open_engine
 from fetalflow.export.onnx_file import export_onnx
+from fetalflow.export.stream_engine import OfFrames, open_parts
 from fetalflow.export.stream_parts import ANSWER, KEEP, KEEP_INT8, export_stream
 from fetalflow.familiarity import fit_familiarity
 from fetalflow.models import building
@@ -24,7 +25,6 @@ from fetalflow.package import load
 from fetalflow.settings import Extract
 from fetalflow.streaming import live as living
 from fetalflow.streaming.live import live, paced
-from fetalflow.streaming.parts import OfFrames, open_parts
 from fetalflow.streaming.source import find_mask
 from fetalflow.streaming.streamer import Streamer, open_stream
 from fetalflow.streaming.tally import REMEMBERED, Times

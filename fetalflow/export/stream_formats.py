@@ -14,11 +14,11 @@ from fetalflow.export.engine import Answered, is_installed
 from fetalflow.export.formats import tried
 from fetalflow.export.onnx_file import IN_ONE_FILE
 from fetalflow.export.parity import REFERENCE, judge
+from fetalflow.export.stream_engine import OfFrames, Parts, open_parts
 from fetalflow.export.stream_parts import PARTS, export_stream
 from fetalflow.familiarity import Familiarity
 from fetalflow.models.reuse import Reusing
 from fetalflow.settings import Export
-from fetalflow.streaming.parts import OfFrames, Parts, open_parts
 from fetalflow.weights import WEIGHTS, read
 
 

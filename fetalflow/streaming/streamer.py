@@ -20,10 +20,10 @@ from fetalflow.cine.resampling import frame_step
 from fetalflow.errors import InputError
 from fetalflow.export.choice import AUTO, choose_for_stream, exports_of
 from fetalflow.export.engine import THREADS
+from fetalflow.export.stream_engine import Parts, open_parts
 from fetalflow.familiarity import UNLIKE, Familiarity
 from fetalflow.sequences import fit
 from fetalflow.settings import Extract
-from fetalflow.streaming.parts import Parts, open_parts
 from fetalflow.streaming.tally import Tally
 from fetalflow.weights import read_familiarity
 
