@@ -11,7 +11,8 @@ class TwoFrames(nn.Module):
 
     def __init__(self, frames: int, size: int, classes: int):
         super().__init__()
-        self.pair = nn.Sequential(nn.Conv2d(2, 4, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        look = nn.Conv2d(2, 4, 5, stride=4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+        self.pair = nn.Sequential(*look, nn.AdaptiveAvgPool2d(2), nn.Flatten())
         self.head = nn.Linear((frames - 1) * 16, classes)
 
     def keep(self, frames: Tensor) -> Tensor:
