@@ -27,7 +27,8 @@ def run(tmp_path_factory):
     workspace = tmp_path_factory.mktemp("folds")
     params = small_params(VARIANTS, FRAMES)
     params[TASK]["split"] = {"folds": 2, "validation": 0.2}
-    params[TASK]["train"] |= {"batch": 8, "epochs": 2, "seeds": [0, 3], "frozen_epochs": 1, "augment": False}
+    params[TASK]["train"] |= {"batch": 8, "epochs": 1, "seeds": [0, 3], "augment": False}
+    params[TASK]["explain"]["mistakes"] = 0
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
     data, reports = workspace / "data" / TASK, workspace / "reports" / TASK
     write_table(data / "manifest.parquet", manifest(data, FRAMES))
