@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from cut_connection import Relay, relay
-from finished_run import TASK, make_finished_run, working_in
+from finished_run import TASK, export, make_finished_run, working_in
 from servers import BIN, Server, environ, free_port, running
 
 import fetalflow.ledger
@@ -188,6 +188,7 @@ def test_a_server_killed_while_training_runs(workspace, tracking):
             tracking.server.kill()
     assert process.wait() == 0 and "epoch 2/" in said
     with working_in(workspace):
+        export(workspace, VARIANTS[0])
         stages.evaluate.main(TASK)
         stages.significance.main(TASK)
         stages.report.main(TASK)

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from finished_run import FRAMES, LABELS, SIZE, TASK, learn, make_finished_run
+from finished_run import FRAMES, LABELS, SIZE, TASK, export, learn, make_finished_run
 
 import stages.register
 import stages.report
@@ -65,6 +65,7 @@ def other_package(steps: int, seed: int = 5) -> None:
         learn(network, rows[rows["part"] == "train"], data)
     given = ("task", "variant", "network", "labels", "frames", "size", "options", "extract", "familiarity")
     save(folder, network, {name: config[name] for name in given}, familiarity)
+    export(Path(), MODEL)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from finished_run import FRAMES, LABELS, SIZE, TASK, make_finished_run
+from finished_run import FRAMES, LABELS, SIZE, TASK, export, make_finished_run
 from typer.testing import CliRunner
 
 import stages.register
@@ -45,6 +45,7 @@ def versions(tmp_path_factory):
             save(folder / "other", network, facts)
             shutil.rmtree(package)
             shutil.move(folder / "other", package)
+            export(folder, VARIANT)
             stages.register.main(TASK)
     write_cine(folder / "cine.avi")
     return folder
@@ -115,7 +116,7 @@ def test_the_former_champion_answers_with_the_same_bytes(here):
 
 def fetched() -> dict[str, bytes]:
     folder = fetch_package(f"models:/{MODEL}@champion")
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_model_of_single_frames_answers_an_image_with_the_same_bytes(here, tmp_path):
@@ -133,7 +134,7 @@ def test_a_model_of_single_frames_answers_an_image_with_the_same_bytes(here, tmp
         torch.manual_seed(seed)
         save(tmp_path / "net", build(VARIANT, 1, SIZE, len(LABELS)), config | {"options": {}, "extract": extract})
         with mlflow.start_run():
-            mlflow.register_model(f"models:/{log_model(mlflow, tmp_path / 'net', 'a card').model_id}", "plane_net")
+            mlflow.register_model(f"models:/{log_model(mlflow, tmp_path / 'net', None, 'a card').model_id}", "plane_net")
     record_move("plane_net", "champion", "1", None, "first")
     before = predicted(str(picture), "plane_net")
     record_move("plane_net", "champion", "2", None, "better")
