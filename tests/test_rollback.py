@@ -134,7 +134,8 @@ def test_a_model_of_single_frames_answers_an_image_with_the_same_bytes(here, tmp
         torch.manual_seed(seed)
         save(tmp_path / "net", build(VARIANT, 1, SIZE, len(LABELS)), config | {"options": {}, "extract": extract})
         with mlflow.start_run():
-            mlflow.register_model(f"models:/{log_model(mlflow, tmp_path / 'net', None, 'a card').model_id}", "plane_net")
+            logged = log_model(mlflow, tmp_path / "net", None, "a card")
+            mlflow.register_model(f"models:/{logged.model_id}", "plane_net")
     record_move("plane_net", "champion", "1", None, "first")
     before = predicted(str(picture), "plane_net")
     record_move("plane_net", "champion", "2", None, "better")
