@@ -6,6 +6,10 @@ loses anything to an engine is what `fetalflow.export.parity` judges. Ratios are
 65 ms that the paper states for FetalMovNet on an RTX A4000. A busy machine makes every time longer: mind the load.
 """
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: its threads would spin into the next engine's turn
+
 import argparse
 import gc
 import statistics

@@ -129,6 +129,8 @@ def onnx_session(folder: Path | str, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Threads that wait for the next call would take the processor from whoever computes meanwhile.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return runtime.InferenceSession(str(Path(folder) / MODEL), options, providers=["CPUExecutionProvider"])
 
 
