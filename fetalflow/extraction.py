@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from fetalflow.annotators import Group, Span, group
+from fetalflow.cine.masked import decoded
 from fetalflow.cine.resampling import frame_step, source_frames
 from fetalflow.cine.store import store_cine, stored_figures, stored_frames
 from fetalflow.drop import SUFFIXES, check_patients, check_row, span
@@ -135,17 +135,14 @@ def recorded_windows(path: Path, settings: Extract) -> Iterator[tuple[tuple[int,
     Yields first and last recorded frame (inclusive) and frames, uint8 [N, H, W], of each; nothing when the cine is
     shorter than one sequence. Raises InputError when the cine cannot be used.
     """
-    with TemporaryDirectory(prefix="fetalflow-") as folder:
-        record = store_cine(path, settings, Path(folder))
-        if record["rejected"]:
-            raise InputError(f"{path} cannot be used ({record['rejected']['kind']}): {record['rejected']['reason']}.")
+    with decoded(path, settings) as (record, folder):
         verdict = _verdict(_check_rate, record, settings)
         if verdict is not None:
             raise InputError(f"{path} cannot be used ({verdict.kind}): {verdict.reason}.")
         step = frame_step(record["fps"], settings.fps, settings.every)
         for span in windows(0, record["frames"] - 1, record["cuts"], settings.frames, settings.stride, step):
             # Mapped anew each time: what was read of a mapping stays in memory as long as it does.
-            yield span, stored_frames(record, Path(folder))[source_frames(span[0], settings.frames, step)]
+            yield span, stored_frames(record, folder)[source_frames(span[0], settings.frames, step)]
 
 
 def _verdict(check: Callable[..., Any], *arguments: Any) -> Rejected | None:

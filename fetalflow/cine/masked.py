@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,21 @@ class Masked:
 
 
 @contextmanager
+def decoded(path: Path, settings: Extract) -> Iterator[tuple[dict[str, Any], Path]]:
+    """The record of one cine, and a store with its frames for as long as somebody looks at them (`cine.store`).
+
+    Raises InputError when it is not there or cannot be used.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file. Expected the path of an image, a DICOM or a cine.")
+    with TemporaryDirectory(prefix="fetalflow-") as folder:
+        record = store_cine(path, settings, Path(folder))
+        if record["rejected"]:
+            raise InputError(f"{path} cannot be used ({record['rejected']['kind']}): {record['rejected']['reason']}.")
+        yield record, Path(folder)
+
+
+@contextmanager
 def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[Masked]:
     """source: an image, a DICOM or a cine; or frames uint8 [T, H, W] or [H, W], which stay as they are.
 
@@ -43,12 +59,7 @@ def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[
         yield Masked("array", frames, cuts, 1.0, None)
         return
     path = Path(source)
-    if not path.is_file():
-        raise InputError(f"{path} is not a file. Expected the path of an image, a DICOM or a cine.")
-    with TemporaryDirectory(prefix="fetalflow-") as folder:
-        record = store_cine(path, settings, Path(folder))
-        if record["rejected"]:
-            raise InputError(f"{path} cannot be used ({record['rejected']['kind']}): {record['rejected']['reason']}.")
+    with decoded(path, settings) as (record, folder):
         # One image has no rate; a cine that states none is taken frame by frame.
         step = frame_step(record["fps"], settings.fps, settings.every)
-        yield Masked(path.name, stored_frames(record, Path(folder)), record["cuts"], step, record["mm_per_px"])
+        yield Masked(path.name, stored_frames(record, folder), record["cuts"], step, record["mm_per_px"])

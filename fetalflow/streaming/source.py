@@ -5,15 +5,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
 import numpy as np
 
+from fetalflow.cine.masked import decoded
 from fetalflow.cine.recording import strongly_coloured
 from fetalflow.cine.sector import Watch, keep
-from fetalflow.cine.store import store_cine, stored_frames
+from fetalflow.cine.store import stored_frames
 from fetalflow.errors import InputError
 from fetalflow.settings import Extract
 
@@ -35,13 +35,8 @@ def open_recorded(path: Path, settings: Extract) -> Iterator[Recorded]:
 
     Raises InputError when it cannot be used.
     """
-    if not path.is_file():
-        raise InputError(f"{path} is not a file. Expected the path of an image, a DICOM or a cine.")
-    with TemporaryDirectory(prefix="fetalflow-") as folder:
-        record = store_cine(path, settings, Path(folder))
-        if record["rejected"]:
-            raise InputError(f"{path} cannot be used ({record['rejected']['kind']}): {record['rejected']['reason']}.")
-        yield Recorded(_frames(record, Path(folder)), record["fps"], tuple(record["cuts"]))
+    with decoded(path, settings) as (record, folder):
+        yield Recorded(_frames(record, folder), record["fps"], tuple(record["cuts"]))
 
 
 def find_mask(frames: Iterable[np.ndarray], settings: Extract) -> np.ndarray:

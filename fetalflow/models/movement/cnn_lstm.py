@@ -43,6 +43,7 @@ class FrameBranch(nn.Module):
 class CNNLSTM(nn.Module):
     """float [B, N, H, W] in 0-1 -> logits [B, C]. The LSTM's last state answers; any N is taken."""
 
+    memory = "lstm"  # torch's module of that name, and ours
     reach, needs_frames = 1, False  # `models.reuse`: what the CNN saw of a frame is kept
 
     def __init__(
@@ -59,11 +60,11 @@ class CNNLSTM(nn.Module):
         super().__init__()
         if frames < 1 or classes < 2 or size < 32:
             raise InputError(
-                "cnn_lstm needs 1 frame, 2 classes and 32 px at least, "
+                f"cnn_{self.memory} needs 1 frame, 2 classes and 32 px at least, "
                 f"found {frames} frames, {classes} classes, {size} px."
             )
         self.conv_branch = FrameBranch(size, batch_norm_momentum, norm_each)
-        self.lstm = nn.LSTM(256, hidden, batch_first=True)
+        self.add_module(self.memory, getattr(nn, self.memory.upper())(256, hidden, batch_first=True))
         self.head = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(hidden, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, classes)
         )
@@ -79,21 +80,24 @@ class CNNLSTM(nn.Module):
         return self.conv_branch(frames)
 
     def answer(self, kept: Tensor, frames: Tensor | None = None) -> Tensor:
-        return self.head(self.lstm(kept)[0][:, -1])  # [B, 10, 128] -> [B, 128] -> [B, C]
+        return self.head(self.get_submodule(self.memory)(kept)[0][:, -1])  # [B, 10, 128] -> [B, 128] -> [B, C]
 
     def _initialise_as_keras(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        hidden = self.lstm.hidden_size
-        nn.init.xavier_uniform_(self.lstm.weight_ih_l0)
-        for gate in self.lstm.weight_hh_l0.split(hidden):
+        memory = self.get_submodule(self.memory)
+        nn.init.xavier_uniform_(memory.weight_ih_l0)
+        for gate in memory.weight_hh_l0.split(memory.hidden_size):
             nn.init.orthogonal_(gate)
-        nn.init.zeros_(self.lstm.bias_hh_l0)
-        nn.init.zeros_(self.lstm.bias_ih_l0)
-        with_forget = self.lstm.bias_ih_l0.data[hidden : 2 * hidden]
-        nn.init.ones_(with_forget)  # torch orders the gates input, forget, cell, output; Keras starts by remembering
+        nn.init.zeros_(memory.bias_hh_l0)
+        nn.init.zeros_(memory.bias_ih_l0)
+        if self.memory == "lstm":
+            with_forget = memory.bias_ih_l0.data[memory.hidden_size : 2 * memory.hidden_size]
+            nn.init.ones_(
+                with_forget
+            )  # torch orders the gates input, forget, cell, output; Keras starts by remembering
 
 
 def build(frames: int, size: int, classes: int, **options) -> CNNLSTM:
