@@ -90,7 +90,7 @@ def grad_cam(network: nn.Module, sequences: Tensor, targets: Tensor, layer: nn.M
 
     `sequences` float [B, N, H, W] in 0-1, `targets` int64 [B] (the class explained). Answers float [B, 1, H, W] >= 0
     where the frames enter as channels (one map per sequence), [B, N, H, W] where the layer sees each frame alone or
-    keeps time as an axis.
+    keeps time as an axis; of fewer steps than frames (pairs of frames) each frame gets what lies between its steps.
     """
     with torch.backends.cudnn.flags(enabled=False), _rectified(layer):
         maps = LayerGradCam(log_odds(network), layer).attribute(sequences, target=targets, relu_attributions=True)
