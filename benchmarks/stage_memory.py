@@ -19,7 +19,7 @@ from fetalflow.provenance import machine
 from flows.reproduction import DVC, reproduce, stage_names
 from flows.workspace import CHECKOUT, prepare
 
-# One epoch of the main network and of one ablation: memory does not grow with the epochs.
+# One epoch of the main network and of two ablations: memory does not grow with the epochs.
 CHANGES = {
     "ablations": {f"movement-{variant}": None for variant in ("cnn_lstm", "single_frame", "shuffled_frames")},
     "movement": {"train": {"epochs": 1}},

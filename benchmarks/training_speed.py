@@ -35,6 +35,7 @@ from fetalflow.models.building import build
 from fetalflow.settings import Train
 from fetalflow.training.classifier import KERAS_EPSILON, KERAS_RHO, Classifier
 from fetalflow.training.fitting import choose_device, make_trainer
+from fetalflow.training.freed_memory import freed_memory_kept
 from fetalflow.training.layout import channels_last
 from fetalflow.training.loading import SequenceDataset, training_loader
 from fetalflow.training.resident import Resident
@@ -54,6 +55,7 @@ class Measure:
 
     name: str
     pages: bool = False
+    kept: bool = False
     fused: bool = False
     last: bool = False
     resident: bool = False
@@ -65,7 +67,7 @@ class Measure:
 
 PLAIN = Measure("plain loop")
 KEPT = {
-    "cpu": Measure("together, float32", pages=True, fused=True, last=True),
+    "cpu": Measure("together, float32", pages=True, kept=True, fused=True, last=True),
     "cuda": Measure("together", resident=True, bf16=True, last=True, fused=True, tf32=True),
 }
 STAGE = {device: replace(kept, name="the train stage", stage=True) for device, kept in KEPT.items()}
@@ -76,7 +78,14 @@ ALONE = (
     Measure("resident", resident=True),
 )
 MEASURES = {
-    "cpu": (PLAIN, Measure("huge pages", pages=True), *ALONE, KEPT["cpu"], STAGE["cpu"])
+    "cpu": (
+        PLAIN,
+        Measure("huge pages", pages=True),
+        Measure("freed memory kept", kept=True),
+        *ALONE,
+        KEPT["cpu"],
+        STAGE["cpu"],
+    )
     + (replace(KEPT["cpu"], name="together, bf16", bf16=True),),
     "cuda": (PLAIN, *ALONE, Measure("TF32", tf32=True), KEPT["cuda"], STAGE["cuda"]),
 }
@@ -129,7 +138,8 @@ def turn(measure: Measure, network: nn.Module, loader: DataLoader, device: str, 
     huge_pages(measure.pages)
     torch.set_float32_matmul_precision("high" if measure.tf32 else "highest")
     network.train()
-    with channels_last(network) if measure.last else nullcontext():
+    layout = channels_last(network) if measure.last else nullcontext()
+    with layout, freed_memory_kept() if measure.kept else nullcontext():
         if measure.stage:
             by_lightning(measure, network, loader, device, clock, folder)
         else:

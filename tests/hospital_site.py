@@ -32,7 +32,7 @@ from tests.servers import (
 )
 
 CANARY = "CANARY"  # in the name of every patient of the drop
-RIVALS = ("cnn", "cnn_lstm", "single_frame", "shuffled_frames")
+RIVALS = ("fetalmovnet", "cnn", "cnn_lstm", "single_frame", "shuffled_frames")
 SMALL = {
     "ablations": {f"movement-{rival}": None for rival in RIVALS},
     "movement": {

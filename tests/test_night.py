@@ -69,7 +69,7 @@ def test_no_name_of_a_patient_is_on_any_server(site):
 
 
 def test_the_same_drop_again_trains_nothing(site):
-    package = site.workspace / "models" / "movement" / MODEL / "model.safetensors"
+    package = site.workspace / "models" / "movement" / "fetalmovnet_s" / "model.safetensors"
     before, made = file_digest(package), package.stat().st_mtime_ns
     runs = site.ask_mlflow("runs/search", experiment_ids=["1", "2"])
     site.deliver("tuesday")

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hospital_site import RIVALS
 from test_canary import BESIDE, CANARY, HULL, NAME, canary_drop, contents, planted, write_mp4
 
 from fetalflow import arrival
@@ -124,7 +125,7 @@ def deliver(inbox: Path) -> None:
 
 
 CHANGES = [
-    {"ablations": {f"movement-{v}": None for v in ("cnn", "cnn_lstm", "single_frame", "shuffled_frames")}},
+    {"ablations": {f"movement-{v}": None for v in RIVALS}},
     {
         "movement": {
             "extract": {

@@ -1,6 +1,7 @@
 """A fast training is the same training: optimiser, layout, resident sequences, huge pages, and no compiler at hand."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -189,3 +190,32 @@ def test_the_train_stage_gets_huge_pages():
     ).stdout
     (huge,) = (int(line.split()[1]) for line in said.splitlines() if line.startswith("AnonHugePages"))
     assert huge >= 2**15  # KiB: half of the tensor
+
+
+FREED = """
+import resource, torch
+from fetalflow.training.freed_memory import freed_memory_kept
+
+def held():
+    pages = int(open("/proc/self/statm").read().split()[1])
+    return pages * resource.getpagesize() >> 20
+
+def freed_after(size):
+    torch.ones(size * 2**18)
+    return held()
+
+before = freed_after(100)
+with freed_memory_kept():
+    kept = freed_after(100)
+print(before, kept, freed_after(1))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("wanted", [True, False])
+def test_freed_memory_is_kept_for_the_next_step_and_given_back_at_the_end(wanted):
+    environment = os.environ | ({} if wanted else {"MALLOC_MMAP_MAX_": "65536"})
+    asked = [sys.executable, "-c", FREED]
+    said = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True).stdout
+    before, kept, after = map(int, said.split())  # MiB
+    assert (kept - before > 90) is wanted and abs(after - before) < 20

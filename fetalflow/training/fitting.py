@@ -21,6 +21,7 @@ from fetalflow.models.building import Answer
 from fetalflow.settings import Machines, Train
 from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints, last_checkpoint
 from fetalflow.training.classifier import Classifier, balancing_weights
+from fetalflow.training.freed_memory import freed_memory_kept
 from fetalflow.training.layout import Compiled, channels_last
 from fetalflow.training.loading import SequenceDataset, ordered_loader, training_loader
 from fetalflow.training.resident import Resident, fits
@@ -77,7 +78,7 @@ def fit_network(
     callbacks = [epochs, stopping, last, *([Compiled()] if settings.compile else [])]
     trainer = make_trainer(settings.epochs, device, precision, callbacks, folder, machines)
     network.train()  # Lightning keeps the mode it is given
-    with ended(trainer), channels_last(network):
+    with ended(trainer), channels_last(network), freed_memory_kept():
         trainer.fit(
             (Segmenter if segments(network) else Classifier)(network, settings, weights),
             datamodule=loaders,
