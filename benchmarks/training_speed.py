@@ -2,7 +2,8 @@
 
 On a GPU if there is one. All measures train the same network on the same files with the same batches, in turns within
 one run, so that a busy machine slows all of them. A turn makes its optimiser anew, and its first steps (--warm) are not
-counted. On a CPU the processor seconds of a step say what it costs where others take the machine's time.
+counted. A row's figure is its fastest turn, since others on the machine only ever add time; on a CPU the processor
+seconds of a step say how much they took.
 
 The bound that no step beats: max(FLOPs / fastest matrix product, 2 x weights / fastest copy) + 5 x weights in float32 /
 fastest copy. Weights are read once, their gradients written once; the optimiser reads weight, gradient and average and
@@ -228,7 +229,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=SETTINGS.batch)
     parser.add_argument("--steps", type=int, default=100 if on_gpu else 4, help="counted steps of a turn")
     parser.add_argument("--warm", type=int, default=20 if on_gpu else 1, help="steps of a turn that are not counted")
-    parser.add_argument("--turns", type=int, default=5 if on_gpu else 3)
+    parser.add_argument("--turns", type=int, default=5 if on_gpu else 4)
     parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes")
     parser.add_argument("--only", nargs="*", help="rows by name; the plain loop is always there")
     chosen = parser.parse_args()
@@ -264,14 +265,14 @@ def main() -> None:
 
 
 def tell(measures: list[Measure], clocks: dict[str, list[Clock]], roof: Roof, flops: int, weights: int) -> None:
-    seconds = {name: statistics.median(clock.seconds for clock in found) for name, found in clocks.items()}
-    print("| | steps/s | of the plain loop | ms a step | fastest turn, ms | processor s a step | share of the bound |")
+    seconds = {name: min(clock.seconds for clock in found) for name, found in clocks.items()}
+    print("| | steps/s | of the plain loop | ms a step | median turn, ms | processor s a step | share of the bound |")
     print("|---|---|---|---|---|---|---|")
     for measure in measures:
         found, each = clocks[measure.name], seconds[measure.name]
         share = roof.bound(flops, weights, torch.bfloat16 if measure.bf16 else torch.float32) / each
-        fastest, processor = (min(getattr(c, field) for c in found) for field in ("seconds", "processor"))
-        times = f"{1 / each:.3g} | {seconds[PLAIN.name] / each:.2f} | {1000 * each:.3g} | {1000 * fastest:.3g}"
+        median, processor = statistics.median(c.seconds for c in found), min(c.processor for c in found)
+        times = f"{1 / each:.3g} | {seconds[PLAIN.name] / each:.2f} | {1000 * each:.0f} | {1000 * median:.0f}"
         print(f"| {measure.name} | {times} | {processor:.3g} | {share:.0%} |")
     for device, stage in STAGE.items():
         if stage in measures and KEPT[device] in measures and device == choose_device(SETTINGS)[0]:

@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--variant", default="fetalmovnet_s")
     parser.add_argument("--frames", type=int, nargs="+", default=[10, 20, 30])
     parser.add_argument("--every", type=int, nargs="+", default=[1, 2, 3], choices=[1, 2, 3, 4, 6])
+    parser.add_argument("--longest", type=int, default=88, help="recorded frames: windows that span more are left out")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=10, help="of the window with most sequences")
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    windows = [Window(*pair) for pair in product(chosen.frames, chosen.every)]
+    windows = [each for pair in product(chosen.frames, chosen.every) if (each := Window(*pair)).span <= chosen.longest]
     with tempfile.TemporaryDirectory(prefix="fetalflow-windows-") as name:
         folder = Path(name)
         settings = load_settings(prepare(folder / "settings", "rivals", []) / "params.yaml")

@@ -140,7 +140,7 @@ def test_a_connection_cut_again_and_again_while_logging(workspace, connection, m
     """Each try is cut later than the one before, so that every part of the logging is cut somewhere."""
     tries, allowed = 0, 4_000
     while not registers(connection, monkeypatch, cut_after=allowed):
-        tries, allowed = tries + 1, int(allowed * 1.8)
+        tries, allowed = tries + 1, int(allowed * 2.5)
     assert tries >= 6, "cut in the run, its variants, the model, the registry or the ledger"
     assert_logged_once(workspace)
 

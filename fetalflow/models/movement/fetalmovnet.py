@@ -143,10 +143,7 @@ class FetalMovNet(nn.Module):
     Raises InputError when an option or a size cannot be.
     """
 
-    reach, needs_frames = (
-        1,
-        True,
-    )  # `models.reuse`: projections are kept; convolutions see all frames at once
+    reach, needs_frames = 1, True  # `models.reuse`: projections are kept; convolutions see all frames at once
 
     def __init__(
         self,
