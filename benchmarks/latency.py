@@ -27,7 +27,7 @@ from fetalflow.export.int8 import quantise
 from fetalflow.export.onnx_file import export_onnx
 from fetalflow.export.stream_engine import open_parts
 from fetalflow.export.stream_formats import NewFrame
-from fetalflow.export.stream_parts import export_stream
+from fetalflow.export.stream_parts import export_stream, quantise_stream
 from fetalflow.export.timing import in_turns
 from fetalflow.models.building import build
 from fetalflow.settings import Extract
@@ -90,7 +90,8 @@ def export(asked: Asked, package: Path, exported: Path) -> None:
     drawn = [rng.integers(0, 256, shape, np.uint8) for _ in range(CALIBRATION)]
     quantise(exported / "onnx", exported / "int8", drawn)
     if asked.frame_bar_ms:
-        export_stream(package, exported, drawn)
+        export_stream(package, exported)
+        quantise_stream(exported, drawn)
 
 
 def opened(package: Path, exported: Path, threads: int) -> dict[str, Engine]:

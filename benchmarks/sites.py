@@ -217,16 +217,18 @@ def main() -> None:
     parser.add_argument("--combine", nargs="+", metavar="ROW", help="measures of the last row; else those that helped")
     chosen = parser.parse_args()
     wanted = rows(chosen.align, chosen.drift)
-    if wrong := sorted({*(chosen.only or []), *(chosen.combine or [])} - {*wanted, "combination"}):
+    if wrong := sorted({*(chosen.only or [])} - {*wanted, "combination"}):
         raise InputError(f"no row is called {', '.join(wrong)}; rows: {', '.join([*wanted, 'combination'])}.")
     bench = Bench(chosen, load_settings(ROOT / "params.yaml").blocks["movement"])
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     if not has_batch_norm(bench.build(wanted["refresh"])):
         print(f"{chosen.network} has no batch norm: the row refresh is left out.")
         del wanted["refresh"]
+    measures = [name for name in wanted if name not in ("within", REFERENCE)]
+    if chosen.combine and (len(chosen.combine) < 2 or set(chosen.combine) - set(measures)):
+        raise InputError(f"--combine takes two or more of {', '.join(measures)}, found {', '.join(chosen.combine)}.")
     bench.ensure({name: row for name, row in wanted.items() if not chosen.only or name in chosen.only})
 
-    measures = [name for name in wanted if name not in ("within", REFERENCE)]
     known = [name for name in (REFERENCE, *measures) if bench.is_kept(name, wanted[name])]
     helped = chosen.combine or []
     if not helped and len(known) == 1 + len(measures):

@@ -20,7 +20,7 @@ import torch
 from fetalflow.evaluation.latency import machine
 from fetalflow.export.int8 import quantise
 from fetalflow.export.onnx_file import export_onnx
-from fetalflow.export.stream_parts import export_stream
+from fetalflow.export.stream_parts import export_stream, quantise_stream
 from fetalflow.familiarity import feature_layer, fit_familiarity, watched
 from fetalflow.models.building import build
 from fetalflow.settings import Extract
@@ -75,9 +75,10 @@ def make(package: Path, name: str, size: int, n: int) -> None:
 def export(package: Path, exported: Path, engine: str, n: int, size: int) -> None:
     """Both parts, and the whole network that they are compared with."""
     drawn = [np.random.default_rng(i).integers(0, 256, (n, size, size), np.uint8) for i in range(CALIBRATION)]
-    export_stream(package, exported, drawn if engine == "int8" else None)
+    export_stream(package, exported)
     export_onnx(package, exported / "onnx")
     if engine == "int8":
+        quantise_stream(exported, drawn)
         quantise(exported / "onnx", exported / "int8", drawn)
 
 

@@ -45,6 +45,7 @@ from fetalflow.training.rmsprop import RMSprop
 FRAMES, SIZE, CLASSES = 10, 300, 7  # the paper's
 SETTINGS = Train(precision="32")
 PR_SET_THP_DISABLE = 41  # of Linux' prctl
+PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 LIGHTNING = 1.05  # the stage's step over that of a plain loop with the same measures, at most
 TIMES = {"cpu": 1.3, "cuda": 5.0}  # the stage over the plain loop, at least
 
@@ -64,6 +65,10 @@ class Measure:
     tf32: bool = False
     compile: str = ""
     stage: bool = False
+
+    @property
+    def precision(self) -> str:
+        return "bfloat16" if self.bf16 else "tf32" if self.tf32 else "float32"
 
 
 PLAIN = Measure("plain loop")
@@ -130,8 +135,10 @@ def stored_sequences(folder: Path, count: int, frames: int = FRAMES, size: int =
 
 
 def huge_pages(wanted: bool) -> None:
-    """For memory that is asked for from now on; torch was told to want them when fetalflow.training was imported."""
-    ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, int(not wanted), 0, 0, 0)
+    """For memory that is asked for from now on; torch was told to want them when fetalflow.training was imported. Where
+    the system gives them to everybody, the plain loop has them too."""
+    if PAGES.is_file() and "[always]" not in PAGES.read_text():
+        ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, int(not wanted), 0, 0, 0)
 
 
 def turn(measure: Measure, network: nn.Module, loader: DataLoader, device: str, clock: Clock, folder: Path) -> None:
@@ -180,24 +187,26 @@ def lightning_steps(network: nn.Module, loader: DataLoader, device: str, folder:
 
 @dataclass
 class Roof:
-    """The best that this device showed in this run: operations/s by precision, bytes/s."""
+    """The best that this device showed in this run: operations/s by `Measure.precision`, bytes/s."""
 
-    operations: dict[torch.dtype, float]
+    operations: dict[str, float]
     copied: float = 0.0
 
     def look(self, device: str) -> None:
         side, repeats = (8192, 10) if device == "cuda" else (2048, 1)
-        for dtype in self.operations:
-            a = torch.rand(side, side, device=device).to(dtype)
+        for precision, best in self.operations.items():
+            torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+            a = torch.rand(side, side, device=device).to(torch.bfloat16 if precision == "bfloat16" else torch.float32)
             seconds = timed(lambda a=a: a @ a, device, repeats)
-            self.operations[dtype] = max(self.operations[dtype], 2 * side**3 / seconds)
+            self.operations[precision] = max(best, 2 * side**3 / seconds)
         source = torch.zeros(2**29 if device == "cuda" else 2**26, device=device)
         target = torch.zeros_like(source)
         self.copied = max(self.copied, 2 * source.nbytes / timed(lambda: target.copy_(source), device, repeats))
 
-    def bound(self, flops: int, weights: int, dtype: torch.dtype) -> float:
+    def bound(self, flops: int, weights: int, precision: str) -> float:
         """Seconds of a step, at least."""
-        network = max(flops / self.operations[dtype], 2 * weights * dtype.itemsize / self.copied)
+        each = 2 if precision == "bfloat16" else 4  # bytes
+        network = max(flops / self.operations[precision], 2 * weights * each / self.copied)
         return network + 5 * weights * torch.float32.itemsize / self.copied
 
 
@@ -233,12 +242,18 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes")
     parser.add_argument("--only", nargs="*", help="rows by name; the plain loop is always there")
     chosen = parser.parse_args()
+    if min(chosen.warm, chosen.steps, chosen.turns) < 1:
+        parser.error("--warm, --steps and --turns must be 1 at least")
     device, _ = choose_device(SETTINGS)
     measures = MEASURES[device] + (compiled(device) if chosen.compile else ())
+    if wrong := sorted(set(chosen.only or ()) - {m.name for m in measures}):
+        parser.error(f"no row is called {', '.join(wrong)}; rows: {', '.join(m.name for m in measures)}")
     measures = [m for m in measures if not chosen.only or m is PLAIN or m.name in chosen.only]
     flops = flops_of_step(chosen.network, chosen.frames, chosen.size, chosen.batch)
-    roof = Roof({torch.float32: 0.0, torch.bfloat16: 0.0})
+    roof = Roof(dict.fromkeys(("float32", "bfloat16", *(["tf32"] if on_gpu else [])), 0.0))
     huge_pages(False)  # the weights of all rows lie alike
+    with freed_memory_kept():
+        pass  # glibc stops to adapt after the first time: so it has stopped for all rows
     torch.manual_seed(0)
     network = build(chosen.network, chosen.frames, chosen.size, CLASSES).to(device)
     weights = sum(parameter.numel() for parameter in network.parameters())
@@ -259,7 +274,7 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     print(f"{chosen.network}, batch {chosen.batch} x {chosen.frames} x {chosen.size} x {chosen.size}, on {device}:")
     print(f"{weights} weights, {flops / 1e9:.1f} GFLOP a step, {chosen.turns} turns of {chosen.steps} steps")
-    peaks = ", ".join(f"{value / 1e12:.3g} TFLOP/s {dtype}" for dtype, value in roof.operations.items())
+    peaks = ", ".join(f"{value / 1e12:.3g} TFLOP/s {precision}" for precision, value in roof.operations.items())
     print(f"roof: {peaks}, copy {roof.copied / 1e9:.1f} GB/s; peak memory {peak_gib():.1f} GiB\n")
     tell(measures, clocks, roof, flops, weights)
 
@@ -270,7 +285,7 @@ def tell(measures: list[Measure], clocks: dict[str, list[Clock]], roof: Roof, fl
     print("|---|---|---|---|---|---|---|")
     for measure in measures:
         found, each = clocks[measure.name], seconds[measure.name]
-        share = roof.bound(flops, weights, torch.bfloat16 if measure.bf16 else torch.float32) / each
+        share = roof.bound(flops, weights, measure.precision) / each
         median, processor = statistics.median(c.seconds for c in found), min(c.processor for c in found)
         times = f"{1 / each:.3g} | {seconds[PLAIN.name] / each:.2f} | {1000 * each:.0f} | {1000 * median:.0f}"
         print(f"| {measure.name} | {times} | {processor:.3g} | {share:.0%} |")

@@ -113,6 +113,8 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     windows = [each for pair in product(chosen.frames, chosen.every) if (each := Window(*pair)).span <= chosen.longest]
+    if not windows:
+        parser.error(f"no window of these spans at most {chosen.longest} frames: raise --longest")
     with tempfile.TemporaryDirectory(prefix="fetalflow-windows-") as name:
         folder = Path(name)
         settings = load_settings(prepare(folder / "settings", "rivals", []) / "params.yaml")

@@ -78,9 +78,7 @@ def read(folder: Path | str, device: str | torch.device = "cpu") -> tuple[nn.Mod
             f"{weights} is not the file that was saved: SHA-256 {found}, {CONFIG} records "
             f"{config['weights'].get('sha256')}. Copy the whole folder again, or train again."
         )
-    shapes = _header(weights, config)
-    with torch.device("meta"):  # shapes only: nothing is drawn at random and no pretrained weights are looked for
-        network = build(config["network"], config["frames"], config["size"], len(config["labels"]), **config["options"])
+    shapes, network = _header(weights, config), without_weights(config)
     _check_shapes(shapes, {name: tuple(value.shape) for name, value in network.state_dict().items()}, weights)
     network.load_state_dict(load_file(weights), assign=True)
     return network.to(device).eval(), config
@@ -97,6 +95,13 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     _check_there(folder / WEIGHTS)
     _header(folder / WEIGHTS, config)
     return config
+
+
+def without_weights(config: dict[str, Any]) -> nn.Module:
+    """The network of a package's configuration, in shapes only: nothing is drawn at random and no pretrained weights
+    are looked for."""
+    with torch.device("meta"):
+        return build(config["network"], config["frames"], config["size"], len(config["labels"]), **config["options"])
 
 
 def read_familiarity(folder: Path | str, config: dict[str, Any]) -> dict[str, np.ndarray] | None:

@@ -189,6 +189,16 @@ def test_8_bits_are_a_quarter_of_the_weights_and_nearly_the_same_answer(exported
     assert np.abs(own.mask - reference.mask).max() > 1e-5  # it is not the float file again
 
 
+def test_of_three_dimensional_convolutions_the_first_stays_in_float():
+    weights = {"spatial": (4, 1, 1, 3, 3), "temporal": (4, 1, 3, 1, 1)}
+    held = [onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in weights.items()]
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "spatial"], ["a"], name="first"),
+        onnx.helper.make_node("Conv", ["a", "temporal"], ["b"], name="second", group=4),
+    ]
+    assert first_steps(onnx.helper.make_graph(nodes, "3-D", [], [], held)) == ["first"]
+
+
 def test_attention_first_and_last_layers_stay_in_float(exported):
     graph = onnx.load(str(exported["shuffled_frames"][1] / "onnx" / MODEL)).graph
     assert len(products(graph)) == 2  # queries by keys, weights by values

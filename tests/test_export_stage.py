@@ -24,6 +24,7 @@ from fetalflow.export.engine import open_engine
 from fetalflow.export.onnx_file import export_onnx
 from fetalflow.export.spread import spread
 from fetalflow.export.stream_engine import Whole
+from fetalflow.export.stream_parts import ANSWER, KEEP
 from fetalflow.package import NOT_TOLD, load
 from fetalflow.settings import Export, load_settings
 from fetalflow.streaming.streamer import open_stream
@@ -130,6 +131,32 @@ def test_parts_that_cannot_be_made_are_refused_and_torch_streams(workspace, pack
     found = stream_formats.stream_formats(package, tmp_path, *given)
     assert [(row["engine"], row["passed"]) for row in found] == [("torch", True), ("onnx", False)]
     assert found[1]["reasons"] == ["its parts could not be made: ValueError: no such operator: Sort"]
+
+
+def test_8_bits_that_fail_leave_the_float_parts(workspace, package, tmp_path, monkeypatch):
+    def fails(*_):
+        raise ValueError("no range")
+
+    rows = pd.read_parquet(workspace / "data" / TASK / "manifest.parquet").head(3)
+    settings = Export(engines=("onnx", "int8"), latency_repeats=5)
+    given = (stored(workspace, "train"), rows, workspace / "data" / TASK, settings, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(stream_formats, "quantise_stream", fails)
+        found = stream_formats.stream_formats(package, tmp_path / "a", *given)
+    assert [(row["engine"], row["passed"]) for row in found] == [("torch", True), ("onnx", True), ("int8", False)]
+    assert found[2]["reasons"] == ["its parts could not be made: ValueError: no range"]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {KEEP, ANSWER}
+    monkeypatch.setattr(stream_formats.OfFrames, "answer", fails)
+    with pytest.raises(ValueError, match="no range"):  # torch has to answer
+        stream_formats.stream_formats(package, tmp_path / "b", *given)
+
+
+def test_whole_windows_are_streamed_by_what_passed_on_whole_windows(registered):
+    decided(registered, "stream", onnx={"passed": False, "reasons": ["slow"]}, int8={"passed": False, "reasons": ["x"]})
+    decided(registered, torch={"ms": 3.0}, onnx={"ms": 1.0}, int8={"ms": 2.0})
+    assert open_stream(registered).parts.name == "torch"
+    assert open_stream(registered, reuse=False).parts.name == "onnx"
+    assert open_stream(registered, engine="int8", reuse=False).parts.name == "int8"
 
 
 def test_the_same_model_gives_the_same_files(workspace, package, tmp_path):

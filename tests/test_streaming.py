@@ -17,7 +17,7 @@ from fetalflow.errors import InputError
 from fetalflow.export.engine import open_engine
 from fetalflow.export.onnx_file import export_onnx
 from fetalflow.export.stream_engine import OfFrames, open_parts
-from fetalflow.export.stream_parts import ANSWER, KEEP, KEEP_INT8, export_stream
+from fetalflow.export.stream_parts import ANSWER, KEEP, KEEP_INT8, export_stream, quantise_stream
 from fetalflow.familiarity import fit_familiarity
 from fetalflow.models import building
 from fetalflow.models.reuse import Reusing
@@ -75,7 +75,9 @@ def exports(packages):
     def exported(name):
         folder = packages[name].with_name(f"{name}-exported")
         drawn = np.random.default_rng(2).integers(0, 256, (3, N, SIZE, SIZE), np.uint8)
-        export_stream(packages[name], folder, drawn if name == "two_frames" else None)
+        export_stream(packages[name], folder)
+        if name == "two_frames":
+            quantise_stream(folder, drawn)
         return folder
 
     return exported

@@ -82,6 +82,18 @@ def test_a_fast_training_has_the_losses_of_a_plain_loop(parts, tmp_path):
     assert all(parameter.is_contiguous() for parameter in net.parameters())
 
 
+def test_a_loaded_checkpoint_follows_the_weights_to_their_device():
+    """Lightning reads it to the processor; the fused kernel wants all it is given on one device."""
+    weight = nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    saved = RMSprop([{"params": [weight]}], lr=0.1, alpha=0.9, eps=1e-7)
+    saved.step()
+    loaded = RMSprop([{"params": [nn.Parameter(torch.ones(3, device="meta"))]}], lr=0.1, alpha=0.9, eps=1e-7)
+    loaded.load_state_dict(saved.state_dict())
+    (state,) = loaded.state.values()
+    assert {value.device.type for value in state.values()} == {"meta"}
+
+
 def test_rmsprop_steps_as_torch_does():
     def trained(kind: type) -> nn.Module:
         torch.manual_seed(0)

@@ -52,16 +52,16 @@ def choose(name: str, package: Path | str, threads: int = THREADS) -> Engine | N
     return None if name == "torch" else open_engine(name, package, exports_of(package), threads)
 
 
-def choose_for_stream(name: str, package: Path | str) -> str:
+def choose_for_stream(name: str, package: Path | str, reuse: bool = True) -> str:
     """The engine that streams the package: `name`, or for "auto" the fastest whose parts passed and that is installed
-    here; of a network without parts, the fastest for whole windows.
+    here; of a network without parts, and without `reuse`, the fastest for whole windows.
 
     Raises InputError as `choose` does.
     """
     if name not in (AUTO, *ENGINES):
         raise InputError(f"no engine is called {name!r}; there are: {', '.join((AUTO, *ENGINES))}.")
     judged = read_judged(package) or {}
-    rows = {row["engine"]: row for row in judged.get("stream") or judged.get("engines", ())}
+    rows = {row["engine"]: row for row in (reuse and judged.get("stream")) or judged.get("engines", ())}
     if name == AUTO:
         return _fastest(rows)
     if name != "torch":

@@ -138,7 +138,7 @@ def first_steps(graph: onnx.GraphProto) -> list[str]:
 
     first: set[str] = set()
     for node in graph.node:
-        if node.op_type == "Conv" and len(shape := shapes.get(node.input[1], ())) == 4 and shape[1] <= FEW:
+        if node.op_type == "Conv" and len(shape := shapes.get(node.input[1], ())) >= 4 and shape[1] <= FEW:
             before = steps_before(node)
             if all(step.op_type not in WEIGHTED for step in before.values()):
                 first |= {node.name, *before}

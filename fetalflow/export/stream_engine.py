@@ -13,7 +13,7 @@ from fetalflow.export.engine import ENGINES, THREADS, Answered, Engine, onnx_ses
 from fetalflow.export.record import FRAMES, read_record
 from fetalflow.export.stream_parts import ANSWER, KEEP, KEEP_INT8, KEPT, AnsweringKept
 from fetalflow.models.reuse import Reusing
-from fetalflow.weights import read
+from fetalflow.weights import read, read_config, without_weights
 
 
 class Parts(Protocol):
@@ -125,11 +125,11 @@ def open_parts(
         raise InputError(f"no engine is called {name!r}; known engines: {', '.join(ENGINES)}.")
     if name != "torch" and exported is None:
         raise InputError(f"the engine {name} needs the folder of the package's exports. Or take the engine torch.")
-    network, config = read(package)
-    if not (reuse and isinstance(network, Reusing)):
-        del network  # its weights are read again by the engine
+    config = read_config(package)
+    if not (reuse and isinstance(without_weights(config), Reusing)):
         return Whole(open_engine(name, package, exported or "", threads)), config
     if name == "torch":
+        network, _ = read(package)
         return TorchParts(network, watched_layer(network, config), threads), config
     if name == "openvino":
         raise InputError("the engine openvino has no parts for streaming. Take onnx or int8, or ask windows whole.")

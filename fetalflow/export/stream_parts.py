@@ -18,7 +18,7 @@ from fetalflow.artefacts import atomic_folder
 from fetalflow.export.answering import Answering, watched_layer
 from fetalflow.export.int8 import quantise
 from fetalflow.export.onnx_file import IN_ONE_FILE, save_model, traced, write_record
-from fetalflow.export.record import FRAMES
+from fetalflow.export.record import FRAMES, read_record
 from fetalflow.models.reuse import Reusing
 from fetalflow.weights import read
 
@@ -45,14 +45,11 @@ class AnsweringKept(Answering):
         return self.told(self.network.answer, kept, frames)
 
 
-def export_stream(
-    package: Path | str, exported: Path | str, sequences: Iterable[np.ndarray] | None = None
-) -> dict[str, dict[str, Any]]:
+def export_stream(package: Path | str, exported: Path | str) -> dict[str, dict[str, Any]]:
     """Write both parts of the model package `package` into its folder of exports `exported`; their records (as those of
     `export_onnx`) by folder. Nothing is written for a network that reuses nothing: the whole one is asked then.
 
-    sequences: of training patients, uint8 0-255 or float 0-1 [N, H, W], to calibrate 8 bits with; None: no 8 bits.
-    Raises InputError when the package is not whole, a part cannot be exported, or a sequence has another shape.
+    Raises InputError when the package is not whole or a part cannot be exported.
     """
     network, config = read(package)
     if not isinstance(network, Reusing):
@@ -75,7 +72,15 @@ def export_stream(
         with atomic_folder(Path(exported) / name) as temporary:
             save_model(model, temporary, IN_ONE_FILE)
             records[name] = write_record(temporary, facts | {"outputs": list(outputs)})
-    if sequences is not None:
-        runs = (sequence[:reach] for sequence in sequences)
-        records[KEEP_INT8] = quantise(Path(exported) / KEEP, Path(exported) / KEEP_INT8, runs)
     return records
+
+
+def quantise_stream(exported: Path | str, sequences: Iterable[np.ndarray]) -> dict[str, Any]:
+    """Write the first part in 8 bits beside the one that `export_stream` wrote; its record.
+
+    sequences: of training patients, uint8 0-255 or float 0-1 [N, H, W], to calibrate with. Raises InputError when there
+    is none or it has another shape.
+    """
+    folder = Path(exported)
+    reach = read_record(folder / KEEP)["input"][FRAMES][1]
+    return quantise(folder / KEEP, folder / KEEP_INT8, (sequence[:reach] for sequence in sequences))

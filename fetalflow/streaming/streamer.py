@@ -236,7 +236,7 @@ def open_stream(
     rest, and what is raised, as `open_parts` has it.
     """
     if exported is None:
-        engine, exported = choose_for_stream(engine, package), exports_of(package)
+        engine, exported = choose_for_stream(engine, package, reuse), exports_of(package)
     parts, config = open_parts(engine, package, exported, threads, reuse)
     arrays = read_familiarity(package, config)
     familiarity = None if arrays is None else Familiarity.of_package(config["familiarity"], arrays)

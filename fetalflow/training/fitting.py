@@ -21,7 +21,7 @@ from fetalflow.models.building import Answer
 from fetalflow.settings import Machines, Train
 from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints, last_checkpoint
 from fetalflow.training.classifier import Classifier, balancing_weights
-from fetalflow.training.freed_memory import freed_memory_kept
+from fetalflow.training.freed_memory import freed_memory_kept, keep_freed_memory
 from fetalflow.training.layout import Compiled, channels_last
 from fetalflow.training.loading import SequenceDataset, ordered_loader, training_loader
 from fetalflow.training.resident import Resident, fits
@@ -109,6 +109,7 @@ class Loaders(lightning.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         hush()
+        keep_freed_memory()  # in a spawned process, which ends after the training
         end_with_parent()
         device, workers = self.trainer.strategy.root_device, self.settings.loader_workers
         on_gpu = device.type == "cuda"

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Of glibc's mallopt, mallopt(3).
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-MOST = 2**31 - 1  # bytes free at the end of the heap that are kept: the largest int
-GIVEN_BACK = {M_TRIM_THRESHOLD: 128 * 1024, M_MMAP_MAX: 65536}  # glibc's defaults
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+KEPT = {M_TRIM_THRESHOLD: 2**31 - 1, M_MMAP_MAX: 0}  # bytes free at the heap's end that stay: the largest int
+# What glibc comes to by itself in a process of large blocks; asked anything, it stops to adapt.
+GIVEN_BACK = {M_TRIM_THRESHOLD: 2**26, M_MMAP_THRESHOLD: 2**25, M_MMAP_MAX: 2**16}
+CHOSEN = ("MALLOC_", "GLIBC_TUNABLES")  # how an environment begins to tell glibc
 
 
 @contextmanager
@@ -18,17 +20,25 @@ def freed_memory_kept() -> Iterator[None]:
     are mapped and cleared anew at every step. Within this context they come from the heap, which keeps what is freed;
     afterwards it is given back. Needs more memory, since free blocks between held ones stay (docs/training-speed.md).
 
-    MALLOC_MMAP_MAX_ in the environment has the last word. Does nothing where the C library is not glibc.
+    Where the environment tells glibc something about memory, that holds. Nothing but glibc is asked.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if "MALLOC_MMAP_MAX_" in os.environ or not hasattr(libc, "mallopt"):
-        yield
-        return
-    for parameter, value in {M_TRIM_THRESHOLD: MOST, M_MMAP_MAX: 0}.items():
-        libc.mallopt(parameter, value)
+    keep_freed_memory()
     try:
         yield
     finally:
-        for parameter, value in GIVEN_BACK.items():
-            libc.mallopt(parameter, value)
-        libc.malloc_trim(0)
+        if _asked(GIVEN_BACK):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_freed_memory() -> None:
+    """For as long as the process lives."""
+    _asked(KEPT)
+
+
+def _asked(options: dict[int, int]) -> bool:
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt") or any(name.startswith(CHOSEN) for name in os.environ):
+        return False
+    for option, value in options.items():
+        libc.mallopt(option, value)
+    return True

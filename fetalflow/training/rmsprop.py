@@ -19,6 +19,8 @@ class RMSprop(torch.optim.RMSprop):
 
     def __init__(self, params: list[dict], lr: float, alpha: float, eps: float):
         super().__init__(params, lr=lr, alpha=alpha, eps=eps)
+        for group in self.param_groups:
+            group["fused"] = True  # read by torch when a checkpoint is loaded: `step` then goes to the weights' device
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
