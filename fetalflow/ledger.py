@@ -38,6 +38,7 @@ from fetalflow.tracking import registry
 PATIENCE_S = 30.0  # how long a move waits for another move of the same alias to end
 ABANDONED_S = 600.0  # an intent older than this is not waited for
 POLL_S = 0.2
+LOOKS = 5  # at what seems wrong, POLL_S apart
 ANYWHERE = "anywhere"  # no version of MLflow: those are numbers
 
 log = logging.getLogger(__name__)
@@ -97,15 +98,14 @@ def history(model: str | None = None) -> list[Line]:
 def doubts(model: str, alias: str) -> list[str]:
     """What is wrong with the chain, or with where this one alias is; in sentences."""
     with registry() as store:
-        lines, wrong = read_lines(store.lines(), store.models()[1])
+        lines, wrong = _read(store)
         shown = store.aliases(model).get(alias)
     return wrong + astray(lines, model, alias, shown)[0]
 
 
 def whole_chain(store: Registry) -> list[Line]:
     """Every line. Raises InputError when the chain is not whole: nothing is added to a broken one."""
-    _, marks = store.models()
-    lines, wrong = read_lines(store.lines(), marks)
+    lines, wrong = _read(store)
     if wrong:
         raise InputError(
             "the ledger is not whole, so no alias is moved:\n  "
@@ -113,6 +113,19 @@ def whole_chain(store: Registry) -> list[Line]:
             + "\nRestore the registry's database from its last good backup, and ask who changed it."
         )
     return lines
+
+
+def _read(store: Registry) -> tuple[list[Line], list[str]]:
+    """The lines, and what is wrong. Whoever writes a model's first line marks the model a moment later: so what looks
+    wrong is looked at again."""
+    for look in range(LOOKS):
+        if look:
+            time.sleep(POLL_S)
+        _, marks = store.models()
+        lines, wrong = read_lines(store.lines(), marks)
+        if not wrong:
+            break
+    return lines, wrong
 
 
 def move(

@@ -319,6 +319,20 @@ def test_a_crash_between_a_line_and_its_mark_is_no_fault(three_moves, monkeypatc
     assert verify().wrong == [] and "so it was not made" in verify().notes[0]
 
 
+def test_a_first_line_that_is_not_yet_marked_is_no_fault(database, monkeypatch):
+    """Another process has written it, and marks the model after this one has looked."""
+    record_move(MODEL, "champion", "1", None, "the first")
+    models, looks = Registry.models, []
+
+    def early(store):
+        aliases, marks = models(store)
+        looks.append(marks)
+        return aliases, marks if len(looks) > 1 else dict.fromkeys(marks)
+
+    monkeypatch.setattr(Registry, "models", early)
+    assert record_move(MODEL, "champion", "2", None, "the second")["to"] == "2"
+
+
 def test_a_move_that_was_held_for_cut_off_is_told(three_moves, monkeypatch):
     """Another call settles the intent while this one is slow."""
     set_alias, late = Registry.set_alias, []
