@@ -77,11 +77,7 @@ def record_move(
 def verify(head: str | None = None) -> Verdict:
     """Is the chain whole, and every alias where it says? `head`: a hash noted earlier, which must be in the chain."""
     with registry() as store:
-        before = None
-        while before != (kept := store.lines()):  # a move that ends while this reads is no fault
-            before = kept
-            aliases, marks = store.models()
-    lines, wrong = read_lines(kept, marks)
+        lines, wrong, aliases = _read(store)
     astray, notes = wrong_aliases(lines, aliases)
     if head and not any(line["sha256"].startswith(head.lower()) for line in lines):
         wrong.append(f"no line has the hash {head}: the ledger was rebuilt or cut since that was noted.")
@@ -98,14 +94,14 @@ def history(model: str | None = None) -> list[Line]:
 def doubts(model: str, alias: str) -> list[str]:
     """What is wrong with the chain, or with where this one alias is; in sentences."""
     with registry() as store:
-        lines, wrong = _read(store)
+        lines, wrong, _ = _read(store)
         shown = store.aliases(model).get(alias)
     return wrong + astray(lines, model, alias, shown)[0]
 
 
 def whole_chain(store: Registry) -> list[Line]:
     """Every line. Raises InputError when the chain is not whole: nothing is added to a broken one."""
-    lines, wrong = _read(store)
+    lines, wrong, _ = _read(store)
     if wrong:
         raise InputError(
             "the ledger is not whole, so no alias is moved:\n  "
@@ -115,17 +111,20 @@ def whole_chain(store: Registry) -> list[Line]:
     return lines
 
 
-def _read(store: Registry) -> tuple[list[Line], list[str]]:
-    """The lines, and what is wrong. Whoever writes a model's first line marks the model a moment later: so what looks
-    wrong is looked at again."""
+def _read(store: Registry) -> tuple[list[Line], list[str], dict[str, dict[str, str]]]:
+    """The lines, what is wrong with them, and where every alias is, as of one moment: a move that ends meanwhile is no
+    fault. Whoever writes a model's first line marks the model a moment later: what looks wrong is looked at again."""
     for look in range(LOOKS):
         if look:
             time.sleep(POLL_S)
-        _, marks = store.models()
-        lines, wrong = read_lines(store.lines(), marks)
+        before = None
+        while before != (kept := store.lines()):
+            before = kept
+            aliases, marks = store.models()
+        lines, wrong = read_lines(kept, marks)
         if not wrong:
             break
-    return lines, wrong
+    return lines, wrong, aliases
 
 
 def move(

@@ -235,7 +235,7 @@ class Fixed:
 
 
 @pytest.fixture(scope="module")
-def tested_rows(exported, tmp_path_factory):
+def labelled_rows(exported, tmp_path_factory):
     """Sequences of test patients, whose labels are what torch says, so that every change is a loss."""
     package, to, _, config = exported["cnn_lstm"]
     data, rows = tmp_path_factory.mktemp("data"), []
@@ -250,9 +250,9 @@ def tested_rows(exported, tmp_path_factory):
     return pd.DataFrame(rows).assign(label=labels), data, config, middle
 
 
-def test_the_fastest_engine_that_passed_is_the_default(exported, tested_rows):
+def test_the_fastest_engine_that_passed_is_the_default(exported, labelled_rows):
     package, to, _, _ = exported["cnn_lstm"]
-    rows, data, config, middle = tested_rows
+    rows, data, config, middle = labelled_rows
     torch_itself = open_engine("torch", package, to)
 
     def centred(logits, _):

@@ -330,6 +330,8 @@ def test_a_first_line_that_is_not_yet_marked_is_no_fault(database, monkeypatch):
         return aliases, marks if len(looks) > 1 else dict.fromkeys(marks)
 
     monkeypatch.setattr(Registry, "models", early)
+    assert verify().wrong == [] and len(looks) == 2
+    looks.clear()
     assert record_move(MODEL, "champion", "2", None, "the second")["to"] == "2"
 
 
