@@ -94,10 +94,9 @@ class CNNLSTM(nn.Module):
         nn.init.zeros_(memory.bias_hh_l0)
         nn.init.zeros_(memory.bias_ih_l0)
         if self.memory == "lstm":
+            # torch orders the gates input, forget, cell, output; Keras starts by remembering.
             with_forget = memory.bias_ih_l0.data[memory.hidden_size : 2 * memory.hidden_size]
-            nn.init.ones_(
-                with_forget
-            )  # torch orders the gates input, forget, cell, output; Keras starts by remembering
+            nn.init.ones_(with_forget)
 
 
 def build(frames: int, size: int, classes: int, **options) -> CNNLSTM:
