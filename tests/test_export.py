@@ -84,6 +84,13 @@ def test_an_exported_network_answers_any_number_of_sequences_as_torch_does(expor
         np.testing.assert_allclose(reference.logits, logits, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_exported_file_names_no_code(exported, name):
+    """The same weights give the same bytes in every checkout: no module name, no path of a source file."""
+    held = b"".join(path.read_bytes() for path in (exported[name][1] / "onnx").iterdir() if path.name == MODEL)
+    assert held and b"fetalflow" not in held and b".py" not in held
+
+
 def test_large_weights_lie_beside_the_model(exported):
     package, to, _, _ = exported["cnn_lstm"]
     record = read_record(to / "onnx")

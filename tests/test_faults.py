@@ -12,9 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from training_sets import make_workspace
 
 from fetalflow.artefacts import file_digest
+from fetalflow.errors import InputError
+from stages.intact import check_inputs
 from stages.lifeline import OWNER
 
 ROOT = Path(__file__).parents[1]
@@ -194,3 +197,18 @@ def test_a_killed_writer_leaves_its_target_as_it_was(tmp_path):
     process.wait()
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["whole"]
     assert (tmp_path / "table.csv").read_text() == "before"
+
+
+def test_a_stage_that_dvc_yaml_no_longer_has_is_not_the_writer_of_a_file(tmp_path, monkeypatch):
+    """DVC keeps the old entry in dvc.lock for ever when a stage is renamed."""
+    (tmp_path / "dvc.yaml").write_text("stages:\n  new: {cmd: a, outs: [data]}\n  next: {cmd: b, deps: [data]}\n")
+    (tmp_path / "data").write_text("what the new stage wrote")
+    old = {"outs": [{"path": "data", "md5": "0" * 32}]}
+    new = {"outs": [{"path": "data", "md5": hashlib.md5(b"what the new stage wrote").hexdigest()}]}
+    lock = tmp_path / "dvc.lock"
+    monkeypatch.setenv("DVC_STAGE", "next")
+    lock.write_text(yaml.safe_dump({"stages": {"old": old, "new": new}}))
+    check_inputs(tmp_path)
+    lock.write_text(yaml.safe_dump({"stages": {"old": new, "new": old}}))
+    with pytest.raises(InputError, match="new wrote MD5 0000"):
+        check_inputs(tmp_path)

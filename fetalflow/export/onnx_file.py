@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 import onnx_ir
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from onnxscript import INT64, opset20
 from torch import Tensor, nn
 
@@ -72,7 +73,12 @@ def export_onnx(package: Path | str, folder: Path | str, in_one_file: int = IN_O
 
 
 def save_model(model: onnx_ir.Model, folder: Path, in_one_file: int) -> None:
-    """model.onnx, with its weights in model.onnx.data where they are more than `in_one_file` bytes; checked."""
+    """Write and check model.onnx, with its weights in model.onnx.data where they are more than `in_one_file` bytes.
+
+    The exporter notes on every node which module and which source line it came from. These notes are removed: the same
+    weights must give the same bytes in every checkout, or moving a file would make a new version of the model.
+    """
+    ClearMetadataAndDocStringPass()(model)
     weights = sum(each.const_value.nbytes for each in model.graph.initializers.values())
     onnx_ir.save(model, folder / MODEL, external_data=DATA if weights > in_one_file else None)
     onnx.checker.check_model(str(folder / MODEL), full_check=True)
