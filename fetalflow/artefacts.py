@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: every artefact is written beside its place and moved in."""
+"""Atomic writing: every file or folder is written under a temporary name and then renamed, so it is never partial."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ import pandas as pd
 
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` when the block ends well."""
+    """Yield a temporary path in the folder of `path`; it replaces `path` if the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept because writers (OpenCV, NumPy, pandas) choose the format by it.
+    # OpenCV, NumPy and pandas choose the file format by the suffix, so the temporary name keeps it.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
     os.close(handle)
     try:
         yield Path(name)
         os.chmod(name, 0o644)
-        with open(name, "rb") as written:  # or a power cut leaves the name with nothing behind it
+        with open(name, "rb") as written:  # otherwise a power cut could leave an empty file under the final name
             os.fsync(written.fileno())
         os.replace(name, path)
     finally:
@@ -33,7 +33,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; it replaces `path` when the block ends well."""
+    """Yield an empty temporary folder next to `path`; it replaces `path` if the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
@@ -61,7 +61,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def write_table(path: Path | str, table: pd.DataFrame) -> None:
-    """Write Parquet or CSV by the suffix. Floats keep all their digits, so a table read back is the same."""
+    """Write Parquet or CSV, by the suffix. Floats keep all digits, so that reading gives the same table."""
     with atomic_file(path) as temporary:
         if temporary.suffix == ".parquet":
             table.to_parquet(temporary, index=False)

@@ -1,10 +1,10 @@
-"""The pipeline, the inboxes and promotion as Prefect deployments that a process worker picks up."""
+"""Prefect deployments of pipeline, retraining and promotion, for a process worker."""
 
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from fetalflow.errors import InputError
-from fetalflow.settings import load_settings
+from fetalflow.settings.params import load_settings
 from flows.heartbeats import ENVIRONMENT, watch
 from flows.pipeline import GPU, pipeline
 from flows.promote import promote
@@ -13,32 +13,31 @@ from flows.workspace import CHECKOUT
 
 
 def deploy(pool: str, cron: str | None = None, poll: str | None = None) -> list[str]:
-    """Register the pipeline, and for each task a look into its inbox and the promotion of its challenger, on a work
-    pool of the server that PREFECT_API_URL names; return their names, `flow/deployment`.
+    """Deploy the pipeline, and for each task retraining and promotion, on a work pool of the server in PREFECT_API_URL;
+    return the names of the deployments, `flow/deployment`.
 
-    cron: when the pipeline runs; poll: when inboxes are looked at; None: only when somebody starts it. Promotion is
-    never on a schedule: a person starts it.
-    One run of a deployment at a time: a second one waits, since two runs of one workspace would wait for DVC's lock
-    anyway. Training stages carry a tag that the server is told to let through one at a time, over all workspaces and
-    workers. Runs whose process is gone are told from those that work by their heartbeats (flows/heartbeats.py).
+    cron, poll: schedules of the pipeline and of retraining; None: only when somebody starts it. Promotion has no
+    schedule: a person starts it. Each deployment has one run at a time; a second one waits, because two runs of one
+    workspace would wait for DVC's lock anyway. Training stages have a tag with a concurrency limit of 1 on the server,
+    over all workspaces and workers. Heartbeats show which runs have lost their process (flows/heartbeats.py).
 
-    Raises InputError when no server is named.
+    Raises InputError if PREFECT_API_URL is not set.
     """
     if not PREFECT_API_URL.value():
         raise InputError(
-            "a deployment lives on a Prefect server, and PREFECT_API_URL names none: start one with "
+            "a deployment needs a Prefect server, and PREFECT_API_URL is not set: start one with "
             "`prefect server start`, then set PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
     with get_client(sync_client=True) as client:
         client.create_concurrency_limit(tag=GPU, concurrency_limit=1)
-    wanted = [(pipeline, "pipeline", "workspace", {"workspace": str(CHECKOUT)}, cron)]
+    deployments = [(pipeline, "pipeline", "workspace", {"workspace": str(CHECKOUT)}, cron)]
     for task_name in load_settings(CHECKOUT / "params.yaml").tasks:
         parameters = {"workspace": str(workspace_of(task_name)), "task_name": task_name}
-        wanted.append((retrain, "retrain", task_name, parameters, poll))
-        # An hour for a person's yes: a run that waits holds a place of its worker.
-        wanted.append((promote, "promote", task_name, parameters | {"wait_s": 3600}, None))
-    watch(sorted({flow.name for flow, *_ in wanted}))
-    for flow, module, name, parameters, schedule in wanted:
+        deployments.append((retrain, "retrain", task_name, parameters, poll))
+        # Only an hour for the approval, because a waiting run occupies its worker.
+        deployments.append((promote, "promote", task_name, parameters | {"wait_s": 3600}, None))
+    watch(sorted({flow.name for flow, *_ in deployments}))
+    for flow, module, name, parameters, schedule in deployments:
         source = flow.from_source(source=str(CHECKOUT), entrypoint=f"flows/{module}.py:{flow.name}")
         source.deploy(
             name=name,
@@ -52,4 +51,4 @@ def deploy(pool: str, cron: str | None = None, poll: str | None = None) -> list[
             print_next_steps=False,
             ignore_warnings=True,
         )
-    return [f"{flow.name}/{name}" for flow, _, name, _, _ in wanted]
+    return [f"{flow.name}/{name}" for flow, _, name, _, _ in deployments]

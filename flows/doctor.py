@@ -1,4 +1,4 @@
-"""Is this machine ready? Every check says ok, warn or fail, what it found, and what to do."""
+"""Checks of this machine: each gives ok, warn or fail, what was found, and what to do."""
 
 import os
 import re
@@ -16,21 +16,21 @@ import httpx
 import psutil
 
 from fetalflow.errors import InputError
-from fetalflow.tracking import TrackingFailed, public_uri, registry, tracking_uri
+from fetalflow.registry.tracking import TrackingFailed, public_uri, registry, tracking_uri
 from flows.workspace import CHECKOUT
 
 OK, WARN, FAIL = "ok", "warn", "fail"
-TIMEOUT_S = 5  # of one question to a server
-REMOTE_S = 20  # of a look into a DVC remote
+TIMEOUT_S = 5  # of one request to a server
+REMOTE_S = 20  # time limit for a DVC remote
 GIB = 2**30
-DISK_GIB = (2, 20)  # less than the first: fail; than the second: warn
-MEMORY_GIB = (2, 4)  # available; the demo's stages stay under 2
-SKEW_S = (5, 60)  # of this clock against a server's: more than the first: warn, than the second: fail
+DISK_GIB = (2, 20)  # free: below the first fail, below the second warn
+MEMORY_GIB = (2, 4)  # available: likewise; the stages of the demo need less than 2
+SKEW_S = (5, 60)  # difference to a server's clock: above the first warn, above the second fail
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, OK, WARN or FAIL, what was found, and what to do about it."""
+    """Result of one check: its name, OK, WARN or FAIL, what was found, and what to do."""
 
     check: str
     state: str
@@ -39,7 +39,7 @@ class Finding:
 
 
 def examine(workspace: Path, pool: str) -> list[Finding]:
-    """Every check, in the order of the report. A check that breaks is a FAIL of its own and stops no other."""
+    """Run all checks in order. A check that raises an error counts as FAIL; the other checks still run."""
     checks: dict[str, Callable[[], Finding]] = {
         "python": check_python,
         "packages": lambda: check_packages(CHECKOUT / "requirements.lock"),
@@ -58,25 +58,25 @@ def examine(workspace: Path, pool: str) -> list[Finding]:
 def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported, and the other checks still run
-        said = _public(str(error).strip().split("\n")[0])[:300]
-        return Finding(name, FAIL, f"could not be checked: {type(error).__name__}: {said}", "mend what it names")
+    except Exception as error:  # noqa: BLE001 - every error is reported, and the other checks still run
+        message = _public(str(error).strip().split("\n")[0])[:300]
+        return Finding(name, FAIL, f"could not be checked: {type(error).__name__}: {message}", "correct the error")
 
 
 def check_python() -> Finding:
     found = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     if sys.version_info[:2] in ((3, 11), (3, 12)):
         return Finding("python", OK, found)
-    return Finding("python", FAIL, found, "make the environment with Python 3.11 or 3.12: make setup")
+    return Finding("python", FAIL, found, "create the environment with Python 3.11 or 3.12: make setup")
 
 
 def check_packages(lock: Path) -> Finding:
-    """Installed packages against the lock. A torch of another build is meant to be possible (README)."""
+    """Compare the installed packages with the lock. Another build of the same torch version is allowed (README)."""
     if not lock.is_file():
-        return Finding("packages", WARN, f"{lock.name} is not there, nothing to compare with", "")
-    wanted = dict(re.findall(r"^([\w.-]+)==([^\s;+]+)", lock.read_text(), re.M))
+        return Finding("packages", WARN, f"{lock.name} does not exist, so the versions cannot be compared", "")
+    locked = dict(re.findall(r"^([\w.-]+)==([^\s;+]+)", lock.read_text(), re.M))
     missing, other = [], []
-    for name, number in wanted.items():
+    for name, number in locked.items():
         try:
             found = version(name).split("+")[0]
         except PackageNotFoundError:
@@ -87,8 +87,10 @@ def check_packages(lock: Path) -> Finding:
     if missing:
         return Finding("packages", FAIL, f"missing: {_first(missing)}", f"pip install -r {lock.name}")
     if other:
-        return Finding("packages", WARN, f"other than the lock: {_first(other)}", f"pip install -r {lock.name}")
-    return Finding("packages", OK, f"{len(wanted)} packages as in {lock.name}")
+        return Finding(
+            "packages", WARN, f"versions differ from the lock: {_first(other)}", f"pip install -r {lock.name}"
+        )
+    return Finding("packages", OK, f"{len(locked)} packages as in {lock.name}")
 
 
 def _first(names: list[str], few: int = 5) -> str:
@@ -104,23 +106,23 @@ def check_gpu() -> Finding:
             return Finding(
                 "gpu",
                 FAIL,
-                f"this machine has an NVIDIA driver, but torch {torch.__version__} does not reach a GPU",
-                "install a torch built for the driver's CUDA; in a container, give it the device",
+                f"this machine has an NVIDIA driver, but torch {torch.__version__} finds no GPU",
+                "install a torch build for the driver's CUDA version; in a container, give it access to the GPU",
             )
-        return Finding("gpu", OK, f"none, torch {torch.__version__}: training runs on the processor")
+        return Finding("gpu", OK, f"none, torch {torch.__version__}: training runs on the CPU")
     name, (free, total) = torch.cuda.get_device_name(), torch.cuda.mem_get_info()
     found = f"{name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free, torch {torch.__version__}"
     if not torch.cuda.is_bf16_supported(including_emulation=False):
         return Finding("gpu", WARN, f"{found}, no bf16", "set train.precision to 16-mixed or 32")
     one = torch.ones(64, 64, dtype=torch.bfloat16, device="cuda")
     if float((one @ one).sum()) != 64**3:
-        return Finding("gpu", FAIL, f"{found}: a product of ones is wrong in bf16", "change driver or card")
+        return Finding("gpu", FAIL, f"{found}: a matrix product in bf16 is wrong", "replace the driver or the card")
     return Finding("gpu", OK, f"{found}, bf16")
 
 
 def check_disk(workspace: Path) -> Finding:
     free = shutil.disk_usage(workspace).free / GIB
-    to_do = "free some; `dvc gc --workspace` removes cached results that no workspace file names"
+    to_do = "free some space; `dvc gc --workspace` deletes cached results that the workspace does not use"
     return _bounded("disk", free, DISK_GIB, f"{free:.0f} GiB free", to_do)
 
 
@@ -138,7 +140,7 @@ def _bounded(check: str, value: float, bounds: tuple[float, float], found: str, 
 
 
 def check_dvc(workspace: Path) -> Finding:
-    """Its version, whether the cache can be written, and whether the default remote, if there is one, answers."""
+    """Version of DVC, whether the cache is writable, and whether the default remote answers, if there is one."""
     import dvc
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
@@ -147,60 +149,64 @@ def check_dvc(workspace: Path) -> Finding:
         repo = Repo(str(workspace))
     except NotDvcRepoError:
         return Finding(
-            "dvc", FAIL, f"{workspace.resolve()} is no DVC repository", "run this in a checkout or workspace"
+            "dvc", FAIL, f"{workspace.resolve()} is not a DVC repository", "run this in the checkout or a workspace"
         )
     with repo:
         found = f"DVC {dvc.__version__}"
         cache = Path(repo.cache.local.path)
         nearest = next(folder for folder in (cache, *cache.parents) if folder.exists())
         if not os.access(nearest, os.W_OK):
-            return Finding("dvc", FAIL, f"{found}, its cache {cache} cannot be written", f"give yourself {nearest}")
+            return Finding(
+                "dvc", FAIL, f"{found}, its cache {cache} is not writable", f"give your user write access to {nearest}"
+            )
         if not repo.config.get("remote"):
-            return Finding("dvc", OK, f"{found}, cache can be written, no remote")
+            return Finding("dvc", OK, f"{found}, cache is writable, no remote")
         if not (name := repo.config["core"].get("remote")):
-            return Finding("dvc", WARN, f"{found}, remotes but no default one", "dvc remote default NAME")
+            return Finding("dvc", WARN, f"{found}, has remotes but no default remote", "dvc remote default NAME")
         executor = ThreadPoolExecutor(1)
         try:
-            is_there = executor.submit(_remote_is_there, repo, name).result(REMOTE_S)
+            exists = executor.submit(_remote_exists, repo, name).result(REMOTE_S)
         except TimeoutError:
             return Finding("dvc", FAIL, f"{found}, remote {name} gives no answer in {REMOTE_S} s", "check the network")
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
-    if not is_there:
-        return Finding("dvc", WARN, f"{found}, remote {name} answers, its folder is not there yet", "dvc push makes it")
-    return Finding("dvc", OK, f"{found}, cache can be written, remote {name} answers")
+    if not exists:
+        return Finding(
+            "dvc", WARN, f"{found}, remote {name} answers, its folder is not there yet", "dvc push creates it"
+        )
+    return Finding("dvc", OK, f"{found}, cache is writable, remote {name} answers")
 
 
-def _remote_is_there(repo, name: str) -> bool:
+def _remote_exists(repo, name: str) -> bool:
     store = repo.cloud.get_remote_odb(name)
     return store.fs.exists(store.path)
 
 
 def check_mlflow(workspace: Path) -> Finding:
     uri = tracking_uri()
-    where, ours = public_uri(uri), version("mlflow")
-    found = f"MLflow {ours}, {where}"
+    where, installed = public_uri(uri), version("mlflow")
+    found = f"MLflow {installed}, {where}"
     if uri.startswith("http"):
         log_in = (os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
-        answer = _ask(f"{uri.rstrip('/')}/version", log_in if log_in[0] else None)
+        answer = _get(f"{uri.rstrip('/')}/version", log_in if log_in[0] else None)
         if isinstance(answer, str):
             return Finding(
-                "mlflow", FAIL, f"{where} gives no answer ({answer})", "start it, or mend MLFLOW_TRACKING_URI"
+                "mlflow", FAIL, f"{where} gives no answer ({answer})", "start it, or correct MLFLOW_TRACKING_URI"
             )
-        theirs = answer.text.strip() if answer.status_code == 200 else "unknown"
-        found = f"MLflow {ours}, server {theirs} at {where}"
+        on_server = answer.text.strip() if answer.status_code == 200 else "unknown"
+        found = f"MLflow {installed}, server {on_server} at {where}"
     elif uri.startswith("sqlite:///"):
         if not (workspace / uri.removeprefix("sqlite:///")).is_file():
-            return Finding("mlflow", OK, f"{found} is not there yet: the first run makes it")
+            return Finding("mlflow", OK, f"{found} is not there yet: the first run creates it")
         if workspace.resolve() != Path.cwd():
             return Finding("mlflow", OK, f"{found} is there")
     try:
         with registry():
             pass
     except (TrackingFailed, InputError) as error:
-        to_do = "see its log; with a log-in: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        to_do = "see its log; if it needs a login, set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         return Finding("mlflow", FAIL, str(error), to_do)
-    if uri.startswith("http") and theirs.split(".")[0] != ours.split(".")[0]:
+    if uri.startswith("http") and on_server.split(".")[0] != installed.split(".")[0]:
         return Finding("mlflow", WARN, found, "run the same major version on both sides")
     return Finding("mlflow", OK, f"{found} answers")
 
@@ -210,17 +216,21 @@ def check_prefect(pool: str) -> Finding:
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import PREFECT_API_URL
 
-    url, ours = PREFECT_API_URL.value(), version("prefect")
+    url, installed = PREFECT_API_URL.value(), version("prefect")
     if not url:
-        return Finding("prefect", OK, f"Prefect {ours}, no server: each run starts one of its own; no schedules")
+        return Finding(
+            "prefect",
+            OK,
+            f"Prefect {installed}, no server: each run starts a temporary one; schedules are not possible",
+        )
     where = public_uri(url)
-    answer = _ask(f"{url.rstrip('/')}/health")
+    answer = _get(f"{url.rstrip('/')}/health")
     if isinstance(answer, str):
-        return Finding("prefect", FAIL, f"{where} gives no answer ({answer})", "start it, or mend PREFECT_API_URL")
+        return Finding("prefect", FAIL, f"{where} gives no answer ({answer})", "start it, or correct PREFECT_API_URL")
     with get_client(sync_client=True) as client:
         try:
-            theirs = client.api_version()
-            found = f"Prefect {ours}, server {theirs} at {where}"
+            on_server = client.api_version()
+            found = f"Prefect {installed}, server {on_server} at {where}"
             kind = client.read_work_pool(pool).type
             online = sum(worker.status == "ONLINE" for worker in client.read_workers_for_work_pool(pool))
         except ObjectNotFound:
@@ -230,47 +240,49 @@ def check_prefect(pool: str) -> Finding:
         except httpx.HTTPStatusError as error:
             to_do = "set PREFECT_API_AUTH_STRING" if error.response.status_code == 401 else "see the server's log"
             return Finding("prefect", FAIL, f"{where} answers {error.response.status_code}", to_do)
-    if theirs.split(".")[0] != ours.split(".")[0]:
+    if on_server.split(".")[0] != installed.split(".")[0]:
         return Finding("prefect", FAIL, found, "run the same version on both sides")
     if kind != "process":
-        return Finding("prefect", FAIL, f"{found}, pool {pool!r} is of the type {kind}", "name a process pool: --pool")
+        return Finding("prefect", FAIL, f"{found}, pool {pool!r} has the type {kind}", "choose a process pool: --pool")
     if not online:
-        return Finding("prefect", WARN, f"{found}, pool {pool!r} without worker", f"prefect worker start --pool {pool}")
+        return Finding(
+            "prefect", WARN, f"{found}, pool {pool!r} has no online worker", f"prefect worker start --pool {pool}"
+        )
     return Finding("prefect", OK, f"{found}, pool {pool!r} with {online} workers")
 
 
 def check_clock() -> Finding:
-    """This clock against that of the servers: leases, schedules and the ledger's times go by it."""
+    """Compare this clock with those of the servers: leases, schedules and times in the ledger depend on it."""
     from prefect.settings import PREFECT_API_URL
 
-    asked = {"MLflow": f"{tracking_uri().rstrip('/')}/health", "Prefect": f"{(PREFECT_API_URL.value() or '')}/health"}
+    urls = {"MLflow": f"{tracking_uri().rstrip('/')}/health", "Prefect": f"{(PREFECT_API_URL.value() or '')}/health"}
     off = {}
-    for name, url in asked.items():
-        if url.startswith("http") and not isinstance(answer := _ask(url), str) and "date" in answer.headers:
+    for name, url in urls.items():
+        if url.startswith("http") and not isinstance(answer := _get(url), str) and "date" in answer.headers:
             off[name] = abs((datetime.now(UTC) - parsedate_to_datetime(answer.headers["date"])).total_seconds())
     if not off:
-        return Finding("clock", OK, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, no server to compare with")
+        return Finding("clock", OK, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, no server to compare it with")
     name = max(off, key=off.get)
     warn, fail = SKEW_S
     state = FAIL if off[name] > fail else WARN if off[name] > warn else OK
     to_do = "set the time: timedatectl set-ntp true, on both machines" if state != OK else ""
-    return Finding("clock", state, f"{off[name]:.0f} s from that of {name}", to_do)
+    return Finding("clock", state, f"differs by {off[name]:.0f} s from the clock of {name}", to_do)
 
 
 def check_key() -> Finding:
-    from fetalflow.deidentify.pseudonyms import FILE_VARIABLE, VARIABLE, read_key
+    from fetalflow.hospital.deidentify.pseudonyms import FILE_VARIABLE, VARIABLE, read_key
 
     if not (os.environ.get(VARIABLE) or os.environ.get(FILE_VARIABLE)):
-        return Finding("key", OK, "no key of pseudonyms is set; only de-identification needs one")
+        return Finding("key", OK, "no pseudonym key is set; only de-identification needs one")
     try:
         read_key()
     except InputError as error:
-        return Finding("key", FAIL, str(error), "see docs/operator.md, Secrets")
-    return Finding("key", OK, "the key of pseudonyms is set and closed to others")
+        return Finding("key", FAIL, str(error), "see docs/operator/operations.md, Secrets")
+    return Finding("key", OK, "the pseudonym key is set and closed to other users")
 
 
-def _ask(url: str, log_in: tuple[str, str] | None = None) -> httpx.Response | str:
-    """The answer to GET, whatever its status; in words, why there is none."""
+def _get(url: str, log_in: tuple[str, str] | None = None) -> httpx.Response | str:
+    """The response to GET with any status; if there is none, the reason as text."""
     try:
         return httpx.get(url, auth=log_in, timeout=TIMEOUT_S, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -278,5 +290,5 @@ def _ask(url: str, log_in: tuple[str, str] | None = None) -> httpx.Response | st
 
 
 def _public(text: str) -> str:
-    """A message without the log-in that a URL in it may carry."""
+    """A message without the login that a URL in it may contain."""
     return re.sub(r"//[^/@\s]+@", "//", text)

@@ -1,4 +1,4 @@
-"""The pipeline as a Prefect flow: every DVC stage a task, in DVC's order, with what it found shown in the UI."""
+"""The pipeline as a Prefect flow: every DVC stage is a task; checks and metrics are shown in Prefect's UI."""
 
 import csv
 import logging
@@ -11,16 +11,18 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from fetalflow.artefacts import read_json
-from fetalflow.settings import load_settings
-from flows.reproduction import StageFailed, pending, reproduce, stage_names
+from fetalflow.settings.params import load_settings
+from flows.dvc_stages import StageFailed, pending, reproduce, stage_names
+from flows.workspace import update_workspace
 
-GPU = "gpu"  # tag of the stages that train; flows/deployments.py lets one of them run at a time
+UPDATED = "%s was made by an earlier version of fetalflow. Its settings were converted, and every stage runs once."
+GPU = "gpu"  # tag of the training stages; flows/deployments.py limits them to one at a time
 TRAINING = ("train@", "ablate@")
-MAY_RETRY = ("train@", "ablate@", "register@")  # a worker that died, a server out of reach; nothing else is by chance
+MAY_RETRY = ("train@", "ablate@", "register@")  # after a dead worker or a lost server, a retry can succeed
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """A stage that stopped has said why in its own words; where Prefect caught it says nothing more."""
+    """The message of a failed stage is complete, so its traceback in Prefect is removed."""
     if record.exc_info and isinstance(record.exc_info[1], StageFailed):
         record.exc_info = None
     return True
@@ -38,11 +40,11 @@ def _run_name() -> str:
 
 def _worth_retrying(task, task_run, state) -> bool:
     error = state.result(raise_on_failure=False)
-    return not (isinstance(error, StageFailed) and error.mendable)
+    return not (isinstance(error, StageFailed) and error.wrong_input)
 
 
 def run_stage(name: str, workspace: Path) -> None:
-    """Run one DVC stage in this task's log. Raises StageFailed."""
+    """Run one DVC stage and log its output. Raises StageFailed."""
     logger = get_run_logger()
     start = time.monotonic()
     reproduce(name, workspace, show=lambda line: logger.info(line) if line.strip() else None)
@@ -50,7 +52,7 @@ def run_stage(name: str, workspace: Path) -> None:
 
 
 def show_quality(name: str, workspace: Path) -> None:
-    """The quality verdict of one task as a Prefect artefact, also when the gate has just stopped the flow."""
+    """Show the quality checks of one task as a Prefect artefact, also if they stopped the flow."""
     verdict = workspace / "reports" / name / "quality" / "verdict.json"
     if verdict.is_file():
         rows = read_json(verdict)["expectations"]
@@ -58,7 +60,7 @@ def show_quality(name: str, workspace: Path) -> None:
 
 
 def show_results(name: str, workspace: Path) -> None:
-    """The metrics and the confusion matrices of one task as Prefect artefacts."""
+    """Show the metrics and the main network's confusion matrix of one task as Prefect artefacts."""
     reports = workspace / "reports" / name
     if not (reports / "metrics.json").is_file():
         return
@@ -77,21 +79,22 @@ def show_results(name: str, workspace: Path) -> None:
 
 @flow(name="pipeline", flow_run_name=_run_name)
 def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
-    """Bring a workspace up to date, stage by stage: one task of `params.yaml`, or all.
+    """Run the stages of a workspace that are not up to date, of one task of `params.yaml` or of all.
 
-    Returns the names of the stages that ran. Raises StageFailed when a stage stops; what was done stays done, and the
-    next run goes on from there.
+    Returns the names of the stages that ran. Raises StageFailed when a stage fails; finished stages are kept, and the
+    next run continues from there.
     """
-    folder = Path(workspace).resolve()
+    folder, logger = Path(workspace).resolve(), get_run_logger()
+    if update_workspace(folder):
+        logger.info(UPDATED, folder)
     settings = load_settings(folder / "params.yaml")
-    logger = get_run_logger()
     stale = pending(folder, task_name)
     if not stale:
         logger.info("Everything is up to date")
         return []
 
     names = stage_names(folder, task_name)
-    logger.info("%d stages, %d to look at: %s", len(names), len(stale), ", ".join(n for n in names if n in stale))
+    logger.info("%d of %d stages must run: %s", len(stale), len(names), ", ".join(n for n in names if n in stale))
     try:
         for name in names:
             retries = 1 if name.startswith(MAY_RETRY) else 0

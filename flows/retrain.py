@@ -1,4 +1,4 @@
-"""New hospital data to a challenger: take what came in, judge it, run the pipeline over everything that ever came."""
+"""Retraining: take new drops from the inbox, test them for drift, run the pipeline on all drops so far."""
 
 import logging
 import os
@@ -12,47 +12,47 @@ import yaml
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from fetalflow.arrival import FAILED, Arrival, Prepare, arrive, crash_in_words
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
-from fetalflow.new_drops import judge_new_drops, unjudged
-from fetalflow.settings import TaskSettings, load_settings
-from fetalflow.warm_start import choose_start
-from flows.pipeline import pipeline, run_stage
-from flows.reproduction import pending, stage_names
-from flows.workspace import CHECKOUT, overlay, prepare
+from fetalflow.hospital.arrival.intake import FAILED, Arrival, Prepare, arrive, crash_in_words
+from fetalflow.quality.drop_drift import judge_new_drops, unjudged
+from fetalflow.registry.warm_start import choose_start
+from fetalflow.settings.params import TaskSettings, load_settings
+from flows.dvc_stages import pending, stage_names
+from flows.pipeline import UPDATED, pipeline, run_stage
+from flows.workspace import CHECKOUT, overlay, prepare, update_workspace
 
-BEFORE_DRIFT = ("extract@", "preprocess@")  # stages that give the manifest, which drift is read from
-KEY_VARIABLES = "FETALFLOW_PSEUDONYM_KEY"  # and what begins like it (fetalflow/deidentify/pseudonyms.py)
+BEFORE_DRIFT = ("extract@", "preprocess@")  # stages that make the manifest, which the drift test needs
+KEY_PREFIX = "FETALFLOW_PSEUDONYM_KEY"  # of the variables in fetalflow/hospital/deidentify/pseudonyms.py
 
 
-def accumulated(task_name: str, store: str = "arrivals") -> str:
-    """The accumulated drop of a task, from its workspace."""
+def accumulated_drop(task_name: str, store: str = "arrivals") -> str:
+    """The path of a task's accumulated drop, relative to the workspace."""
     return f"{store}/{task_name}/drop"
 
 
 def prepare_workspace(folder: Path, task_name: str, inbox: str, profile: str | None, changes: list[dict]) -> Path:
-    """Make or refresh a workspace that trains on what comes into `inbox`.
+    """Make or update a workspace that trains on the drops in `inbox`.
 
-    Patients keep their side for ever: `split.kind` is official, by the column `part` that the arrival writes.
+    A patient stays in training or test for ever: `split.kind` is official, and intake writes the column `part`.
     """
-    ours: dict[str, Any] = {
+    fixed: dict[str, Any] = {
         "phantoms": [],
-        "tasks": {task_name: {"drop": accumulated(task_name)}},
+        "tasks": {task_name: {"drop": accumulated_drop(task_name)}},
         task_name: {"split": {"kind": "official", "folds": 1}, "retrain": {"inbox": inbox}},
     }
-    return prepare(folder, profile, [ours, *changes])
+    return prepare(folder, profile, [fixed, *changes])
 
 
 def deidentifier(store: Path, settings: TaskSettings) -> Prepare | None:
-    """What takes the names out of a drop, when a key is configured or `retrain.deidentify` asks for it; else None.
+    """The de-identification of drops, if a key is configured or `retrain.deidentify` is set; else None.
 
-    Raises InputError when it is asked for and there is no good key.
+    Raises InputError if it is needed and there is no valid key.
     """
-    if not settings.retrain.deidentify and not any(name.startswith(KEY_VARIABLES) for name in os.environ):
+    if not settings.retrain.deidentify and not any(name.startswith(KEY_PREFIX) for name in os.environ):
         return None
-    from fetalflow.deidentify.drop import QUARANTINE, deidentify_drop
-    from fetalflow.deidentify.pseudonyms import read_key
+    from fetalflow.hospital.deidentify.drop import QUARANTINE, deidentify_drop
+    from fetalflow.hospital.deidentify.pseudonyms import read_key
 
     key = read_key()
 
@@ -69,46 +69,46 @@ def deidentifier(store: Path, settings: TaskSettings) -> Prepare | None:
 
 
 def take_arrivals(store: Path, settings: TaskSettings) -> list[Arrival]:
-    """Take every complete delivery of the inbox; say what became of each.
+    """Take every complete delivery of the inbox; return the result for each.
 
-    With a key nothing that leaves here names a delivery or quotes one: not the log, not an error.
+    With a key, neither the log nor an error contains the name of a delivery or text from it.
     """
     logger, crash = get_run_logger(), ""
-    cleaner = deidentifier(store, settings)
-    if cleaner is None:
-        logger.warning("Drops are taken as they come: no key for de-identification is configured")
+    preparation = deidentifier(store, settings)
+    if preparation is None:
+        logger.warning("Drops are not de-identified: no pseudonym key is configured")
     try:
-        arrivals = arrive(settings.retrain.inbox, store, settings.retrain, settings.split, cleaner)
+        arrivals = arrive(settings.retrain.inbox, store, settings.retrain, settings.split, preparation)
     except InputError:
         raise
     except Exception as error:
-        if cleaner is None:
+        if preparation is None:
             raise
         crash = crash_in_words(error)
-    if crash:  # raised here, so that the error whose words are held back is not its context either
-        raise RuntimeError(f"looking into the inbox failed: {crash}. What was taken stays taken; start it again.")
+    if crash:  # raised outside of `except`, so that the original error with its text is not the context
+        raise RuntimeError(f"looking into the inbox failed: {crash}. Drops that were taken are kept; start it again.")
     for arrival in arrivals:
         if arrival.state != "known":
             facts = f"{arrival.rows} rows of {arrival.cines} cines as drop {arrival.drop}" if arrival.drop else ""
-            somebody_must_look = arrival.state == "refused" or FAILED in arrival.said
-            level = logging.WARNING if somebody_must_look else logging.INFO
+            needs_attention = arrival.state == "refused" or FAILED in arrival.said
+            level = logging.WARNING if needs_attention else logging.INFO
             logger.log(level, "%s: %s %s%s", arrival.name, arrival.state, facts, arrival.said)
     return arrivals
 
 
 def settle_start(folder: Path, task_name: str, block: TaskSettings, store: Path, warm: bool | None) -> None:
-    """Write what the next training begins with into the workspace's `params.yaml`, where DVC sees a change."""
-    with chdir(folder):  # the embedded MLflow store is that of the current folder
+    """Write the start of the next training (`train.start`) to the workspace's `params.yaml`, where DVC sees it."""
+    with chdir(folder):  # the embedded MLflow store is looked for in the current folder
         start = choose_start(task_name, block, store, warm)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     if params[task_name]["train"].get("start", "") != start.path:
         params = overlay(params, {task_name: {"train": {"start": start.path}}})
         write_text(folder / "params.yaml", yaml.safe_dump(params, sort_keys=False))
-    get_run_logger().info("Training starts %s", start.said)
+    get_run_logger().info("Training starts %s", start.words)
 
 
 def show_drift(task_name: str, reports: dict[str, dict[str, Any]]) -> None:
-    """The verdict of each new drop as a Prefect artefact."""
+    """Show the drift verdict of each new drop as a Prefect artefact."""
     for drop, report in reports.items():
         get_run_logger().log(30 if report["drifted"] else 20, "Drop %s: %s", drop, report["verdict"])
     lines = []
@@ -120,28 +120,30 @@ def show_drift(task_name: str, reports: dict[str, dict[str, Any]]) -> None:
 
 @flow(name="retrain", flow_run_name="{task_name}")
 def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None = None) -> list[str]:
-    """Poll the inbox of a workspace; with anything new, run the pipeline, whose last stage registers the challenger.
+    """Poll the inbox of a workspace; if there is anything new, run the pipeline, which registers a challenger.
 
-    warm: the main variant goes on from the champion, else from the challenger (True), or begins with random weights
-    (False); None: as `retrain.warm` of the workspace says, once for every state of the data.
-    Returns the names of the stages that had to run. What a killed run left undone, the next one does, whether or not
-    anything came in. Raises InputError when the workspace has no inbox, StageFailed when a stage stops.
+    warm: the main variant starts from the champion, else from the challenger (True), or from random weights (False);
+    None: the setting `retrain.warm`, applied once for each state of the data.
+    Returns the names of the stages that had to run. The next run finishes the work of a killed run, also if no new drop
+    arrived. Raises InputError if the workspace has no inbox, StageFailed when a stage fails.
     """
     folder = Path(workspace).resolve()
+    if update_workspace(folder):
+        get_run_logger().info(UPDATED, folder)
     settings = load_settings(folder / "params.yaml")
     block = settings.blocks[task_name]
-    if not block.retrain.inbox or settings.tasks[task_name].drop != accumulated(task_name, block.retrain.store):
+    if not block.retrain.inbox or settings.tasks[task_name].drop != accumulated_drop(task_name, block.retrain.store):
         raise InputError(
-            f"{folder} is no workspace that takes new drops: its `{task_name}.retrain.inbox` is "
-            f"{block.retrain.inbox!r} and its drop {settings.tasks[task_name].drop!r}. Make one with "
+            f"{folder} is not a workspace that takes drops: its `{task_name}.retrain.inbox` is "
+            f"{block.retrain.inbox!r} and its drop is {settings.tasks[task_name].drop!r}. Make one with "
             f"`fetalflow retrain --inbox FOLDER --task {task_name}`."
         )
     store = folder / block.retrain.store / task_name
     arrivals = task(take_arrivals, task_run_name="arrival", cache_policy=None)(store, block)
-    if shown := [asdict(arrival) for arrival in arrivals]:
-        create_table_artifact(key=f"{task_name}-arrivals", table=shown, description="What lies in the inbox")
+    if rows := [asdict(arrival) for arrival in arrivals]:
+        create_table_artifact(key=f"{task_name}-arrivals", table=rows, description="Deliveries in the inbox")
     if not (folder / settings.tasks[task_name].drop).is_dir():
-        get_run_logger().info("Nothing has come in yet")
+        get_run_logger().info("No drop has arrived yet")
         return []
     task(settle_start, task_run_name="start", cache_policy=None)(folder, task_name, block, store, warm)
     stale = pending(folder, task_name)

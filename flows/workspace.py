@@ -1,11 +1,11 @@
-"""Where a run happens: the checkout itself, or a folder of its own that shares the code and nothing else.
+"""Workspaces: folders for runs that are not the checkout. They share the code with it, but not data and results.
 
-A profile, another drop or a changed setting never edits a tracked file: it gets a workspace whose `params.yaml` is
-the checkout's with the changes laid over it, and whose `fetalflow/` and `stages/` are links, so that DVC there sees
-every change of the code here.
+A profile, another drop or a changed setting never edits a tracked file. It gets a workspace, whose `params.yaml` is a
+copy with the changes, and whose `fetalflow/`, `stages/` and `flows/` are links, so that DVC sees changes of the code.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import yaml
 import stages
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
-from fetalflow.layouts import layout_of
-from fetalflow.review import write_decisions
-from fetalflow.settings import load_settings
+from fetalflow.hospital.drop.opening import layout_of
+from fetalflow.hospital.drop.review import write_decisions
+from fetalflow.settings.earlier import refuse_earlier, renewed
+from fetalflow.settings.params import load_settings
 
 CHECKOUT = Path(stages.__file__).resolve().parents[1]
 LINKED = ("fetalflow", "stages", "flows")
@@ -24,9 +25,9 @@ COPIED = ("dvc.yaml", ".dvcignore", ".dvc/plots/by_class.json")
 
 
 def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping; a list or a number replaces the old one.
+    """`base` with `changes`. Mappings are merged key by key; any other value replaces the old one.
 
-    None in the place of a mapping takes it out: `--set ablations.movement-cnn=null` leaves that ablation undone.
+    None in the place of a mapping removes it: `--set movement.rivals.movement-cnn=null` leaves that rival out.
     """
     merged = dict(base)
     for key, value in changes.items():
@@ -39,59 +40,135 @@ def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def parse_change(assignment: str) -> dict[str, Any]:
-    """`movement.train.epochs=5` as a nested mapping. Raises InputError when it has no `=`."""
-    path, equals, value = assignment.partition("=")
-    if not equals or not path:
-        raise InputError(f"--set {assignment}: expected KEY.KEY=VALUE, such as movement.train.epochs=5")
-    nested: Any = yaml.safe_load(value)
-    for key in reversed(path.strip().split(".")):
-        nested = {key: nested}
-    return nested
+def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
+    """Texts such as `movement.train.epochs=5` as one nested mapping, so that their order does not matter.
+
+    Raises InputError if a text has no `=`.
+    """
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals or not path:
+            raise InputError(f"--set {assignment}: expected KEY.KEY=VALUE, such as movement.train.epochs=5")
+        *parents, last = path.strip().split(".")
+        inner = changes
+        for key in parents:
+            if not isinstance(inner.get(key), dict):
+                inner[key] = {}
+            inner = inner[key]
+        inner[last] = yaml.safe_load(value)
+    return changes
 
 
 def drop_changes(drop: Path, task: str) -> dict[str, Any]:
-    """The settings that put a hospital's drop, in any layout, in the place of the synthetic hospital's.
+    """The settings for a hospital's drop, in any layout, instead of the drop of the synthetic hospital.
 
-    Raises InputError when there is no drop in one of the layouts.
+    Raises InputError if the folder has none of the layouts.
     """
     layout_of(drop)
     return {"phantoms": [], "tasks": {task: {"drop": str(drop.resolve())}}, task: {"extract": {"labels": None}}}
 
 
 def profile_changes(profile: str) -> dict[str, Any]:
-    """The settings of a profile of the checkout's params.yaml. Raises InputError when there is none of that name."""
-    profiles = yaml.safe_load((CHECKOUT / "params.yaml").read_text()).get("profiles", {})
+    """The settings of a profile in the checkout's params.yaml. Raises InputError if there is no such profile."""
+    profiles = _of_checkout().get("profiles", {})
     if profile not in profiles:
         raise InputError(f"no profile is called {profile!r} in params.yaml; there are: {', '.join(profiles)}")
     return profiles[profile]
 
 
-def prepare(folder: Path, profile: str | None, changes: list[dict[str, Any]]) -> Path:
-    """Make or refresh the workspace `folder` and return it.
+def with_changes(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`params` with `changes`. If `tasks.TASK.variant` changes, the task gets another main variant: the old one becomes
+    the first rival, and the new one is no longer a rival.
 
-    Raises InputError when the profile is unknown or the settings do not fit their contract.
+    Raises InputError for settings that fetalflow had until 2026-11.
     """
-    params = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
-    for change in [*([] if profile is None else [profile_changes(profile)]), *changes]:
-        params = overlay(params, change)
-    trained = [(a["task"], a["variant"]) for a in (params.get("ablations") or {}).values()]
-    for name, entry in params["tasks"].items():  # an ablation that was taken out is nobody's rival, one that came is
-        listed = [rival for rival in entry.get("rivals", []) if (name, rival) in trained]
-        entry["rivals"] = listed + [variant for task, variant in trained if task == name and variant not in listed]
+    for task in params["tasks"]:
+        refuse_earlier(changes, task)
+    merged = overlay(params, changes)
+    for task, before in params["tasks"].items():
+        entry = merged["tasks"][task]
+        if entry["variant"] == before["variant"]:
+            continue
+        rivals = dict(merged[task].get("rivals", {}))
+        new = rivals.pop(f"{task}-{entry['variant']}", before)
+        merged["tasks"][task] = overlay(new | {"drop": entry["drop"]}, changes["tasks"][task])
+        was = {key: value for key, value in before.items() if key != "drop"}
+        merged[task] = merged[task] | {"rivals": {f"{task}-{before['variant']}": was} | rivals}
+    rivals = {name: rival for task in merged["tasks"] for name, rival in merged[task].get("rivals", {}).items()}
+    return merged | {"ablations": rivals}
 
+
+def prepare(folder: Path, profile: str | None, changes: list[dict[str, Any]]) -> Path:
+    """Make or update the workspace `folder` and return it.
+
+    Raises InputError if the profile is unknown or a setting is wrong.
+    """
+    params = _of_checkout()
+    for change in [*([] if profile is None else [profile_changes(profile)]), *changes]:
+        params = with_changes(params, change)
     folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "params.yaml", _as_yaml(params))
+    _lay_out(folder)
+    return folder
+
+
+def update_workspace(folder: Path) -> bool:
+    """Give a workspace of an earlier fetalflow the current settings and `dvc.yaml`. Returns whether it was one.
+
+    A worker that was updated finds such workspaces, so every flow begins with this. Drops, arrivals and decisions stay;
+    the stages run again, because their code moved. Raises InputError if a setting is wrong, or
+    if `folder` is the checkout and its settings are those of an earlier fetalflow.
+    """
+    if not (folder / "params.yaml").is_file():
+        return False
+    if folder.resolve() == CHECKOUT:
+        _of_checkout()
+        return False
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    current = renewed(params)
+    if current is params:
+        return False
+    _lay_out(folder)
+    # Last, because the next call recognises the workspace by it if this one is killed.
+    write_text(folder / "params.yaml", _as_yaml(current | {"profiles": _of_checkout().get("profiles", {})}))
+    return True
+
+
+def _of_checkout() -> dict[str, Any]:
+    params = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
+    if renewed(params) is not params:
+        raise InputError(
+            f"{CHECKOUT / 'params.yaml'} has the form of an earlier fetalflow. Take the file of this version from git, "
+            "and make your changes in it again: a network's options are now in its entry in `tasks` or `TASK.rivals`."
+        )
+    return params
+
+
+def _lay_out(folder: Path) -> None:
+    """Add what a workspace has from the checkout: links to the code, `dvc.yaml`, the configuration of DVC."""
     for name in LINKED:
         link = folder / name
+        if link.is_symlink() and link.resolve() != CHECKOUT / name:
+            link.unlink()  # the workspace was moved
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(CHECKOUT / name, folder), target_is_directory=True)
     for name in COPIED:
         write_text(folder / name, (CHECKOUT / name).read_text())
-    config = (CHECKOUT / ".dvc" / "config").read_text()
-    without_git = "" if "no_scm" in config else "    no_scm = true\n"  # the worker's image has no git either
-    write_text(folder / ".dvc" / "config", config + without_git)
-    write_text(folder / "params.yaml", yaml.safe_dump(params, sort_keys=False))
+    if not (folder / ".dvc" / "config").is_file():  # an existing one may have a remote that somebody added
+        config = (CHECKOUT / ".dvc" / "config").read_text()
+        without_git = "" if "no_scm" in config else "    no_scm = true\n"  # the image of the worker has no git
+        write_text(folder / ".dvc" / "config", config + without_git)
     for task in load_settings(folder / "params.yaml").tasks:
         if not (reviews := folder / "reviews" / f"{task}.csv").exists():
-            write_decisions(reviews, [])  # DVC wants every input to be there
-    return folder
+            write_decisions(reviews, [])  # DVC needs every input to exist
+
+
+def _as_yaml(params: dict[str, Any]) -> str:
+    # Without the anchors (&id001) that PyYAML writes for a mapping that is used twice.
+    return yaml.dump(params, Dumper=_WithoutAliases, sort_keys=False)
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

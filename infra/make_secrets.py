@@ -1,8 +1,9 @@
-"""Write infra/.env: random passwords, and the two paths that only the operator knows.
+"""Write infra/.env with random passwords and the two paths that the operator gives.
 
     python infra/make_secrets.py --drops /srv/drops --key /etc/fetalflow/pseudonym.key
 
-Never writes over an existing file: new passwords would lock the servers out of their databases. Needs Python only.
+It never overwrites an existing file, because with new passwords the servers could not open their databases. It needs
+only Python.
 """
 
 import argparse
@@ -12,12 +13,12 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-WORKER = 10001  # the user of the worker's image: it reads the key, and nobody else may
-BITS = 192  # of every secret; hex, so that it may stand in a URL
+WORKER = 10001  # user id in the image of the worker: the only user that may read the key
+BITS = 192  # of every secret; in hex, so that it can be part of a URL
 
 
 def filled(example: str, paths: dict[str, Path]) -> str:
-    """The text of .env.example with a random value behind every empty name, and `paths` behind theirs."""
+    """The text of .env.example with `paths` filled in, and a random value for every other empty variable."""
     lines = []
     for line in example.splitlines():
         name, equals, value = line.partition("=")
@@ -28,28 +29,30 @@ def filled(example: str, paths: dict[str, Path]) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """A new file that its owner alone may read. Raises FileExistsError."""
+    """Write a new file that only its owner can read. Raises FileExistsError."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
 
 
-def main(words: list[str] | None = None, target: Path = HERE / ".env") -> None:
+def main(arguments: list[str] | None = None, target: Path = HERE / ".env") -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--drops", type=Path, required=True, help="the folder where hospitals deliver")
-    parser.add_argument("--key", type=Path, required=True, help="the file with the key of the pseudonyms; made if new")
-    options = parser.parse_args(words)
+    parser.add_argument(
+        "--key", type=Path, required=True, help="the file with the pseudonym key; created if it does not exist"
+    )
+    options = parser.parse_args(arguments)
     if target.exists():
-        sys.exit(f"{target} is there already and stays as it is: the servers know its passwords.")
+        sys.exit(f"{target} exists and stays as it is: the servers use its passwords.")
     if not options.drops.is_dir():
-        sys.exit(f"{options.drops} is no folder: give the one where hospitals deliver.")
+        sys.exit(f"{options.drops} is not a folder: give the folder where hospitals deliver.")
     if options.key.resolve().is_relative_to(HERE.parent.resolve()):
-        sys.exit(f"{options.key} lies in the repository: keep the key of the pseudonyms elsewhere.")
+        sys.exit(f"{options.key} is in the repository: keep the pseudonym key outside.")
     if not options.key.exists():
         write_private(options.key, secrets.token_hex(32) + "\n")
         if os.geteuid() == 0:
             os.chown(options.key, WORKER, WORKER)
-        print(f"Made {options.key}. Keep a copy in a safe: without it new pseudonyms will not match the old ones.")
+        print(f"Created {options.key}. Keep a copy in a safe: without it, new pseudonyms will not match the old ones.")
     example = (HERE / ".env.example").read_text(encoding="utf-8")
     write_private(target, filled(example, {"DROPS": options.drops, "PSEUDONYM_KEY_FILE": options.key}))
     print(f"Wrote {target}. Keep a copy where you keep passwords.")

@@ -2,6 +2,7 @@
 
 import os
 
-# Read by OpenMP when torch is loaded. Threads that wait asleep instead of spinning: two trainings on two cores took
-# 8 s an epoch instead of 16 to 24, one alone the same or up to a fifth more (measured). Results do not change.
+# OpenMP reads this when torch is loaded: waiting threads sleep instead of spinning. Measured on two cores: two
+# trainings at once took 8 s per epoch instead of 16 to 24; one alone took the same time or up to 20 % more. Results do
+# not change.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

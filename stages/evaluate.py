@@ -1,4 +1,4 @@
-"""Every variant's test predictions to metrics, figures' data and latency (paper Table 4, Figs. 12 and 13)."""
+"""Metrics, data of the figures, and latency of every variant (paper Table 4, Figs. 12 and 13)."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import pandas as pd
 import torch
 
 from fetalflow.artefacts import atomic_folder, write_json, write_table
-from fetalflow.evaluation.latency import NOTE, machine, measure
-from fetalflow.evaluation.measured import score_measurements
 from fetalflow.evaluation.measurement_columns import MEASURES
+from fetalflow.evaluation.measurement_scores import score_measurements
 from fetalflow.evaluation.predictions import predictions_of, read_predictions
 from fetalflow.evaluation.scoring import confusion_rows, roc_points, score
-from fetalflow.settings import load_settings
+from fetalflow.inference.latency import NOTE, machine, measure_latency
+from fetalflow.settings.params import load_settings
 
 HEADLINE = ("accuracy", "accuracy_low", "accuracy_high", "f1_of_macros", "auc", "ece", "n_sequences", "n_patients")
 HEADLINE_MEASURED = ("dice", "dice_low", "dice_high", *(f"{m}_mae_mm" for m in MEASURES), "mae_percent")
@@ -32,7 +32,7 @@ def main(task: str) -> None:
             write_json(folder / f"{variant}-score.json", report)
             headline = {name: metrics[variant][name] for name in HEADLINE}
             headline |= {name: metrics[variant][name] for name in HEADLINE_MEASURED if name in metrics[variant]}
-            write_json(folder / f"{variant}-headline.json", headline)  # a row of `dvc metrics show`
+            write_json(folder / "headline" / f"{variant}.json", headline)  # a row of `dvc metrics show`
             write_table(folder / f"{variant}-confusion.csv", confusion_rows(predictions))
             write_table(folder / f"{variant}-roc.csv", roc_points(predictions))
             if report["calibration"]:
@@ -40,7 +40,7 @@ def main(task: str) -> None:
             write_table(folder / f"{variant}-per_class.csv", pd.DataFrame(report["per_class"]))
             if measured:
                 write_json(folder / f"{variant}-measurements.json", measured)
-            times[variant] = measure(
+            times[variant] = measure_latency(
                 Path("models", task, variant), evaluate.latency_repeats, None if pd.isna(fps) else float(fps), device
             )
             print(_line(variant, metrics[variant], times[variant]), flush=True)
@@ -49,25 +49,25 @@ def main(task: str) -> None:
 
 
 def _line(variant: str, metrics: dict[str, float], times: dict[str, float]) -> str:
-    said = [f"{metrics['n_sequences']} sequences of {metrics['n_patients']} patients"]
+    facts = [f"{metrics['n_sequences']} sequences of {metrics['n_patients']} patients"]
     if metrics["accuracy"] is not None:
         low, high = metrics["accuracy_low"], metrics["accuracy_high"]
-        said.append(
+        facts.append(
             f"accuracy {metrics['accuracy']:.3f} [{low:.3f}, {high:.3f}] (majority class "
             f"{metrics['majority_rate']:.3f}), F1 {metrics['f1_of_macros']:.3f}"
         )
     if metrics.get("dice") is not None:
-        said.append(f"Dice {metrics['dice']:.3f}")
+        facts.append(f"Dice {metrics['dice']:.3f}")
     for m in MEASURES:
         if metrics.get(f"{m}_mae_mm") is not None:
             refused = f" ({metrics[f'{m}_refused']} refused)" if metrics[f"{m}_refused"] else ""
-            said.append(f"{m.upper()} off by {metrics[f'{m}_mae_mm']:.2f} mm{refused}")
+            facts.append(f"{m.upper()} mean error {metrics[f'{m}_mae_mm']:.2f} mm{refused}")
     if metrics.get("false_alarm_rate") is not None:
-        said.append(f"unlike anything seen, wrongly: {metrics['false_alarm_rate']:.1%}")
-    return f"{variant}: {'; '.join(said)}; {times['ms_per_sequence']:.1f} ms per sequence"
+        facts.append(f"flagged as unlike the training data: {metrics['false_alarm_rate']:.1%}")
+    return f"{variant}: {'; '.join(facts)}; {times['ms_per_sequence']:.1f} ms per sequence"
 
 
 if __name__ == "__main__":
-    from stages.lifeline import run
+    from stages.runtime.lifeline import run
 
     run(main)

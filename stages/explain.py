@@ -1,5 +1,5 @@
-"""Explain the main network of a task: maps, attention, filters, mistakes, and how well the maps find the anatomy; of a
-network that segments, its outlines, lengths and worst answers."""
+"""Pictures that explain the main network of a task: saliency maps, attention, filters, mistakes, and how well the maps
+find the anatomy. For a network that segments: outlines, lengths and the worst results."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,8 +11,10 @@ import torch
 
 from fetalflow.artefacts import atomic_folder, write_json, write_table
 from fetalflow.evaluation.predictions import read_predictions
-from fetalflow.explain.cases import Asked, gate_maps
-from fetalflow.explain.choosing import (
+from fetalflow.models.building import segments
+from fetalflow.models.weights import read
+from fetalflow.report.explain.cases import Cases, gate_maps
+from fetalflow.report.explain.choosing import (
     Sequences,
     answered,
     as_measured,
@@ -24,20 +26,18 @@ from fetalflow.explain.choosing import (
     read_sequence,
     tested,
 )
-from fetalflow.explain.drawing import draw_overlap
-from fetalflow.explain.maps import network_maps, probabilities
-from fetalflow.explain.measuring import measure, summary
-from fetalflow.explain.outlines import outline_pictures
-from fetalflow.explain.pictures import Picture, Shown
-from fetalflow.explain.stills import painter
-from fetalflow.models.building import segments
-from fetalflow.settings import load_settings
-from fetalflow.weights import read
+from fetalflow.report.explain.drawing import draw_overlap
+from fetalflow.report.explain.maps import network_maps, probabilities
+from fetalflow.report.explain.measuring import faithfulness_table, summary
+from fetalflow.report.explain.outlines import outline_pictures
+from fetalflow.report.explain.pictures import Picture, Shown
+from fetalflow.report.explain.stills import painter
+from fetalflow.settings.params import load_settings
 
 
 def main(task: str) -> None:
     settings = load_settings()
-    entry, wanted = settings.tasks[task], settings.blocks[task].explain
+    entry, explain = settings.tasks[task], settings.blocks[task].explain
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, config = read(Path("models") / task / entry.variant, device)
     data = Path("data") / task
@@ -48,25 +48,25 @@ def main(task: str) -> None:
         return read_sequence(data / row["mask_path"]) > 0
 
     if segments(network):
-        asked, maps = Asked(network, config, data, device), gate_maps
+        cases, maps = Cases(network, config, data, device), gate_maps
         table = as_measured(rows, read_predictions(data / "measured" / f"{entry.variant}.csv"), config["training"])
     else:
-        answers, maps = probabilities(network, sequences, device), network_maps
+        answers, maps = probabilities(network, sequences), network_maps
         table = answered(rows, answers, labels)
     table["known"] = known_anatomy(table)
-    chosen = choose_per_class(table, labels, wanted.per_class, wanted.seed)
-    mistakes = choose_mistakes(table, wanted.mistakes, wanted.seed)
-    measured_rows = choose_measured(table, wanted.measured, wanted.seed)
+    chosen = choose_per_class(table, labels, explain.per_class, explain.seed)
+    mistakes = choose_mistakes(table, explain.mistakes, explain.seed)
+    measured_rows = choose_measured(table, explain.measured, explain.seed)
 
     def shown(row: pd.Series) -> Shown:
-        chances = dict(zip(labels, map(float, answers[row["row"]]), strict=True))
-        return Shown(row, sequences[row["row"]], chances, anatomy(row) if row["known"] else None)
+        by_label = dict(zip(labels, map(float, answers[row["row"]]), strict=True))
+        return Shown(row, sequences[row["row"]], by_label, anatomy(row) if row["known"] else None)
 
     def pictures() -> Iterator[Picture]:
         if segments(network):
-            least = choose_worst(table, "dice", wanted.worst, largest=False)
-            furthest = choose_worst(table, "largest_error", wanted.worst, largest=True)
-            return outline_pictures(asked, chosen, least, furthest, mistakes)
+            lowest_dice = choose_worst(table, "dice", explain.worst, largest=False)
+            largest_error = choose_worst(table, "largest_error", explain.worst, largest=True)
+            return outline_pictures(cases, chosen, lowest_dice, largest_error, mistakes)
         examples, wrong = ([shown(row) for _, row in each.iterrows()] for each in (chosen, mistakes))
         return painter(network, config, device).all(examples, wrong)
 
@@ -75,10 +75,10 @@ def main(task: str) -> None:
         overlap: dict[str, Any] = {"sequences": len(measured_rows), "text": "No sequence has a mask: not measured."}
         if len(measured_rows):
             measured = Sequences(data, measured_rows)
-            found = measure(network, config, measured_rows, measured, anatomy, device, maps)
+            found = faithfulness_table(network, config, measured_rows, measured, anatomy, device, maps)
             write_table(folder / "overlap.csv", found)
             unmeasured = table.loc[~table["known"], "label"].value_counts().reindex(labels, fill_value=0).to_dict()
-            overlap |= summary(found, config["frames"], unmeasured, wanted.seed)
+            overlap |= summary(found, config["frames"], unmeasured, explain.seed)
             figure = draw_overlap(overlap["rows"], still=config["frames"] == 1)
             result["figures"].append(_write(folder, Picture("overlap.png", "overlap", "", "", overlap["text"], figure)))
         result["figures"] += [_write(folder, picture) for picture in pictures()]
@@ -92,6 +92,6 @@ def _write(folder: Path, picture: Picture) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    from stages.lifeline import run
+    from stages.runtime.lifeline import run
 
     run(main)

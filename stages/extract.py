@@ -1,13 +1,13 @@
-"""A drop's cines to frames and sequences; what cannot be used goes to quarantine."""
+"""Read the cines of a drop and cut them into sequences; what cannot be used goes to quarantine."""
 
 from pathlib import Path
 
 from fetalflow.artefacts import write_json, write_table
-from fetalflow.cluster import spread_over
-from fetalflow.extraction import check_usable, extract_drop
-from fetalflow.quarantine import check_share, describe
-from fetalflow.review import read_decisions
-from fetalflow.settings import load_settings
+from fetalflow.hospital.drop.quarantine import check_share, describe
+from fetalflow.hospital.drop.review import read_decisions
+from fetalflow.sequences.extraction import check_usable, extract_drop
+from fetalflow.settings.params import load_settings
+from stages.runtime.cluster import spread_over
 
 
 def main(task: str) -> None:
@@ -24,20 +24,20 @@ def main(task: str) -> None:
     counts = found.summary
     if counts["patients_assumed"]:
         print(
-            f"Warning: patients are not known: {counts['patients_assumed']} of {counts['rows']} files are each taken "
-            "for a patient of their own. One woman may stand in training and test; no figure is then honest."
+            f"Warning: the patients are unknown: {counts['patients_assumed']} of {counts['rows']} files count as one "
+            "patient each. A patient may be in both training and test; then every metric is too good."
         )
     print(
         f"{drop}, read as {counts['layout']}: {counts['rows']} rows, {counts['cines']} cines ({found.decoded} decoded "
-        "now, the others were known), "
-        f"{counts['sequences']} sequences of {counts['patients']} patients. Frames promised by headers: "
-        f"{counts['promised_frames']}, decoded of these: {counts['decoded_of_promised']}."
+        "now, the others before), "
+        f"{counts['sequences']} sequences of {counts['patients']} patients. Frames according to file headers: "
+        f"{counts['promised_frames']}, decoded: {counts['decoded_of_promised']}."
     )
-    print(f"Quarantined: {counts['rows_quarantined']} rows ({describe(found.quarantine)}), reasons in {quarantine}.")
+    print(f"Quarantined: {counts['rows_quarantined']} rows ({describe(found.quarantine)}); reasons in {quarantine}.")
     if "rows_released" in counts:
-        print(f"By decision of a person: {counts['rows_released']} rows used, {counts['rows_rejected']} kept out.")
+        print(f"By decision of a person: {counts['rows_released']} rows released, {counts['rows_rejected']} rejected.")
     if unlisted := counts["cines_without_a_row"]:
-        print(f"Not named in the table, not used: {len(unlisted)} files, the first {unlisted[0]}.")
+        print(f"Not in the table and not used: {len(unlisted)} files, first {unlisted[0]}.")
     check_share(found.quarantine, counts["rows"], extract.quarantine_share, quarantine)
     check_usable(found, drop)
     write_table(data / "extracted.parquet", found.sequences)
@@ -49,6 +49,6 @@ def _progress(what: str, done: int, total: int) -> None:
 
 
 if __name__ == "__main__":
-    from stages.lifeline import run
+    from stages.runtime.lifeline import run
 
     run(main)

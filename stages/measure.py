@@ -1,7 +1,7 @@
-"""The masks that networks answered with to lengths in mm, beside the true ones.
+"""Measure lengths in mm on the masks that networks predicted, and compare them with the true lengths.
 
-The predictions of a variant that segments, with the columns of `fetalflow.biometry.compared`, go to
-`data/<task>/measured/`; of variants that answer labels alone there is nothing to measure.
+For every variant that segments, the predictions with the columns of `fetalflow.evaluation.measurement_rows` are written
+to `data/<task>/measured/`. Variants that predict labels only have nothing to measure.
 """
 
 from pathlib import Path
@@ -11,59 +11,62 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from fetalflow.artefacts import atomic_folder, write_table
-from fetalflow.biometry.compared import COLUMNS, compare, known_mask
-from fetalflow.mask_archive import reading
-from fetalflow.naming import names_nothing
-from fetalflow.settings import load_settings
+from fetalflow.evaluation.measurement_rows import COLUMNS, known_mask, measurement_row
+from fetalflow.evaluation.predictions import labels_equally_likely
+from fetalflow.settings.params import load_settings
+from fetalflow.training.answered_masks import reading
 
 
 def main(task: str) -> None:
-    settings, data = load_settings(), Path("data") / task
+    settings = load_settings()
+    data = Path("data", task).absolute()  # a worker process may have another working folder
     manifest = pd.read_parquet(data / "manifest.parquet").set_index("sequence", drop=False)
     workers = settings.blocks[task].extract.workers
     with atomic_folder(data / "measured") as folder:
         for variant in settings.variants(task):
             archives = sorted((data / "answers" / variant).glob("*.npz"))
             if not archives:
-                print(f"{variant} answers labels alone: nothing to measure")
+                print(f"{variant} predicts labels only: nothing to measure")
                 continue
             predictions = pd.read_csv(data / "predictions" / f"{variant}.csv", dtype=str, na_filter=False)
-            table = measure(predictions, archives, manifest, data, workers)
+            table = with_lengths(predictions, archives, manifest, data, workers)
             write_table(folder / f"{variant}.csv", table)
             test = table[table["part"] == "test"]
-            silent = test.filter(regex="^found_").isna().all(axis=1).sum()
-            print(f"{variant}: Dice {test['dice'].mean():.3f}; no length for {silent} of {len(test)} test sequences")
+            without = test.filter(regex="^found_").isna().all(axis=1).sum()
+            print(f"{variant}: Dice {test['dice'].mean():.3f}; no length for {without} of {len(test)} test sequences")
 
 
-def measure(
+def with_lengths(
     predictions: pd.DataFrame, archives: list[Path], manifest: pd.DataFrame, data: Path, workers: int
 ) -> pd.DataFrame:
-    """`predictions` with the columns of `compared.COLUMNS`. archives: `<fold>-<seed>.npz`; manifest: by sequence.
+    """`predictions` with the columns of `measurement_rows.COLUMNS`. archives: masks, `<fold>-<seed>.npz`.
 
-    predictions: every column as text, which goes out as it came in.
+    predictions: every column as text, returned unchanged. manifest: indexed by sequence.
     """
     runs = predictions["fold"] + "-" + predictions["seed"]
-    told = names_nothing(predictions.filter(regex="^p_").to_numpy(dtype=float))
-    calls = []
+    has_labels = not labels_equally_likely(predictions.filter(regex="^p_").to_numpy(dtype=float))
+    jobs = []
     for archive in archives:
         rows = predictions[runs == archive.stem]
         for part in np.array_split(np.arange(len(rows)), max(1, len(rows) // 50)):
-            calls.append(delayed(_measure)(archive, rows.iloc[part], manifest, data, told))
-    found = pd.concat(Parallel(n_jobs=workers)(calls))
+            jobs.append(delayed(_lengths_of_rows)(archive, rows.iloc[part], manifest, data, has_labels))
+    found = pd.concat(Parallel(n_jobs=workers)(jobs))
     return predictions.join(found[list(COLUMNS)])
 
 
-def _measure(archive: Path, rows: pd.DataFrame, manifest: pd.DataFrame, data: Path, told: bool) -> pd.DataFrame:
+def _lengths_of_rows(
+    archive: Path, rows: pd.DataFrame, manifest: pd.DataFrame, data: Path, has_labels: bool
+) -> pd.DataFrame:
     with reading(archive) as answer:
         found = []
         for row in rows.itertuples():
             facts = manifest.loc[row.sequence]
-            named = None if told else row.y_pred
-            found.append(compare(answer(row.sequence), known_mask(data, facts), facts, named))
+            predicted = row.y_pred if has_labels else None
+            found.append(measurement_row(answer(row.sequence), known_mask(data, facts), facts, predicted))
     return pd.DataFrame(found, index=rows.index)
 
 
 if __name__ == "__main__":
-    from stages.lifeline import run
+    from stages.runtime.lifeline import run
 
     run(main)

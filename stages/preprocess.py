@@ -1,13 +1,13 @@
-"""Sequences and masks fitted to the network's input size, and the manifest that everything downstream reads."""
+"""Fit sequences and masks to the input size of the network, and write the manifest for the later stages."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from fetalflow.artefacts import write_table
-from fetalflow.cluster import spread_over
-from fetalflow.preprocessing import preprocess
-from fetalflow.settings import load_settings
+from fetalflow.sequences.preprocessing import preprocess
+from fetalflow.settings.params import load_settings
+from stages.runtime.cluster import spread_over
 
 
 def main(task: str) -> None:
@@ -23,6 +23,6 @@ def main(task: str) -> None:
 
 
 if __name__ == "__main__":
-    from stages.lifeline import run
+    from stages.runtime.lifeline import run
 
     run(main)

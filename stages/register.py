@@ -1,32 +1,33 @@
-"""Log the finished run to MLflow and give its model the challenger's alias, by way of the ledger."""
+"""Log the finished run to MLflow, and give its model the alias of the challenger through the ledger."""
 
 import sys
 from pathlib import Path
 
 from fetalflow.artefacts import write_json
-from fetalflow.ledger import record_move
-from fetalflow.settings import load_settings
-from fetalflow.tracking import TrackingFailed, log_run
+from fetalflow.registry.ledger.record import record_move
+from fetalflow.registry.tracking import TrackingFailed, log_run
+from fetalflow.settings.params import load_settings
 
 
 def main(task: str) -> None:
     try:
-        made = log_run(task, load_settings())
-        line = record_move(made["name"], made["alias"], made["version"], made["evidence"], "the newest finished run")
+        registered = log_run(task, load_settings())
+        name, alias, version = registered["name"], registered["alias"], registered["version"]
+        line = record_move(name, alias, version, registered["evidence"], "the newest finished run")
     except TrackingFailed as error:
-        # Not an input at fault: the flow tries this again, and so can a person.
+        # Not an InputError, so that the flow repeats this stage.
         sys.exit(
-            f"{error}\nOnly registering is left: everything before is done and kept. The next run, by hand or on a "
-            "schedule, does just that once the server answers. Run it again to try at once."
+            f"{error}\nOnly registering is left: all earlier results are kept. The next run registers them when the "
+            "server answers. Run it again to try now."
         )
-    write_json(Path("reports") / task / "registered.json", made)
-    print(f"{made['model_uri']} is version {made['version']}, run {made['run_id']}")
+    write_json(Path("reports") / task / "registered.json", registered)
+    print(f"{registered['model_uri']} is version {version}, run {registered['run_id']}")
     if line:
         print(f"Ledger: line {line['number']}, hash {line['sha256']}")
-    print(f"MLflow: {made['tracking_uri']}")
+    print(f"MLflow: {registered['tracking_uri']}")
 
 
 if __name__ == "__main__":
-    from stages.lifeline import run
+    from stages.runtime.lifeline import run
 
     run(main)

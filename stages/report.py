@@ -1,14 +1,14 @@
-"""Everything the other stages found, on one page that opens without a network."""
+"""All results of a task on one HTML page that works offline."""
 
 from datetime import date
 from pathlib import Path
 
 from fetalflow.artefacts import atomic_folder, write_text
-from fetalflow.provenance import data_digest, provenance
+from fetalflow.registry.provenance import data_digest, provenance
 from fetalflow.report.drawings import draw, save
 from fetalflow.report.evidence import read_evidence
 from fetalflow.report.page import render
-from fetalflow.settings import load_settings
+from fetalflow.settings.params import load_settings
 
 
 def main(task: str) -> None:
@@ -24,6 +24,6 @@ def main(task: str) -> None:
 
 
 if __name__ == "__main__":
-    from stages.lifeline import run
+    from stages.runtime.lifeline import run
 
     run(main)

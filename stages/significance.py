@@ -4,8 +4,8 @@ from pathlib import Path
 
 from fetalflow.artefacts import write_json
 from fetalflow.evaluation.predictions import predictions_of, read_predictions
-from fetalflow.settings import load_settings
-from fetalflow.significance import compare_all
+from fetalflow.evaluation.significance import compare_all
+from fetalflow.settings.params import load_settings
 
 
 def main(task: str) -> None:
@@ -21,6 +21,6 @@ def main(task: str) -> None:
 
 
 if __name__ == "__main__":
-    from stages.lifeline import run
+    from stages.runtime.lifeline import run
 
     run(main)

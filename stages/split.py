@@ -1,19 +1,19 @@
-"""split: the manifest's sequences to train, validation and test."""
+"""Divide the sequences of the manifest into train, validation and test."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from fetalflow.artefacts import write_json, write_table
-from fetalflow.settings import load_settings
-from fetalflow.split import BY_PATIENT, PARTS, count, overlap, split
+from fetalflow.sequences.split import BY_PATIENT, PARTS, count, shared_patients, split
+from fetalflow.settings.params import load_settings
 
 
 def main(task: str) -> None:
     settings = load_settings().blocks[task].split
     manifest = pd.read_parquet(Path("data") / task / "manifest.parquet")
     table = split(manifest, settings)
-    shared, counts = overlap(table), count(table)
+    shared, counts = shared_patients(table), count(table)
     patients = {part: int(table.loc[table["part"] == part, "patient"].nunique()) for part in PARTS}
     left_out = len(manifest) - table["sequence"].nunique()
     write_table(Path("data") / task / "split.parquet", table)
@@ -28,10 +28,10 @@ def main(task: str) -> None:
         print(f"  {part}: {sum(counts[part].values())} sequences of {patients[part]} patients: {by_label}")
     print("patients in two parts: " + ", ".join(f"{pair} {n}" for pair, n in shared.items()))
     if settings.kind not in BY_PATIENT and any(shared.values()):
-        print(f"WARNING: the {settings.kind} split is by sequence: results on it are not patient-level, but too good")
+        print(f"WARNING: the {settings.kind} split is by sequence: patients in training and test make metrics too good")
 
 
 if __name__ == "__main__":
-    from stages.lifeline import run
+    from stages.runtime.lifeline import run
 
     run(main)

@@ -1,4 +1,4 @@
-"""From an outline to a circumference, its axes, or a length: pure geometry, any unit in, the same unit out."""
+"""The circumference, axes or length of an outline: pure geometry, in the unit of the outline's points."""
 
 from dataclasses import dataclass
 from math import cos, pi, radians, sin, sqrt
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ellipse:
-    """x, y: centre; long, short: whole axes; degrees: of the long axis from x towards y, 0-180."""
+    """x, y: centre; long, short: full lengths of the axes; degrees: angle of the long axis from x towards y, 0-180."""
 
     x: float
     y: float
@@ -19,7 +19,7 @@ class Ellipse:
 
     @property
     def circumference(self) -> float:
-        """Ramanujan's second formula; its error is under 1e-4 of it for any head or abdomen."""
+        """Ramanujan's second formula; its relative error is under 1e-4 for any head or abdomen."""
         a, b = self.long / 2, self.short / 2
         h = ((a - b) / (a + b)) ** 2
         return pi * (a + b) * (1 + 3 * h / (10 + sqrt(4 - 3 * h)))
@@ -40,8 +40,8 @@ class Ellipse:
 
 
 def fit_ellipse(points: np.ndarray) -> Ellipse:
-    """Least squares with the answer held to be an ellipse (Fitzgibbon 1999). points: float [P >= 5, 2], (x, y)."""
-    middle = points.mean(axis=0)  # OpenCV reckons in float32
+    """Direct least-squares fit of an ellipse (Fitzgibbon 1999). points: float [P >= 5, 2], (x, y)."""
+    middle = points.mean(axis=0)  # OpenCV computes in float32, which is most exact near 0
     (x, y), (width, height), degrees = cv2.fitEllipseDirect((points - middle).astype(np.float32))
     if width < height:
         width, height, degrees = height, width, degrees + 90
@@ -49,13 +49,13 @@ def fit_ellipse(points: np.ndarray) -> Ellipse:
 
 
 def long_side(points: np.ndarray) -> np.ndarray:
-    """float64 [2, 2]: the ends (x, y) of the middle line of the narrowest rectangle around `points` (float [P, 2]).
+    """float64 [2, 2]: the ends (x, y) of the long middle line of the smallest rectangle around `points` (float [P, 2]).
 
-    Its length is a femur's.
+    The length of this line is a femur's length.
     """
     middle = points.mean(axis=0)
     corners = cv2.boxPoints(cv2.minAreaRect((points - middle).astype(np.float32))).astype(np.float64)
     sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
-    first = int(np.argmin(sides[:2]))  # a short side, and the one across
+    first = int(np.argmin(sides[:2]))  # index of a short side; the other short side is two further on
     ends = [(corners[i] + corners[(i + 1) % 4]) / 2 for i in (first, first + 2)]
     return np.array(ends) + middle

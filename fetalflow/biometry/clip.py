@@ -1,22 +1,22 @@
-"""What the structure measures in a clip: every frame on its own, then joined."""
+"""Measures the structure of a clip: every frame is measured alone, then the frames' lengths are joined."""
 
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, join, measure
+from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, join_values, measure_frame
 from fetalflow.biometry.outline import Spacing
 
-WIDE = 0.1  # of a length: frames that spread more do not tell it well
-FEW = 0.5  # share of the frames that give a length: fewer, and it is not shown by the clip
+WIDE = 0.1  # of a length: a larger spread between the frames gives a warning
+FEW = 0.5  # share of frames with a length; with a smaller share the clip gives no length
 
 
 @dataclass(frozen=True)
 class MeasuredClip:
-    """lengths: by name (hc, bpd, ofd / ac / fl), joined over the frames, in `unit` (mm or px); empty: no number.
+    """lengths: by name (hc, bpd, ofd / ac / fl), joined over the frames, in `unit` (mm or px); empty: not measured.
 
-    frames: each one's own. warnings: plain sentences, those of frames with how many say it.
+    frames: the measurement of each frame. warnings: plain sentences; a warning on frames states their number.
     """
 
     structure: str
@@ -27,7 +27,7 @@ class MeasuredClip:
 
     @property
     def measured_frames(self) -> int:
-        """Frames that gave a number."""
+        """Number of frames that gave a length."""
         return sum(not frame.refused for frame in self.frames)
 
 
@@ -38,37 +38,39 @@ def measure_clip(
     sector: np.ndarray | None = None,
     weeks: float | None = None,
 ) -> MeasuredClip:
-    """answers: float [N, H, W] in 0-1, or masks, of `structure` in each frame; the rest as `measuring.measure`.
+    """Measure a clip. answers: float [N, H, W] in 0-1, or masks, of `structure` in each frame; the other arguments are
+    those of `measuring.measure_frame`.
 
-    There is no number where fewer than half of the frames give one: a structure that is cut off in most frames is not
-    measured in the few in which the outline happens to end before the edge.
+    There is no length where fewer than half of the frames give one: a structure that is cut off in most frames must not
+    be measured in the few frames whose outline happens to end before the edge.
     """
-    frames = tuple(measure(answer, structure, spacing, sector, weeks) for answer in answers)
-    lengths, warnings = joined(frames, structure)
+    frames = tuple(measure_frame(answer, structure, spacing, sector, weeks) for answer in answers)
+    lengths, warnings = join_frames(frames, structure)
     return MeasuredClip(structure, frames[0].unit, lengths, frames, warnings)
 
 
-def joined(frames: tuple[Measured, ...], structure: str) -> tuple[dict[str, Joined], tuple[str, ...]]:
-    """Lengths and warnings of `frames` of one structure together."""
-    warnings = [_counted(text, count, len(frames)) for text, count in _kinds(frames).items()]
+def join_frames(frames: tuple[Measured, ...], structure: str) -> tuple[dict[str, Joined], tuple[str, ...]]:
+    """The joined lengths, and the warnings, of several frames of one structure."""
+    warnings = [_with_count(text, count, len(frames)) for text, count in _count_warnings(frames).items()]
     numbers = sum(not frame.refused for frame in frames)
     if numbers < FEW * len(frames):
         if numbers:
-            warnings.append(f"only {numbers} of {len(frames)} frames give a number: not measured")
+            warnings.append(f"only {numbers} of {len(frames)} frames give a length, so the clip is not measured")
         return {}, tuple(warnings)
     lengths = {}
     for name in LENGTHS[structure]:
-        found = join([frame.lengths[name] for frame in frames if not frame.refused])
-        if found is None:
+        length = join_values([frame.lengths[name] for frame in frames if not frame.refused])
+        if length is None:
             continue
-        lengths[name] = found
-        if found.spread > WIDE * found.value:
-            warnings.append(f"{name.upper()} differs between the frames by {found.spread / found.value:.0%} (1 SD)")
+        lengths[name] = length
+        if length.spread > WIDE * length.value:
+            warnings.append(f"{name.upper()} differs between the frames by {length.spread / length.value:.0%} (1 SD)")
     return lengths, tuple(warnings)
 
 
-def _kinds(frames: tuple[Measured, ...]) -> Counter:
-    """Warnings by their text without figures, which differ from frame to frame: the first one's stand for all."""
+def _count_warnings(frames: tuple[Measured, ...]) -> Counter:
+    """How many frames give each warning. Warnings that differ only in their figures count as one; the first frame's
+    text is kept."""
     first: dict[str, str] = {}
     counts: Counter = Counter()
     for frame in frames:
@@ -78,5 +80,5 @@ def _kinds(frames: tuple[Measured, ...]) -> Counter:
     return counts
 
 
-def _counted(text: str, count: int, frames: int) -> str:
+def _with_count(text: str, count: int, frames: int) -> str:
     return text if frames == 1 or count == frames else f"{text} ({count} of {frames} frames)"

@@ -1,7 +1,7 @@
-"""What lengths in mm say of the fetus: gestational age, weight, and where it stands among others of its age.
+"""Estimates from lengths in mm: gestational age, weight, and percentiles among fetuses of the same age.
 
-Hadlock's formulas with BPD are left out: his runs from the outer edge to the inner one, ours from outer to outer. An
-outer BPD of the median at 28 weeks would make it 29.5.
+Hadlock's formulas with BPD are not used: his BPD runs from outer to inner edge, ours from outer to outer. With them the
+median outer BPD at 28 weeks would give an age of 29.5 weeks.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,15 +17,15 @@ from fetalflow.errors import InputError
 HADLOCK_AGE, HADLOCK_WEIGHT = "Hadlock 1984", "Hadlock 1985"
 INTERGROWTH_AGE, INTERGROWTH_WEIGHT = "INTERGROWTH-21st 2016", "INTERGROWTH-21st 2017"
 TOGETHER = ("hc", "ac", "fl")
-NO_AGE = "no gestational age is known, and the formula holds for some only"
-UNKNOWN_AGE = "the gestational age was not given, and one from the same lengths would say nothing"
+NO_AGE = "no gestational age is known, and the formula holds only for some ages"
+UNKNOWN_AGE = "the gestational age was not given; an age estimated from the same lengths would not be independent"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one formula gives. value: in `unit` (weeks or g); None where it does not hold, and `reason` says why.
+    """The result of one formula. value: in `unit` (weeks or g); None where the formula does not hold, for the `reason`.
 
-    percentile (0-100) and z: by INTERGROWTH-21st for the stated age; None where there is none.
+    percentile (0-100) and z: by INTERGROWTH-21st for the stated age; None where no age is stated.
     """
 
     formula: str
@@ -44,7 +44,7 @@ class Estimate:
         return asdict(self) | {"lengths": list(self.lengths)}
 
 
-def standing(name: str, length_mm: float, weeks: float | None) -> tuple[float | None, float | None]:
+def z_and_percentile(name: str, length_mm: float, weeks: float | None) -> tuple[float | None, float | None]:
     """z and percentile of a length among fetuses of `weeks`; (None, None) where no age is stated or no curve holds."""
     if weeks is None:
         return None, None
@@ -56,38 +56,39 @@ def standing(name: str, length_mm: float, weeks: float | None) -> tuple[float | 
 
 
 def ages(lengths_mm: Mapping[str, float]) -> tuple[Estimate, ...]:
-    """Gestational age by Hadlock, of head, abdomen and femur together or else of each alone; by INTERGROWTH-21st of
-    head and femur."""
-    held = [name for name in TOGETHER if name in lengths_mm]
-    sets = [TOGETHER] if len(held) == len(TOGETHER) else [(name,) for name in held]
-    found = [_estimate(HADLOCK_AGE, names, "weeks", hadlock_age_weeks, lengths_mm) for names in sets]
-    if {"hc", "fl"} <= set(held):
-        found.append(_estimate(INTERGROWTH_AGE, ("hc", "fl"), "weeks", intergrowth_age_weeks, lengths_mm))
-    return tuple(found)
+    """Gestational age by Hadlock from head, abdomen and femur together, or else from each alone; and by
+    INTERGROWTH-21st from head and femur."""
+    known = [name for name in TOGETHER if name in lengths_mm]
+    sets = [TOGETHER] if len(known) == len(TOGETHER) else [(name,) for name in known]
+    estimates = [_estimate(HADLOCK_AGE, names, "weeks", hadlock_age_weeks, lengths_mm) for names in sets]
+    if {"hc", "fl"} <= set(known):
+        estimates.append(_estimate(INTERGROWTH_AGE, ("hc", "fl"), "weeks", intergrowth_age_weeks, lengths_mm))
+    return tuple(estimates)
 
 
 def weights(lengths_mm: Mapping[str, float], weeks: float | None = None) -> tuple[Estimate, ...]:
-    """Weight in g by Hadlock (abdomen and femur, with the head where it is there) and by INTERGROWTH-21st (abdomen and
-    head), whose own curve alone gives a percentile.
+    """Weight in g by Hadlock (abdomen and femur, and head where it is measured) and by INTERGROWTH-21st (abdomen and
+    head). Only the second has a percentile, by INTERGROWTH's curve.
 
-    weeks: gestational age if it is known; else INTERGROWTH's range is guarded by the age of the lengths themselves.
+    weeks: gestational age if it is known. If not, an age estimated from the lengths decides whether INTERGROWTH holds.
     """
-    held = tuple(name for name in TOGETHER if name in lengths_mm)
-    found = []
-    if {"ac", "fl"} <= set(held):
-        found.append(_estimate(HADLOCK_WEIGHT, held, "g", hadlock_weight_g, lengths_mm))
-    if {"hc", "ac"} <= set(held):
-        known = [weeks, *(age.value for age in ages(lengths_mm))]
-        guard = next((value for value in known if value is not None), None)
-        if guard is None:
-            found.append(Estimate(INTERGROWTH_WEIGHT, ("hc", "ac"), None, "g", reason=NO_AGE))
+    known = tuple(name for name in TOGETHER if name in lengths_mm)
+    estimates = []
+    if {"ac", "fl"} <= set(known):
+        estimates.append(_estimate(HADLOCK_WEIGHT, known, "g", hadlock_weight_g, lengths_mm))
+    if {"hc", "ac"} <= set(known):
+        possible = [weeks, *(age.value for age in ages(lengths_mm))]
+        age_weeks = next((value for value in possible if value is not None), None)
+        if age_weeks is None:
+            estimates.append(Estimate(INTERGROWTH_WEIGHT, ("hc", "ac"), None, "g", reason=NO_AGE))
         else:
-            formula = partial(intergrowth_weight_g, weeks=guard)
-            found.append(_placed(_estimate(INTERGROWTH_WEIGHT, ("hc", "ac"), "g", formula, lengths_mm), weeks))
-    return tuple(found)
+            formula = partial(intergrowth_weight_g, weeks=age_weeks)
+            weight = _estimate(INTERGROWTH_WEIGHT, ("hc", "ac"), "g", formula, lengths_mm)
+            estimates.append(_with_percentile(weight, weeks))
+    return tuple(estimates)
 
 
-def _placed(weight: Estimate, weeks: float | None) -> Estimate:
+def _with_percentile(weight: Estimate, weeks: float | None) -> Estimate:
     if weight.value is None:
         return weight
     if weeks is None:

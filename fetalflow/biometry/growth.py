@@ -1,4 +1,4 @@
-"""How large a fetus of an age is and may be: the INTERGROWTH-21st standards. Lengths in mm, weights in g."""
+"""The INTERGROWTH-21st growth standards: size by gestational age. Lengths in mm, weights in g."""
 
 from collections.abc import Callable
 from math import exp, log
@@ -36,26 +36,26 @@ def check_age(weeks: float, ages: tuple[float, float] = AGES) -> None:
         raise InputError(f"{weeks:g} weeks of gestation: this standard holds from {ages[0]:g} to {ages[1]:g} weeks.")
 
 
-def median_mm(measure: str, weeks: float) -> float:
-    """measure: hc, bpd, ofd, ac or fl. Raises InputError outside of 14-40 weeks."""
+def median_mm(name: str, weeks: float) -> float:
+    """name: hc, bpd, ofd, ac or fl. Raises InputError outside of 14-40 weeks."""
     check_age(weeks)
-    return MEDIANS[measure](weeks)
+    return MEDIANS[name](weeks)
 
 
-def spread_mm(measure: str, weeks: float) -> float:
-    """The standard deviation between fetuses of an age. Raises InputError outside of 14-40 weeks."""
+def spread_mm(name: str, weeks: float) -> float:
+    """The standard deviation between fetuses of the same age. Raises InputError outside of 14-40 weeks."""
     check_age(weeks)
-    return SPREADS[measure](weeks)
+    return SPREADS[name](weeks)
 
 
-def z_score(measure: str, length_mm: float, weeks: float) -> float:
+def z_score(name: str, length_mm: float, weeks: float) -> float:
     """Standard deviations from the median. Raises InputError outside of 14-40 weeks."""
-    return (length_mm - median_mm(measure, weeks)) / spread_mm(measure, weeks)
+    return (length_mm - median_mm(name, weeks)) / spread_mm(name, weeks)
 
 
 def weight_z_score(weight_g: float, weeks: float) -> float:
-    """Of an estimated weight (Stirnemann et al., Ultrasound Obstet Gynecol 2017; 49:478: skewness, mean and coefficient
-    of variation of ln g). Raises InputError outside of 22-40 weeks."""
+    """The z-score of an estimated weight (Stirnemann et al., Ultrasound Obstet Gynecol 2017; 49:478: skewness,
+    mean and coefficient of variation of ln g). Raises InputError outside of 22-40 weeks."""
     check_age(weeks, WEIGHT_AGES)
     g = weeks
     skew = -4.257629 - 2162.234 / g**2 + 0.0002301829 * g**3

@@ -1,4 +1,4 @@
-"""A mask's outline in mm: where the answer crosses one half between two pixels, on a grid of any spacing."""
+"""A mask's outline in mm: where the answer crosses one half between two pixels. Pixels need not be square."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,20 @@ HALF = 0.5
 
 @dataclass(frozen=True)
 class Spacing:
-    """mm per pixel down (rows) and across (columns). Without a scale both are 1 and lengths are in pixels."""
+    """mm per pixel down (rows) and across (columns). Both are 1 where the spacing is not known; lengths are then in
+    pixels."""
 
     row: float
     column: float
 
     def resized(self, before: tuple[int, int], after: tuple[int, int]) -> "Spacing":
-        """The spacing once an image of (height, width) `before` px has become `after` px, each side by itself."""
+        """The spacing after an image of (height, width) `before` px was resized to `after` px, each side for itself."""
         return Spacing(self.row * before[0] / after[0], self.column * before[1] / after[1])
 
 
 def largest_component(answer: np.ndarray) -> tuple[np.ndarray, float]:
-    """The largest piece of `answer` (float or bool [H, W], above one half is in), as bool [H, W], and how large the
-    next one is beside it (0-1). Nothing anywhere: an empty mask and 0."""
+    """The largest connected piece of `answer` (float or bool [H, W], thresholded at one half) as bool [H, W], and the
+    area of the second piece divided by its area (0-1). An empty answer gives an empty mask and 0."""
     inside = (np.asarray(answer) > HALF).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
     if count < 2:
@@ -35,10 +36,11 @@ def largest_component(answer: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def outline_mm(answer: np.ndarray, component: np.ndarray, spacing: Spacing) -> np.ndarray:
-    """float64 [P, 2], the longest closed line (x, y) in mm around `component` where `answer` crosses one half.
+    """float64 [P, 2], the closed line (x, y) in mm that encloses `component` where `answer` crosses one half; with
+    several lines, the one with the largest area.
 
-    answer: float [H, W] in 0-1, or a mask; pixel centres lie on whole numbers, so a mask's outline runs along the
-    edges of its pixels. Beyond the image it counts as 0: a mask that reaches the border is closed there.
+    answer: float [H, W] in 0-1, or a mask. Pixel centres lie on whole numbers, so a mask's outline runs along the edges
+    of its pixels. Beyond the image the answer counts as 0, so an outline that reaches the border is closed there.
     """
     near = cv2.dilate(component.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     padded = np.pad(np.where(near, np.asarray(answer, dtype=np.float64), 0.0), 1)

@@ -1,4 +1,4 @@
-"""The structures that are measured: their lengths, and what a drop may state of them."""
+"""The structures that are measured, their lengths, and the gestational ages that a drop may state."""
 
 LENGTHS = {"head": ("hc", "bpd", "ofd"), "abdomen": ("ac",), "femur": ("fl",)}  # by structure, the main one first
-WEEKS = 4.0, 44.0  # of gestation; a stated age beyond is a slip, and is not used
+WEEKS = 4.0, 44.0  # of gestation; a stated age outside is taken for a mistake and is not used

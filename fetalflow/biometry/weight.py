@@ -8,12 +8,12 @@ from fetalflow.biometry.growth import WEIGHT_AGES, check_age
 def hadlock_weight_g(ac_mm: float, fl_mm: float, hc_mm: float | None = None, bpd_mm: float | None = None) -> float:
     """Hadlock et al., Am J Obstet Gynecol 1985; 151:333: from AC and FL, with HC, or with HC and BPD.
 
-    Raises ValueError for BPD without HC: there is no such formula here.
+    Raises ValueError for BPD without HC: that formula is not implemented.
     """
     a, f = ac_mm / 10, fl_mm / 10
     if hc_mm is None:
         if bpd_mm is not None:
-            raise ValueError("weight from AC, FL and BPD needs HC as well")
+            raise ValueError("the weight from AC, FL and BPD needs HC as well")
         return 10 ** (1.304 + 0.05281 * a + 0.1938 * f - 0.004 * a * f)
     h = hc_mm / 10
     if bpd_mm is None:

@@ -1,32 +1,32 @@
-"""Scene cuts: where one recorded scene ends and another begins inside a cine."""
+"""Finds scene cuts: frames of a cine at which a new scene begins."""
 
 import cv2
 import numpy as np
 
-SIDE = 32  # px of the small picture a frame is compared by; speckle averages out, anatomy and layout stay
-LIT = 8  # grey level from which a cell of the mean picture shows something
-OUTLIER = 2.5  # a cut differs this many times more than the frames around it do
-AROUND = 8  # frame pairs on either side that a pair is compared with
+SIDE = 32  # px of the small picture that frames are compared by; speckle averages out, anatomy and layout remain
+LIT = 8  # grey level from which a pixel of the mean picture is used
+OUTLIER = 2.5  # the difference at a cut is at least this many times the median difference around it
+AROUND = 8  # pairs of frames on each side that a pair is compared with
 
 
 def small(frame: np.ndarray) -> np.ndarray:
-    """uint8 [H, W] to uint8 [32, 32] by area means, the form in which cuts are looked for."""
+    """uint8 [H, W] to uint8 [32, 32] by area means: the small picture in which cuts are found."""
     factor = max(1, min(frame.shape) // SIDE)
     if factor > 7:  # every fourth row is enough
         factor -= factor % 4
     height, width = (side // factor for side in frame.shape)
-    # A whole factor is OpenCV's fast path; what it leaves over at the right and lower edge is under one cell.
+    # OpenCV is fast with a whole factor. The rest at the right and lower edge is less than one pixel of the result.
     whole = frame[: height * factor : 4 if factor > 7 else 1, : width * factor]
     coarse = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
     return cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
 def differences(pictures: np.ndarray) -> np.ndarray:
-    """How unlike neighbouring small pictures are: uint8 [T, 32, 32] to float [T-1], 0 the same to 1 the negative.
+    """Difference of neighbouring small pictures: uint8 [T, 32, 32] to float [T-1], from 0 (equal) to 1 (the negative).
 
-    Half the distance between the pictures scaled to mean 0 and length 1, that is sqrt((1 - correlation) / 2). It
-    ignores gain and offset, which a user changes while recording one scene. Two unrelated pictures differ by 0.7. Only
-    cells that are lit in the cine's mean count: the black around a sector is the same in all scenes of a probe.
+    It is half the distance between the pictures scaled to mean 0 and length 1, that is sqrt((1 - correlation) / 2). It
+    ignores gain and offset, which a user may change within a scene. Two unrelated pictures differ by 0.7. Only pixels
+    that are lit in the cine's mean picture are used, because the black around a sector is the same in all scenes.
     """
     lit = pictures.mean(axis=0) > LIT
     flat = pictures[:, lit if lit.any() else ~lit].astype(np.float32)
@@ -40,17 +40,17 @@ def differences(pictures: np.ndarray) -> np.ndarray:
 
 
 def find_cuts(pictures: np.ndarray, threshold: float) -> list[int]:
-    """First frame of every scene but the first. `pictures`: `small` frames, uint8 [T, 32, 32].
+    """First frame of every scene except the first. pictures: frames reduced by `small`, uint8 [T, 32, 32].
 
-    A cut differs by more than `threshold` (0-1) and by 2.5 times the median of the pairs around it, so that fast
-    motion, which is unlike itself for many frames in a row, is no cut.
+    At a cut, the difference is more than `threshold` (0-1) and more than 2.5 times the median of the pairs around it.
+    So fast motion, with large differences in many pairs in a row, is not a cut.
     """
     if len(pictures) < 2:
         return []
-    found = differences(pictures)
+    by_pair = differences(pictures)
     cuts = []
-    for pair in np.flatnonzero(found > threshold):
-        around = np.delete(found[max(0, pair - AROUND) : pair + AROUND + 1], min(pair, AROUND))
-        if not len(around) or found[pair] > OUTLIER * np.median(around):
+    for pair in np.flatnonzero(by_pair > threshold):
+        around = np.delete(by_pair[max(0, pair - AROUND) : pair + AROUND + 1], min(pair, AROUND))
+        if not len(around) or by_pair[pair] > OUTLIER * np.median(around):
             cuts.append(int(pair) + 1)
     return cuts

@@ -15,9 +15,9 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
-from fetalflow.quarantine import Rejected
+from fetalflow.cine.suffixes import DICOM
+from fetalflow.errors import Rejected
 
-SUFFIXES = {".dcm", ".dicom", ".ima"}
 # Screen captures of ultrasound are stored as secondary capture or "other".
 MODALITIES = {"US", "IVUS", "OT", "SC", ""}
 CENTIMETRES = 3  # PhysicalUnitsXDirection
@@ -26,17 +26,17 @@ SQUARE = 0.01  # share by which a pixel's height and width may differ
 
 
 def is_dicom(path: Path) -> bool:
-    """By the mark after the preamble; a file without a preamble, by its suffix."""
+    """Whether a file is DICOM: by the mark after the preamble, or for a file without a preamble by its suffix."""
     with open(path, "rb") as file:
         start = file.read(132)
-    return start[128:] == b"DICM" or path.suffix.lower() in SUFFIXES
+    return start[128:] == b"DICM" or path.suffix.lower() in DICOM
 
 
 @contextmanager
 def open_dicom(path: Path, limits: Limits) -> Iterator[Recording]:
     """Open uncompressed, RLE, JPEG baseline, JPEG lossless or JPEG 2000 ultrasound.
 
-    Raises Rejected: `unreadable` (no DICOM), `modality` (another modality), `empty` (no pixels), `huge`, `truncated`,
+    Raises Rejected: `unreadable` (not DICOM), `modality` (another modality), `empty` (no pixels), `huge`, `truncated`,
     `lying`; and while frames are read `truncated` or `broken`.
     """
     with warnings.catch_warnings():
@@ -45,7 +45,7 @@ def open_dicom(path: Path, limits: Limits) -> Iterator[Recording]:
             header, recording = _open(path, limits)
         except Rejected:
             raise
-        except Exception as error:  # pydicom reads a value when it is asked for, and a damaged one fails in its own way
+        except Exception as error:  # pydicom reads values late, and damaged ones raise many kinds of errors
             raise Rejected("unreadable", f"the DICOM header is damaged ({_message(error)})") from None
     recording.frames = _frames(path, header, recording)
     yield recording
@@ -67,22 +67,22 @@ def _open(path: Path, limits: Limits) -> tuple[Dataset, Recording]:
 
 def _header(path: Path) -> Dataset:
     try:
-        header = dcmread(path, stop_before_pixels=True, force=path.suffix.lower() in SUFFIXES)
+        header = dcmread(path, stop_before_pixels=True, force=path.suffix.lower() in DICOM)
     except InvalidDicomError as error:
         raise Rejected("unreadable", f"not a DICOM file that can be opened ({_message(error)})") from None
     if "SOPClassUID" not in header and "Rows" not in header:
-        raise Rejected("unreadable", "the file is named like DICOM and is none")
+        raise Rejected("unreadable", "the file has a DICOM suffix but is not DICOM")
     return header
 
 
 def _check_length(path: Path, header: Dataset, promised: int) -> None:
-    """Compare the bytes of uncompressed pixels with the header's promise: pydicom drops surplus frames silently."""
+    """Compare the size of uncompressed pixels with the header: pydicom drops surplus frames without an error."""
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is not None and (syntax.is_compressed or syntax.is_deflated):
         return
     with open(path, "rb") as file:
         dcmread(file, stop_before_pixels=True, force=True)
-        file.seek(4, os.SEEK_CUR)  # the element's tag; its length follows, after its type if that is explicit
+        file.seek(4, os.SEEK_CUR)  # the element's tag; then comes its type, if explicit, and its length
         is_implicit, is_little = header.original_encoding
         file.seek(0 if is_implicit else 4, os.SEEK_CUR)
         length = int.from_bytes(file.read(4), "little" if is_little else "big")
@@ -97,7 +97,7 @@ def _check_length(path: Path, header: Dataset, promised: int) -> None:
 
 
 def _frames(path: Path, header: Dataset, recording: Recording) -> Iterator[np.ndarray]:
-    """Grey frames uint8 [height, width]; the raw ones are converted to RGB by pydicom before."""
+    """Grey frames uint8 [height, width]. pydicom has converted raw colour frames to RGB."""
     decoded = 0
     pixels = _raw_frames(path, header)
     palette = None
@@ -109,8 +109,8 @@ def _frames(path: Path, header: Dataset, recording: Recording) -> Iterator[np.nd
             if palette is None and header.PhotometricInterpretation == "PALETTE COLOR":
                 palette = _palette(header)
             colour = _to_8_bits(raw, header) if palette is None else palette[raw]
-        except Exception as error:  # every decoder raises its own kinds
-            raise _verdict(error, decoded) from None
+        except Exception as error:  # decoders raise many kinds of errors
+            raise _reason(error, decoded) from None
         decoded += 1
         if colour.ndim == 2:
             yield colour
@@ -120,13 +120,13 @@ def _frames(path: Path, header: Dataset, recording: Recording) -> Iterator[np.nd
 
 
 def _raw_frames(path: Path, header: Dataset) -> Iterator[np.ndarray]:
-    """One frame after the other from the file. pydicom turns YBR into RGB."""
+    """Read one frame after the other. pydicom converts YBR to RGB."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if "TransferSyntaxUID" in header.file_meta:
             yield from iter_pixels(path)
             return
-        # A file without the header of the standard: its encoding is the one that its elements could be read by.
+        # The file has no standard header, so its encoding is the one with which its elements could be read.
         whole = dcmread(path, force=True)
         is_implicit, is_little = whole.original_encoding
         syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
@@ -134,7 +134,7 @@ def _raw_frames(path: Path, header: Dataset) -> Iterator[np.ndarray]:
         yield from iter_pixels(whole)
 
 
-def _verdict(error: Exception, decoded: int) -> Rejected:
+def _reason(error: Exception, decoded: int) -> Rejected:
     text = str(error)
     if "no pixel data to decode" in text:
         return Rejected("empty", "the DICOM file holds no pixels")
@@ -143,15 +143,15 @@ def _verdict(error: Exception, decoded: int) -> Rejected:
 
 
 def _palette(header: Dataset) -> np.ndarray:
-    """The colours of a palette, uint8 [entries, 3]. Some files call their 8-bit entries 16-bit."""
+    """The colours of a palette, uint8 [entries, 3]. Some files label 8-bit entries as 16-bit."""
     indices = np.arange(1 << int(header.BitsAllocated)).astype(f"u{int(header.BitsAllocated) // 8}")
     colours = apply_color_lut(indices, header)
     return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
 
 
 def _to_8_bits(raw: np.ndarray, header: Dataset) -> np.ndarray:
-    """uint8 [height, width] or RGB [height, width, 3]. More than 8 bits: by the window that the file states, else
-    by its stored range, the same for all frames."""
+    """uint8 [height, width] or RGB [height, width, 3]. Pixels of more than 8 bits are scaled by the window
+    that the file states, else by the range of stored values, equally in all frames."""
     bits = int(header.BitsStored)
     low = -(1 << (bits - 1)) if header.get("PixelRepresentation") else 0
     high = low + (1 << bits) - 1
@@ -169,7 +169,7 @@ def _to_8_bits(raw: np.ndarray, header: Dataset) -> np.ndarray:
 
 
 def frame_rate(header: Dataset) -> float | None:
-    """Frames/s of one header: cine rate, frame time (ms), mean of the frame times, or display rate; None if none."""
+    """Frames/s: the first stated of cine rate, frame time (ms), mean of the frame times and display rate; else None."""
     if rate := _number(header, "CineRate"):
         return rate
     if time := _number(header, "FrameTime"):
@@ -181,8 +181,8 @@ def frame_rate(header: Dataset) -> float | None:
 
 
 def pixel_size(header: Dataset, region: Dataset | None) -> float | None:
-    """Millimetres per pixel; None if the header states none, or pixels that are not square: no one number is true of
-    them, and a mean would make every length wrong that does not run at 45 degrees."""
+    """Millimetres per pixel; None if the header does not state it or pixels are not square. With pixels that are not
+    square, a mean would make all lengths wrong that do not run at 45 degrees."""
     if region is not None:
         down, across = 10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX))
     else:
@@ -199,7 +199,7 @@ def _number(header: Dataset, name: str) -> float | None:
 
 
 def _regions(header: Dataset) -> list[Dataset]:
-    """The B-mode regions of a header that state where they lie."""
+    """The B-mode regions of a header that state their position."""
     corners = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
     regions = header.get("SequenceOfUltrasoundRegions") or []
     return [r for r in regions if r.get("RegionSpatialFormat") == TISSUE_2D and all(c in r for c in corners)]
@@ -224,7 +224,7 @@ def _largest_region(header: Dataset) -> Dataset | None:
 
 
 def _box(header: Dataset) -> tuple[int, int, int, int] | None:
-    """Around all B-mode regions, clipped to the frame; None if there is none or it makes no sense."""
+    """The box around all B-mode regions, clipped to the frame; None if there is none or it is implausibly small."""
     regions = _regions(header)
     if not regions:
         return None
@@ -238,5 +238,5 @@ def _box(header: Dataset) -> tuple[int, int, int, int] | None:
 
 
 def _message(error: Exception) -> str:
-    # pydicom's message on several decoders ends with what the last one said.
+    # When several decoders fail, the last line of pydicom's message is that of the last decoder.
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip().rstrip(".")

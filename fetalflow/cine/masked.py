@@ -1,4 +1,4 @@
-"""A whole cine, read and masked as the extract stage does it, for as long as somebody looks at it."""
+"""Opens a whole cine, read and masked as by the extract stage, in a temporary store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from fetalflow.cine.cuts import find_cuts, small
 from fetalflow.cine.resampling import frame_step
 from fetalflow.cine.store import store_cine, stored_frames
 from fetalflow.errors import InputError
-from fetalflow.settings import Extract
+from fetalflow.settings.params import Extract
 
 
 @dataclass(frozen=True)
 class Masked:
-    """frames: uint8 [T, H, W], of a file mapped from disk; cuts: first frames of scenes but the first; step: recorded
-    frames per frame of a sequence; mm_per_px: None where the source does not say."""
+    """frames: uint8 [T, H, W], memory-mapped; cuts: first frames of all scenes except the first; step: recorded frames
+    per frame of a sequence; mm_per_px: None where the source does not state it."""
 
     name: str
     frames: np.ndarray
@@ -30,9 +30,9 @@ class Masked:
 
 @contextmanager
 def decoded(path: Path, settings: Extract) -> Iterator[tuple[dict[str, Any], Path]]:
-    """The record of one cine, and a store with its frames for as long as somebody looks at them (`cine.store`).
+    """The record of one cine, and the temporary store with its frames (see `cine.store`).
 
-    Raises InputError when it is not there or cannot be used.
+    Raises InputError when the file does not exist or cannot be used.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file. Expected the path of an image, a DICOM or a cine.")
@@ -45,9 +45,9 @@ def decoded(path: Path, settings: Extract) -> Iterator[tuple[dict[str, Any], Pat
 
 @contextmanager
 def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[Masked]:
-    """source: an image, a DICOM or a cine; or frames uint8 [T, H, W] or [H, W], which stay as they are.
+    """source: an image, a DICOM or a cine file; or frames, uint8 [T, H, W] or [H, W], which are not masked.
 
-    Raises InputError when the source cannot be read, or is no such array.
+    Raises InputError when the file cannot be read, or the array has another shape or type.
     """
     if isinstance(source, np.ndarray):
         frames = source[None] if source.ndim == 2 else source
@@ -60,6 +60,6 @@ def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[
         return
     path = Path(source)
     with decoded(path, settings) as (record, folder):
-        # One image has no rate; a cine that states none is taken frame by frame.
+        # An image has no frame rate. Of a cine that states none, every recorded frame is used.
         step = frame_step(record["fps"], settings.fps, settings.every)
         yield Masked(path.name, stored_frames(record, folder), record["cuts"], step, record["mm_per_px"])

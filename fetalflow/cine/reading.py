@@ -1,4 +1,4 @@
-"""One cine file of any kind, opened by its content and not by its name."""
+"""Opens a cine file of any kind. The kind is known by the content; the name decides only where the content does not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from fetalflow.cine.dicom import is_dicom, open_dicom
 from fetalflow.cine.recording import Limits, Recording, counted
 from fetalflow.cine.still import is_still, open_still
 from fetalflow.cine.video import open_video
-from fetalflow.quarantine import Rejected
+from fetalflow.errors import Rejected
 
 
 @dataclass(frozen=True)
 class Cine:
-    """A cine in memory. frames: uint8 [T, H, W] grey; fps: frames/s; mm_per_px: mm. None: the file does not say."""
+    """A cine in memory. frames: uint8 [T, H, W] grey; fps: frames/s; mm_per_px: mm. None: the file states none."""
 
     frames: np.ndarray
     fps: float | None
@@ -25,7 +25,7 @@ class Cine:
 
 
 def check_file(path: Path, limits: Limits) -> None:
-    """Raises Rejected: `missing`, `empty` or `huge`, before a byte is read."""
+    """Check that a file exists and has a size within the limits. Raises Rejected: `missing`, `empty` or `huge`."""
     if not path.is_file():
         raise Rejected("missing", "there is no such file in the drop")
     if not (size := path.stat().st_size):
@@ -36,7 +36,7 @@ def check_file(path: Path, limits: Limits) -> None:
 
 @contextmanager
 def open_cine(path: Path, limits: Limits) -> Iterator[Recording]:
-    """A cine whose `frames` are checked and counted while they are read (see `counted`).
+    """Open a cine. Its `frames` are checked and counted while they are read (see `counted`).
 
     Raises Rejected: `missing`, `empty`, `huge`, or what `open_still`, `open_dicom` and `open_video` raise.
     """

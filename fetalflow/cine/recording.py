@@ -1,13 +1,13 @@
-"""What a cine file gives, whatever its container: grey frames one by one, counted against what the header promised."""
+"""An opened cine file of any format: grey frames one by one, and their count checked against the header's."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from fetalflow.quarantine import Rejected
+from fetalflow.errors import Rejected
 
-STRONG_COLOUR = 80  # grey levels between the largest and smallest channel: beyond the tint of a sepia or blue map
+STRONG_COLOUR = 80  # grey levels between the largest and smallest channel; the tint of a sepia or blue map has less
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Limits:
 
 @dataclass
 class Recording:
-    """An opened cine. `frames` yields uint8 [height, width] grey 0-255; an array is valid until the next one is asked.
+    """An opened cine. `frames` yields uint8 [height, width] grey 0-255; an array is valid until the next one is read.
 
     fps: frames/s, None if not stated; a GIF's is known only after its last frame. mm_per_px: millimetres per pixel,
     None if not stated. promised: frames that the header states, None if it states none. box: first row, first column,
-    end row, end column (exclusive) outside which the header says there is no ultrasound, None if it does not say.
-    tint: for the frame yielded last, bool [height, width], True where it is strongly coloured; None if it is grey.
+    end row, end column (exclusive) of the area with ultrasound, None if the header does not state it. tint: for the
+    frame yielded last, bool [height, width], True where it is strongly coloured; None if it is grey.
     """
 
     frames: Iterator[np.ndarray] = field(repr=False)
@@ -38,7 +38,7 @@ class Recording:
 
 
 def check_header(height: int, width: int, promised: int | None, limits: Limits) -> None:
-    """Refuse what the header already shows to be too large, before anything is decoded.
+    """Check the sizes that the header states against the limits, before anything is decoded.
 
     Raises Rejected of kind `huge`.
     """
@@ -51,7 +51,7 @@ def check_header(height: int, width: int, promised: int | None, limits: Limits) 
 
 
 def counted(frames: Iterator[np.ndarray], promised: int | None, limits: Limits) -> Iterator[np.ndarray]:
-    """The frames of a recording, every one checked and counted.
+    """The frames of a recording, each of them checked and counted.
 
     Raises Rejected: `huge` (over a limit), `size` (frame size changes), `empty` (no frame), `truncated` or `lying`
     (fewer or more frames than promised, beyond one frame or 1 %).
@@ -74,7 +74,8 @@ def counted(frames: Iterator[np.ndarray], promised: int | None, limits: Limits) 
 
 
 def check_count(decoded: int, promised: int | None) -> None:
-    """Compare decoded with promised frames; one frame or 1 % may differ (encoders drop or double a last frame).
+    """Compare the number of decoded frames with the promised one. They may differ by one frame or 1 %, because encoders
+    drop or double a last frame.
 
     Raises Rejected: `empty`, `truncated` or `lying`.
     """

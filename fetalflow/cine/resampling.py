@@ -1,11 +1,11 @@
-"""Which recorded frames a sequence takes, at another rate or one in so many: every frame stays a recorded one."""
+"""Which recorded frames a sequence takes. Resampling repeats or skips recorded frames and never interpolates."""
 
 import numpy as np
 
 
 def frame_step(recorded: float | None, wanted: float | None, every: int = 1) -> float:
-    """Recorded frames per frame of a sequence. recorded, wanted: frames/s; where one is None the recorded rate stays.
-    every: of the frames at that rate the sequence takes one in so many."""
+    """Recorded frames per frame of a sequence. recorded, wanted: frames/s; where one is None, the recorded rate
+    is kept. every: the sequence takes every so-many-th frame at that rate, for example 2 for every second one."""
     return every * (recorded / wanted if recorded and wanted else 1.0)
 
 

@@ -1,8 +1,8 @@
-"""What of a frame is ultrasound: the sector, without the burned-in text, scales, logos and patient data around it.
+"""Finds the ultrasound sector of a cine, without the burned-in text, scales, logos and patient data around it.
 
-Found from how each pixel behaves over the cine: speckle changes, graphics stand still. In a still nothing changes, but
-graphics are flat and speckle is not. Wherever the evidence is weak the pixels are kept: blanked anatomy is lost, a kept
-scale is only untidy.
+The change of each pixel over the cine shows it: speckle changes, and graphics do not. In a still nothing changes, but
+graphics are flat and speckle is not. Where the evidence is weak, pixels are kept, because blanked anatomy is lost while
+a kept scale does little harm.
 """
 
 from collections.abc import Callable
@@ -11,42 +11,42 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-EVERY = 8  # after the first 32 frames, every 8th is looked at
+EVERY = 8  # after the first 32 frames, every 8th is used
 FIRST = 32
-MOVES = 3.0  # grey levels of standard deviation from which a pixel changes
-STANDS = 5.0  # grey levels of standard deviation below which a pixel stands still; lossy video makes still text flicker
-STILL_SHARE = 0.3  # below this share of changing lit pixels a cine is still
-LIT = 3  # grey levels above the background from which a pixel shows something: deep tissue is dark
-BACKGROUND = 10  # the background of a frame is never taken to be brighter than this
+MOVES = 3.0  # grey levels; a pixel with a larger standard deviation changes
+STANDS = 5.0  # grey levels; a pixel with a smaller standard deviation is still; lossy video makes still text flicker
+STILL_SHARE = 0.3  # a cine with a smaller share of changing lit pixels is still
+LIT = 3  # grey levels above the background from which a pixel is lit; small, because deep tissue is dark
+BACKGROUND = 10  # the highest grey level that is used as the background of a frame
 BRIGHT = 150  # grey level from which a still pixel may be graphics
-SHARP = 90  # grey levels by which a stroke stands out of its surroundings; averaged speckle does not
-AMID = 0.5  # share of changing pixels around a stroke that is drawn over the picture
-LETTERS = 30  # px of strokes that must lie together
-TINTED_SHARE = 0.1  # of the frame: more colour than this is a colour map or Doppler, not graphics
-GRAPHICS_SHARE = 0.02  # of the sector: more "graphics" than this inside it is anatomy
-SMALLEST = 0.05  # of the frame: a sector smaller than this was not found
-LARGE, LIVELY = 0.2, 0.03  # of the largest region: another that counts; another that counts if it changes
-PIECE = 0.0005  # of a still: a region smaller than this is a speck or a letter
-FLAT = 0.6  # share of a region's pixels that equal their right neighbour: more is a drawing or nearly black
-SHINES = 40  # grey levels, mean of a flat region from which it is drawn; dim tissue reaches half of it
-BOXED = 0.85  # share of its bounding box that a flat region fills when it is drawn, however dim
+SHARP = 90  # grey levels by which a stroke is brighter than its surroundings; averaged speckle is less bright
+AMID = 0.5  # least share of changing pixels around a stroke that is drawn over the picture
+LETTERS = 30  # least area of a group of strokes in px
+TINTED_SHARE = 0.1  # of the frame; with more coloured pixels, it is a colour map or Doppler and not graphics
+GRAPHICS_SHARE = 0.02  # of the sector; if more of it seems to be graphics, it is anatomy
+SMALLEST = 0.05  # of the frame; a smaller region is not accepted as the sector
+LARGE, LIVELY = 0.2, 0.03  # of the largest region; further regions are used from LARGE, or if they change from LIVELY
+PIECE = 0.0005  # of a still; a smaller region is a speck or a letter
+FLAT = 0.6  # share of pixels equal to their right neighbour; a region with more is a drawing or nearly black
+SHINES = 40  # grey levels; a flat region with a higher mean is a drawing; dim tissue reaches half of it
+BOXED = 0.85  # of the bounding box; a flat region that fills more is a drawing, even if it is dim
 
 
 @dataclass
 class Watch:
-    """Mean, change and colour of every pixel, gathered while the frames of a cine pass."""
+    """Mean, change and colour of every pixel, collected while the frames of a cine are read."""
 
     seen: int = 0
     sampled: int = 0
-    total: np.ndarray | None = None  # float32 [H, W], sum of the frames looked at
+    total: np.ndarray | None = None  # float32 [H, W], sum of the sampled frames
     squares: np.ndarray | None = None  # float32 [H, W], sum of their squares
-    coloured: np.ndarray | None = None  # bool [H, W], strongly coloured in every frame looked at; None: nowhere
+    coloured: np.ndarray | None = None  # bool [H, W], strongly coloured in every sampled frame; None: nowhere
 
     def look(self, frame: np.ndarray, tint: Callable[[], np.ndarray | None]) -> None:
-        """Take the next frame, uint8 [H, W]. tint: asked for its strongly coloured pixels, bool [H, W], if needed."""
-        wanted = self.seen < FIRST or self.seen % EVERY == 0
+        """Take the next frame, uint8 [H, W]. tint: gives its strongly coloured pixels, bool [H, W]."""
+        is_sampled = self.seen < FIRST or self.seen % EVERY == 0
         self.seen += 1
-        if not wanted:
+        if not is_sampled:
             return
         if not self.sampled:
             self.total, self.squares = np.zeros((2, *frame.shape), np.float32)
@@ -56,10 +56,10 @@ class Watch:
         if self.sampled == 1:
             self.coloured = tint()
         elif self.coloured is not None:
-            found = tint()
-            self.coloured = None if found is None else self.coloured & found
+            now = tint()
+            self.coloured = None if now is None else self.coloured & now
         if self.coloured is not None and not self.coloured.any():
-            self.coloured = None  # nothing is coloured in every frame: no need to ask again
+            self.coloured = None  # nothing is coloured in every frame, so later frames need no check
 
     def mean(self) -> np.ndarray:
         return self.total / self.sampled
@@ -73,8 +73,8 @@ def keep(
 ) -> np.ndarray:
     """Pixels to keep, uint8 [H, W]: 255 keep, 0 blank.
 
-    box: rows and columns (first row, first column, end row, end column) outside which the file's header says there is
-    no ultrasound. overlays: blank graphics; sector: blank what lies outside the sector.
+    box: rows and columns (first row, first column, end row, end column) of the area that the header states as
+    ultrasound. overlays: blank graphics; sector: blank the area outside the sector.
     """
     mean = watch.mean()
     kept = np.full(mean.shape, 255, np.uint8)
@@ -106,8 +106,8 @@ def keep(
 def find_sector(lit: np.ndarray, moving: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
     """The sector's convex hull, uint8 [H, W] 255 inside; None if it was not found. lit, moving: bool [H, W].
 
-    Around what is lit or changes and is no thin stroke: the largest connected region, and others of some size, since
-    a shadow may cut the sector in two.
+    It is the hull of pixels that are lit or change, without thin strokes: of the largest connected region, and of other
+    large ones, since a shadow may cut the sector in two.
     """
     picture = cv2.bitwise_and((lit | moving).astype(np.uint8), inside)
     # Text is thinner than 7 px, so opening removes it; closing then joins the speckle.
@@ -127,9 +127,9 @@ def find_sector(lit: np.ndarray, moving: np.ndarray, inside: np.ndarray) -> np.n
 def find_sector_of_still(frame: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
     """The sector's convex hull in a single frame, uint8 [H, W] 255 inside; None if it was not found.
 
-    frame: grey levels [H, W]; inside: uint8 [H, W], 255 where the sector may lie. Around every region that is brighter
-    than the background, by whatever little, and is neither a thin stroke nor drawn: dark tissue belongs to it, bars,
-    logos and the panels of the screen do not.
+    frame: grey levels [H, W]; inside: uint8 [H, W], 255 where the sector may be. It is the hull of all regions that are
+    brighter than the background, even by little, and are neither thin strokes nor drawings. So dark tissue is included,
+    and bars, logos and the panels of the screen are not.
     """
     lit = cv2.bitwise_and((frame > _background(frame)).astype(np.uint8), inside)
     picture = cv2.morphologyEx(lit, cv2.MORPH_OPEN, _disc(7))
@@ -149,7 +149,8 @@ def find_sector_of_still(frame: np.ndarray, inside: np.ndarray) -> np.ndarray | 
 
 
 def _hull(regions: np.ndarray) -> np.ndarray | None:
-    """Convex hull of all regions, uint8 [H, W] above 0 there, as 255, two pixels wider; None if it is too small."""
+    """The convex hull of all regions, which are above 0 in uint8 [H, W], as 255 and two pixels wider; None if it is too
+    small."""
     found = np.zeros(regions.shape, np.uint8)
     outlines, _ = cv2.findContours(regions, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     cv2.fillConvexPoly(found, cv2.convexHull(np.concatenate(outlines)), 255)
@@ -164,7 +165,7 @@ def _background(mean: np.ndarray) -> float:
 def graphics(mean: np.ndarray, deviation: np.ndarray, sector: np.ndarray | None) -> np.ndarray:
     """Still, bright, sharp strokes in a moving picture (text, calipers, depth marks): uint8 [H, W], 255 there.
 
-    Still strokes amid still surroundings (the near field) are kept, and so is a soft still line (the pleura).
+    Still strokes in still surroundings (the near field) are not included, nor are soft still lines (the pleura).
     """
     strokes = (deviation < STANDS) & (mean > BRIGHT)
     outstanding = cv2.morphologyEx(mean, cv2.MORPH_TOPHAT, _disc(9)) > SHARP
@@ -177,7 +178,7 @@ def graphics(mean: np.ndarray, deviation: np.ndarray, sector: np.ndarray | None)
 
 
 def _clusters(strokes: np.ndarray) -> np.ndarray:
-    """Strokes that lie together as letters do, uint8 [H, W] 0 or 1; a saturated echo stands alone."""
+    """Strokes in groups, as in text, uint8 [H, W] 0 or 1; a single saturated echo is removed."""
     if not strokes.any():
         return strokes
     joined = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, _disc(9))
@@ -187,7 +188,7 @@ def _clusters(strokes: np.ndarray) -> np.ndarray:
 
 
 def coloured_graphics(watch: Watch) -> np.ndarray:
-    """Pixels coloured in every frame that was looked at, uint8 [H, W], 255 there; none if they are many."""
+    """Pixels that are coloured in every sampled frame, uint8 [H, W], 255 there; none if they are many."""
     if watch.coloured is None or np.count_nonzero(watch.coloured) > TINTED_SHARE * watch.coloured.size:
         return np.zeros(watch.total.shape, np.uint8)
     return cv2.dilate(watch.coloured.astype(np.uint8) * 255, _disc(3))
@@ -196,7 +197,7 @@ def coloured_graphics(watch: Watch) -> np.ndarray:
 def _coloured_in_a_still(watch: Watch) -> tuple[np.ndarray, np.ndarray]:
     """Coloured strokes (calipers, text) and coloured areas (Doppler, logos) of a single frame, uint8 [H, W], 255 there.
 
-    Colour of one frame may be flow, which is no graphics; thin coloured lines are.
+    A coloured area in a single frame may be flow, so only thin coloured lines are taken as graphics.
     """
     coloured = coloured_graphics(watch)
     filled = cv2.dilate(cv2.morphologyEx(coloured, cv2.MORPH_OPEN, _disc(9)), _disc(9)) & coloured

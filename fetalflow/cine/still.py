@@ -1,7 +1,7 @@
 """Still images (PNG, JPEG, TIFF, BMP) as cines of one frame.
 
-Pillow reads the header, so that a limit is kept before a pixel is decoded; OpenCV decodes, because Pillow cuts 16-bit
-colour to 8 bits and takes a PNG without its end for whole.
+Pillow reads the header, so that limits are checked before a pixel is decoded. OpenCV decodes, because Pillow reduces
+16-bit colour to 8 bits and does not notice that the end of a PNG is missing.
 """
 
 import warnings
@@ -15,24 +15,24 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
-from fetalflow.quarantine import Rejected
+from fetalflow.cine.suffixes import STILLS
+from fetalflow.errors import Rejected
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
-MARKS = {  # the first bytes of a file -> its format; BMP has two only, and zeros further on
+MARKS = {  # first bytes of a file -> its format. BMP has only two of them, and zeros in bytes 6-9
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"BM": "BMP",
 }
-DEPTHS = (10, 12, 16)  # bits that scanners store in 16
+DEPTHS = (10, 12, 16)  # bits per pixel that scanners store in 16
 
 
 def is_still(path: Path) -> bool:
-    """By the first bytes, or by the suffix; DICOM may begin with any bytes and carries its own mark behind them."""
+    """Whether a file is an image, by its first bytes or its suffix. DICOM has its mark after any 128 bytes."""
     with open(path, "rb") as file:
         start = file.read(132)
-    return start[128:] != b"DICM" and (_format(start) is not None or path.suffix.lower() in SUFFIXES)
+    return start[128:] != b"DICM" and (_format(start) is not None or path.suffix.lower() in STILLS)
 
 
 def _format(start: bytes) -> str | None:
@@ -56,8 +56,8 @@ def open_still(path: Path, limits: Limits) -> Iterator[Recording]:
 
 
 def to_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 of any shape to uint8. Values up to 255 are kept; more are scaled from the bit depth that holds
-    the image's maximum, the first of 10, 12 and 16, so that 1023, 4095 and 65535 become 255."""
+    """uint8 or uint16 of any shape to uint8. An image with a maximum up to 255 is unchanged. Others are scaled from the
+    smallest bit depth of 10, 12 and 16 that holds their maximum, so that 1023, 4095 or 65535 becomes 255."""
     if pixels.dtype == np.uint8:
         return pixels
     if (highest := int(pixels.max())) <= 255:
@@ -67,14 +67,14 @@ def to_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def _decode(path: Path, limits: Limits) -> np.ndarray:
-    """What the file holds, uint8 or uint16 [H, W] or BGR(A) [H, W, 3 or 4]."""
+    """The pixels of the file, uint8 or uint16 [H, W] or BGR(A) [H, W, 3 or 4]."""
     count, height, width = _header(path)
     check_header(height, width, None, limits)
     if count != 1:
         raise Rejected("unreadable", f"the file holds {count} images; an image file may hold one")
     pixels = _pixels(path.read_bytes())
     if pixels is None:
-        raise _verdict(path)
+        raise _reason(path)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise Rejected("unreadable", f"its pixels are {pixels.dtype}; expected whole numbers of 8 or 16 bits")
     return pixels
@@ -91,13 +91,13 @@ def _header(path: Path) -> tuple[int, int, int]:
             raise Rejected("unreadable", "not a PNG, JPEG, TIFF or BMP image that can be opened") from None
         except Image.DecompressionBombError as error:
             raise Rejected("huge", f"the image is far over `max_pixels` ({str(error).rstrip('.')})") from None
-        except Exception as error:  # Pillow reads a tag when it is asked for, and a damaged one fails in its own way
+        except Exception as error:  # Pillow reads tags late, and damaged ones raise many kinds of errors
             raise Rejected("unreadable", f"the image's header is damaged ({_message(error)})") from None
 
 
 def _pixels(data: bytes) -> np.ndarray | None:
     level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the verdict is ours to print, once
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else OpenCV prints an error as well
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -106,17 +106,17 @@ def _pixels(data: bytes) -> np.ndarray | None:
         cv2.utils.logging.setLogLevel(level)
 
 
-def _verdict(path: Path) -> Rejected:
-    """Why an image could not be decoded: Pillow tells a file that stops early from a damaged one."""
+def _reason(path: Path) -> Rejected:
+    """Why an image could not be decoded: with Pillow's error a truncated file differs from a damaged one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(path) as image:
                 image.load()
-        except Exception as error:  # every decoder raises its own kinds
+        except Exception as error:  # decoders raise many kinds of errors
             if "truncated" not in str(error).lower():
                 return Rejected("broken", f"its pixels cannot be decoded ({_message(error)})")
-    return Rejected("truncated", "the file stops before the image's end")
+    return Rejected("truncated", "the file ends before the image does")
 
 
 def _message(error: Exception) -> str:
@@ -124,7 +124,7 @@ def _message(error: Exception) -> str:
 
 
 def _over_black(pixels: np.ndarray) -> np.ndarray:
-    """BGR, or BGRA laid over black: what is transparent shows nothing. uint8 or uint16 [H, W, 3 or 4] to [H, W, 3]."""
+    """BGR, or BGRA over black, so that transparent pixels are black. uint8 or uint16 [H, W, 3 or 4] to [H, W, 3]."""
     colour = pixels[..., :3]
     if pixels.shape[2] == 3 or (pixels[..., 3] == np.iinfo(pixels.dtype).max).all():
         return np.ascontiguousarray(colour)

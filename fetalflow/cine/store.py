@@ -1,7 +1,7 @@
 """The store of decoded cines: `<SHA-256 of the cine>.npy`, uint8 [T, H, W] masked, and `<SHA-256>.json`, its record.
 
-A cine is decoded again only when its bytes, the settings that shape its frames, the code that reads it or the
-decoding libraries change, or when the stored file is damaged. Rejected cines keep a record too.
+A cine is decoded again only when its bytes, the settings for its frames, the code that reads it or the decoding
+libraries change, or when the stored file is damaged. Rejected cines have a record too.
 """
 
 import hashlib
@@ -20,24 +20,24 @@ import pydicom
 
 from fetalflow.artefacts import atomic_file, file_digest, read_json, write_json
 from fetalflow.cine import cuts, dicom, reading, recording, resampling, sector, still, video
+from fetalflow.cine import image_quality as quality
 from fetalflow.cine.cuts import find_cuts, small
+from fetalflow.cine.image_quality import figures
 from fetalflow.cine.reading import check_file, open_cine
 from fetalflow.cine.recording import Limits
 from fetalflow.cine.resampling import source_frames
 from fetalflow.cine.sector import Watch, keep
-from fetalflow.quality import figures as quality
-from fetalflow.quality.figures import figures
-from fetalflow.quarantine import Rejected
-from fetalflow.settings import Extract
+from fetalflow.errors import Rejected
+from fetalflow.settings.params import Extract
 
-RESERVED = 32  # frames for which room on disk is asked at once: halves the time to write them (Linux)
+RESERVED = 32  # frames for which disk space is allocated at once; this halves the time to write them (Linux)
 SHAPING = {"cut_threshold", "mask_overlays", "mask_sector", "max_bytes", "max_frames", "max_pixels"}
 CODE = (*(module.__file__ for module in (cuts, dicom, reading, recording, sector, still, video)), __file__)
 
 
 @cache
 def recipe(settings: Extract) -> str:
-    """SHA-256 of everything but the cine itself that decides what is stored for it."""
+    """SHA-256 of everything except the cine that decides what is stored: settings, code and libraries' versions."""
     facts = {
         "settings": settings.model_dump(mode="json", include=SHAPING),
         "code": [file_digest(path) for path in CODE],
@@ -47,12 +47,12 @@ def recipe(settings: Extract) -> str:
 
 
 def store_cine(path: Path, settings: Extract, store: Path) -> dict[str, Any]:
-    """Decode, mask and store one cine unless that is done already. Returns its record:
+    """Decode, mask and store one cine, unless it is stored already. Returns its record:
 
     - source: SHA-256 of the cine's bytes ("" if it was not read); recipe: see `recipe`; new: whether it was decoded now
     - rejected: None, or kind and reason; promised, decoded: frames
-    - only if it was not rejected: frames, height, width, bytes and digest (SHA-256) of the stored file, fps, mm_per_px,
-      cuts (first frames of scenes), blanked (share of the frame's pixels)
+    - for a cine that was not rejected: frames, height, width, bytes and digest (SHA-256) of the stored file, fps,
+      mm_per_px, cuts (first frames of scenes), blanked (share of pixels that were masked)
     """
     cv2.setNumThreads(1)  # joblib already gives every core a process
     limits = Limits(settings.max_bytes, settings.max_frames, settings.max_pixels)
@@ -76,15 +76,15 @@ def store_cine(path: Path, settings: Extract, store: Path) -> dict[str, Any]:
 
 def stored_frames(record: dict[str, Any], store: Path) -> np.ndarray:
     """The frames of a record, memory-mapped, read-only uint8 [T, H, W]."""
-    return np.lib.format.open_memmap(store / f"{record['source']}.npy", mode="r")  # np.load would open a zip too
+    return np.lib.format.open_memmap(store / f"{record['source']}.npy", mode="r")  # np.load would also open a zip file
 
 
 def stored_figures(
     record: dict[str, Any], store: Path, frames: int, starts: Sequence[tuple[int, float]]
 ) -> dict[int, dict[str, Any]]:
-    """Quality figures (`quality.figures`) by first frame of sequences of `frames` frames; starts: first frame, step.
+    """Quality figures (`quality.figures`) of sequences of `frames` frames, by first frame. starts: first frame, step.
 
-    Kept beside the cine in `<SHA-256>.figures.json`, so that only new sequences are measured.
+    They are stored beside the cine in `<SHA-256>.figures.json`, so that only new sequences are measured.
     """
     path = store / f"{record['source']}.figures.json"
     stamp = record["recipe"] + _figures_recipe()
@@ -93,23 +93,23 @@ def stored_figures(
         known = kept["figures"] if kept["recipe"] == stamp else {}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         known = {}
-    cine, found, grown = None, {}, False
+    cine, by_start, has_new = None, {}, False
     for first, step in starts:
         name = f"{first} {frames} {step!r}"
         if name not in known:
             cine = stored_frames(record, store) if cine is None else cine
             known[name] = figures(cine[source_frames(first, frames, step)])
-            grown = True
-        found[first] = known[name]
-    if grown:
+            has_new = True
+        by_start[first] = known[name]
+    if has_new:
         write_json(path, {"recipe": stamp, "figures": known})
-    return found
+    return by_start
 
 
 @cache
 def _figures_recipe() -> str:
-    # scikit-video takes a second to import and is imported by `figures` when needed: found here by its place.
-    scikit_video = Path(quality.__file__).parents[1] / "scikit_video.py"
+    # scikit_video.py is found by its path, because importing it takes a second.
+    scikit_video = Path(quality.__file__).with_name("scikit_video.py")
     return "".join(file_digest(path) for path in (quality.__file__, scikit_video, resampling.__file__))
 
 
@@ -118,7 +118,7 @@ def _rejected(verdict: Rejected, counts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known(source: str, settings: Extract, store: Path) -> dict[str, Any] | None:
-    """The record of a cine that is stored whole by today's recipe."""
+    """The record of a cine that is stored completely with the current recipe, else None."""
     try:
         record = read_json(store / f"{source}.json")
         if record["recipe"] != recipe(settings):
@@ -134,7 +134,7 @@ def _known(source: str, settings: Extract, store: Path) -> dict[str, Any] | None
 
 
 def _decode(path: Path, limits: Limits, settings: Extract, target: Path, counts: dict[str, Any]) -> dict[str, Any]:
-    """Stream a cine into `target` and mask it there; in memory there is one frame at a time. Fills in `counts`."""
+    """Write a cine to `target` and mask it there, with one frame at a time in memory. Fills in `counts`."""
     watch, pictures = Watch(), []
     with atomic_file(target) as temporary:
         with open_cine(path, limits) as cine, open(temporary, "wb", buffering=0) as file:
@@ -171,7 +171,7 @@ def _decode(path: Path, limits: Limits, settings: Extract, target: Path, counts:
 
 
 def _write_header(file: Any, shape: tuple[int, int, int]) -> None:
-    # NumPy leaves room in the header for the first axis to grow, so it can be written again in place.
+    # NumPy reserves space in the header for a larger first axis, so the header can be written again in place.
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
@@ -181,7 +181,7 @@ def _blank(path: Path, frames: int, kept: np.ndarray) -> None:
     if kept.all():
         return
     frame = np.empty_like(kept)
-    # Reading and writing through one small buffer takes a quarter of the time that memory-mapping does.
+    # Reading and writing with one small buffer takes a quarter of the time of memory-mapping.
     with open(path, "r+b", buffering=0) as file:
         start = path.stat().st_size - frames * kept.nbytes
         for offset in range(start, start + frames * kept.nbytes, kept.nbytes):

@@ -13,12 +13,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
 from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
-from fetalflow.quarantine import Rejected
+from fetalflow.errors import Rejected
 
-# FFmpeg also opens playlists that name other files; a drop may hold videos only.
+# FFmpeg would also open playlists, which name other files. Only video formats are allowed.
 FORMATS = "avi,mov,mpeg,mpegts,mpegvideo,m4v,gif,matroska,asf"
 
-STRONG_CHROMA = 32  # of 128: beyond the tint of a sepia or blue grey map
+STRONG_CHROMA = 32  # of 128; the tint of a sepia or blue map has less
 
 # Studio (limited) range luma 16-235 to 0-255.
 LIMITED_TO_FULL = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
@@ -26,10 +26,11 @@ LIMITED_TO_FULL = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255)
 
 @contextmanager
 def open_video(path: Path, limits: Limits) -> Iterator[Recording]:
-    """Open a video; rotation metadata is ignored (a probe has no upside down). mm per pixel is never known.
+    """Open a video. Rotation metadata is ignored, since ultrasound has no upright side. mm per pixel is never known.
 
-    One thread: extraction runs one process per core, and FFmpeg's own threads gain nothing then (`benchmarks/decode.py`
-    measures it). Raises Rejected: `unreadable` (no video), `huge`, `truncated` (a GIF without its end), `broken`.
+    Decoding uses one thread: extraction runs one process per core, so more threads gain nothing (measured by
+    `benchmarks/speed/decode.py`). Raises Rejected: `unreadable` (no video), `huge`, `truncated` (a GIF without its
+    end), `broken`.
     """
     try:
         container = av.open(str(path), options={"format_whitelist": FORMATS})
@@ -45,8 +46,8 @@ def open_video(path: Path, limits: Limits) -> Iterator[Recording]:
         promised = stream.frames or None
         check_header(stream.height, stream.width, promised, limits)
         is_gif = container.format.name == "gif"
-        if is_gif and not _gif_has_its_end(path):
-            raise Rejected("truncated", "the GIF stops before its end mark")
+        if is_gif and not _has_gif_end(path):
+            raise Rejected("truncated", "the GIF ends before its end mark")
         fps = float(stream.average_rate) if stream.average_rate else None
         recording = Recording(frames=iter(()), promised=promised, fps=fps)
         recording.frames = _frames(container, stream, recording, is_gif)
@@ -54,7 +55,7 @@ def open_video(path: Path, limits: Limits) -> Iterator[Recording]:
 
 
 def _frames(container, stream, recording: Recording, is_gif: bool) -> Iterator[np.ndarray]:
-    """Grey frames. A GIF's rate is the mean delay between its frames, which may vary."""
+    """Grey frames. The rate of a GIF is computed from the mean delay between frames, since delays may vary."""
     decoded, times = 0, []
     try:
         for frame in container.decode(stream):
@@ -72,20 +73,21 @@ def _frames(container, stream, recording: Recording, is_gif: bool) -> Iterator[n
 
 
 def _damage(container, stream, decoded: int, what: str) -> Rejected:
-    """`truncated` if nothing that can be decoded follows frame `decoded`, else `broken`."""
+    """Rejected `truncated` if no frame after `decoded` can be decoded, else `broken`."""
     try:
-        goes_on = next(container.decode(stream), None) is not None
+        more_follow = next(container.decode(stream), None) is not None
     except FFmpegError:
-        goes_on = False
-    if goes_on:
-        return Rejected("broken", f"frame {decoded} cannot be decoded ({what}), later ones can")
+        more_follow = False
+    if more_follow:
+        return Rejected("broken", f"frame {decoded} cannot be decoded ({what}), but later frames can")
     return Rejected("truncated", f"the file ends within frame {decoded} ({what}); {decoded} frames are whole")
 
 
 def grey(frame: VideoFrame) -> np.ndarray:
     """One decoded frame as uint8 [height, width], full range 0-255.
 
-    8-bit YUV is not converted: its first plane is the grey image. Unmarked YUV is limited range, as FFmpeg takes it.
+    8-bit YUV is not converted: its first plane is the grey image. YUV without a stated range is taken as limited range,
+    as FFmpeg does.
     """
     pixels = frame.format
     luma = pixels.components[0]
@@ -113,7 +115,7 @@ def tint(frame: VideoFrame) -> np.ndarray | None:
     return cv2.resize(coloured, (frame.width, frame.height), interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
-def _gif_has_its_end(path: Path) -> bool:
+def _has_gif_end(path: Path) -> bool:
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 1024))
         return file.read().rstrip(b"\0\r\n").endswith(b";")

@@ -1,7 +1,7 @@
 """Measured lengths against the true ones: bias, spread and limits of agreement (Bland and Altman 1986), in mm and %.
 
 A table has a row per sequence and length: sequence, patient, measure (hc, bpd, ofd, ac or fl), truth_mm, measured_mm
-(NaN where the model refused to give a number), and what it may be cut by, such as site.
+(NaN where the model refused to give a number), and columns to group by, such as site.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.evaluation.intervals import bootstrap, percentile_interval
-from fetalflow.settings import Evaluate
+from fetalflow.settings.params import Evaluate
 
 LIMITS = 1.96  # standard deviations of the errors on either side of the bias
-AGE_BANDS = tuple(range(4, 45, 4))  # weeks where one band ends and the next begins: all that a drop may state
-FAR_OUT = 3.0  # standard deviations from the bias: such a row is listed
+AGE_BANDS = tuple(range(4, 45, 4))  # weeks, edges of the bands; they cover every age that a drop may state
+FAR_OUT = 3.0  # standard deviations from the bias: a row farther away is listed as an outlier
 OF_OUTLIER = ("sequence", "patient", "site", "fold", "seed", "view", "truth_mm", "measured_mm", "warnings")
 
 
@@ -23,7 +23,7 @@ def agreement(table: pd.DataFrame, settings: Evaluate) -> list[dict[str, Any]]:
 
     n, patients, refused (rows without a number); bias, sd, mae, limit_low, limit_high in mm; bias_percent, sd_percent,
     mae_percent of the truth. bias, mae, mae_percent, limit_low and limit_high have `_low` and `_high`. outliers:
-    those of OF_OUTLIER that are there, of each row far from the bias, the farthest first.
+    rows far from the bias, the farthest first, with those columns of OF_OUTLIER that the table has.
     """
     rows = []
     for measure, of_measure in table.groupby("measure", sort=False):
@@ -37,7 +37,7 @@ def agreement(table: pd.DataFrame, settings: Evaluate) -> list[dict[str, Any]]:
 
 
 def agreement_by(table: pd.DataFrame, column: str, settings: Evaluate) -> list[dict[str, Any]]:
-    """`agreement` of every group of `column` that has a name; without outliers."""
+    """`agreement` of every group of `column`, without outliers; rows with an empty `column` are left out."""
     rows = []
     for name, part in table.groupby(column, sort=True):
         if str(name):
@@ -46,8 +46,8 @@ def agreement_by(table: pd.DataFrame, column: str, settings: Evaluate) -> list[d
 
 
 def age_band(weeks: pd.Series) -> pd.Series:
-    """`16-20` and so on, by weeks of gestation (20 is in the next band, 44 in the last); empty where they are not known
-    or outside of all bands."""
+    """Band of weeks of gestation, such as `16-20` (20 is in the next band, 44 in the last); empty where the age is not
+    known or outside all bands."""
     names = [f"{low}-{high}" for low, high in zip(AGE_BANDS, AGE_BANDS[1:], strict=False)]
     bands = pd.cut(weeks.mask(weeks == AGE_BANDS[-1], AGE_BANDS[-2]), AGE_BANDS, right=False, labels=names)
     return bands.astype(object).where(bands.notna(), "")
@@ -73,14 +73,14 @@ def _errors(known: pd.DataFrame, settings: Evaluate) -> dict[str, float]:
     draws = bootstrap(figures, patients, settings.bootstrap, settings.seed)
     bounds = {}
     for name in ("bias", "mae", "mae_percent", "limit_low", "limit_high"):
-        # One patient drawn again and again has no spread, which is no certainty.
+        # Every draw of a single patient is the same: an interval of width 0 would look like certainty.
         low, high = percentile_interval(draws[name], settings.confidence) if patients > 1 else (np.nan, np.nan)
         bounds |= {f"{name}_low": float(low), f"{name}_high": float(high)}
     return estimate | bounds
 
 
 def _sd(variance: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Of a sample (n - 1); NaN for one row."""
+    """Standard deviation of a sample (n - 1); NaN for one row."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.sqrt(np.maximum(variance, 0) * np.where(n > 1, n / (n - 1), np.nan))
 
@@ -88,6 +88,6 @@ def _sd(variance: np.ndarray, n: np.ndarray) -> np.ndarray:
 def _outliers(known: pd.DataFrame) -> list[dict[str, Any]]:
     error = known["measured_mm"] - known["truth_mm"]
     away = (error - error.mean()).abs()
-    known = known.assign(away=away)  # before rows are left out: an empty table would take the index of `away`
+    known = known.assign(away=away)  # before rows are selected: an empty table would take over the index of `away`
     far = known[away > FAR_OUT * error.std(ddof=1)].sort_values("away", ascending=False)
     return far[[c for c in OF_OUTLIER if c in far]].to_dict("records")

@@ -1,7 +1,7 @@
-"""Whether a stated probability can be believed: reliability table, ECE, classwise ECE, Brier score.
+"""Calibration of the probabilities: reliability table, ECE (expected calibration error), classwise ECE, Brier score.
 
-Binning: equal widths over 0-1, of the top probability for the reliability table and ECE, of each class's own
-probability for the classwise ECE.
+Binning: equal widths over 0-1; by the top probability for the reliability table and ECE, by the probability of each
+class for the classwise ECE.
 """
 
 import numpy as np
@@ -14,7 +14,10 @@ def bin_numbers(probabilities: np.ndarray, bins: int) -> np.ndarray:
 
 
 def bin_sums(probability: np.ndarray, happened: np.ndarray, group: np.ndarray, groups: int, bins: int) -> np.ndarray:
-    """float [groups, bins, 3]: count, sum of the probability and count of what happened, for rows [n]."""
+    """float [groups, bins, 3]: number of rows, sum of their probabilities, number of rows where `happened` is true.
+
+    probability: float [n]; happened: bool [n]; group: int [n], below `groups`.
+    """
     cell = group * bins + bin_numbers(probability, bins)
     columns = [np.bincount(cell, weights, groups * bins) for weights in (None, probability, happened.astype(float))]
     return np.stack(columns, axis=-1).reshape(groups, bins, 3)
@@ -51,13 +54,13 @@ def classwise_ece(truth: np.ndarray, probabilities: np.ndarray, bins: int) -> fl
 
 
 def ece_if_calibrated(confidence: np.ndarray, bins: int, draws: int, seed: int, quantile: float) -> float:
-    """The ECE that a perfectly calibrated model with these top probabilities [rows] would stay under.
+    """The `quantile` of the ECE of a perfectly calibrated model with these top probabilities [rows].
 
-    ECE is above zero by chance alone, the more so the fewer the rows. Each draw lets a row be right with exactly its
-    stated probability (Bröcker & Smith 2007); rows are taken as independent.
+    Chance alone makes the ECE larger than zero, the more so the fewer rows there are. In each draw a row is right with
+    exactly its stated probability (Bröcker & Smith 2007); rows are taken as independent.
     """
     rng = np.random.default_rng(seed)
-    confidence = np.sort(confidence)  # the order of the rows must not matter to the draws
+    confidence = np.sort(confidence)  # so that the order of the rows does not change the draws
     number = bin_numbers(confidence, bins)
     by_bin = [confidence[number == b] for b in range(bins)]
     gap = np.zeros(draws)

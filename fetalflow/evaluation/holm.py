@@ -1,11 +1,11 @@
-"""Correction for several tests."""
+"""Holm's correction of p-values for several tests, which every test of the library uses."""
 
 import numpy as np
 
 
 def holm(p: list[float]) -> list[float]:
-    """Holm's adjusted p-values. statsmodels' `multipletests` collects garbage at every call: 80 ms, in a simulation of
-    thousands."""
+    """Holm's adjusted p-values, in the order of `p`. They equal those of `multipletests` of statsmodels, which runs
+    Python's garbage collector at every call (0.1 to 0.4 s): too slow for a simulation of thousands of tests."""
     values = np.asarray(p, dtype=float)
     order = np.argsort(values)
     steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1)

@@ -1,4 +1,4 @@
-"""Bootstrap over patients: a draw takes whole patients, because the sequences of one patient are alike."""
+"""Bootstrap over patients: each draw takes whole patients, because the sequences of one patient are alike."""
 
 from collections.abc import Callable, Iterator
 
@@ -25,8 +25,8 @@ def bootstrap(
 
 
 def percentile_interval(samples: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper percentile bound along the first axis; draws in which the value has no meaning (NaN) are left
-    out, and a bound without any draw is NaN."""
+    """Lower and upper percentile bound along the first axis. Draws in which the value is undefined (NaN) are left out;
+    a bound without any remaining draw is NaN."""
     tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     if not np.isnan(samples).any():
         return tuple(np.percentile(samples, tails, axis=0))

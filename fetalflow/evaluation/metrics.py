@@ -1,4 +1,4 @@
-"""Metrics of a classification, from counts: one formula for the estimate and for every bootstrap draw.
+"""Metrics of a classification from confusion counts: the same formula for the estimate and for every bootstrap draw.
 
 Classes without a true row have no recall; they are left out of every macro average. A class that is never predicted
 has precision 0. On a complete sample this is scikit-learn's `average="macro", zero_division=0`.
@@ -36,8 +36,8 @@ def class_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
 def summary_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Metrics [...] of confusion counts [..., classes, classes].
 
-    f1_of_macros is the harmonic mean of macro precision and macro recall, which is what Table 4 of the paper prints;
-    mean_class_f1 is the mean of the classes' F1s, which most others mean by macro F1.
+    f1_of_macros is the harmonic mean of macro precision and macro recall, as in Table 4 of the paper; mean_class_f1 is
+    the mean of the classes' F1s, which most other authors call macro F1.
     """
     by_class = class_metrics(counts)
     present = ~np.isnan(by_class["recall"])
@@ -57,17 +57,18 @@ def summary_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def auc_paper(counts: np.ndarray) -> float:
-    """Fig. 13's mean AUC, of confusion counts [classes, classes]: from labels, not probabilities.
+    """The mean AUC of the paper's Fig. 13, from confusion counts [classes, classes]: of labels, not probabilities.
 
-    The ROC of a label has one corner, so its area is (sensitivity + specificity) / 2; the figure rounds each class's
-    area to two decimals and the text averages these. Kept for comparison with the paper only.
+    The ROC curve of a label has one corner, so the area under it is (sensitivity + specificity) / 2. The figure rounds
+    the area of each class to two decimals, and the text averages these. Only for comparison with the paper.
     """
     by_class = class_metrics(counts)
     return float(np.nanmean(np.round((by_class["recall"] + by_class["specificity"]) / 2, 2)))
 
 
 def class_aucs(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """float [classes], one against the rest, from probabilities [rows, classes]. NaN for a class all or none have."""
+    """float [classes], each class against the rest, from probabilities [rows, classes]. NaN where all rows or no row
+    are of the class."""
     return np.array(
         [
             roc_auc_score(truth == k, probabilities[:, k]) if 0 < (truth == k).sum() < len(truth) else np.nan
@@ -83,17 +84,17 @@ def among_two_likeliest(truth: np.ndarray, probabilities: np.ndarray) -> np.ndar
 
 
 def class_roc(truth: np.ndarray, scores: np.ndarray, k: int, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates of class `k` against the rest, at most `points` of them, both ends kept."""
+    """False and true positive rates of class `k` against the rest, thinned to at most `points`; both ends stay."""
     fpr, tpr, _ = roc_curve(truth == k, scores)
     if len(fpr) > points:
-        length = fpr + tpr  # grows along the curve, so equal steps of it thin flat and steep parts alike
+        length = fpr + tpr  # grows along the curve: equal steps of it thin flat and steep parts equally
         keep = np.unique(np.searchsorted(length, np.linspace(0, 2, points)).clip(max=len(fpr) - 1))
         fpr, tpr = fpr[keep], tpr[keep]
     return fpr, tpr
 
 
 class WeightedAuc:
-    """AUC of one class under many weightings of the rows at once, as the bootstrap needs it (ties count half)."""
+    """AUC of one class for many row weights at once, as the bootstrap needs it (ties count half)."""
 
     def __init__(self, truth: np.ndarray, scores: np.ndarray, k: int) -> None:
         positive = truth == k

@@ -1,4 +1,4 @@
-"""Predictions files: one row per tested sequence, ours or anybody's, checked before a number is made of them."""
+"""Predictions files, of this pipeline or any other: one row per tested sequence, checked before they are scored."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +8,12 @@ import pandas as pd
 
 from fetalflow.errors import InputError
 from fetalflow.evaluation.measurement_columns import COLUMNS, checked, has_lengths
-from fetalflow.naming import names_nothing
 
 # Rounding to two or three digits is common in files written by hand; logits miss 1 by far more than this.
 SUM_TOLERANCE = 0.01
 FACTS = ("site", "device", "operator", "variant", "fold", "seed", "part")  # optional, and may be empty
 TEXT = ("sequence", "patient", *FACTS, "y_true", "y_pred")
+SAME_P = 1e-6  # probabilities that differ by no more than this count as equal
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Predictions:
 
     table: one row per sequence (per fold and seed, where the file has these), text columns sequence, patient,
         y_true, y_pred and whichever of site, device, operator, variant, fold, seed, part the file has; float64
-        unfamiliarity (`fetalflow.familiarity`: above 1 is unlike anything seen), where it has that; float64 columns
-        of `measurement_columns` (NaN where not known) and text `warnings`, where the file has lengths.
+        unfamiliarity (`fetalflow.models.familiarity`: above 1 is unlike the training data) where the file has it;
+        float64 columns of `measurement_columns` (NaN where not known) and text `warnings`, where it has lengths.
     labels: class names, in the order of the p_ columns, or sorted where there are none.
     probabilities: float64 [rows, classes], or None where the file has only y_pred.
-    notes: what a reader of the numbers must know, in plain sentences.
+    notes: sentences for the reader of the scores.
     """
 
     table: pd.DataFrame
@@ -37,19 +37,19 @@ class Predictions:
 
     @property
     def truth(self) -> np.ndarray:
-        """int64 [rows], places in `labels`."""
+        """int64 [rows], indices into `labels`."""
         return pd.Index(self.labels).get_indexer(self.table["y_true"])
 
     @property
     def predicted(self) -> np.ndarray:
-        """int64 [rows], places in `labels`."""
+        """int64 [rows], indices into `labels`."""
         return pd.Index(self.labels).get_indexer(self.table["y_pred"])
 
     @property
-    def tells_labels(self) -> bool:
-        """Whether its answers tell labels apart: not where there is one label, or all are always equally likely."""
-        silent = self.probabilities is not None and names_nothing(self.probabilities)
-        return len(self.labels) > 1 and not silent
+    def distinguishes_labels(self) -> bool:
+        """False where there is only one label, or all labels are always equally likely."""
+        equally_likely = self.probabilities is not None and labels_equally_likely(self.probabilities)
+        return len(self.labels) > 1 and not equally_likely
 
     @property
     def measures(self) -> bool:
@@ -60,8 +60,8 @@ class Predictions:
     def one_per_sequence(self) -> pd.DataFrame:
         """sequence (index), patient, y_true, y_pred: one answer per sequence, sorted.
 
-        A sequence that stands there once keeps its y_pred. One that several seeds answered gets the label with the
-        highest mean probability, or with the most votes where there are no probabilities (first label on a tie).
+        A sequence with one row keeps its y_pred. One that several seeds answered gets the label with the highest mean
+        probability, or with the most votes where there are no probabilities (the first label on a tie).
         """
         votes = np.eye(len(self.labels))[self.predicted]
         repeated = self.table["sequence"].duplicated(keep=False).to_numpy()
@@ -73,12 +73,12 @@ class Predictions:
 
     @property
     def patient_codes(self) -> np.ndarray:
-        """int64 [rows], places among the sorted patients, so that the order of the rows has no influence."""
+        """int64 [rows], indices into the sorted patients, so that the order of the rows has no influence."""
         return np.unique(self.table["patient"].to_numpy(dtype=str), return_inverse=True)[1]
 
 
 def predictions_of(data: Path, variant: str) -> Path:
-    """The file of a variant in a task's folder `data`: with what was measured, where the variant segments."""
+    """The predictions file of a variant in a task's folder `data`; that with the measurements, where there is one."""
     measured = data / "measured" / f"{variant}.csv"
     return measured if measured.is_file() else data / "predictions" / f"{variant}.csv"
 
@@ -100,8 +100,8 @@ def read_predictions(path: Path | str, part: str = "test") -> Predictions:
     if path.suffix != ".csv":
         raise InputError(f"{path}: expected a name ending in .csv or .parquet, found {path.suffix or 'no ending'!r}.")
     try:
-        # Only an empty cell is missing: "NA" and "None" are names that a class or a patient may have. The header is
-        # read as a row because pandas would rename columns that stand there twice.
+        # Only an empty cell counts as missing: a class or a patient may be called "NA" or "None". The header is read as
+        # a row, because pandas would rename a repeated column.
         text = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: the file is empty. Expected a header line and one line per sequence.") from None
@@ -120,14 +120,14 @@ def check_predictions(
     """
     table = table.rename(columns=lambda name: str(name).strip()).reset_index(drop=True)
     if repeated := sorted(set(table.columns[table.columns.duplicated()])):
-        raise InputError(f"{source}: columns {repeated} stand there more than once. Keep one of each.")
+        raise InputError(f"{source}: columns {repeated} occur more than once. Keep one of each.")
     classes = [c for c in table.columns if c.startswith("p_")]
     missing = [c for c in ("sequence", "patient", "y_true") if c not in table]
     if missing == ["patient"]:
         raise InputError(
             f"{source}: no column `patient`, found {list(table.columns)}. Sequences of one patient are alike, so "
-            "intervals and tests are made over patients: add who each sequence is from. Only if every sequence is "
-            "from another patient, copy `sequence` into `patient`."
+            "intervals and tests are over patients: add the patient of each sequence. Only if every sequence is from "
+            "a different patient, copy `sequence` into `patient`."
         )
     if missing or not (classes or "y_pred" in table):
         missing += [] if classes or "y_pred" in table else ["y_pred (or one p_<label> per class)"]
@@ -151,7 +151,7 @@ def check_predictions(
     for column in {"y_true", "y_pred"} & set(table):
         unknown = ~table[column].isin(labels)
         found = sorted(set(table[column][unknown]))
-        check(unknown, f"{column} {found} has no p_ column; expected one of {list(labels)}", "Name both alike.")
+        check(unknown, f"{column} {found} has no p_ column; expected one of {list(labels)}", "Use the same names.")
 
     if probabilities is not None:
         table, remarks = _choose_labels(table, probabilities, labels)
@@ -172,7 +172,7 @@ def check_predictions(
 
 @dataclass(frozen=True)
 class _Check:
-    """Raise InputError naming the first rows at which `wrong` holds."""
+    """Raises InputError naming the first rows for which `wrong` is true."""
 
     source: str
     first_line: int
@@ -192,7 +192,7 @@ def _as_text(table: pd.DataFrame, check: _Check) -> pd.DataFrame:
         empty = table[name].isna() | (table[name].astype(str).str.strip() == "")
         if name not in FACTS:
             check(empty, f"{name} is missing", "Fill it in or leave the row out.")
-        # Without the object step pandas would write a missing value as a text of its own choice.
+        # Without the conversion to object, pandas would write a missing value as "nan" or "None".
         columns[name] = table[name].astype(object).where(~empty, "").astype(str).str.strip()
     return table.assign(**columns)
 
@@ -214,16 +214,16 @@ def _probabilities(table: pd.DataFrame, classes: list[str], check: _Check) -> np
     sums = numbers.sum(axis=1)
     wrong = (sums - 1).abs() > SUM_TOLERANCE
     found = ", ".join(f"{value:.4g}" for value in sums[wrong].head(5))
-    check(wrong, f"the probabilities in {classes} must sum to 1 (within {SUM_TOLERANCE}), found {found}", "Mend them.")
+    check(wrong, f"the probabilities in {classes} must sum to 1 (within {SUM_TOLERANCE}), found {found}", "Fix them.")
     return numbers.to_numpy()
 
 
 def _choose_labels(
     table: pd.DataFrame, probabilities: np.ndarray, labels: tuple[str, ...]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Take y_pred from the probabilities where the file has none, and remark on what is doubtful."""
+    """The table with y_pred from the probabilities where the file has none, and remarks on doubtful labels."""
     likeliest = np.asarray(labels, dtype=object)[probabilities.argmax(axis=1)]
-    if names_nothing(probabilities):  # it gives no label, which the score says
+    if labels_equally_likely(probabilities):  # the score has a note on it
         return table.assign(y_pred=table.get("y_pred", pd.Series(likeliest))), []
     if "y_pred" in table:
         at_top = probabilities[np.arange(len(table)), pd.Index(labels).get_indexer(table["y_pred"])]
@@ -241,10 +241,10 @@ def _choose_labels(
 def _check_identity(table: pd.DataFrame, check: _Check) -> None:
     """One row per sequence and run, and one truth and one patient per sequence."""
     key = [c for c in ("sequence", "variant", "fold", "seed") if c in table]
-    check(table.duplicated(key, keep=False), f"the same {' + '.join(key)} stands there more than once", "Keep one row.")
+    check(table.duplicated(key, keep=False), f"the same {' + '.join(key)} occurs more than once", "Keep one row.")
     for column in ("y_true", "patient"):
         several = table.groupby("sequence")[column].transform("nunique") > 1
-        check(several, f"one sequence has more than one {column}", "Every sequence has one; mend the rows.")
+        check(several, f"one sequence has more than one {column}", "A sequence has exactly one; correct the rows.")
 
 
 def _part_rows(table: pd.DataFrame, part: str, source: str) -> tuple[pd.Series, list[str]]:
@@ -258,3 +258,10 @@ def _part_rows(table: pd.DataFrame, part: str, source: str) -> tuple[pd.Series, 
         raise InputError(f"{source}: no rows with part {part!r}, found {sorted(set(table['part']))}.")
     left = int((~keep).sum())
     return keep, [f"Only the {part} part is counted; {left} rows of other parts are left out."] if left else []
+
+
+def labels_equally_likely(probabilities: np.ndarray) -> bool:
+    """Whether all labels are equally likely in every answer, as in those of a network made for the mask alone.
+
+    probabilities: float [n, C] of several answers, or [C] of one. False for a network with one label (C = 1)."""
+    return probabilities.shape[-1] > 1 and bool(np.ptp(probabilities, axis=-1).max() <= SAME_P)

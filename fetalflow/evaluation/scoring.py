@@ -1,4 +1,4 @@
-"""Everything a predictions file says about a model, as one JSON-able dictionary."""
+"""All scores of a predictions file, as one JSON-able dictionary."""
 
 import math
 from typing import Any
@@ -28,7 +28,7 @@ from fetalflow.evaluation.metrics import (
 )
 from fetalflow.evaluation.predictions import Predictions
 from fetalflow.evaluation.slices import SLICES, slices_by, very_small
-from fetalflow.settings import Evaluate
+from fetalflow.settings.params import Evaluate
 
 FEW_PATIENTS = 20
 OF_LABELS = (
@@ -39,25 +39,26 @@ WITHOUT_INTERVAL = ("auc_paper", "ece", "ece_if_calibrated", "classwise_ece", "m
 
 
 def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
-    """Metrics with intervals, of predictions alone (paper Table 4, Figs. 12 and 13).
+    """Metrics with intervals, from predictions alone (paper Table 4, Figs. 12 and 13).
 
     Returns a dictionary of plain values: `metrics` (flat; an interval is `<name>_low` and `<name>_high`), `labels`,
     `confusion` (truth by row), `per_class`, `calibration`, `familiarity` (see `alarms`), `slices` (by site, device and
-    operator), `runs` (by fold and seed), `interval` (how the intervals were made) and `notes`. What probabilities are
-    needed for is missing without them; `familiarity` is None where the file has no `unfamiliarity`. Of answers that
-    tell no labels apart (`Predictions.tells_labels`), everything about labels is None or empty, and a note says so.
+    operator), `runs` (by fold and seed), `interval` (how the intervals were made) and `notes`. Values that need
+    probabilities are missing without them; `familiarity` is None where the file has no `unfamiliarity`. Where the
+    answers do not distinguish labels (`Predictions.distinguishes_labels`), every value about labels is None or empty,
+    and a note explains it.
     """
-    if not predictions.tells_labels:
+    if not predictions.distinguishes_labels:
         return _without_labels(predictions, settings)
     truth, predicted, patient = predictions.truth, predictions.predicted, predictions.patient_codes
     probabilities, classes = predictions.probabilities, len(predictions.labels)
     by_patient = confusion_by_patient(truth, predicted, patient, classes)
     counts = by_patient.sum(axis=0)
     patients = len(by_patient)
-    likeliest_right = _patient_labels_right(predictions)
+    right_by_patient = _patient_labels_right(predictions)
 
     estimates: dict[str, Any] = {**summary_metrics(counts), **class_metrics(counts)}
-    estimates["patient_accuracy"] = likeliest_right[:, 0].sum() / likeliest_right[:, 1].sum()
+    estimates["patient_accuracy"] = right_by_patient[:, 0].sum() / right_by_patient[:, 1].sum()
     aucs, by_row = [], {}
     if probabilities is not None:
         class_auc = class_aucs(truth, probabilities)
@@ -72,10 +73,10 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
     def resampled(weights: np.ndarray) -> dict[str, np.ndarray]:
         drawn = (weights @ by_patient.reshape(patients, -1)).reshape(-1, classes, classes)
         values = {**summary_metrics(drawn), **class_metrics(drawn)}
-        right, asked = (weights @ likeliest_right).T
-        values["patient_accuracy"] = right / asked
+        right, number = (weights @ right_by_patient).T
+        values["patient_accuracy"] = right / number
         if probabilities is not None:
-            rows = weights[:, patient].astype(np.float32)  # whole numbers, exact in float32
+            rows = weights[:, patient].astype(np.float32)  # integers, exact in float32
             values["class_auc"] = np.stack([auc(rows) for auc in aucs], axis=1)
             values["auc"] = _mean(values["class_auc"])
             values |= {name: (weights @ sums) / drawn.sum(axis=(1, 2)) for name, sums in patient_sums.items()}
@@ -138,11 +139,11 @@ def confusion_rows(predictions: Predictions) -> pd.DataFrame:
 def roc_points(predictions: Predictions, points: int = 200) -> pd.DataFrame:
     """class, fpr, tpr of each class against the rest (Fig. 13), at most `points` rows per class; needs probabilities.
 
-    Classes that no row or every row has are left out, and all of them where no label is told.
+    Left out are classes that no row or every row has, and all classes where the answers do not distinguish labels.
     """
     truth, curves = predictions.truth, []
-    told = predictions.probabilities is not None and predictions.tells_labels
-    for k, label in enumerate(predictions.labels if told else ()):
+    has_curves = predictions.probabilities is not None and predictions.distinguishes_labels
+    for k, label in enumerate(predictions.labels if has_curves else ()):
         if 0 < (truth == k).sum() < len(truth):
             fpr, tpr = class_roc(truth, predictions.probabilities[:, k], k, points)
             curves.append(pd.DataFrame({"class": label, "fpr": fpr, "tpr": tpr}))
@@ -150,22 +151,22 @@ def roc_points(predictions: Predictions, points: int = 200) -> pd.DataFrame:
 
 
 def _without_labels(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
-    """The score of answers that tell no labels apart: what is counted, and how unfamiliar the sequences are."""
+    """The score of answers that do not distinguish labels: the counts, and how unfamiliar the sequences are."""
     table, labels = predictions.table, predictions.labels
     patients = int(table["patient"].nunique())
     familiarity = alarms(predictions, settings)
-    if familiarity:  # there are no right and wrong labels to set it against
+    if familiarity:  # no label is right or wrong, so there is no error rate
         familiarity |= {name: None for name in familiarity if name.startswith("error_")}
     missing = (*OF_LABELS, *(f"{name}_{end}" for name in OF_LABELS for end in ("low", "high")))
     metrics: dict[str, Any] = dict.fromkeys((*missing, *WITHOUT_INTERVAL))
     metrics |= {k: v for k, v in (familiarity or {}).items() if k.startswith("false_alarm_rate")}
     metrics |= {"n_rows": len(table), "n_sequences": int(table["sequence"].nunique()), "n_patients": patients}
-    only = f"There is one label, {labels[0]}" if len(labels) == 1 else "Every label is as likely as another"
+    reason = f"There is one label, {labels[0]}" if len(labels) == 1 else "No label is more likely than another"
     counted = table.groupby("y_true")["patient"].agg(["size", "nunique"]).reindex(labels, fill_value=0)
     return jsonable(
         {
             "source": predictions.source,
-            "notes": [*predictions.notes, f"{only}: how well labels are told is not counted.", *few(patients)],
+            "notes": [*predictions.notes, f"{reason}: there are no metrics of labels.", *few(patients)],
             "metrics": metrics,
             "labels": list(labels),
             "confusion": None,
@@ -180,11 +181,10 @@ def _without_labels(predictions: Predictions, settings: Evaluate) -> dict[str, A
 
 
 def _patient_labels_right(predictions: Predictions) -> np.ndarray:
-    """float [patients, 2]: how many of a patient's true labels the mean over their sequences gets right, and how many
-    there are.
+    """float [patients, 2]: how many of a patient's true labels are predicted rightly, and how many there are.
 
-    The sequences of one patient and one true label vote by mean probability, or by share of y_pred where there are no
-    probabilities. Labels that tie share the point, so that the order of the labels has no influence.
+    The sequences of one patient and one true label vote together: by mean probability, or by share of y_pred where
+    there are no probabilities. Labels with equal votes share the point, so the order of the labels has no influence.
     """
     votes = predictions.probabilities
     if votes is None:
@@ -238,29 +238,29 @@ def _notes(predictions: Predictions, counts: np.ndarray, patients: int) -> list[
     if counts.trace() == counts.sum():
         share = 1 - 0.05 ** (1 / patients)  # exact (Clopper and Pearson)
         notes.append(
-            f"No answer is wrong, and then the bootstrap has no interval. Over {patients} patients of whom none is "
-            f"answered wrongly, up to {share:.0%} of all patients may still be (one-sided, 95 %)."
+            f"No answer is wrong, so the bootstrap gives no interval. With {patients} patients, the share of all "
+            f"patients with wrong answers may still be up to {share:.0%} (one-sided, 95 %)."
         )
     absent = [label for label, n in zip(predictions.labels, counts.sum(axis=1), strict=True) if n == 0]
     if absent:
-        notes.append(f"No row is truly {absent}: left out of the macro averages.")
+        notes.append(f"No row has the true label {absent}: left out of the macro averages.")
     repeats = len(predictions.table) - predictions.table["sequence"].nunique()
     if repeats:
         notes.append(
-            "Sequences stand there once per fold or seed; the metrics are over all rows (accuracy: the mean over "
-            "seeds, its standard deviation is accuracy_seed_sd); `runs` has each run alone."
+            "Each sequence has one row per fold or seed; the metrics are over all rows (accuracy: the mean over seeds, "
+            "with the standard deviation accuracy_seed_sd); `runs` has the metrics of each run."
         )
     return notes
 
 
 def few(patients: int) -> list[str]:
-    """A note where there are few patients, or nothing."""
-    said = f"Only {patients} patients: bootstrap intervals over so few are narrower than they should be."
-    return [said] if patients < FEW_PATIENTS else []
+    """A note where there are few patients; else empty."""
+    note = f"Only {patients} patients: bootstrap intervals over so few are narrower than they should be."
+    return [note] if patients < FEW_PATIENTS else []
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without the NaNs; NaN where there is nothing else."""
+    """Mean over the last axis without the NaNs; NaN where all values are NaN."""
     known = ~np.isnan(values)
     number = known.sum(axis=-1)
     sums = np.where(known, values, 0).sum(axis=-1)

@@ -1,11 +1,11 @@
-"""How well one mask lies on another."""
+"""Overlap and distance of two masks."""
 
 import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 
 def overlap(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """(Dice, IoU) of two bool masks of one shape; two empty ones agree wholly."""
+    """(Dice, IoU) of two bool masks of one shape; 1 for two empty masks."""
     both, either = (found & truth).sum(), (found | truth).sum()
     if not either:
         return 1.0, 1.0
@@ -13,10 +13,11 @@ def overlap(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 
 def hausdorff_95(found: np.ndarray, truth: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)) -> float:
-    """The distance within which 95 % of either edge lies of the other, the larger of both ways.
+    """95 % Hausdorff distance: the distance to the other edge that 95 % of the pixels of an edge keep, the larger of
+    both directions.
 
-    found, truth: bool [H, W]; spacing: of rows and columns, whose unit (mm or px) the answer has. NaN where a mask is
-    empty: there is no edge.
+    found, truth: bool [H, W]; spacing: of rows and columns; the result has its unit (mm or px). NaN where a mask is
+    empty and has no edge.
     """
     if not found.any() or not truth.any():
         return float("nan")

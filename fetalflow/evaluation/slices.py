@@ -1,4 +1,4 @@
-"""Accuracy of parts of the test rows: a model that is right on the whole may fail on one scanner."""
+"""Accuracy of groups of test rows: a model that is good overall may fail on one scanner."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from fetalflow.evaluation.alarms import flagged
 from fetalflow.evaluation.intervals import bootstrap, percentile_interval
 from fetalflow.evaluation.metrics import confusion_by_patient, summary_metrics
 from fetalflow.evaluation.predictions import Predictions
-from fetalflow.settings import Evaluate
+from fetalflow.settings.params import Evaluate
 
 SLICES = ("site", "device", "operator")  # columns that a predictions file may have
 VERY_FEW = 5  # patients
 
 
 def slices_by(predictions: Predictions, columns: list[str], settings: Evaluate) -> list[dict[str, Any]]:
-    """n, patients, accuracy with interval, mean class F1 and false alarms of every group of rows that has a name.
+    """n, patients, accuracy with interval, mean class F1 and rate of false alarms of every group of rows.
 
-    Empty where all rows are of one group; rows without a name are left out.
+    Empty where all rows are in one group; rows with empty `columns` are left out.
     """
     table, classes = predictions.table, len(predictions.labels)
     if not columns or len(groups := table.groupby(columns, sort=True).indices) < 2:
@@ -28,22 +28,30 @@ def slices_by(predictions: Predictions, columns: list[str], settings: Evaluate) 
             continue
         patient = np.unique(predictions.patient_codes[places], return_inverse=True)[1]
         by_patient = confusion_by_patient(truth[places], predicted[places], patient, classes)
-        hits, asked = np.trace(by_patient, axis1=1, axis2=2), by_patient.sum(axis=(1, 2))
-        ratio = {"accuracy": lambda weights, hits=hits, asked=asked: {"accuracy": weights @ hits / (weights @ asked)}}
-        draws = bootstrap(ratio["accuracy"], len(by_patient), settings.bootstrap, settings.seed)["accuracy"]
-        low, high = percentile_interval(draws, settings.confidence)
+        low, high = _accuracy_interval(by_patient, settings)
         values = summary_metrics(by_patient.sum(axis=0))
-        named = dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
+        group = dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
         size = {"n": len(places), "patients": len(by_patient)}
         accuracy = {"accuracy": values["accuracy"], "accuracy_low": low, "accuracy_high": high}
-        rows.append(named | size | accuracy | {"mean_class_f1": values["mean_class_f1"]})
+        rows.append(group | size | accuracy | {"mean_class_f1": values["mean_class_f1"]})
         if flags is not None:
             rows[-1]["false_alarm_rate"] = float(flags[places].mean())
     return rows
 
 
+def _accuracy_interval(by_patient: np.ndarray, settings: Evaluate) -> tuple[np.ndarray, np.ndarray]:
+    """by_patient: confusion counts int [patients, C, C]."""
+    right, rows = np.trace(by_patient, axis1=1, axis2=2), by_patient.sum(axis=(1, 2))
+
+    def accuracy(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"accuracy": weights @ right / (weights @ rows)}
+
+    draws = bootstrap(accuracy, len(by_patient), settings.bootstrap, settings.seed)["accuracy"]
+    return percentile_interval(draws, settings.confidence)
+
+
 def very_small(slices: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """A plain sentence that names the slices of too few patients, or nothing."""
-    few = [(f"{name} {row[name]}", row) for name, rows in slices.items() for row in rows]
-    named = [f"{where} (n {row['n']}, patients {row['patients']})" for where, row in few if row["patients"] < VERY_FEW]
-    return [f"Slices of fewer than {VERY_FEW} patients say little: {', '.join(named)}."] if named else []
+    """A sentence that names the slices with too few patients; empty where there is none."""
+    rows = [(f"{name} {row[name]}", row) for name, group in slices.items() for row in group]
+    small = [f"{name} (n {row['n']}, patients {row['patients']})" for name, row in rows if row["patients"] < VERY_FEW]
+    return [f"Slices of fewer than {VERY_FEW} patients prove little: {', '.join(small)}."] if small else []

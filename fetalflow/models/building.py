@@ -1,6 +1,6 @@
-"""Networks by name: a network is a file of a task's room here that has `build(frames, size, classes, **options)`.
+"""Builds networks by name. A network is a file in a task's folder here with `build(frames, size, classes, **options)`.
 
-The room `parts` holds what networks of several rooms, or several of one, are made of.
+The folder `parts` holds layers that several networks share.
 """
 
 import inspect
@@ -18,10 +18,10 @@ PARTS = "fetalflow.models.parts."
 
 
 class Answer(NamedTuple):
-    """What a network says that segments a clip and names what it sees; its `forward` is annotated with it.
+    """The output of a network that segments a clip and labels it. The `forward` of such a network states this type.
 
-    mask: logits [B, N, H, W]. label: logits [B, C]. sides: while it learns, further logits [B, N, H, W] of the mask,
-    one from each level of its decoder.
+    mask: logits [B, N, H, W]. label: logits [B, C]. sides: in training mode, further logits [B, N, H, W] of the mask,
+    one from each level of the decoder.
     """
 
     mask: Tensor
@@ -30,17 +30,12 @@ class Answer(NamedTuple):
 
 
 def segments(network: nn.Module) -> bool:
-    """Whether the network answers with an `Answer`; others answer with the logits of labels alone."""
+    """Whether the network returns an `Answer`; other networks return the logits of labels only."""
     return get_type_hints(type(network).forward).get("return") is Answer
 
 
-def label_logits(answer: Tensor | Answer) -> Tensor:
-    """[B, C] of what any network answers."""
-    return answer.label if isinstance(answer, Answer) else answer
-
-
 def known_networks() -> dict[str, str]:
-    """Module by network, sorted by network."""
+    """The module of each network, sorted by the network's name."""
     modules = pkgutil.walk_packages([str(Path(__file__).parent)], "fetalflow.models.")
     files = (m.name for m in modules if m.name.count(".") == 3 and not m.ispkg and not m.name.startswith(PARTS))
     found = {name.rsplit(".", 1)[1]: name for name in files}
@@ -48,16 +43,16 @@ def known_networks() -> dict[str, str]:
 
 
 def known_options(network: str) -> set[str]:
-    """What the network called `network` can be built with. Raises InputError naming the known networks."""
-    kind = inspect.signature(_module(network).build).return_annotation  # a network states its options in its __init__
-    return {p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    """The names of the options of the network called `network`. Raises InputError naming the known networks."""
+    network_class = inspect.signature(_module(network).build).return_annotation  # its __init__ states the options
+    return {p.name for p in inspect.signature(network_class).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
 def build(network: str, frames: int, size: int, classes: int, **options: Any) -> nn.Module:
     """The network called `network`: float [B, `frames`, `size`, `size`] in 0-1 -> logits [B, `classes`], or an
     Answer.
 
-    Weights are drawn from torch's global generator. Raises InputError naming the known networks, or the known options
+    Random weights come from torch's global generator. Raises InputError naming the known networks, or the known options
     of the network.
     """
     known = known_options(network)

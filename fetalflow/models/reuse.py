@@ -1,7 +1,7 @@
-"""Networks whose work on a frame serves every window that holds the frame: a sliding window then costs one frame and
-an answer, not N frames (docs/streaming.md).
+"""The protocol of networks that compute features of a frame once and reuse them in every window with that frame. A
+sliding window then costs one frame and an answer instead of N frames (docs/operator/streaming.md).
 
-A network says so by having these members; it imports nothing and inherits from nothing.
+A network supports this by having these members; it need not import or inherit anything.
 """
 
 from typing import Protocol, runtime_checkable
@@ -11,14 +11,15 @@ from torch import Tensor
 
 @runtime_checkable
 class Reusing(Protocol):
-    """B: windows, N: frames of a window, D: width of what is kept of a frame, C: classes.
+    """B: windows, N: frames of a window, D: features kept per frame, C: classes.
 
     For every x [B, N, H, W], `forward(x)` equals `answer(kept, x)`, where `kept` stacks `keep` of each `reach`
-    consecutive frames of x, in order. In evaluation mode only: a batch norm that learns sees another batch.
+    consecutive frames of x, in order. This holds in evaluation mode only; in training, batch norm would see another
+    batch.
     """
 
-    reach: int  # frames that one kept feature is made of: 1 a frame alone, 2 a frame and the one before it
-    needs_frames: bool  # whether `answer` looks at the frames too; it is given them whole, or None where it does not
+    reach: int  # frames that one kept feature comes from. 1: the frame alone; 2: the frame and the one before it
+    needs_frames: bool  # whether `answer` needs all frames as well; if not, it gets None
 
     def keep(self, frames: Tensor) -> Tensor:
         """float [B, reach, H, W] in 0-1 -> [B, D]."""

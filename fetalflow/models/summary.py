@@ -1,4 +1,4 @@
-"""What a network is made of: layers, output shapes, parameters, multiply-accumulates."""
+"""Describes a network: layers, output shapes, parameters, multiply-accumulates."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from fetalflow.models.building import build, known_networks
 
 
 def task_of(network: str) -> str:
-    """The task whose room of `models/` holds the network. Raises InputError naming the known networks."""
+    """The task whose folder in `models/` holds the network. Raises InputError naming the known networks."""
     modules = known_networks()
     if network not in modules:
         raise InputError(f"no network is called {network!r}; known networks: {', '.join(modules)}.")
@@ -36,7 +36,7 @@ def describe(network: str, frames: int, size: int, classes: int, options: dict[s
         mode="eval",
         verbose=0,
     )
-    layers = str(table).split("\nTotal params")[0].rstrip("=\n")  # torchinfo's own totals count no matrix products
+    layers = str(table).split("\nTotal params")[0].rstrip("=\n")  # torchinfo's totals do not count matrix products
     trainable = _count_parameters(built)
     parts = ", ".join(f"{name} {_count_parameters(part):,}" for name, part in built.named_children())
     lines = [
@@ -50,7 +50,7 @@ def describe(network: str, frames: int, size: int, classes: int, options: dict[s
 
 
 def count_gmac(network: str, frames: int, size: int, classes: int, options: dict[str, Any] | None = None) -> float:
-    """Billions of multiply-accumulates of convolutions and matrix products for one sequence, forwards."""
+    """Billions of multiply-accumulates of convolutions and matrix products for one sequence, in the forward pass."""
     built, sequence = _on_meta(network, frames, size, classes, options)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         built.eval()(sequence)
@@ -62,6 +62,6 @@ def _count_parameters(module: nn.Module) -> int:
 
 
 def _on_meta(network: str, frames: int, size: int, classes: int, options: dict[str, Any] | None):
-    # The meta device has shapes without storage: 195 M parameters cost nothing here.
+    # On the meta device tensors have shapes without storage, so that 195 M parameters take no memory.
     with torch.device("meta"):
         return build(network, frames, size, classes, **(options or {})), torch.empty(1, frames, size, size)

@@ -1,4 +1,4 @@
-"""The rules of a promotion that no champion is needed for: budgets, lineage, patients."""
+"""The rules of a promotion beside the tests: budgets, lineage, patients. Most of them need no champion."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ import pandas as pd
 from fetalflow.evaluation.calibration import bin_sums, expected_calibration_error
 from fetalflow.evaluation.intervals import bootstrap, percentile_interval
 from fetalflow.evaluation.predictions import Predictions
-from fetalflow.familiarity import UNLIKE
-from fetalflow.promotion.candidates import Candidate
+from fetalflow.models.familiarity import UNLIKE
 from fetalflow.promotion.findings import Finding
-from fetalflow.settings import Promote
+from fetalflow.registry.candidates import Candidate
+from fetalflow.settings.params import Promote
 
 NO_CHAMPION = "There is no champion yet."
 
 
 def calibration(challenger: Predictions, champion: Predictions | None, rules: Promote, bins: int) -> Finding:
-    """The expected calibration error, with the patients' bootstrap interval; the estimate is what must keep it."""
+    """The expected calibration error with its bootstrap interval over patients; the estimate must keep the budget."""
     value, low, high = _ece(challenger, rules, bins)
     passed = value <= rules.max_ece
-    words = f"The stated probabilities are {value:.3f} off on average" + (
+    words = f"On average the probabilities are off by {value:.3f}" + (
         "." if passed else f"; {rules.max_ece:.3g} are allowed."
     )
     before = None if champion is None else _ece(champion, rules, bins)[0]
@@ -52,11 +52,11 @@ def _ece(predictions: Predictions, rules: Promote, bins: int) -> tuple[float, fl
 
 
 def false_alarms(challenger: Predictions, champion: Predictions | None, rules: Promote) -> Finding:
-    """Test sequences that are called unlike anything seen though they are of the kind the model is for."""
-    rule = f"At most {rules.max_false_alarms:.3g} of the test sequences are called unlike anything seen"
+    """Test sequences that are flagged as unlike the training data although the model is made for their kind."""
+    rule = f"At most {rules.max_false_alarms:.3g} of the test sequences are flagged as unlike the training data"
     share, before = _flagged(challenger), None if champion is None else _flagged(champion)
     if share is None:
-        words = "The package does not know what is unlike its training data."
+        words = "The package cannot recognise what is unlike its training data."
         return Finding(rule, "budget", "fail", words, champion=before, bound=rules.max_false_alarms)
     passed = share <= rules.max_false_alarms
     words = f"{share:.1%} are flagged" + ("." if passed else f"; {rules.max_false_alarms:.1%} are allowed.")
@@ -70,19 +70,20 @@ def _flagged(predictions: Predictions) -> float | None:
 
 
 def latency(challenger_ms: float, champion_ms: float | None, rules: Promote) -> list[Finding]:
-    """Absolute, and relative to the champion timed in the same process."""
+    """The absolute budget, and that relative to the champion, which was timed in the same process."""
     rule = f"One sequence takes at most {rules.max_latency_ms:.4g} ms"
     passed = challenger_ms <= rules.max_latency_ms
     figures = {"champion": champion_ms, "challenger": challenger_ms, "unit": "ms"}
     words = f"{challenger_ms:.1f} ms on this machine."
-    found = [Finding(rule, "budget", _outcome(passed), words, bound=rules.max_latency_ms, **figures)]
+    absolute = Finding(rule, "budget", _outcome(passed), words, bound=rules.max_latency_ms, **figures)
     rule = f"One sequence takes at most {rules.max_latency_ratio:.3g} times as long as with the champion"
     if champion_ms is None:
-        return [*found, Finding(rule, "budget", "not applicable", NO_CHAMPION)]
+        return [absolute, Finding(rule, "budget", "not applicable", NO_CHAMPION)]
     ratio = challenger_ms / champion_ms
     words = f"{ratio:.2f} times as long: {challenger_ms:.1f} ms against {champion_ms:.1f} ms."
     bound = champion_ms * rules.max_latency_ratio
-    return [*found, Finding(rule, "budget", _outcome(ratio <= rules.max_latency_ratio), words, bound=bound, **figures)]
+    outcome = _outcome(ratio <= rules.max_latency_ratio)
+    return [absolute, Finding(rule, "budget", outcome, words, bound=bound, **figures)]
 
 
 def size(challenger: Candidate, champion: Candidate | None, rules: Promote) -> Finding:
@@ -100,25 +101,25 @@ def size(challenger: Candidate, champion: Candidate | None, rules: Promote) -> F
 
 
 def vocabulary(challenger: Candidate, champion: Candidate) -> Finding:
-    """A class that the test part happens not to have is no class to forget."""
+    """The challenger must know every class of the champion, also one that the test part happens not to contain."""
     known = challenger.config["labels"]
     lost = [label for label in champion.config["labels"] if label not in known]
     words = f"It does not know {', '.join(lost)}." if lost else f"It knows all {len(champion.config['labels'])}."
     new = [label for label in known if label not in champion.config["labels"]]
-    words += f" New with it: {', '.join(new)}; the champion is wrong there by necessity." if new else ""
+    words += f" New classes: {', '.join(new)}; the champion cannot be right there." if new else ""
     rule = "It knows every class that the champion knows"
     return Finding(rule, "class", _outcome(not lost), words, facts={"lost": lost, "new": new})
 
 
 def on_record(model: str, champion: str, wrong: list[str]) -> Finding:
-    """`wrong`: what the ledger's reader found."""
-    rule = f"The ledger is whole, and {model}@{champion} is where it says"
-    words = " ".join(wrong) or "Every move of it is on record."
+    """wrong: the problems found in the ledger of promotions."""
+    rule = f"The ledger is intact and agrees with {model}@{champion}"
+    words = " ".join(wrong) or "Every move of the alias is recorded."
     return Finding(rule, "lineage", _outcome(not wrong), words, unit="", facts={"wrong": wrong})
 
 
 def lineage(challenger: Candidate, rules: Promote) -> list[Finding]:
-    """What the challenger's run says of data, code, lock and quality."""
+    """Data, code, DVC lock and quality verdict, by the tags of the challenger's run."""
     tags = challenger.tags
 
     def recorded(rule: str, tag: str) -> Finding:
@@ -127,14 +128,15 @@ def lineage(challenger: Candidate, rules: Promote) -> list[Finding]:
         return Finding(rule, "lineage", _outcome(bool(value)), words, unit="", facts={tag: value})
 
     dirty = tags.get("git_dirty")
-    tree = {"False": "Everything was committed.", "True": "Tracked files had changes that no commit holds."}
+    tree = {"False": "Everything was committed.", "True": "Tracked files had uncommitted changes."}
     quality = tags.get("quality")
     rule = "It was trained from committed code"
     if rules.clean_tree:
-        words = tree.get(dirty, "Its run does not say whether the code was committed.")
+        words = tree.get(dirty, "Its run does not record whether the code was committed.")
         clean = Finding(rule, "lineage", _outcome(dirty == "False"), words, unit="", facts={"git_dirty": dirty})
     else:
-        clean = Finding(rule, "lineage", "not applicable", "params.yaml does not ask (clean_tree: false).", unit="")
+        words = "params.yaml does not require it (clean_tree: false)."
+        clean = Finding(rule, "lineage", "not applicable", words, unit="")
     return [
         recorded("The digest of its data is recorded", "data_digest"),
         recorded("The commit of its code is recorded", "git_commit"),
@@ -152,18 +154,19 @@ def lineage(challenger: Candidate, rules: Promote) -> list[Finding]:
 
 
 def unseen(named: dict[str, Candidate], rows: pd.DataFrame) -> list[Finding]:
-    """Nobody who is tested took part in the training of either model. Patients are counted, never named."""
-    tested, found = set(rows["patient"].astype(str)), []
+    """No test patient took part in the training of either model. Patients are counted, never named."""
+    tested, findings = set(rows["patient"].astype(str)), []
     for name, model in named.items():
         rule = f"No test patient took part in training the {name}"
         if model.seen is None:
-            found.append(Finding(rule, "patients", "fail", "Its run holds no split.", unit=""))
+            findings.append(Finding(rule, "patients", "fail", "Its run has no split.", unit=""))
             continue
         both = len(tested & model.seen)
         words = f"{both} of {len(tested)} test patients did." if both else f"None of {len(tested)} did."
         facts: dict[str, Any] = {"test_patients": len(tested), "seen": both}
-        found.append(Finding(rule, "patients", _outcome(not both), words, patients=len(tested), unit="", facts=facts))
-    return found
+        outcome = _outcome(not both)
+        findings.append(Finding(rule, "patients", outcome, words, patients=len(tested), unit="", facts=facts))
+    return findings
 
 
 def _outcome(passed: bool) -> str:

@@ -1,26 +1,26 @@
-"""The tests of a promotion: the stated metric, every class and every site, Holm-corrected over the family."""
+"""The tests of a promotion: the metric of params.yaml, every class and every site, with Holm's correction."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fetalflow.evaluation.holm import holm
-from fetalflow.evaluation.metrics import confusion_by_patient
+from fetalflow.evaluation.metrics import confusion_by_patient, summary_metrics
+from fetalflow.evaluation.paired import Difference, Statistic, difference
 from fetalflow.promotion.findings import Finding
-from fetalflow.promotion.paired import Difference, difference, metric, recall_of
-from fetalflow.settings import Promote
+from fetalflow.settings.params import Promote
 
 METRICS = {"mean_class_f1": "mean class F1", "accuracy": "accuracy", "macro_recall": "mean class recall"}
 METRICS |= {"measured_well": "share of sequences measured well"}
-WRONG = "not measured well"  # what a model answered to a sequence where lengths count, not labels
+WRONG = "not measured well"  # the answer to a badly measured sequence, where lengths are compared instead of labels
 
 
 @dataclass(frozen=True)
 class Answers:
     """What both models answered to the same sequences; every array is int or text [sequences].
 
-    truth, champion, challenger: places in `labels`; site is "" where it is not known. Where lengths count, the answer
-    is the true label if the sequence was measured well, and else WRONG.
+    truth, champion, challenger: indices into `labels`; site is "" where it is not known. Where lengths are compared,
+    the answer is the true label if the sequence was measured well, and else WRONG.
     """
 
     labels: tuple[str, ...]
@@ -39,7 +39,7 @@ class Answers:
         return tuple(both)
 
 
-def compare(answers: Answers, rules: Promote) -> list[Finding]:
+def compare_answers(answers: Answers, rules: Promote) -> list[Finding]:
     """The metric's finding, then one per class and one per site."""
     champion, challenger = answers.counts()
     findings = [_of_metric(champion, challenger, rules)]
@@ -63,8 +63,19 @@ def compare(answers: Answers, rules: Promote) -> list[Finding]:
     return _judged(findings, rules)
 
 
+def metric(name: str) -> Statistic:
+    """A metric of `fetalflow.evaluation.metrics.summary_metrics`, from confusion counts. The share measured well is the
+    accuracy of the answers that `Answers` describes for lengths."""
+    return lambda counts: summary_metrics(counts)["accuracy" if name == "measured_well" else name]
+
+
+def recall_of(k: int) -> Statistic:
+    """Recall of class k, from confusion counts of patients who have that class."""
+    return lambda counts: counts[..., k, k] / counts[..., k, :].sum(axis=-1)
+
+
 def metric_rule(rules: Promote) -> str:
-    """What is asked of the stated metric, in words."""
+    """The rule on the metric, in words."""
     name = METRICS[rules.metric]
     name = name[0].upper() + name[1:]
     if rules.aim == "superiority":
@@ -75,32 +86,33 @@ def metric_rule(rules: Promote) -> str:
 def _of_metric(champion: np.ndarray, challenger: np.ndarray, rules: Promote) -> Finding:
     bound = 0.0 if rules.aim == "superiority" else -rules.margin
     if len(champion) < rules.min_patients:
-        words = f"{len(champion)} test patients; {rules.min_patients} are needed before anything can be said."
+        words = f"{len(champion)} test patients are too few to test; {rules.min_patients} are needed."
         return Finding(metric_rule(rules), "metric", "fail", words, bound=bound, patients=len(champion))
-    found = difference(champion, challenger, metric(rules.metric))
-    return _finding(metric_rule(rules), "metric", found, bound, found.p_above(bound), rules)
+    result = difference(champion, challenger, metric(rules.metric))
+    return _finding(metric_rule(rules), "metric", result, bound, result.p_above(bound), rules)
 
 
 def _guard(rule: str, kind: str, compared: tuple, margin: float, rules: Promote) -> Finding:
     patients = len(compared[0])
     if patients < rules.min_patients:
-        words = f"{patients} test patients have it; {rules.min_patients} are needed before anything can be said."
+        words = f"{patients} test patients are too few to test; {rules.min_patients} are needed."
         return Finding(rule, kind, "not applicable", words, bound=-margin, patients=patients)
-    found = difference(*compared)
-    p = found.p_above(-margin) if rules.guards == "shown" else found.p_below(-margin)
-    return _finding(rule, kind, found, -margin, p, rules)
+    result = difference(*compared)
+    p = result.p_above(-margin) if rules.guards == "shown" else result.p_below(-margin)
+    return _finding(rule, kind, result, -margin, p, rules)
 
 
-def _finding(rule: str, kind: str, found: Difference, bound: float, p: float, rules: Promote) -> Finding:
-    low, high = found.interval(1 - 2 * rules.alpha)
-    figures = {"champion": found.champion, "challenger": found.challenger, "difference": found.difference}
+def _finding(rule: str, kind: str, result: Difference, bound: float, p: float, rules: Promote) -> Finding:
+    low, high = result.interval(1 - 2 * rules.alpha)
+    figures = {"champion": result.first, "challenger": result.second, "difference": result.difference}
     return Finding(
-        rule, kind, "not applicable", "", **figures, low=low, high=high, bound=bound, p=p, patients=found.patients
+        rule, kind, "not applicable", "", **figures, low=low, high=high, bound=bound, p=p, patients=result.patients
     )
 
 
 def _judged(findings: list[Finding], rules: Promote) -> list[Finding]:
-    """With Holm's p-values, outcomes and words. What must be shown is one family, what must not be refuted another."""
+    """The findings with Holm's p-values, outcomes and words. Holm corrects within two families: rules that must be
+    shown to hold, and rules that fail only if they are shown not to hold."""
     tested = [i for i, finding in enumerate(findings) if finding.p is not None]
     shown = [i for i in tested if rules.guards == "shown" or findings[i].kind == "metric"]
     for family in (shown, [i for i in tested if i not in shown]):
@@ -123,14 +135,15 @@ def _words(finding: Finding, must_be_shown: bool, alpha: float) -> str:
             return f"Better by {d:.3f}, shown over {over}."
         if d <= 0:
             return f"Worse by {-d:.3f} over {over}." if d < 0 else f"No difference over {over}."
-        return f"Better by {d:.3f}, which {over} do not show to be more than chance."
+        return f"Better by {d:.3f}, which may be chance with {over}."
     if must_be_shown:
         if passed:
             return f"A loss of {-bound:.3g} or more is ruled out over {over}."
         if d <= bound:
             return f"The loss of {-d:.3f} is beyond the margin of {-bound:.3g}."
-        return f"A loss of {-bound:.3g} or more is not ruled out: {over} are too few, or too unlike each other."
+        return f"A loss of {-bound:.3g} or more is not ruled out: {over} are too few, or differ too much."
     if passed:
         beyond = d < bound
-        return f"No loss beyond {-bound:.3g} is shown over {over}" + (", though one is seen." if beyond else ".")
+        remark = ", although the estimate is beyond it." if beyond else "."
+        return f"No loss beyond {-bound:.3g} is shown over {over}{remark}"
     return f"A loss beyond {-bound:.3g} is shown over {over}: {-d:.3f}."

@@ -1,4 +1,4 @@
-"""What one rule of a promotion found."""
+"""The result of one rule of a promotion."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -8,12 +8,12 @@ Outcome = Literal["pass", "fail", "not applicable"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule, answered. The interval and the bound are in the unit of `champion`, `challenger` or `difference`."""
+    """The result of one rule. Interval and bound have the unit of `champion`, `challenger` or `difference`."""
 
-    rule: str  # what is asked, as the page says it
+    rule: str  # as the page shows it
     kind: Literal["metric", "class", "site", "budget", "lineage", "patients"]
     outcome: Outcome
-    words: str  # why
+    words: str  # the reason for the outcome
     champion: float | None = None
     challenger: float | None = None
     difference: float | None = None  # challenger minus champion

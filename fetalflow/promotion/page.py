@@ -11,14 +11,14 @@ GROUPS = {
     "Does a class lose?": ("class",),
     "Does a site lose?": ("site",),
     "Does it keep its budgets?": ("budget",),
-    "Is it known where it comes from?": ("lineage", "patients"),
+    "Is its origin recorded?": ("lineage", "patients"),
 }
 OUTCOMES = {"pass": "good", "fail": "bad", "not applicable": "soft"}
 DIGITS = {"share": 3, "ms": 1, "MB": 1, "": 0}
 
 
 def render(verdict: Mapping[str, Any]) -> str:
-    """The page as HTML, of a verdict as `fetalflow.promotion.verdict.judge` gives it."""
+    """The HTML page of a verdict, as `fetalflow.promotion.verdict.judge` returns it."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fetalflow.promotion", "."),
         autoescape=True,
@@ -38,11 +38,12 @@ def render(verdict: Mapping[str, Any]) -> str:
 
 
 def figure(value: float | None, unit: str = "share") -> str:
-    """A number with the digits that its unit deserves; nothing where there is none."""
+    """A number with the decimals of its unit; empty for None and NaN."""
     return "" if value is None or not math.isfinite(value) else f"{value:.{DIGITS[unit]}f}"
 
 
 def signed(value: float | None, unit: str = "share") -> str:
+    """`figure` with a sign."""
     return "" if value is None or not math.isfinite(value) else f"{value:+.{DIGITS[unit]}f}".replace("-", "−")
 
 

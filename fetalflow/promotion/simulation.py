@@ -1,8 +1,8 @@
-"""How often the tests of a promotion say yes, on synthetic patients whose truth is known.
+"""How often the tests of a promotion pass, on synthetic patients whose truth is known.
 
-A sequence is answered correctly when a sum of normal terms is above a threshold: how hard the patient is for anybody,
-how hard the sequence is for anybody, how the patient suits this very model, and chance. So the sequences of a patient
-are alike, the two models err on the same patients, and each model's expected accuracy is known exactly.
+A sequence is answered correctly when a sum of normal terms is above a threshold: how difficult the patient is for both
+models, how difficult the sequence is for both, how well the patient suits this model, and chance. So the sequences of a
+patient are alike, the two models err on the same patients, and each model's expected accuracy is known exactly.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from fetalflow.promotion.comparison import Answers, compare
-from fetalflow.settings import Promote
+from fetalflow.promotion.comparison import Answers, compare_answers
+from fetalflow.settings.params import Promote
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Hospital:
     gain: float = 0.0  # the challenger's expected accuracy minus the champion's, in every class and at every site
     first_class: float = 0.0  # further gain in the first class
     first_site: float = 0.0  # further gain at the first site
-    # Standard deviations beside a chance of 1.
+    # Standard deviations of the terms; that of chance is 1.
     patient_sd: float = 0.7
     sequence_sd: float = 1.0
     model_sd: float = 0.4  # how patients suit one model more than the other
@@ -45,9 +45,9 @@ def answers(hospital: Hospital, rng: np.random.Generator) -> Answers:
     predicted = []
     for gain in (np.zeros(n), further):
         ease = stats.norm.ppf(np.clip(h.accuracy + gain, 1e-9, 1 - 1e-9)) * spread
-        own = rng.normal(0, h.model_sd, h.patients)[patient] + rng.normal(0, 1, n)
+        of_model = rng.normal(0, h.model_sd, h.patients)[patient] + rng.normal(0, 1, n)
         other = (truth + rng.integers(1, h.classes, size=n)) % h.classes
-        predicted.append(np.where(ease + shared + own > 0, truth, other))
+        predicted.append(np.where(ease + shared + of_model > 0, truth, other))
     labels = tuple(f"class {k}" for k in range(h.classes))
     return Answers(labels, patient, np.array([f"site {s}" for s in range(h.sites)])[site], truth, *predicted)
 
@@ -55,14 +55,14 @@ def answers(hospital: Hospital, rng: np.random.Generator) -> Answers:
 def simulate(hospital: Hospital, rules: Promote, runs: int, seed: int = 0) -> dict[str, Any]:
     """Share of `runs` in which the tests promote, with its exact 95 % binomial interval; JSON-able.
 
-    `metric`, `class` and `site` are the shares in which all rules of this kind pass. Budgets and lineage, which are
-    no matter of chance, take no part.
+    `metric`, `class` and `site` are the shares of runs in which all rules of this kind pass. Budgets and lineage do not
+    depend on chance and are left out.
     """
     passed = {"promoted": 0, "metric": 0, "class": 0, "site": 0}
     for run in range(runs):
-        found = compare(answers(hospital, np.random.default_rng([seed, run])), rules)
+        findings = compare_answers(answers(hospital, np.random.default_rng([seed, run])), rules)
         for kind in passed:
-            passed[kind] += all(f.outcome != "fail" for f in found if kind in ("promoted", f.kind))
+            passed[kind] += all(f.outcome != "fail" for f in findings if kind in ("promoted", f.kind))
     low, high = stats.binomtest(passed["promoted"], runs).proportion_ci(0.95)
     shares = {kind: count / runs for kind, count in passed.items()}
     return asdict(hospital) | {"runs": runs} | shares | {"low": float(low), "high": float(high)}

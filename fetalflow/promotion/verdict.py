@@ -1,4 +1,4 @@
-"""Whether the challenger becomes champion: every rule asked, the verdict written, the alias moved."""
+"""Decides whether the challenger becomes champion: checks every rule, writes the verdict, moves the alias."""
 
 import hashlib
 import json
@@ -13,62 +13,64 @@ import torch
 
 from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json, write_table, write_text
 from fetalflow.errors import InputError
-from fetalflow.evaluation.latency import measure
 from fetalflow.evaluation.measurement_columns import measured_well
 from fetalflow.evaluation.predictions import Predictions, read_predictions
-from fetalflow.ledger import doubts, record_move
+from fetalflow.inference.latency import measure_latency
 from fetalflow.promotion import budgets
-from fetalflow.promotion.candidates import Candidate, asked, candidate, held_out_rows, keep_evidence, standing
-from fetalflow.promotion.comparison import WRONG, Answers, compare, metric_rule
+from fetalflow.promotion.answers import answers_of, held_out_rows
+from fetalflow.promotion.comparison import WRONG, Answers, compare_answers, metric_rule
 from fetalflow.promotion.findings import Finding
 from fetalflow.promotion.page import render
-from fetalflow.provenance import data_digest
-from fetalflow.settings import Evaluate, Promote, Settings
+from fetalflow.registry.candidates import Candidate, alias_versions, candidate, keep_evidence
+from fetalflow.registry.ledger.record import alias_problems, record_move
+from fetalflow.registry.provenance import data_digest
+from fetalflow.settings.params import Evaluate, Promote, Settings
 
 VERDICT, PAGE = "verdict.json", "verdict.html"
 
 
 def place(task: str, workspace: Path = Path()) -> Path:
-    """The folder of the last verdict. Beside the reports of the run, which are registered and must not change."""
+    """The folder of the last verdict. It is not in the run's reports, which are registered and must not change."""
     return workspace / "reports" / "promotion" / task
 
 
 def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, Any]:
-    """Ask every rule of `params.yaml`, write verdict, page and both predictions; return the verdict. Moves nothing.
+    """Check every rule of `params.yaml`; write verdict, page and the predictions of both models; return the verdict.
+    No alias is moved.
 
-    Raises InputError when there is no challenger, it is the champion already, or the test part is not whole.
+    Raises InputError when there is no challenger, it is the champion already, or the test part is incomplete.
     """
     block = settings.blocks[task]
     rules, model, alias = block.promote, block.register_.model, block.register_.alias
     challenger, champion = candidate(model, alias), candidate(model, rules.champion)
     if challenger is None:
-        raise InputError(f"no version of {model} is {alias}: nothing to promote. Run the pipeline, which registers it.")
+        raise InputError(f"no version of {model} is {alias}: nothing to promote. Run the pipeline to register one.")
     if champion is not None and champion.version == challenger.version:
         raise InputError(f"version {champion.version} of {model} is {rules.champion} and {alias}: nothing to decide.")
     data = workspace / "data" / task
     rows = held_out_rows(data)
-    named = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
+    models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with atomic_folder(place(task, workspace)) as folder:
         answered = {}
-        for name, one in named.items():
-            write_table(folder / f"{name}.csv", asked(name, one, task, rows, data, device))
+        for name, version in models.items():
+            write_table(folder / f"{name}.csv", answers_of(name, version, task, rows, data, device))
             answered[name] = read_predictions(folder / f"{name}.csv")
-        times = _times(named, block.evaluate.latency_repeats, device)
-        findings = _findings(named, answered, times, rows, rules, block.evaluate)
-        findings.append(budgets.on_record(model, rules.champion, doubts(model, rules.champion)))
-        evidence = {f"{name}.csv": file_digest(folder / f"{name}.csv") for name in named}
+        times = _times(models, block.evaluate.latency_repeats, device)
+        findings = _findings(models, answered, times, rows, rules, block.evaluate)
+        findings.append(budgets.on_record(model, rules.champion, alias_problems(model, rules.champion)))
+        evidence = {f"{name}.csv": file_digest(folder / f"{name}.csv") for name in models}
         evidence |= {"manifest": data_digest(pd.read_parquet(data / "manifest.parquet"))}
         evidence |= {"split": file_digest(data / "split.parquet")}
-        stated = rules.model_dump(mode="json")
+        rules_text = rules.model_dump(mode="json")
         core = {
             "task": task,
             "model": model,
             "challenger": challenger.facts,
             "champion": None if champion is None else champion.facts,
             "test": {"sequences": len(rows), "patients": int(rows["patient"].nunique())},
-            "settings": stated,
-            "rules_digest": digest(stated),
+            "settings": rules_text,
+            "rules_digest": digest(rules_text),
             "evidence": evidence,
             "rules": [finding.as_dict() for finding in findings],
         }
@@ -80,18 +82,18 @@ def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, 
 
 
 def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None, workspace: Path = Path()) -> bool:
-    """Make the challenger champion if the rules passed and, where asked for, a person said yes; whether it was done.
+    """Make the challenger champion if all rules passed and, where params.yaml requires it, a person approved; return
+    whether the alias was moved.
 
-    The move and the digest of the evidence go to the ledger, the evidence to the challenger's run, which keeps that of
-    a failed rule as well.
-    Raises InputError when an alias has moved since the verdict.
+    The move and the digest of the evidence go to the ledger. The evidence goes to the challenger's run, also when a
+    rule failed. Raises InputError when an alias has moved since the verdict.
     """
     task, model = verdict["task"], verdict["model"]
     if not verdict["failed"] and verdict["needs_approval"] and not approved_by:
         return False
     block = settings.blocks[task]
     judged = tuple((verdict[name] or {}).get("version") for name in ("champion", "challenger"))
-    now = standing(model, block.promote.champion, block.register_.alias)
+    now = alias_versions(model, block.promote.champion, block.register_.alias)
     if now != judged:
         raise InputError(
             f"champion and challenger of {model} were versions {judged[0]} and {judged[1]} when they were judged, now "
@@ -99,22 +101,22 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
         )
     folder, evidence = place(task, workspace), verdict["evidence_digest"]
     if read_json(folder / VERDICT)["evidence_digest"] != evidence:
-        raise InputError(f"{folder} holds another verdict by now. Judge again.")
+        raise InputError(f"{folder} now holds another verdict. Judge again.")
     if verdict["failed"]:
         keep_evidence(verdict["challenger"]["run_id"], folder, evidence)
         return False
-    said = f"approved by {approved_by}" if approved_by else "without approval, as params.yaml allows"
-    done = f"Version {judged[1]} became {block.promote.champion}, {said}."
-    # What the run keeps is written before the move, so it must not say that nothing was or that it is done.
-    _write(folder, dict(verdict) | {"done": f"Passed, {said}. Whether the alias was then moved stands in the ledger."})
+    approval = f"approved by {approved_by}" if approved_by else "without approval, as params.yaml allows"
+    done = f"Version {judged[1]} became {block.promote.champion}, {approval}."
+    # The run's copy is written before the move: it cannot know yet whether the move succeeds.
+    _write(folder, dict(verdict) | {"done": f"Passed, {approval}. The ledger shows whether the alias was then moved."})
     keep_evidence(verdict["challenger"]["run_id"], folder, evidence)
-    record_move(model, block.promote.champion, judged[1], evidence, f"promotion, {said}", expected=judged[0])
+    record_move(model, block.promote.champion, judged[1], evidence, f"promotion, {approval}", expected=judged[0])
     _write(folder, dict(verdict) | {"done": done})
     return True
 
 
 def digest(value: Any) -> str:
-    """SHA-256, hex, of a JSON-able value, whatever the order of its keys."""
+    """SHA-256, hex, of a JSON-able value; the order of keys has no influence."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -124,7 +126,7 @@ def _write(folder: Path, verdict: dict[str, Any]) -> None:
 
 
 def _findings(
-    named: dict[str, Candidate],
+    models: dict[str, Candidate],
     answered: dict[str, Predictions],
     times: dict[str, float],
     rows: pd.DataFrame,
@@ -137,24 +139,24 @@ def _findings(
         groups |= {"No site is worse than its margin": "site"}
         compared = [Finding(r, kind, "not applicable", budgets.NO_CHAMPION) for r, kind in groups.items()]
     else:
-        compared = compare(_paired(champion, challenger, rules, evaluate.tolerance), rules)
-        compared.append(budgets.vocabulary(named["challenger"], named["champion"]))
+        compared = compare_answers(_paired(champion, challenger, rules, evaluate.tolerance), rules)
+        compared.append(budgets.vocabulary(models["challenger"], models["champion"]))
     return [
         *compared,
         budgets.calibration(challenger, champion, rules, evaluate.bins),
         budgets.false_alarms(challenger, champion, rules),
         *budgets.latency(times["challenger"], times.get("champion"), rules),
-        budgets.size(named["challenger"], named.get("champion"), rules),
-        *budgets.lineage(named["challenger"], rules),
-        *budgets.unseen(named, rows),
+        budgets.size(models["challenger"], models.get("champion"), rules),
+        *budgets.lineage(models["challenger"], rules),
+        *budgets.unseen(models, rows),
     ]
 
 
 def _paired(champion: Predictions, challenger: Predictions, rules: Promote, tolerance: float) -> Answers:
-    """Both tables were made of the same rows, in the same order. tolerance: % of a length, where lengths count.
+    """Both tables were made from the same rows, in the same order. tolerance: % of a length, for measured_well.
 
-    A champion that measures nothing has measured nothing well. Raises InputError where lengths count and the challenger
-    measures nothing, or no test sequence has a true one.
+    A champion that does not measure has measured nothing well. Raises InputError where the metric is measured_well and
+    the challenger does not measure, or no test sequence has a true length.
     """
     first, second = champion.table, challenger.table
     answered = [table["y_pred"].to_numpy(dtype=object) for table in (first, second)]
@@ -163,12 +165,14 @@ def _paired(champion: Predictions, challenger: Predictions, rules: Promote, tole
         if not challenger.measures:
             raise InputError(
                 "promote.metric is measured_well, but the challenger draws no masks and measures nothing. Make a "
-                "network that segments the task's main one, or take another metric."
+                "segmentation network the task's main variant, or choose another metric."
             )
         well = [measured_well(table, tolerance).to_numpy() for table in (first, second)]
         kept = np.isfinite(well[1])
         if not kept.any():
-            raise InputError("promote.metric is measured_well, but no test sequence has a true length. Take another.")
+            raise InputError(
+                "promote.metric is measured_well, but no test sequence has a true length. Choose another metric."
+            )
         answered = [np.where(each == 1, second["y_true"], WRONG) for each in well]
     labels = tuple(sorted({*second["y_true"], *answered[0], *answered[1]}))
     truth, one, other = (pd.Index(labels).get_indexer(c[kept]) for c in (second["y_true"], *answered))
@@ -176,22 +180,26 @@ def _paired(champion: Predictions, challenger: Predictions, rules: Promote, tole
     return Answers(labels, patient[kept], site.to_numpy(dtype=str)[kept], truth, one, other)
 
 
-def _times(named: dict[str, Candidate], repeats: int, device: str) -> dict[str, float]:
-    """Median ms of one sequence. In turns and the better of two, so that other work on the machine hits both alike."""
-    rounds = [{name: measure(one.folder, repeats, None, device) for name, one in named.items()} for _ in range(2)]
-    return {name: min(each[name]["ms_per_sequence"] for each in rounds) for name in named}
+def _times(models: dict[str, Candidate], repeats: int, device: str) -> dict[str, float]:
+    """Median ms of one sequence: the better of two rounds, the models in turns, so that other work on the machine
+    slows both alike."""
+    rounds = [
+        {name: measure_latency(model.folder, repeats, None, device) for name, model in models.items()} for _ in range(2)
+    ]
+    return {name: min(each[name]["ms_per_sequence"] for each in rounds) for name in models}
 
 
 def _decision(findings: list[Finding], champion: Candidate | None, rules: Promote) -> dict[str, Any]:
     failed = [finding.rule for finding in findings if finding.outcome == "fail"]
-    asked = rules.approval or champion is None
+    needs_approval = rules.approval or champion is None
     if failed:
         words = "The champion stays" if champion else "There is no champion yet"
         words += f": {len(failed)} of {len(findings)} rules failed."
     elif champion is None:
-        words = "Nothing to compare with: a person decides who is the first champion."
+        words = "There is no champion to compare with: a person decides on the first one."
     else:
         words = "The challenger passed every rule" + (
-            " and may become champion once a person agrees." if asked else "."
+            " and may become champion once a person approves." if needs_approval else "."
         )
-    return {"decision": "keep" if failed else "promote", "failed": failed, "needs_approval": asked, "words": words}
+    decision = "keep" if failed else "promote"
+    return {"decision": decision, "failed": failed, "needs_approval": needs_approval, "words": words}

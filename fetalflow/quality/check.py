@@ -1,10 +1,9 @@
-"""One expectation of the quality gate, and short ways to write the common ones."""
+"""One check of the quality gate, and short functions for the common kinds."""
 
 from dataclasses import dataclass
 from typing import Any
 
-# The columns by which a person finds a row of each judged table.
-IDENTITY = {
+ROW_KEYS = {  # by table: columns that identify a row for people
     "columns": ["column"],
     "rows": ["sequence", "video", "patient"],
     "classes": ["label"],
@@ -16,16 +15,17 @@ IDENTITY = {
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation on one table. `type` and `arguments` are Great Expectations' class and its arguments."""
+    """One check of one table. `type` is a class of Great Expectations, `arguments` are its arguments."""
 
-    name: str  # what `validate.warn_only` calls it
+    name: str  # name for `validate.warn_only`
     suite: str  # manifest, sequences or split
     table: str
     type: str
     arguments: dict[str, Any]
-    expected: str
-    advice: str
-    warns: bool = False  # reports and does not stop
+    expected: str  # shown to people
+    advice: str  # what to do if the check fails
+    warns: bool = False  # a failure is a warning and does not stop the run
+    failing: str = "fail this check"  # shown after the number of failing rows
 
 
 def between(
@@ -40,16 +40,26 @@ def between(
     mostly: float = 1,
     warns: bool = False,
 ) -> Check:
+    """`column` must be between `low` and `high` (None: no bound) in at least the share `mostly` of the rows."""
     arguments = {"column": column, "min_value": low, "max_value": high, "mostly": mostly}
     return Check(name, suite, table, "ExpectColumnValuesToBeBetween", arguments, expected, advice, warns)
 
 
 def null(
-    name: str, suite: str, table: str, column: str, expected: str, advice: str, mostly: float = 1, warns: bool = False
+    name: str,
+    suite: str,
+    table: str,
+    column: str,
+    expected: str,
+    advice: str,
+    warns: bool = False,
+    failing: str = "fail this check",
 ) -> Check:
-    arguments = {"column": column, "mostly": mostly}
-    return Check(name, suite, table, "ExpectColumnValuesToBeNull", arguments, expected, advice, warns)
+    """`column` describes what is wrong with a row, and must be empty."""
+    kind, arguments = "ExpectColumnValuesToBeNull", {"column": column, "mostly": 1}
+    return Check(name, suite, table, kind, arguments, expected, advice, warns, failing)
 
 
 def unique(name: str, suite: str, table: str, column: str, expected: str, advice: str) -> Check:
+    """No value of `column` may occur twice."""
     return Check(name, suite, table, "ExpectColumnValuesToBeUnique", {"column": column}, expected, advice)

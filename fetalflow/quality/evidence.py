@@ -1,4 +1,4 @@
-"""The tables that the quality gate judges: the manifest and what follows from it, one finding per column."""
+"""The tables that the quality gate checks, made from manifest, sequences, masks and split."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ import pandas as pd
 
 from fetalflow.artefacts import file_digest
 from fetalflow.biometry.structures import WEEKS
-from fetalflow.drop import LENGTHS
+from fetalflow.cine.letterbox import fit_scale
+from fetalflow.hospital.drop.rows import LENGTHS
 from fetalflow.quality.duplicates import duplicate_of, near_duplicate_of
-from fetalflow.sequences import fit_scale
-from fetalflow.split import PARTS
+from fetalflow.sequences.split import PARTS
 
 TEXT, WHOLE, NUMBER = "text", "whole number", "number"
-CONTRACT = {
+CONTRACT = {  # columns of the manifest, with their type
     **dict.fromkeys(["sequence", "video", "source", "patient", "site", "device", "label", "annotators"], TEXT),
     **dict.fromkeys(["first_frame", "last_frame", "frames", "height", "width"], WHOLE),
     **dict.fromkeys(["fps", "mm_per_px", "mean_intensity", "min_intensity", "max_intensity"], NUMBER),
@@ -22,11 +22,11 @@ CONTRACT = {
 }
 MAY_BE_EMPTY = {"site", "device", "annotators", "fps", "mm_per_px", "niqe", "brisque"}
 MAY_BE_EMPTY |= {"mask_source", "mask_path", "mask_digest", "sector"}
-FEW = 10  # with fewer values than this nothing can be called an outlier
+FEW = 10  # with fewer values, no value counts as an outlier
 
 
 def columns_table(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Every column of the contract: `column, expected, found` (text, whole number, number, missing)."""
+    """One row per column of CONTRACT: `column, expected, found` (text, whole number, number, missing)."""
     rows = []
     for column, expected in CONTRACT.items():
         found = _kind(manifest[column], expected) if column in manifest else "missing"
@@ -45,15 +45,19 @@ def _kind(values: pd.Series, expected: str) -> str:
 
 
 def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bits: int) -> pd.DataFrame:
-    """The manifest, with columns of the contract that it lacks or that have the wrong kind emptied, and added:
+    """The columns of CONTRACT (empty if they are missing or have the wrong type), and these columns:
 
-    empty_values (names of columns that must not be empty, or None), shorter_side and longer_side (px, recorded),
-    recorded_mm_per_px, niqe_z and brisque_z (absolute robust z of the logarithm, see `robust_z`), file_fault (what is
-    wrong with the sequence file, or None), duplicate_of and near_duplicate_of (a cine of another patient, or None),
-    mask_fault (what is wrong with the mask's file, or None), mask_share (of the image, mean over frames; NaN without a
-    mask), unscaled (a mask without mm per pixel in a drop that states lengths, or None), age_fault (a stated
-    gestational age that is no number of weeks, or None), seen_fault (a stated share of the structure in view that is
-    none, or None). frozen_share is emptied where a sequence is one frame.
+    - empty_values: names of the columns that must not be empty but are, or None
+    - shorter_side, longer_side: px, recorded frame; recorded_mm_per_px
+    - niqe_z, brisque_z: see `robust_z`
+    - file_fault, mask_fault: what is wrong with the file of the sequence or mask, or None
+    - mask_share: share of the image that the mask covers, mean over frames; NaN without a mask
+    - unscaled: text if mm per pixel is missing for a mask, in a drop that states lengths; else None
+    - age_fault: a stated gestational age that is not a number of weeks, or None
+    - seen_fault: a stated share of the structure in view that is not a number from 0 to 1, or None
+    - duplicate_of, near_duplicate_of: a cine of another patient, or None
+
+    frozen_share is empty for sequences of one frame.
     """
     good = columns_table(manifest).set_index("column").eval("expected == found")
     rows = pd.DataFrame({c: manifest[c] if good[c] else pd.Series(index=manifest.index) for c in CONTRACT})
@@ -79,8 +83,8 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
     states_lengths = any(column in manifest for column in LENGTHS)
     unscaled = rows["mm_per_px"].isna() & rows["mask_path"].astype(bool) & states_lengths
     rows["unscaled"] = np.where(unscaled, "mm per pixel are not known", None)
-    rows["age_fault"] = _strange(manifest, "gestational_age", WEEKS, "is no number of weeks")
-    rows["seen_fault"] = _strange(manifest, "seen", (0, 1), "is no share")
+    rows["age_fault"] = _wrong_values(manifest, "gestational_age", WEEKS, "is not a number of weeks")
+    rows["seen_fault"] = _wrong_values(manifest, "seen", (0, 1), "is not a share from 0 to 1")
     rows["duplicate_of"] = duplicate_of(rows)
     rows["near_duplicate_of"] = near_duplicate_of(rows, root, near_duplicate_bits)
     return rows
@@ -89,8 +93,8 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
 def robust_z(values: pd.Series) -> pd.Series:
     """|log(value) - median| in robust standard deviations (1.4826 x the median absolute deviation); NaN stays NaN.
 
-    The logarithm, because NIQE and BRISQUE distances are skewed: on real lung cines the largest z is 9.5 of the values
-    and 4.0 of their logarithms. With fewer than FEW values, or when they hardly differ, none is an outlier: NaN.
+    The logarithm is used because NIQE and BRISQUE are skewed: on real lung cines the largest z is 9.5 for the values
+    and 4.0 for their logarithms. With fewer than FEW values, or if they hardly differ, all results are NaN.
     """
     logs = np.log(values.where(values > 0))
     deviation = (logs - logs.median()).abs()
@@ -105,7 +109,7 @@ def _file_fault(row: tuple, root: Path, size: int) -> str | None:
 
 
 def _mask(row: tuple, root: Path, size: int) -> tuple[str | None, float]:
-    """What is wrong with the mask of a sequence, or None, and its share of the image."""
+    """What is wrong with the mask of a sequence, or None; and the share of the image that the mask covers."""
     if not row.mask_path:
         return ("preprocess wrote no mask for it" if row.mask_source else None), np.nan
     file = root / row.mask_path
@@ -126,29 +130,30 @@ def _array_fault(file: Path, digest: str, frames: float, size: int) -> str | Non
         return f"not a NumPy array ({error})"
     if array.dtype != np.uint8 or array.shape != (frames, size, size):
         return f"holds {array.dtype} {list(array.shape)}, expected uint8 [{frames:.0f}, {size}, {size}]"
-    return None if file_digest(file) == digest else "its bytes changed after preprocess (SHA-256 differs)"
+    return None if file_digest(file) == digest else "the file changed after preprocess (SHA-256 differs)"
 
 
-def _strange(manifest: pd.DataFrame, column: str, bounds: tuple[float, float], fault: str) -> list[str | None]:
-    """By row, a stated value of `column` that is no number within `bounds`."""
+def _wrong_values(manifest: pd.DataFrame, column: str, bounds: tuple[float, float], fault: str) -> list[str | None]:
+    """For every row: a stated value of `column` that is not a number within `bounds`, with `fault`; else None."""
     stated = manifest.get(column, pd.Series("", index=manifest.index))
-    good = stated.isna() | (stated == "") | pd.to_numeric(stated, errors="coerce").between(*bounds)
-    return [None if fine else f"{value!r} {fault}" for value, fine in zip(stated, good, strict=True)]
+    valid = stated.isna() | (stated == "") | pd.to_numeric(stated, errors="coerce").between(*bounds)
+    return [None if is_valid else f"{value!r} {fault}" for value, is_valid in zip(stated, valid, strict=True)]
 
 
 def classes_table(rows: pd.DataFrame, labels: tuple[str, ...] | None) -> pd.DataFrame:
-    """One row per label, wanted or found: `label, sequences, patients, ratio` (largest class over this one)."""
-    wanted = sorted({*(labels or ()), *rows["label"].dropna()})
+    """One row per label of the settings or the drop: `label, sequences, patients, ratio` (largest class over this)."""
+    all_labels = sorted({*(labels or ()), *rows["label"].dropna()})
     groups = rows.groupby("label")["patient"]
-    table = pd.DataFrame({"sequences": groups.size(), "patients": groups.nunique()}).reindex(wanted, fill_value=0)
+    table = pd.DataFrame({"sequences": groups.size(), "patients": groups.nunique()}).reindex(all_labels, fill_value=0)
     table["ratio"] = table["sequences"].max() / table["sequences"].astype(float)
     return table.rename_axis("label").reset_index()
 
 
 def members_table(rows: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """One row per fold and sequence of either table: `sequence, patient, fold, part, times, fault`.
+    """One row per fold and sequence of both tables: `sequence, patient, fold, part, times, in_manifest, fault`.
 
-    times: how often the split holds this sequence in this fold. fault: a patient or label that differs, or None.
+    times: how often the split has this sequence in this fold. fault: patient or label of the split, if it is not that
+    of the manifest; else None.
     """
     known = rows[["sequence", "patient", "label"]].drop_duplicates("sequence")
     folds = pd.DataFrame({"fold": split["fold"].unique()}).merge(known, how="cross")
@@ -158,8 +163,8 @@ def members_table(rows: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     for column in ("label", "patient"):
         differs = both & (table[column] != table[f"{column}_split"])
         for row in table.index[differs]:
-            here, there = table.at[row, column], table.at[row, f"{column}_split"]
-            table.at[row, "fault"] = f"{column} {there} in the split, {here} in the manifest"
+            in_manifest, in_split = table.at[row, column], table.at[row, f"{column}_split"]
+            table.at[row, "fault"] = f"{column} {in_split} in the split, {in_manifest} in the manifest"
     table["times"] = table["patient_split"].notna().groupby([table["fold"], table["sequence"]]).transform("sum")
     table["in_manifest"] = table["patient"].notna()
     table["patient"] = table["patient"].fillna(table["patient_split"])
@@ -169,7 +174,7 @@ def members_table(rows: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
 
 
 def patients_table(split: pd.DataFrame) -> pd.DataFrame:
-    """One row per fold and patient: `patient, fold, parts` (the parts that hold the patient, as `test + train`)."""
+    """One row per fold and patient: `patient, fold, parts` (the parts with this patient, such as `test + train`)."""
     parts = split.groupby(["fold", "patient"])["part"].agg(lambda found: " + ".join(sorted(set(found))))
     return parts.rename("parts").reset_index()
 

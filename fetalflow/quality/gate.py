@@ -1,4 +1,4 @@
-"""The quality gate: Great Expectations judges the tables, and every failure names its rows."""
+"""The quality gate: Great Expectations checks the tables, and every failed check names the rows."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ import pandas as pd
 
 from fetalflow.errors import InputError
 from fetalflow.quality import evidence
-from fetalflow.quality.check import IDENTITY, Check
+from fetalflow.quality.check import ROW_KEYS, Check
 from fetalflow.quality.pages import make_offline, write_index
 
-SHOWN = 10  # rows that a failure names
+SHOWN = 10  # rows that a failed check lists
 
 
-def tables(
+def build_tables(
     manifest: pd.DataFrame,
     split: pd.DataFrame,
     root: Path,
@@ -24,7 +24,7 @@ def tables(
     size: int,
     near_duplicate_bits: int,
 ) -> dict[str, pd.DataFrame]:
-    """Everything the checks look at, by the table names of `check.IDENTITY`. root: the folder of `manifest.path`."""
+    """The tables that the checks need, by the names in ROW_KEYS. root: folder of the paths in `manifest.path`."""
     rows = evidence.rows_table(manifest, root, size, near_duplicate_bits)
     return {
         "columns": evidence.columns_table(manifest),
@@ -36,31 +36,32 @@ def tables(
     }
 
 
-def soften(checks: Sequence[Check], warn_only: Sequence[str]) -> tuple[set[str], list[str]]:
-    """Names of the checks that only warn.
+def warning_names(checks: Sequence[Check], warn_only: Sequence[str]) -> set[str]:
+    """Names of the checks whose failure is only a warning.
 
     Raises InputError when `warn_only` names a check that does not exist.
     """
     names = [check.name for check in checks]
     if unknown := sorted(set(warn_only) - set(names)):
-        raise InputError(f"`validate.warn_only` names no check {', '.join(unknown)}; there are: {', '.join(names)}.")
+        raise InputError(
+            f"`validate.warn_only`: there is no check {', '.join(unknown)}; the checks are: {', '.join(names)}."
+        )
     return {check.name for check in checks if check.warns or check.name in warn_only}
 
 
-def judge(
+def run_checks(
     task: str,
-    judged: Mapping[str, pd.DataFrame],
+    tables: Mapping[str, pd.DataFrame],
     checks: Sequence[Check],
     warn_only: Sequence[str],
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """The verdict on all checks. With `folder`, Great Expectations' pages and an index are written there; they open
-    offline.
+    """Run all checks. With `folder`, the pages of Great Expectations and an index are written there; they work offline.
 
     Returns {"success": no critical check failed, "task", "expectations": [{name, suite, success, severity (critical or
-    warning), expected, found, advice, n_rows, rows (at most SHOWN lines)}]}, the same for the same tables.
+    warning), expected, found, advice, n_rows, rows (at most SHOWN lines)}]}. The same tables give the same result.
     """
-    warning = soften(checks, warn_only)
+    warning = warning_names(checks, warn_only)
     context, gx = _quiet_context(folder)
     source = context.data_sources.add_pandas(task)
     verdicts: dict[str, dict[str, Any]] = {}
@@ -82,12 +83,12 @@ def judge(
             suite=context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations)),
         )
         results = context.validation_definitions.add(validation).run(
-            batch_parameters={"dataframe": judged[table]},
-            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": IDENTITY[table]},
+            batch_parameters={"dataframe": tables[table]},
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ROW_KEYS[table]},
         )
         by_name = {result.expectation_config.meta["name"]: result for result in results.results}
         for check in group:
-            verdicts[check.name] = _verdict(check, by_name[check.name], judged[table], check.name in warning)
+            verdicts[check.name] = _verdict(check, by_name[check.name], tables[table], check.name in warning)
     ordered = [verdicts[check.name] for check in checks]
     success = all(v["success"] or v["severity"] == "warning" for v in ordered)
     verdict = {"success": success, "task": task, "expectations": ordered}
@@ -99,7 +100,7 @@ def judge(
 
 
 def failure_lines(expectation: Mapping[str, Any]) -> str:
-    """A failed expectation for people: name, expected, found, rows, what to do."""
+    """A failed check as text: name, expected, found, rows, what to do."""
     word = "WARNING" if expectation["severity"] == "warning" else "FAILED"
     lines = [f"{word} {expectation['name']} ({expectation['suite']})"]
     lines += [f"  expected: {expectation['expected']}", f"  found: {expectation['found']}"]
@@ -110,19 +111,19 @@ def failure_lines(expectation: Mapping[str, Any]) -> str:
 
 
 def stop_if_failed(verdict: Mapping[str, Any], folder: Path) -> None:
-    """Raises InputError that lists the critical expectations that failed and what to do about each."""
+    """Raises InputError with the critical checks that failed and what to do about each."""
     failed = [e for e in verdict["expectations"] if not e["success"] and e["severity"] == "critical"]
     if failed:
         raise InputError(
             f"{len(failed)} of {len(verdict['expectations'])} quality checks failed:\n"
             + "\n".join(f"  {e['name']}: {e['found']}. {e['advice']}" for e in failed)
-            + f"\nThe rows are named above, in {folder / 'verdict.json'} and in {folder / 'index.html'}. To go on in "
-            + "spite of a check, put its name into `validate.warn_only` in params.yaml."
+            + f"\nThe rows are named above, in {folder / 'verdict.json'} and in {folder / 'index.html'}. To go on "
+            + "although a check fails, add its name to `validate.warn_only` in params.yaml."
         )
 
 
 def _quiet_context(folder: Path | None) -> tuple[Any, Any]:
-    # Great Expectations reads this when it is imported: no usage statistics leave the machine.
+    # Great Expectations reads this when it is imported: it then sends no usage statistics.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -155,31 +156,31 @@ def _verdict(check: Check, result: Any, table: pd.DataFrame, warns: bool) -> dic
     }
 
 
-def _found(check: Check, result: Any, table: pd.DataFrame, unlike: int) -> str:
-    things = {"rows": "sequences", "classes": "labels", "parts": "labels", "members": "rows of the split"}
-    of = f"{len(table)} {things.get(check.table, check.table)}"
-    if unlike:
-        found = f"{unlike} of {of} otherwise"
+def _found(check: Check, result: Any, table: pd.DataFrame, failing: int) -> str:
+    names = {"rows": "sequences", "classes": "labels", "parts": "labels", "members": "rows of the split"}
+    rows = f"{len(table)} {names.get(check.table, check.table)}"
+    if failing:
+        found = f"{failing} of {rows} {check.failing}"
         if result.success:
-            found += f", within the {1 - check.arguments['mostly']:.0%} allowed"
+            found += f"; {1 - check.arguments['mostly']:.0%} may fail"
     elif not result.success:
-        return f"it could not be checked ({_exception(result.exception_info)})"
+        return f"the check could not run ({_exception(result.exception_info)})"
     else:
-        found = f"all {of}"
+        found = f"all {rows} pass"
     if check.type != "ExpectColumnValuesToBeBetween":
         return found
     column = check.arguments["column"]
     values = table[column].dropna()
     if values.empty:
-        return f"{column} is not known for any of {of}"
+        return f"{column} is not known for any of {rows}"
     known = "" if len(values) == len(table) else f", known for {len(values)}"
     return f"{found}; {column} is {values.min():.4g} to {values.max():.4g}{known}"
 
 
 def _row(found: Mapping[str, Any], check: Check) -> str:
-    who = ", ".join(f"{column} {_plain(found.get(column))}" for column in IDENTITY[check.table])
-    what = ", ".join(f"{c} {_plain(v)}" for c, v in found.items() if c not in IDENTITY[check.table])
-    return f"{who}: {what}" if what else who
+    key = ", ".join(f"{column} {_plain(found.get(column))}" for column in ROW_KEYS[check.table])
+    values = ", ".join(f"{c} {_plain(v)}" for c, v in found.items() if c not in ROW_KEYS[check.table])
+    return f"{key}: {values}" if values else key
 
 
 def _plain(value: Any) -> str:

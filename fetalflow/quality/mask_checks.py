@@ -1,7 +1,7 @@
-"""The expectations of the quality gate on known outlines, their scale and the ages beside them."""
+"""Checks of the quality gate for masks, their scale, gestational ages and the share of the structure in view."""
 
 from fetalflow.quality.check import Check, between, null
-from fetalflow.settings import Validate
+from fetalflow.settings.params import Validate
 
 
 def mask_checks(s: Validate, size: int) -> list[Check]:
@@ -12,9 +12,9 @@ def mask_checks(s: Validate, size: int) -> list[Check]:
             "sequences",
             "rows",
             "mask_fault",
-            f"where there is a mask its file there, uint8 [frames, {size}, {size}] of 0 and 1, with the bytes that "
-            "preprocess wrote",
-            "Run preprocess again (`dvc repro --force preprocess`): a file was lost, changed or half copied.",
+            f"every mask file exists, is uint8 [frames, {size}, {size}] with values 0 and 1, and did not change since "
+            "preprocess wrote it",
+            "Run preprocess again (`dvc repro --force preprocess`): a file was lost, changed or copied in part.",
         ),
         between(
             "mask_share",
@@ -23,9 +23,9 @@ def mask_checks(s: Validate, size: int) -> list[Check]:
             "mask_share",
             s.min_mask_share,
             s.max_mask_share,
-            f"a mask of {s.min_mask_share:.2%} to {s.max_mask_share:.0%} of the image in at least {s.min_mostly:.0%} "
-            "of the sequences",
-            "Look at these masks: one that is empty or covers all shows no structure. Mend or empty the column `mask`.",
+            f"the mask covers {s.min_mask_share:.2%} to {s.max_mask_share:.0%} of the image in at least "
+            f"{s.min_mostly:.0%} of the sequences",
+            "Look at these masks: an empty or completely filled mask is wrong. Correct or clear the column `mask`.",
             mostly=s.min_mostly,
         ),
         null(
@@ -33,8 +33,8 @@ def mask_checks(s: Validate, size: int) -> list[Check]:
             "sequences",
             "rows",
             "unscaled",
-            "mm per pixel known wherever a mask is, in a drop that states lengths",
-            "State the scale (DICOM ultrasound regions, column mm_per_px): without it nothing is measured in mm.",
+            "mm per pixel is known for every mask, in a drop that states lengths",
+            "Add the scale (DICOM ultrasound regions, column mm_per_px): without it there are no lengths in mm.",
             warns=True,
         ),
         null(
@@ -42,8 +42,8 @@ def mask_checks(s: Validate, size: int) -> list[Check]:
             "sequences",
             "rows",
             "age_fault",
-            "gestational ages in weeks, as numbers such as 20.4, where they are stated",
-            "Mend the column `gestational_age`; an age that is no number is not used.",
+            "every stated gestational age is a number of weeks such as 20.4",
+            "Correct the column `gestational_age`; an age that is not a number is not used.",
             warns=True,
         ),
         null(
@@ -51,8 +51,8 @@ def mask_checks(s: Validate, size: int) -> list[Check]:
             "sequences",
             "rows",
             "seen_fault",
-            "shares of the structure in view as numbers from 0 to 1, where they are stated",
-            "Mend the column `seen` (0.8 for 80 %); a share that is none is not used, and the view counts as unknown.",
+            "every stated share of the structure in view is a number from 0 to 1",
+            "Correct the column `seen` (0.8 for 80 %); a wrong value is not used, and the share counts as unknown.",
             warns=True,
         ),
     ]

@@ -1,4 +1,4 @@
-"""The gate's pages: an index of the verdict, and Great Expectations' data docs made to open without a network."""
+"""HTML pages of the quality gate: an index of the checks, and the data docs of Great Expectations for offline use."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ td, th { border: 1px solid #d5dce3; padding: .35rem .5rem; text-align: left; ver
 .fa-exclamation-triangle::before { content: "warning"; color: #8a5a00 }
 details { margin-top: .3rem } ul { padding-left: 1.2rem } nav ol, nav ul { list-style: none; padding: 0 }
 """
-# Data docs load style sheets, scripts and a logo from the network; without it their scripts do nothing but fail.
+# Data docs load style sheets, scripts and a logo from the network; without a network the scripts fail.
 _REMOTE = [
     re.compile(r"<script\b.*?</script>", re.DOTALL),
     re.compile(r"<link\b[^>]*>"),
@@ -27,7 +27,7 @@ _REMOTE = [
 
 
 def make_offline(folder: Path) -> None:
-    """Take everything that needs the network out of the data docs in `folder`, and give them a plain style."""
+    """Remove everything that needs the network from the data docs in `folder`, and add a simple style."""
     shutil.rmtree(folder / "static", ignore_errors=True)
     for page in folder.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def make_offline(folder: Path) -> None:
 
 
 def write_index(folder: Path, verdict: Mapping[str, Any]) -> None:
-    """`index.html`: every expectation with what was expected and found, and links to the data docs of each suite."""
+    """Write `index.html`: for every check what was expected and found, and links to the data docs of each suite."""
     word = "passed" if verdict["success"] else "failed"
     rows = "".join(map(_row, verdict["expectations"]))
     pages = sorted((folder / "validations").rglob("*.html"))

@@ -1,15 +1,15 @@
-"""The expectations of the quality gate: what must hold of manifest, sequences and split, and what to do if not."""
+"""The checks of the quality gate for manifest, sequences and split, and what to do if one fails."""
 
 from fetalflow.quality.check import Check, between, null, unique
 from fetalflow.quality.mask_checks import mask_checks
-from fetalflow.settings import Validate
-from fetalflow.split import BY_PATIENT, PARTS
+from fetalflow.sequences.split import BY_PATIENT, PARTS
+from fetalflow.settings.params import Validate
 
 
 def checks(
     settings: Validate, labels: tuple[str, ...] | None, frames: int, size: int, split_kind: str
 ) -> tuple[Check, ...]:
-    """All expectations with the bounds of `settings`. labels: None takes whatever the drop holds."""
+    """All checks with the limits of `settings`. labels: None allows every label of the drop."""
     return (
         *_manifest(settings, labels, frames),
         *_sequences(settings, size),
@@ -19,7 +19,7 @@ def checks(
 
 
 def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[Check]:
-    again = "Run extract and preprocess again; if it stays, report it with the drop's table."
+    again = "Run extract and preprocess again; if the check still fails, report it with the drop's table."
     checks = [
         Check(
             "schema",
@@ -27,7 +27,7 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             "columns",
             "ExpectColumnPairValuesToBeEqual",
             {"column_A": "expected", "column_B": "found"},
-            "every column of the contract, of its kind",
+            "every column of the manifest exists and has its type",
             again,
         ),
         null(
@@ -35,10 +35,10 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             "manifest",
             "rows",
             "empty_values",
-            "no empty value where one must be",
+            "no required value is empty",
             "Fill the empty cells of the drop's table, then run extract again.",
         ),
-        unique("unique_ids", "manifest", "rows", "sequence", "every sequence id once", again),
+        unique("unique_ids", "manifest", "rows", "sequence", "every sequence id occurs once", again),
         between(
             "frames_per_sequence",
             "manifest",
@@ -46,7 +46,7 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             "frames",
             frames,
             frames,
-            f"{frames} frames in every sequence",
+            f"every sequence has {frames} frames",
             again,
         ),
         Check(
@@ -65,8 +65,8 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             "fps",
             s.min_fps,
             s.max_fps,
-            f"{s.min_fps:g} to {s.max_fps:g} frames per second where known",
-            "Mend the cine's header or take the cine out; `validate.min_fps` and `max_fps` are the bounds.",
+            f"{s.min_fps:g} to {s.max_fps:g} frames per second, where the rate is known",
+            "Correct the cine's header or remove the cine; `validate.min_fps` and `max_fps` are the limits.",
         ),
         between(
             "shorter_side",
@@ -75,8 +75,8 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             "shorter_side",
             s.min_pixels,
             None,
-            f"a recorded frame of at least {s.min_pixels} px on its shorter side",
-            "Ask for the cine at the size it was recorded, or lower `validate.min_pixels`.",
+            f"the shorter side of the recorded frame has at least {s.min_pixels} px",
+            "Request the cine in its original size, or lower `validate.min_pixels`.",
         ),
         between(
             "longer_side",
@@ -85,8 +85,8 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             "longer_side",
             None,
             s.max_pixels,
-            f"a recorded frame of at most {s.max_pixels} px on its longer side",
-            "Take the cine out of the drop, or raise `validate.max_pixels`.",
+            f"the longer side of the recorded frame has at most {s.max_pixels} px",
+            "Remove the cine from the drop, or raise `validate.max_pixels`.",
         ),
         between(
             "mm_per_px",
@@ -95,7 +95,7 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             "recorded_mm_per_px",
             s.min_mm_per_px,
             s.max_mm_per_px,
-            f"{s.min_mm_per_px:g} to {s.max_mm_per_px:g} mm per recorded pixel where known",
+            f"{s.min_mm_per_px:g} to {s.max_mm_per_px:g} mm per recorded pixel, where the scale is known",
             "Correct the calibration (DICOM ultrasound regions, column mm_per_px): it may be in cm.",
         ),
         *_label_checks(s, labels),
@@ -105,7 +105,7 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
 
 def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
     spelling = "Correct the spelling in the drop's table, or list the label in `extract.labels`."
-    more = "Collect more patients of this label or leave the label out of `extract.labels`;"
+    more = "Collect more patients with this label, or leave the label out of `extract.labels`;"
     return [
         Check(
             "label_set",
@@ -113,7 +113,7 @@ def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
             "rows",
             "ExpectColumnValuesToBeInSet",
             {"column": "label", "value_set": list(labels)},
-            f"labels out of {', '.join(labels)}",
+            f"every label is one of {', '.join(labels)}",
             spelling,
         )
         if labels
@@ -123,7 +123,7 @@ def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
             "rows",
             "ExpectColumnValuesToMatchRegex",
             {"column": "label", "regex": r"^\S(?:.*\S)?$"},
-            "labels without blanks around them",
+            "no label begins or ends with a space",
             spelling,
         ),
         between(
@@ -133,8 +133,8 @@ def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
             "ratio",
             None,
             s.max_class_ratio,
-            f"the largest class at most {s.max_class_ratio:g} times as large as any other",
-            f"{more} `train.class_weights` helps training, `validate.max_class_ratio` is the bound.",
+            f"the largest class is at most {s.max_class_ratio:g} times as large as any other",
+            f"{more} `train.class_weights` helps training, `validate.max_class_ratio` is the limit.",
         ),
         between(
             "patients_per_class",
@@ -144,16 +144,16 @@ def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
             s.min_patients_per_class,
             None,
             f"at least {s.min_patients_per_class} patients for every label",
-            f"{more} with fewer than 3 patients a label cannot be trained, validated and tested.",
+            f"{more} a label with fewer than 3 patients cannot be in all three parts.",
         ),
     ]
 
 
 def _sequences(s: Validate, size: int) -> list[Check]:
     quality = f"in at least {s.min_mostly:.0%} of the sequences"
-    look = "Look at these cines; take out what shows no anatomy, or move the bound in the block `validate`."
-    merge = "If it is one patient, give both cines one patient id in the drop's table; else remove the copy."
-    z = f"within {s.max_quality_z:g} robust standard deviations of the drop's median {quality}"
+    look = "Look at these cines; remove those without anatomy, or change the limit in the block `validate`."
+    merge = "If it is one patient, give both cines the same patient id in the drop's table; else remove the copy."
+    z = f"is within {s.max_quality_z:g} robust standard deviations of the drop's median {quality}"
 
     def mostly(name: str, column: str, low: float | None, high: float | None, expected: str) -> Check:
         return between(name, "sequences", "rows", column, low, high, expected, look, mostly=s.min_mostly)
@@ -164,8 +164,8 @@ def _sequences(s: Validate, size: int) -> list[Check]:
             "sequences",
             "rows",
             "file_fault",
-            f"every file there, uint8 [frames, {size}, {size}], with the bytes that preprocess wrote",
-            "Run preprocess again (`dvc repro --force preprocess`): a file was lost, changed or half copied.",
+            f"every file exists, is uint8 [frames, {size}, {size}], and did not change since preprocess wrote it",
+            "Run preprocess again (`dvc repro --force preprocess`): a file was lost, changed or copied in part.",
         ),
         mostly(
             "blank_frames",
@@ -199,21 +199,30 @@ def _sequences(s: Validate, size: int) -> list[Check]:
         ),
         mostly("niqe_outliers", "niqe_z", None, s.max_quality_z, f"NIQE {z}"),
         mostly("brisque_outliers", "brisque_z", None, s.max_quality_z, f"BRISQUE {z}"),
-        null("duplicate_cines", "sequences", "rows", "duplicate_of", "no cine under two patients (same bytes)", merge),
+        null(
+            "duplicate_cines",
+            "sequences",
+            "rows",
+            "duplicate_of",
+            "no two patients have a cine with the same bytes",
+            merge,
+            failing="have the same bytes as a cine of another patient",
+        ),
         null(
             "near_duplicate_cines",
             "sequences",
             "rows",
             "near_duplicate_of",
-            f"no picture under two patients (at most {s.near_duplicate_bits} of 64 hash bits differ)",
+            f"no two patients have nearly the same picture (at most {s.near_duplicate_bits} of 64 hash bits differ)",
             merge,
+            failing="look like a sequence of another patient",
         ),
     ]
 
 
 def _split(kind: str) -> list[Check]:
-    again = "Run split again: it was made for another manifest."
-    more = "A label needs at least 3 patients; collect more, try another `split.seed`, or leave the label out."
+    again = "Run split again: the split was made for another manifest."
+    more = "A label needs at least 3 patients: collect more, try another `split.seed`, or leave the label out."
     return [
         between(
             "split_complete",
@@ -222,41 +231,60 @@ def _split(kind: str) -> list[Check]:
             "times",
             1,
             None,
-            "every sequence of the manifest in every fold",
+            "every fold has every sequence of the manifest",
             again,
-            warns=kind == "paper",  # it takes as many as Table 1 has
+            warns=kind == "paper",  # it takes only as many as Table 1
         ),
-        between("split_once", "split", "members", "times", None, 1, "no sequence in a fold twice", again),
+        between("split_once", "split", "members", "times", None, 1, "no fold has a sequence twice", again),
         Check(
             "split_known",
             "split",
             "members",
             "ExpectColumnValuesToBeInSet",
             {"column": "in_manifest", "value_set": [True]},
-            "no sequence that the manifest does not know",
+            "every sequence is in the manifest",
             again,
         ),
-        null("split_agrees", "split", "members", "fault", "patients and labels as in the manifest", again),
+        null("split_agrees", "split", "members", "fault", "patients and labels are those of the manifest", again),
         Check(
             "split_parts",
             "split",
             "members",
             "ExpectColumnValuesToBeInSet",
             {"column": "part", "value_set": list(PARTS)},
-            f"parts out of {', '.join(PARTS)}",
+            f"every part is one of {', '.join(PARTS)}",
             again,
         ),
-        # Splits by sequence share patients by design: the number is reported and stops nothing.
+        # Splits by sequence share patients by design, so this is only a warning for them.
         Check(
             "patient_disjoint",
             "split",
             "patients",
             "ExpectColumnValuesToBeInSet",
             {"column": "parts", "value_set": list(PARTS)},
-            "no patient in two parts of a fold",
-            "Use `split.kind: grouped`; a patient on both sides makes every test figure too good.",
-            kind not in BY_PATIENT,
+            "no patient is in two parts of a fold",
+            "Use `split.kind: grouped`: patients in both training and test make every test metric too good.",
+            warns=kind not in BY_PATIENT,
+            failing="are in two parts of a fold",
         ),
-        between("labels_trained", "split", "parts", "train", 1, None, "every label trained on in every fold", more),
-        between("labels_tested", "split", "parts", "tested", 1, None, "every label tested in some fold", more),
+        between(
+            "labels_trained",
+            "split",
+            "parts",
+            "train",
+            1,
+            None,
+            "every label is in the training part of every fold",
+            more,
+        ),
+        between(
+            "labels_tested",
+            "split",
+            "parts",
+            "tested",
+            1,
+            None,
+            "every label is in the test part of at least one fold",
+            more,
+        ),
     ]

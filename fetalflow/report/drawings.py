@@ -1,4 +1,4 @@
-"""The report's pictures: drawn once, kept as PNG files, and put into the page as data."""
+"""The pictures of the report: drawn once, saved as PNG files, and embedded in the page."""
 
 import base64
 import io
@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fetalflow.errors import InputError
-from fetalflow.figures import (
+from fetalflow.report.evidence import Evidence
+from fetalflow.report.figures import (
     accuracy_figure,
     confusion_figure,
     curves_figure,
@@ -19,12 +20,7 @@ from fetalflow.figures import (
     reliability_figure,
     roc_figure,
 )
-from fetalflow.report.evidence import Evidence
-from fetalflow.report.measured_figures import (
-    age_figure,
-    bland_altman_figure,
-    overlap_figure,
-)
+from fetalflow.report.measurement_figures import age_figure, bland_altman_figure, overlap_figure
 
 DPI = 130
 WIDEST = 1600  # px; a page is read on a screen
@@ -32,8 +28,9 @@ JPEG_ABOVE = 250_000  # bytes; ultrasound compresses badly as PNG
 
 
 def draw(evidence: Evidence) -> dict[str, Figure]:
-    """Every figure of the evaluation by name: `<variant>-confusion`, `-roc`, `-reliability`, `-curves`, and two that
-    compare the variants; where variants measure, `-bland_altman` and `-age` of them, and two more that compare."""
+    """Every figure of the evaluation by name: `<variant>-confusion`, `-roc`, `-reliability`, `-curves`, and `accuracy`
+    and `differences`, which compare variants. Of variants that measure also `<variant>-bland_altman` and `-age`, and
+    `measurements` and `length_differences`, which compare them."""
     figures: dict[str, Figure | None] = {}
     for variant, score in evidence.scores.items():
         areas = {row["label"]: row.get("auc") for row in score["per_class"]}
@@ -44,11 +41,12 @@ def draw(evidence: Evidence) -> dict[str, Figure]:
         if score["calibration"]:
             figures[f"{variant}-reliability"] = reliability_figure(score["calibration"], variant, evidence.units)
         if variant in evidence.curves:
-            figures[f"{variant}-curves"] = curves_figure(evidence.curves[variant], variant, variant in evidence.told)
-    if evidence.told:
+            has_labels = variant in evidence.with_labels
+            figures[f"{variant}-curves"] = curves_figure(evidence.curves[variant], variant, has_labels)
+    if evidence.with_labels:
         figures["accuracy"] = accuracy_figure(evidence.metrics)
     tests = [test for each in evidence.comparisons.values() for test in each["tests"]]
-    if "patient_bootstrap" in tests:
+    if "paired_patients" in tests:
         figures["differences"] = differences_figure(evidence.significance)
     for variant, measured in evidence.measured.items():
         if measured["points"]:
@@ -68,7 +66,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> None:
 
 
 def as_svg(figure: Figure) -> str:
-    """A figure as a data URI, sharp at every size and the same for the same figure."""
+    """A figure as a data URI: SVG, with the same bytes for the same figure."""
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "fetalflow"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
@@ -76,7 +74,7 @@ def as_svg(figure: Figure) -> str:
 
 
 def as_image(path: Path) -> str:
-    """A picture file as a data URI; a large one is made smaller. Raises InputError when it is no picture."""
+    """A picture file as a data URI; a large one is reduced. Raises InputError when the file is not a picture."""
     content = path.read_bytes()
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:

@@ -1,4 +1,4 @@
-"""What a finished run left in its workspace, read once for the report. What an optional step did not write is None."""
+"""The files of a finished run, read once for the report. A file that an optional step did not write is None."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,14 @@ import torch
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
 from fetalflow.models.building import build
-from fetalflow.settings import Settings
-from fetalflow.tasks import Task, get_task
-from fetalflow.weights import CONFIG
+from fetalflow.models.weights import CONFIG
+from fetalflow.settings.params import Settings
+from fetalflow.settings.tasks import Task, get_task
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The artefacts of one task, by what they tell; dictionaries by variant have the main variant first."""
+    """The artefacts of one task; dictionaries by variant have the main variant first."""
 
     name: str
     task: Task
@@ -48,33 +48,33 @@ class Evidence:
 
     @property
     def still(self) -> bool:
-        """A sequence is one frame."""
+        """Whether a sequence is one frame."""
         return self.configs[self.main]["frames"] == 1
 
     @property
     def units(self) -> str:
-        """What sequences are called on the page."""
+        """The word for sequences on the page."""
         return "images" if self.still else "sequences"
 
     @property
-    def told(self) -> list[str]:
-        """The variants that tell labels."""
+    def with_labels(self) -> list[str]:
+        """The variants whose answers distinguish labels."""
         return [variant for variant, row in self.metrics.items() if row["accuracy"] is not None]
 
     @property
     def comparisons(self) -> dict[str, dict[str, Any]]:
-        """Of the main variant with each other one; empty where there is none."""
+        """The main variant compared with each other variant; empty where there is none."""
         return (self.significance or {}).get("comparisons") or {}
 
     @property
     def pretrained(self) -> dict[str, int]:
-        """Parameters that brought knowledge from elsewhere into the training, by variant; none: left out."""
+        """Number of pretrained parameters by variant; variants without any are left out."""
         counts = {variant: _pretrained(config) for variant, config in self.configs.items()}
         return {variant: count for variant, count in counts.items() if count}
 
 
 def read_evidence(name: str, settings: Settings, workspace: Path = Path()) -> Evidence:
-    """Read what the stages before the report wrote. Raises InputError naming the stage whose result is missing."""
+    """Read the results of the earlier stages. Raises InputError naming the stage whose result is missing."""
     reports, data, models = (workspace / folder / name for folder in ("reports", "data", "models"))
     evaluation = reports / "evaluation"
     for path, stage in {
@@ -86,7 +86,7 @@ def read_evidence(name: str, settings: Settings, workspace: Path = Path()) -> Ev
             raise InputError(f"{path} is missing. Run the {stage} stage first.")
     main, metrics = settings.tasks[name].variant, read_json(reports / "metrics.json")
     if main not in metrics:
-        raise InputError(f"{reports / 'metrics.json'} says nothing of {main}, only of {', '.join(metrics)}.")
+        raise InputError(f"{reports / 'metrics.json'} has no metrics of {main}, only of {', '.join(metrics)}.")
     variants = [main, *(v for v in settings.variants(name) if v in metrics and v != main)]
     curves = {v: reports / "curves" / f"{v}.csv" for v in variants}
     measured = {v: _optional(evaluation / f"{v}-measurements.json") for v in variants}
@@ -127,17 +127,19 @@ def _optional(path: Path) -> Any:
     return read_json(path) if path.is_file() else None
 
 
-def _mistakes(predictions: Path, told: bool) -> pd.DataFrame:
-    """sequence, patient, site, device, y_true, y_pred, probability, true_probability of the wrong test rows, the most
-    confident first; none of a variant that tells no labels."""
+def _mistakes(predictions: Path, has_labels: bool) -> pd.DataFrame:
+    """sequence, patient, site, device, y_true, y_pred, probability (of y_pred), true_probability (of y_true) of the
+    wrong test rows, the most confident first; no rows for a variant that does not distinguish labels."""
     table = pd.read_csv(
         predictions, dtype={c: str for c in ("sequence", "patient", "site", "device", "y_true", "y_pred")}
     )
-    wrong = table[(table["part"] == "test") & (table["y_true"] != table["y_pred"]) & told]
+    wrong = table[(table["part"] == "test") & (table["y_true"] != table["y_pred"]) & has_labels]
     by_label = wrong.filter(regex="^p_").rename(columns=lambda c: c.removeprefix("p_"))
-    own = [by_label.at[i, label] if label in by_label else float("nan") for i, label in wrong["y_true"].items()]
-    said = [by_label.at[i, label] if label in by_label else float("nan") for i, label in wrong["y_pred"].items()]
-    wrong = wrong.assign(probability=said, true_probability=own)
+
+    def probability(column: str) -> list[float]:
+        return [by_label.at[i, label] if label in by_label else float("nan") for i, label in wrong[column].items()]
+
+    wrong = wrong.assign(probability=probability("y_pred"), true_probability=probability("y_true"))
     columns = ["sequence", "patient", "site", "device", "y_true", "y_pred", "probability", "true_probability"]
     wrong = wrong.reindex(columns=columns).fillna({"site": "–", "device": "–"})
     return wrong.sort_values("probability", ascending=False, ignore_index=True)

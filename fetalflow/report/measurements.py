@@ -1,4 +1,4 @@
-"""What the page says of a network's masks and lengths."""
+"""The values that the page shows about masks and lengths."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ VIEWS = {"whole": "the whole structure is seen", "cut": "the sector cuts it off"
 
 
 def measurements(evidence: Evidence) -> dict[str, Any] | None:
-    """For the section on measurements; None where no variant measures.
+    """The values of the section on measurements; None where no variant measures.
 
-    columns: title by metric, of the table over variants; present: the lengths that were measured, in order; names:
-    their names; of: what the main variant's measurements.json says, empty where it has none; paper: published figures
-    by variant, of these columns; floors: `of.floor` by length; targets: the paper's error in mm by length; parts:
-    `_parts`; untold: variants that measure and tell no label; refused: `_refused`.
+    columns: title by metric, for the table over variants; present: the measured lengths, in order; names: their names;
+    of: measurements.json of the main variant, empty where it has none; paper: published values by variant, for these
+    columns; floors: `of.floor` by length; targets: the paper's error in mm by length; parts: `_parts`; without_labels:
+    variants that measure and do not distinguish labels; refused: `_refused`.
     """
     if not evidence.measured:
         return None
@@ -34,29 +34,31 @@ def measurements(evidence: Evidence) -> dict[str, Any] | None:
         "targets": _targets(evidence.task.published),
         "parts": _parts(of),
         "views": VIEWS,
-        "untold": [v for v in evidence.measured if v not in evidence.told and len(evidence.configs[v]["labels"]) > 1],
+        "without_labels": [
+            v for v in evidence.measured if v not in evidence.with_labels and len(evidence.configs[v]["labels"]) > 1
+        ],
         "refused": _refused(of),
     }
 
 
 def _refused(of: Mapping[str, Any]) -> tuple[int, int]:
-    """How many rows were refused of how many, without views that are known to be cut off."""
+    """Number of refused rows and of all rows, without the views that are known to be cut off."""
     rows = [row for row in of.get("refusals", []) if row["view"] != "cut"]
     return sum(row["refused"] for row in rows), sum(row["n"] for row in rows)
 
 
 def _targets(published: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The paper's error in mm by length, the best of its variants."""
-    found: dict[str, float] = {}
+    """The paper's error in mm by length, of its best variant."""
+    targets: dict[str, float] = {}
     for row in published.values():
         for measure in MEASURES:
             if (value := row.get(f"{measure}_mae_mm")) is not None:
-                found[measure] = min(value, found.get(measure, value))
-    return found
+                targets[measure] = min(value, targets.get(measure, value))
+    return targets
 
 
 def _parts(of: Mapping[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """(title, key column, rows of `agreement_by` by length) of the parts that tell more than one group apart."""
+    """(title, key column, rows of `agreement_by` in the order of lengths) of each part with more than one group."""
     order = list(MEASURES)
     titles = {
         "by_site": ("By site", "site"),

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a finished run: everything the other stages found, readable without a network."""
+"""One self-contained HTML page with all results of a finished run, readable without an internet connection."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from fetalflow.report.evidence import Evidence
 from fetalflow.report.measurements import measurements
 
 PARTS = ("train", "validation", "test")
-MOST_ROWS = 40  # of a table in the page; the files beside it hold all
+MOST_ROWS = 40  # of a table on the page; the files beside it have all rows
 TABLE_4 = {
     "accuracy": "Accuracy",
     "top2_accuracy": "Top-2 accuracy",
@@ -22,21 +22,21 @@ TABLE_4 = {
     "mean_class_f1": "F1 (mean of classes)",
     "auc": "AUC (mean)",
 }
-LOSSES = {  # columns only where the network has them
+LOSSES = {  # a column is shown only where the network has it
     "macro_f1_loss": "Macro F1, points lost",
     "dice_loss": "Dice, points lost",
     "length_error_percent_loss": "Error of the lengths, points more",
-    "unfamiliar_loss": "Unlike anything seen, points more",
+    "unfamiliar_loss": "Unlike the training data, points more",
     "unmeasured_loss": "Without a length, points more",
 }
-SOME_PAPERS = {"top2_accuracy", "f1_of_macros"}  # columns only where the task's paper has them
+SOME_PAPERS = {"top2_accuracy", "f1_of_macros"}  # a column is shown only where the task's paper has it
 
 
 def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[str, Any], digest: str, made: str) -> str:
     """The page as HTML.
 
-    figures: as `fetalflow.report.drawings.draw` answers them; origin: `fetalflow.provenance.provenance`; digest: of
-    the data; made: the date that the page bears.
+    figures: from `fetalflow.report.drawings.draw`; origin: from `fetalflow.registry.provenance.provenance`; digest: of
+    the data; made: the date on the page.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fetalflow.report", "."),
@@ -60,16 +60,16 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         wilcoxon_is_theirs=wilcoxon_is_theirs,
         measured=measurements(evidence),
         tests={
-            "length_error": "Patient bootstrap of the lengths' error",
-            "dice": "Patient bootstrap of Dice",
-            "patient_bootstrap": "Patient bootstrap of the accuracy difference",
+            "length_error": "Difference in the lengths' error, over patients",
+            "dice": "Difference in Dice, over patients",
+            "paired_patients": "Difference in accuracy, over patients",
             "mcnemar": f"McNemar, exact, over {evidence.units}",
             "wilcoxon_classes": "Wilcoxon, exact, over class F1s",
             "wilcoxon_paper": "Wilcoxon as in the paper"
             if wilcoxon_is_theirs
             else "Wilcoxon as in FetalMovNet's paper",
         },
-        asked={test for each in evidence.comparisons.values() for test in each["tests"]},
+        tests_made={test for each in evidence.comparisons.values() for test in each["tests"]},
         parts=PARTS,
         most_rows=MOST_ROWS,
         counts=label_counts(evidence.manifest, labels),
@@ -97,16 +97,16 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
 
 
 def words(still: bool) -> dict[str, str]:
-    """What one sequence and several are called, and what they were cut from."""
+    """The words on the page for a sequence and for the file that it was cut from."""
     if still:
         return {"one": "image", "many": "images", "sources": "files", "source": "file"}
     return {"one": "sequence", "many": "sequences", "sources": "cines", "source": "cine"}
 
 
 def alarms(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """By variant, what the score says of unfamiliarity; empty where no variant knows what it was trained on."""
-    found = {variant: score.get("familiarity") for variant, score in evidence.scores.items()}
-    return {variant: row for variant, row in found.items() if row}
+    """The familiarity part of the score by variant; empty where no variant recognises what is unlike its training."""
+    rows = {variant: score.get("familiarity") for variant, score in evidence.scores.items()}
+    return {variant: row for variant, row in rows.items() if row}
 
 
 def label_counts(manifest: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ COUNTED = {"cines": "source", "patients": "patient", "sites": "site", "devices":
 
 
 def split_counts(split: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    """Sequences by label and part, and patients by part, of the first fold; `folds` is how many there are."""
+    """Sequences by label and part, and patients by part, of the first fold; `folds`: the number of folds."""
     first = split[split["fold"] == split["fold"].min()]
     table = pd.crosstab(first["label"], first["part"]).reindex(list(labels), columns=list(PARTS), fill_value=0)
     patients = {part: first.loc[first["part"] == part, "patient"].nunique() for part in PARTS}
@@ -132,11 +132,11 @@ def split_counts(split: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def data_facts(evidence: Evidence) -> dict[str, Any]:
-    """The numbers at the head of the data section, by name."""
-    manifest, called = evidence.manifest, words(evidence.still)
+    """The numbers at the top of the data section, by name."""
+    manifest, names = evidence.manifest, words(evidence.still)
     facts = {
-        called["many"]: len(manifest),
-        called["sources"]: manifest["source"].nunique(),
+        names["many"]: len(manifest),
+        names["sources"]: manifest["source"].nunique(),
         "patients": manifest["patient"].nunique(),
     }
     facts |= {f"{column}s": n for column in ("site", "device", "operator") if (n := len(spread(manifest, column)))}
@@ -163,20 +163,20 @@ def kappa(extract: Mapping[str, Any] | None) -> dict[str, float | None]:
 
 
 def decoded(extract: Mapping[str, Any] | None) -> str:
-    """How many frames were decoded against what the headers promised, in words; empty where nobody counted."""
+    """In words, how many frames were decoded and how many the headers promised; empty where this was not counted."""
     if not extract or extract.get("decoded_frames") is None:
         return ""
-    said = f"{thousands(extract['decoded_frames'])} frames were decoded."
+    text = f"{thousands(extract['decoded_frames'])} frames were decoded."
     if promised := extract.get("promised_frames"):
         kept = extract["decoded_of_promised"]
-        said += f" Headers promised {thousands(promised)}; of these {thousands(kept)} could be decoded."
+        text += f" Headers promised {thousands(promised)}; of these {thousands(kept)} could be decoded."
     if cuts := extract.get("cuts"):
-        said += f" Scene cuts found: {thousands(cuts)}."
-    return said
+        text += f" Scene cuts found: {thousands(cuts)}."
+    return text
 
 
 def checks(verdict: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The quality gate's verdict with how many checks hold; what does not hold comes first."""
+    """The verdict of the quality gate and the number of passed checks; failed checks come first."""
     if not verdict:
         return None
     rows = sorted(verdict["expectations"], key=lambda row: (row["success"], row["severity"] != "critical"))
@@ -184,7 +184,7 @@ def checks(verdict: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def quarantine_kinds(quarantine: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Per kind, the most frequent first: count and one row's video and reason."""
+    """Per kind, the most frequent first: number of rows, and video and reason of one row as an example."""
     if quarantine is None or quarantine.empty:
         return []
     kinds = quarantine.groupby("kind", sort=True)
@@ -196,16 +196,16 @@ def quarantine_kinds(quarantine: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def slices(score: Mapping[str, Any]) -> list[tuple[str, list[str], list[dict[str, Any]]]]:
-    """(title, key columns, rows) of the groups that the score was also made for."""
-    found = [(f"By {name}", [name], rows) for name, rows in score["slices"].items() if rows]
+    """(title, key columns, rows) of the groups that have scores of their own."""
+    groups = [(f"By {name}", [name], rows) for name, rows in score["slices"].items() if rows]
     if score["runs"]:
-        found.append(("By fold and seed", [c for c in ("fold", "seed") if c in score["runs"][0]], score["runs"]))
-    return found
+        groups.append(("By fold and seed", [c for c in ("fold", "seed") if c in score["runs"][0]], score["runs"]))
+    return groups
 
 
 def engines(export: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """`machine` in words, `sequences` asked, `losses`: titles of what applies, `tables` of rows: of a whole sequence,
-    and of one new frame where a stream keeps what came before. None where none was exported."""
+    """machine: in words; sequences: how many were compared; losses: titles of the columns that apply; tables: rows for
+    a whole sequence, and for one new frame of a stream that reuses earlier frames. None where nothing was exported."""
     if not export:
         return None
     rows, streamed = export["engines"], export.get("stream") or []
@@ -217,12 +217,12 @@ def engines(export: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _losses_rounded(rows: Sequence[Mapping[str, Any]], losses: Iterable[str]) -> list[dict[str, Any]]:
-    # An engine may be better by a hair, which is no -0.00.
+    # + 0.0 turns -0.0 into 0.0: an engine may be better by less than the rounding.
     return [row | {k: round(row[k], 2) + 0.0 for k in losses if row.get(k) is not None} for row in rows]
 
 
 def machine_words(latency: Mapping[str, Any] | None) -> str:
-    """The machine that the times belong to."""
+    """The machine on which the times were measured, in words."""
     if not latency:
         return ""
     machine = latency["machine"]
@@ -232,7 +232,7 @@ def machine_words(latency: Mapping[str, Any] | None) -> str:
 
 
 def explained(evidence: Evidence) -> dict[str, list[dict[str, str]]]:
-    """The pictures of the explain stage by kind, each with its `image` as a data URI and its caption."""
+    """The pictures of the explain stage by kind, each with caption and `image` as a data URI."""
     kinds: dict[str, list[dict[str, str]]] = {}
     for entry in (evidence.explain or {}).get("figures", []):
         picture = entry | {"image": as_image(evidence.explain_folder / entry["file"])}
@@ -241,27 +241,27 @@ def explained(evidence: Evidence) -> dict[str, list[dict[str, str]]]:
 
 
 def explained_by_label(explain: Mapping[str, Any] | None, labels: Sequence[str]) -> dict[str, Any] | None:
-    """`map`: the name of the first map; `rows`: how it falls on the anatomy, by label. None where nothing was measured.
+    """map: the name of the first map; rows: its overlap with the anatomy, by label. None where nothing was measured.
 
-    A label without a known anatomy says how many sequences were `left_out`.
+    A label without a known anatomy has the number of sequences that were `left_out`.
     """
     overlap = (explain or {}).get("overlap") or {}
     if not overlap.get("by_label"):
         return None
-    name, found = next(iter(overlap["by_label"].items()))
+    name, by_label = next(iter(overlap["by_label"].items()))
     left_out = overlap.get("unmeasured") or {}
-    rows = {label: found.get(label) or {"left_out": left_out.get(label)} for label in labels}
+    rows = {label: by_label.get(label) or {"left_out": left_out.get(label)} for label in labels}
     return {"map": name, "rows": rows}
 
 
 def flat_settings(evidence: Evidence) -> list[tuple[str, str, Any]]:
-    """(stage, setting, value) of the task's block of params.yaml."""
+    """(stage, setting, value) of the task in params.yaml."""
     block = evidence.settings.blocks[evidence.name].model_dump(mode="json", by_alias=True)
     return [(stage, key, value) for stage, values in block.items() for key, value in values.items()]
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number with `digits` decimals, an en dash where there is none."""
+    """A number with `digits` decimals; an en dash for None and NaN."""
     return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 

@@ -1,8 +1,12 @@
-"""Training. Importing it asks torch for huge pages, which the operating system has where it is set to `madvise`.
+"""Sequences and a network come in; a trained network, its curves and its answers go out.
 
-Gradients and activations are made anew at every step, and in pages of 4 KiB each has to be asked for and cleared
-(docs/training-speed.md). torch reads the variable when it first makes a tensor: hence here, before Lightning does.
-THP_MEM_ALLOC_ENABLE=0 in the environment switches it off.
+Doors: answered_masks, answers, loading, one_run, start, together.
+
+Importing this room makes torch use huge pages, where the operating system offers them on request (`madvise`).
+
+Gradients and activations are allocated anew at every step, and pages of 4 KiB must then be mapped and cleared one by
+one (docs/ml-lead/training-speed.md). torch reads the variable when it makes the first tensor, so it is set here, before
+Lightning is imported. THP_MEM_ALLOC_ENABLE=0 in the environment switches this off.
 """
 
 import os

@@ -1,7 +1,8 @@
-"""Seeing each training sequence a little differently each time. Not in the paper: for drops of few patients.
+"""Random geometric augmentation of training sequences. It is not in the paper and is meant for drops of few patients.
 
-Anatomy stays true. Left and right may change places: how the fetus lies and which way the probe is held are arbitrary.
-Up and down may not: the probe is above, shadows fall downwards. Nothing is stretched, so that shapes keep their ratios.
+The anatomy remains plausible. Left and right may be swapped, because the position of the fetus and the orientation of
+the probe are arbitrary. Up and down may not, because the probe is above and shadows fall downwards. Nothing is
+stretched, so that shapes keep their proportions.
 """
 
 import math
@@ -12,20 +13,21 @@ from torch.nn import functional as F
 
 ANGLE = math.radians(15)
 ZOOM = 0.15
-SHIFT = 0.1  # of the frame's side
+SHIFT = 0.1  # as a share of the frame's side
 GAIN = 0.2
 
 
 def augment(x: Tensor) -> Tensor:
-    """float [B, N, H, W] in 0-1, the same shape back: each sequence mirrored or not, turned, zoomed, shifted and made
-    brighter or darker, its N frames all alike so that nothing moves that did not move. Draws from torch's generator."""
+    """float [B, N, H, W] in 0-1 -> the same shape: each sequence is randomly mirrored, rotated, zoomed, shifted and
+    made brighter or darker. The N frames of a sequence change alike, so that no motion is added. Uses torch's
+    generator."""
     grid, gain = draw_moves(x)
     return brightened(F.grid_sample(x, grid, align_corners=False), gain)
 
 
 def augment_both(x: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """As `augment`, with uint8 masks [B, N, H, W] of 0 and 1 that move with their frames; what comes in from beyond the
-    frame is black and 0. A mask of any other value everywhere (nobody drew it) stays as it is."""
+    """As `augment`, with uint8 masks [B, N, H, W] of 0 and 1 that move with their frames. Pixels from beyond the frame
+    are black, and 0 in the mask. A mask of another value (UNKNOWN) does not change."""
     grid, gain = draw_moves(x)
     truth = F.grid_sample((masks == 1).to(x.dtype), grid, align_corners=False) > 0.5
     moved = torch.where(masks > 1, masks, truth.to(masks.dtype))
@@ -33,8 +35,8 @@ def augment_both(x: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_moves(x: Tensor) -> tuple[Tensor, Tensor]:
-    """For each sequence of x [B, N, H, W]: where its pixels come from, float [B, H, W, 2] as `grid_sample` takes it,
-    and how much brighter it gets, float [B]."""
+    """Random values for each sequence of x [B, N, H, W]: the grid for `grid_sample`, float [B, H, W, 2], and the gain,
+    float [B]."""
     b = len(x)
     angle, zoom, gain, right, down = (
         reach * (2 * torch.rand(b, device=x.device) - 1) for reach in (ANGLE, ZOOM, GAIN, 2 * SHIFT, 2 * SHIFT)

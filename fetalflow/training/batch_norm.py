@@ -1,5 +1,5 @@
-"""Batch norm at a new site: its running statistics, and nothing else, from that site's own sequences, without labels
-(AdaBN, Li 2016). Whoever is tested on these sequences afterwards must say that the network has seen them."""
+"""Adapts batch norm to a new site (AdaBN, Li 2016): only its running statistics are computed again, from sequences of
+that site, without labels. A test on the same sequences must state that the network has seen them."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ def has_batch_norm(network: nn.Module) -> bool:
 
 
 def refresh_batch_norm(network: nn.Module, loader: DataLoader[Any]) -> None:
-    """Put the statistics of the sequences in `loader` in the place of those that batch norm learned. Weights, modes and
-    torch's generator stay as they are.
+    """Replace batch norm's running statistics by those of the sequences in `loader`. Weights, modes and torch's
+    generator do not change.
 
-    loader: batches whose first part is float [B, N, H, W] in 0-1; labels are not looked at. Shuffled, as
-    `training_loader` gives them: the variance is the mean of those within batches, and a batch of one label varies
-    little. Raises InputError when the network has no batch norm, or there is nothing to refresh it with.
+    loader: batches whose first part is float [B, N, H, W] in 0-1; labels are not used. They must be shuffled, as from
+    `training_loader`, because the variance is the mean of the variances within batches, and a batch with one label
+    varies little. Raises InputError when the network has no batch norm, or there are no sequences.
     """
     if not has_batch_norm(network):
-        raise InputError(f"{type(network).__name__} has no batch norm: there is nothing to refresh.")
+        raise InputError(f"{type(network).__name__} has no batch norm, so it cannot be refreshed.")
     if not len(loader):
-        raise InputError("no sequences to refresh batch norm with.")
+        raise InputError("there are no sequences to refresh batch norm with.")
     modes = {module: module.training for module in network.modules()}
     device = next(network.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout draws
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout draws random numbers
         update_bn(loader, network, device)
     for module, mode in modes.items():
         module.training = mode

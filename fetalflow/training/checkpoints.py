@@ -1,8 +1,9 @@
-"""What a killed training leaves behind, and how the next one goes on from there.
+"""Checkpoints, from which a killed training continues.
 
-A folder of checkpoints is named by the digest of all that decides the result, so a training never resumes from
-another one's state. It holds `last.ckpt` (everything, after the last whole epoch) and `best-<epoch>.safetensors`.
-It lies outside DVC's outs, which DVC deletes before a run, and is removed once the stage has written its results.
+The name of a checkpoint folder is a digest of everything that decides the result, so a training never resumes from the
+state of a different one. The folder holds `last.ckpt` (the full state after the last complete epoch) and
+`best-<epoch>.safetensors`. It is outside DVC's outs, because DVC deletes outs before a run, and is removed when the
+stage has written its results.
 """
 
 import hashlib
@@ -28,13 +29,13 @@ from fetalflow.errors import InputError
 from fetalflow.training.loading import draw
 
 LAST = "last.ckpt"
-CODE = ("models", "training")  # folders of fetalflow/ that decide what is trained and how
-ROWS = ("sequence", "digest", "label", "part", "site", "mask_digest")  # of those that there are
+CODE = ("models", "training")  # folders of fetalflow/ that decide the result of a training
+ROWS = ("sequence", "digest", "label", "part", "site", "mask_digest")  # those of them that the table has
 
 
 def training_digest(facts: dict[str, Any], rows: pd.DataFrame) -> str:
-    """SHA-256, hex, of what decides a training: `facts` (JSON-able settings), the sequences with their digests,
-    labels, parts, sites and masks (`rows`, in any order), this code and the version of torch."""
+    """SHA-256, hex, of everything that decides a training: `facts` (JSON-able settings), the sequences with their
+    digests, labels, parts, sites and masks (`rows`, in any order), the code, the versions of torch and Lightning."""
     code = Path(fetalflow.__file__).parent
     files = sorted(file for room in CODE for file in (code / room).rglob("*.py"))
     columns = [column for column in ROWS if column in rows]
@@ -49,7 +50,7 @@ def training_digest(facts: dict[str, Any], rows: pd.DataFrame) -> str:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Where a training in `folder` goes on; None for a fresh one. Raises InputError when the file is damaged."""
+    """The checkpoint from which a training in `folder` continues, or None. Raises InputError when it is damaged."""
     path = folder / LAST
     if not path.is_file():
         return None
@@ -57,12 +58,14 @@ def last_checkpoint(folder: Path) -> Path | None:
         torch.load(path, weights_only=True, mmap=True)  # reads the structure only
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is no checkpoint of a training: {reason}. Remove {folder} to begin anew.") from None
+        raise InputError(
+            f"{path} is not a checkpoint of a training: {reason}. Remove {folder} to start again."
+        ) from None
     return path
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """A checkpoint is whole or not there, and is streamed to disk: Lightning holds two copies of it in memory."""
+    """Writes a checkpoint atomically and streams it to disk, where Lightning would hold two copies of it in memory."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None) -> None:
         with atomic_file(path) as temporary:
@@ -70,7 +73,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class Epochs(Callback):
-    """Seeds each epoch, keeps its figures, and keeps the weights of the epoch with the lowest validation loss.
+    """Seeds each epoch, records its figures, and saves the weights of the epoch with the lowest validation loss.
 
     report: called with the row of each finished epoch: epoch (from 1), losses, accuracies, seconds.
     """
@@ -89,7 +92,7 @@ class Epochs(Callback):
 
     @property
     def over(self) -> bool:
-        """Early stopping has been decided. Lightning forgets that when it resumes."""
+        """Whether early stopping has ended the training. Lightning forgets this when it resumes."""
         if not self.rows:
             return False
         return len(self.rows) - self.best_epoch >= self.patience or not math.isfinite(self.rows[-1]["val_loss"])
@@ -101,7 +104,7 @@ class Epochs(Callback):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        # Not on_train_epoch_start, which Lightning leaves out in the first epoch after a resume.
+        # Not in on_train_epoch_start, which Lightning does not call in the first epoch after a resume.
         if batch_idx == 0:
             self.started = time.perf_counter()
             # Each process draws its own dropout and augmentation.
@@ -122,7 +125,7 @@ class Epochs(Callback):
             self.report(row)
 
     def read_back(self) -> None:
-        """Take over what other processes trained: the state in their last checkpoint."""
+        """Load the state that other processes have saved in the last checkpoint."""
         saved = torch.load(self.folder / LAST, weights_only=True, mmap=True)
         self.load_state_dict(saved["callbacks"][self.state_key])
 
@@ -139,9 +142,9 @@ class Epochs(Callback):
         return self.folder / f"best-{self.best_epoch}.safetensors"
 
     def _keep_only_the_best(self) -> None:
-        # Only here, once last.ckpt names the new best one: a kill in between still finds the weights it needs.
+        # Only when last.ckpt names the new best epoch, so that after a kill before this the older weights still exist.
         for file in self.folder.glob("best-*.safetensors"):
             if file != self._best():
                 file.unlink()
-        for torn in self.folder.glob(".tmp*"):
-            torn.unlink()
+        for half_written in self.folder.glob(".tmp*"):
+            half_written.unlink()

@@ -1,7 +1,6 @@
-"""Fitting a network with early stopping on validation patients, and asking it (paper III-C and Table 2)."""
+"""Fits a network with early stopping on validation patients (paper III-C and Table 2)."""
 
 import logging
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -17,8 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from fetalflow.errors import InputError
-from fetalflow.models.building import Answer
-from fetalflow.settings import Machines, Train
+from fetalflow.settings.params import Machines, Train
 from fetalflow.training.checkpoints import LAST, Epochs, WholeCheckpoints, last_checkpoint
 from fetalflow.training.classifier import Classifier, balancing_weights
 from fetalflow.training.freed_memory import freed_memory_kept, keep_freed_memory
@@ -29,13 +26,13 @@ from fetalflow.training.segmenter import Segmenter, segments
 from fetalflow.training.together import check_machines, end_with_parent, ended, node, together
 
 ALONE = Machines()
-READERS = 4  # processes that read for a GPU
+READERS = 4  # processes that read sequences for a GPU
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished training; the network that was given now has the best epoch's weights. On a node that only helped
-    both are empty: node 0 has them."""
+    """A finished training; the network now has the best epoch's weights. On nodes other than 0 the curves are empty and
+    the network is not updated."""
 
     curves: pd.DataFrame  # epoch (from 1), train_loss, train_accuracy, val_loss, val_accuracy, seconds
     best_epoch: int  # lowest validation loss
@@ -56,18 +53,18 @@ def fit_network(
     machines: Machines = ALONE,
 ) -> Fitted:
     """Train `network` (float [B, N, H, W] in 0-1 -> logits [B, `classes`], or an Answer) in place and keep its best
-    epoch. For an Answer the datasets' items carry a mask: (frames, mask, label).
+    epoch. For an Answer the datasets' items include a mask: (frames, mask, label).
 
-    folder: checkpoints. If a training was killed there, this one goes on after its last whole epoch; on a CPU it
-    ends in the same weights, bit for bit, as one that was never killed.
+    folder: for checkpoints. If it holds those of a killed training, this one continues after the last complete epoch.
+    On a CPU it then ends with the same weights, bit for bit, as a training that was never killed.
     report: called with each epoch's row; with several processes it must be picklable.
-    machines: how many processes share each batch (docs/scale.md).
+    machines: how many processes share each batch (docs/operator/scale.md).
 
-    Raises InputError when there is too little to train on, no such device, or the loss is never a number;
+    Raises InputError when there are too few sequences, the device does not exist, or the loss is never a number;
     ChildProcessError when one of several processes died.
     """
     if len(validation) < 1:
-        raise InputError("early stopping needs a validation sequence, found none. Look at the split.")
+        raise InputError("early stopping needs a validation sequence, found none. Check the split.")
     device, precision = choose_device(settings)
     check_machines(machines, device, settings.batch, len(train), len(validation))
     weights = balancing_weights(train.targets, classes) if settings.class_weights else None
@@ -85,7 +82,7 @@ def fit_network(
             ckpt_path=last_checkpoint(folder),
             weights_only=True,
         )
-    if node():  # node 0 has what came of it, and may have removed the checkpoints by now
+    if node():  # only node 0 has the results, and it may have removed the checkpoints by now
         return Fitted(pd.DataFrame(), 0, False, device, precision)
     if machines.trainers > 1:
         epochs.read_back()
@@ -99,8 +96,8 @@ def fit_network(
 
 
 class Loaders(lightning.LightningDataModule):
-    """Made in the process that trains: a loader's generator does not survive the way to another process, and what is
-    resident is so on that process's device."""
+    """Makes the loaders in the process that trains: a loader's generator cannot be sent to another process, and
+    resident data must be on the device of that process."""
 
     def __init__(self, train: SequenceDataset, validation: SequenceDataset, settings: Train, seed: int):
         super().__init__()
@@ -126,14 +123,15 @@ class Loaders(lightning.LightningDataModule):
 
 
 def choose_device(settings: Train) -> tuple[str, str]:
-    """("cpu" | "cuda", Lightning's word for the precision). On a GPU mixed precision is chosen, bfloat16 if it can.
+    """The device, "cpu" or "cuda", and Lightning's name of the precision. `auto` chooses mixed precision on a GPU, with
+    bfloat16 if the GPU supports it.
 
-    Raises InputError when CUDA is asked for and not there.
+    Raises InputError when the settings require CUDA and torch finds no GPU.
     """
-    there = torch.cuda.is_available()
-    if settings.device == "cuda" and not there:
+    has_gpu = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_gpu:
         raise InputError("train.device is cuda, but torch finds no GPU. Set it to auto or cpu.")
-    device = "cuda" if there and settings.device != "cpu" else "cpu"
+    device = "cuda" if has_gpu and settings.device != "cpu" else "cpu"
     if settings.precision != "auto":
         return device, {"32": "32-true"}.get(settings.precision, settings.precision)
     if device == "cpu":
@@ -149,17 +147,17 @@ def make_trainer(
     folder: Path,
     machines: Machines = ALONE,
 ) -> lightning.Trainer:
-    """Lightning's loop: silent, deterministic on a CPU."""
+    """Lightning's trainer: silent, and deterministic on a CPU."""
     hush()
     if device == "cuda" and precision != "32-true":
-        torch.set_float32_matmul_precision("high")  # TF32 in what mixed precision leaves in float32
+        torch.set_float32_matmul_precision("high")  # TF32 for operations that mixed precision leaves in float32
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time at every step
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         precision=precision,
         max_epochs=epochs,
         deterministic=device == "cpu",
-        benchmark=device == "cuda",  # tries which convolution is fastest; sizes stay the same
+        benchmark=device == "cuda",  # cuDNN tries which convolution is fastest; sizes do not change
         callbacks=callbacks,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         **together(machines, device, [WholeCheckpoints()]),
@@ -172,33 +170,11 @@ def make_trainer(
 
 
 def hush() -> None:
-    """In every process that trains: what Lightning and torch say of themselves is not news."""
+    """Silence notices of Lightning and torch that do not help users; call it in every process that trains."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")  # its successor is not in torch 2.11
-
-
-def predict_probabilities(
-    network: nn.Module, dataset: Dataset, batch: int, on_masks: Callable[[np.ndarray], None] | None = None
-) -> np.ndarray:
-    """float64 [sequences, classes], rows summing to 1, in the order of `dataset`, which holds one sequence at least.
-
-    on_masks: told the masks of each batch, float32 [B, N, H, W] in 0-1, of a network that answers with an Answer.
-    Raises InputError when an answer is not a number.
-    """
-    device, rows = next(network.parameters()).device, []
-    network.eval()
-    with torch.inference_mode():
-        for sequences, *_ in ordered_loader(dataset, batch):
-            answer = network(sequences.to(device))
-            if isinstance(answer, Answer):
-                if on_masks:
-                    on_masks(answer.mask.float().sigmoid().cpu().numpy())
-                answer = answer.label
-            rows.append(answer.softmax(1).cpu())
-    probabilities = torch.cat(rows).numpy().astype(np.float64)
-    if not math.isfinite(probabilities.sum()):
-        raise InputError("the network answers with something that is not a number. Choose a lower learning rate.")
-    return probabilities
+    warnings.filterwarnings(
+        "ignore", message=".*broadcast_buffers.*"
+    )  # the argument that replaces it is not in torch 2.11

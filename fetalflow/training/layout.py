@@ -1,4 +1,4 @@
-"""How a network lies in memory and is run while it trains; what it answers is the same up to rounding."""
+"""Memory layout and compilation of a network in training. Its answers are the same up to rounding."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,10 @@ from torch import nn
 
 @contextmanager
 def channels_last(network: nn.Module) -> Iterator[None]:
-    """The two-dimensional convolutions with their channels last, which they compute in: no reordering at every step.
+    """Store two-dimensional convolutions with channels last, the order in which they compute, so that weights need not
+    be reordered at every step.
 
-    Not `network.to(memory_format=...)`, which refuses a network with three-dimensional convolutions beside them.
+    `network.to(memory_format=...)` would fail for a network that also has three-dimensional convolutions.
     """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     for convolution in convolutions:
@@ -26,14 +27,14 @@ def channels_last(network: nn.Module) -> Iterator[None]:
 
 
 class Compiled(Callback):
-    """torch.compile of the network while it trains, in the process that trains. Without a compiler, or where a network
-    cannot be compiled, it trains as it is, and torch says so."""
+    """Compiles the network with torch.compile in the process that trains. Without a compiler, or for a network that
+    cannot be compiled, training continues without it, and torch warns."""
 
     def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
         torch._dynamo.config.suppress_errors = True
-        # Not dynamic: the last batch may be of another size, and is compiled for itself.
+        # Not dynamic: where the last batch has another size, the network is compiled for this size too.
         module.network.compile(dynamic=False)
 
     def teardown(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
-        # Whoever asks it later hangs hooks into it, which compiled code does not call; torch has no way back.
+        # Later code may register hooks, which compiled code does not call. torch has no function to undo compile.
         vars(module.network).pop("_compiled_call_impl", None)

@@ -1,4 +1,4 @@
-"""Sequences from disk to the network: checked, memory-mapped, in an order that only seed and epoch decide."""
+"""Reads sequences from disk for a network: checked, memory-mapped, in an order that depends on seed and epoch only."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,19 +13,20 @@ from fetalflow.artefacts import file_digest
 from fetalflow.errors import InputError
 from fetalflow.training.resident import Resident
 
-NAMED = 5  # wrong files named in a message
-UNKNOWN = 255  # every pixel of a sequence's mask where nobody drew one
+NAMED = 5  # how many wrong files a message names
+UNKNOWN = 255  # value of all pixels of the mask of a sequence that has none
 
 
 class SequenceDataset(Dataset):
-    """The sequences of a manifest as (float32 [N, H, W] in 0-1, int64 place of the label in `labels`).
+    """The sequences of a manifest as (float32 [N, H, W] in 0-1, int64 index of the label in `labels`).
 
     manifest: one row per sequence with `path` (relative to `root`) and `label`. masks: items are (frames, mask uint8
-    [N, H, W], label); the mask, of the column `mask_path`, is 1 in the structure, and UNKNOWN everywhere where there is
-    none. sites: items end with the place of their `site` among the sorted sites. Nothing is held in memory.
+    [N, H, W], label). The mask is read from the column `mask_path` and is 1 in the structure; a sequence without a mask
+    has UNKNOWN in all pixels. sites: items end with the index of their `site` in the sorted sites. Sequences are read
+    from disk when an item is read.
 
-    Raises InputError when a label of the manifest is not in `labels`, or when sites are wanted and a sequence has none,
-    or all have the same.
+    Raises InputError when a label of the manifest is not in `labels`; with `sites` also when a sequence has no site, or
+    all have the same site.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class SequenceDataset(Dataset):
         self.targets = pd.Index(labels).get_indexer(manifest["label"])  # int64 [sequences]
         if (self.targets < 0).any():
             unknown = sorted(set(manifest["label"]) - set(labels))
-            raise InputError(f"the manifest holds the labels {unknown}; expected only {list(labels)}.")
+            raise InputError(f"the manifest has the labels {unknown}; expected only {list(labels)}.")
         self.masks: list[Path | None] | None = None
         if masks:
             paths = manifest["mask_path"] if "mask_path" in manifest else [""] * len(manifest)
@@ -56,23 +57,24 @@ class SequenceDataset(Dataset):
 
 
 def site_codes(manifest: pd.DataFrame) -> np.ndarray:
-    """int64 [rows]: the place of each row's `site` among the sorted sites.
+    """int64 [rows]: the index of each row's `site` in the sorted sites.
 
-    Raises InputError when a row has no site, or all have the same.
+    Raises InputError when a row has no site, or all have the same site.
     """
     sites = manifest["site"].fillna("").astype(str).str.strip() if "site" in manifest else pd.Series([""])
     if (sites == "").any() or sites.nunique() < 2:
         raise InputError(
-            f"aligning sites needs a `site` for every training sequence, and two of them; found {sorted(set(sites))}. "
-            "Fill in `site` in the drop, or set `train.align` to 0."
+            f"aligning sites needs a `site` for every training sequence, and at least two sites; found "
+            f"{sorted(set(sites))}. Fill in `site` in the drop, or set `train.align` to 0."
         )
     return np.unique(sites.to_numpy(dtype=str), return_inverse=True)[1]
 
 
 def check_sequences(manifest: pd.DataFrame, root: Path) -> None:
-    """Compare every sequence file, and every mask's, with the SHA-256 that the manifest records.
+    """Compare every sequence file and every mask file with the SHA-256 in the manifest.
 
-    A file may change after it was made: DVC checks out a damaged cache object without a word (DESIGN 9).
+    A file may have changed since it was written: DVC checks out a damaged cache object without an error
+    (docs/architecture.md, traps that were measured).
     Raises InputError naming the files that are missing or differ.
     """
     wrong = []
@@ -90,17 +92,17 @@ def check_sequences(manifest: pd.DataFrame, root: Path) -> None:
         raise InputError(
             f"{len(wrong)} of {len(listed)} sequence files are not those that preprocessing wrote:\n"
             + "\n".join(wrong[:NAMED] + more)
-            + "\nRun the preprocess stage again by force, and check the disk and the DVC cache."
+            + "\nRun the preprocess stage again with --force, and check the disk and the DVC cache."
         )
 
 
 def draw(seed: int, epoch: int, purpose: int) -> int:
-    """A seed of its own for every (seed, epoch, purpose): what epoch 7 draws does not depend on epochs 0-6."""
+    """A separate seed for each (seed, epoch, purpose), so that what epoch 7 draws does not depend on epochs 0-6."""
     return int(np.random.SeedSequence([seed, epoch, purpose]).generate_state(1, np.uint64)[0])
 
 
 class EpochOrder(Sampler[int]):
-    """A new order of 0..n-1 in each epoch. Lightning calls `set_epoch`."""
+    """A new random order of 0..n-1 in each epoch. Lightning calls `set_epoch`."""
 
     def __init__(self, n: int, seed: int):
         self.n, self.seed, self.epoch = n, seed, 0
@@ -116,17 +118,18 @@ class EpochOrder(Sampler[int]):
         yield from torch.randperm(self.n, generator=generator).tolist()
 
 
-def place() -> tuple[int, int]:
-    """Rank of this process among those that train together, and how many they are."""
+def rank_and_count() -> tuple[int, int]:
+    """Rank of this process among those that train together, and the number of these processes."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
 class Batches(BatchSampler):
-    """Batches of `batch_size` over all processes that train together; this process gets its share of each.
+    """Batches of `batch_size` for all processes that train together; this process gets its share of each batch.
 
-    A last batch with less than two for each process joins the one before it: batch norm cannot train on one sequence.
+    A last batch with fewer than two sequences for each process is added to the batch before it, because batch norm
+    cannot train on one sequence.
     """
 
     def __init__(self, sampler: Sampler[int], batch_size: int):
@@ -134,10 +137,10 @@ class Batches(BatchSampler):
 
     def __len__(self) -> int:
         n = len(self.sampler)
-        return max(1, n // self.batch_size + (n % self.batch_size >= 2 * place()[1]))
+        return max(1, n // self.batch_size + (n % self.batch_size >= 2 * rank_and_count()[1]))
 
     def __iter__(self) -> Iterator[list[int]]:
-        rank, processes = place()
+        rank, processes = rank_and_count()
         held: list[int] = []
         for batch in super().__iter__():
             if held and len(batch) < 2 * processes:
@@ -149,26 +152,26 @@ class Batches(BatchSampler):
 
 
 class Shares(BatchSampler):
-    """The sequences in order, in batches of `batch_size` over all processes; this process gets its share of each, so
-    every sequence is seen once. A share that is empty is left out: nothing waits for it."""
+    """The sequences in order, in batches of `batch_size` for all processes; this process gets its share of each batch,
+    so that every sequence is used once. Empty shares are left out, since no process waits for them."""
 
     def __init__(self, dataset: Dataset, batch_size: int):
         super().__init__(SequentialSampler(dataset), batch_size, drop_last=False)
 
     def __len__(self) -> int:
-        rank, _ = place()
+        rank, _ = rank_and_count()
         whole, rest = divmod(len(self.sampler), self.batch_size)
         return whole + (rest > rank)
 
     def __iter__(self) -> Iterator[list[int]]:
-        rank, processes = place()
+        rank, processes = rank_and_count()
         yield from (share for batch in super().__iter__() if (share := batch[rank::processes]))
 
 
 def training_loader(dataset: Dataset, batch: int, seed: int, workers: int = 0, pin: bool = False) -> DataLoader:
     """float32 [B, N, H, W], int64 [B], shuffled. Raises InputError for fewer than two sequences."""
     if len(dataset) < 2:
-        raise InputError(f"training needs two sequences at least, found {len(dataset)}. Look at the split.")
+        raise InputError(f"training needs two sequences at least, found {len(dataset)}. Check the split.")
     return _loader(dataset, Batches(EpochOrder(len(dataset), seed), batch), workers, pin)
 
 
@@ -178,7 +181,7 @@ def ordered_loader(dataset: Dataset, batch: int, workers: int = 0, pin: bool = F
 
 
 def _loader(dataset: Dataset, batches: BatchSampler, workers: int, pin: bool) -> DataLoader:
-    # A generator of its own: a loader otherwise draws from the global one, and dropout would depend on it.
+    # A separate generator: a loader would draw from the global one, and dropout would then depend on the loader.
     generator = torch.Generator()
     if isinstance(dataset, Resident):
         return DataLoader(dataset, batch_sampler=batches, collate_fn=tuple, generator=generator)
@@ -186,7 +189,7 @@ def _loader(dataset: Dataset, batches: BatchSampler, workers: int, pin: bool) ->
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        # Not forked: a child of a process with running threads may hang or die.
+        # Not forked, because a forked child of a process with running threads may hang or die.
         multiprocessing_context="forkserver" if workers else None,
         persistent_workers=workers > 0,
         pin_memory=pin,

@@ -1,22 +1,22 @@
-"""All sequences of a part on the device from the start: a batch is an index into them, and nothing waits for a disk."""
+"""Keeps all sequences of a part on the device, so that making a batch is indexing and does not wait for the disk."""
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-ROOM = 0.5  # share of a GPU's free memory that sequences may take; the rest is for the network and its activations
-AT_ONCE = 64  # sequences read before they go to the device
+ROOM = 0.5  # share of a GPU's free memory that sequences may use; the rest is for the network and its activations
+AT_ONCE = 64  # sequences that are read and then copied to the device together
 
 
 class Resident(Dataset):
-    """The items of `dataset` on `device`: frames as the uint8 they were stored as, whatever else as it is.
+    """The items of `dataset` on `device`: frames as uint8, as they were stored; the other parts unchanged.
 
-    A batch, asked for with all its places at once, has the same bits as the loader's.
+    A batch is read with `__getitems__` and is bit for bit the batch that the loader makes of `dataset`.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, workers: int = 0):
         self.device, self.count = device, len(dataset)
-        # A GPU divides by multiplying with the inverse, which differs in the last bit: hence a table.
+        # A table, because a GPU divides by multiplying with the inverse, which differs in the last bit.
         self.grey = (torch.arange(256, dtype=torch.float32) / 255).to(device)
         self.columns: list[Tensor] = []
         loader = DataLoader(
@@ -38,22 +38,22 @@ class Resident(Dataset):
         return tuple(part[0] for part in self.__getitems__([i]))
 
     def __getitems__(self, places: list[int]) -> tuple[Tensor, ...]:
-        """A whole batch: float32 [B, N, H, W] in 0-1 and the other columns of `places`."""
+        """A batch of the items with indices `places`: float32 [B, N, H, W] in 0-1, and the other columns."""
         index = torch.tensor(places)
-        if self.device.type == "cuda":  # from pinned memory: a plain copy waits until the GPU has finished its step
+        if self.device.type == "cuda":  # pinned, since a plain copy waits until the GPU has finished its step
             index = index.pin_memory().to(self.device, non_blocking=True)
         frames, *others = (column[index] for column in self.columns)
         return self.grey[frames.int()], *others
 
 
 def stored_bytes(dataset: Dataset) -> int:
-    """What `dataset` takes when it is resident; its items are alike, and their frames are stored as uint8."""
+    """Bytes of `dataset` when it is resident. All items have the same shapes; frames are stored as uint8."""
     frames, *others = default_collate([dataset[0]])
     return len(dataset) * (frames.numel() + sum(column.nbytes for column in others))
 
 
 def fits(device: torch.device, *datasets: Dataset) -> bool:
-    """Whether the datasets may be resident without being asked for: on a GPU with room for them."""
+    """Whether `resident: auto` keeps the datasets on the device: only on a GPU, and only if they fit."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)

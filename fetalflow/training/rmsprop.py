@@ -1,4 +1,4 @@
-"""RMSprop in one pass over memory, on a CPU and on a GPU, without a compiler."""
+"""RMSprop in one pass over the weights, on a CPU and on a GPU, without a compiler."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,17 @@ PAST_CORRECTION = 10_000  # steps after which Adam's bias correction, 1 - alpha^
 
 
 class RMSprop(torch.optim.RMSprop):
-    """torch's RMSprop without momentum, centring and weight decay: the same steps up to rounding.
+    """torch's RMSprop without momentum, centring and weight decay; its steps are equal up to rounding.
 
-    torch's own reads and writes all weights twelve times a step, one operation after the other; Adam has a fused
-    kernel. Adam that remembers no gradient (beta1 = 0) and is past its bias correction is RMSprop: the gradient stands
-    in for its own average, so nothing is held that RMSprop does not hold.
+    torch's RMSprop reads and writes all weights twelve times per step, but its Adam has a fused kernel. Adam with
+    beta1 = 0 and without bias correction is RMSprop. The gradient is passed in the place of its average, so RMSprop's
+    memory is enough.
     """
 
     def __init__(self, params: list[dict], lr: float, alpha: float, eps: float):
         super().__init__(params, lr=lr, alpha=alpha, eps=eps)
         for group in self.param_groups:
-            group["fused"] = True  # read by torch when a checkpoint is loaded: `step` then goes to the weights' device
+            group["fused"] = True  # when a checkpoint is loaded, torch then moves `step` to the weights' device
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:

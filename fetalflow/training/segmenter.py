@@ -1,15 +1,15 @@
-"""A network that segments a clip and names what it sees, with its loss, as Lightning trains it.
+"""The Lightning module of a network that segments and labels a clip, with its loss.
 
-Loss of a sequence = mask loss + SIDES * mean of the mask losses of its sides + LABEL * cross entropy of its label;
-mask loss = (1 - soft Dice over the whole clip) + mean binary cross entropy over its pixels.
+loss of a sequence = mask loss + SIDES * mean of the mask losses of its sides + LABEL * cross entropy of its label
+mask loss = (1 - soft Dice over the whole clip) + mean binary cross entropy over its pixels
 
-- Dice counts what is measured, and a femur, 1 % of the pixels, as much as a head; over the clip and not over each
-  frame, so that a frame without the structure is no special case. Cross entropy gives every pixel a gradient where
-  Dice has none (wrong and sure), and calm probabilities, between which the outline is found to parts of a pixel. Both
-  lie in 0-1 in practice, and have the same weight.
-- SIDES: they matter through the mask that they are fused into, so they count half, all together.
-- LABEL: the label is learned within a few epochs and is then soon overlearned. At a weight of 1 its loss, and not the
-  mask's, would choose the epoch that is kept.
+- Dice weights a femur, 1 % of the pixels, as much as a head. It is computed over the clip and not for each frame, so
+  that a frame without the structure is no special case. Cross entropy has a gradient for pixels where Dice has none
+  (wrong and confident), and gives smooth probabilities, with which an outline can be found to fractions of a pixel. In
+  practice both are in 0-1, and they have the same weight.
+- SIDES: side outputs matter only for the mask that they are fused into, so all of them together have half the weight.
+- LABEL: the label is learned within a few epochs and then overfits. With a weight of 1 its loss, and not the mask's,
+  would decide which epoch is kept.
 """
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from fetalflow.errors import InputError
 from fetalflow.models.building import Answer
 from fetalflow.models.building import segments as segments
-from fetalflow.settings import Train
+from fetalflow.settings.params import Train
 from fetalflow.training.augmentation import augment_both
 from fetalflow.training.classifier import Classifier
 from fetalflow.training.device_look import as_another_device
@@ -33,18 +33,19 @@ Batch = tuple[Tensor, Tensor, Tensor]  # float [B, N, H, W] in 0-1; uint8 [B, N,
 
 
 class Segmenter(Classifier):
-    """As the classifier, for networks that answer `Answer` and batches with masks; logs val_dice besides, the mean over
-    the sequences with a mask (NaN where no sequence has one). A sequence without a mask teaches its label alone.
+    """A classifier for networks that return `Answer`, with masks in its batches. It also logs val_dice, the mean over
+    the sequences with a mask (NaN where no sequence has one). A sequence without a mask trains the label only.
 
-    Raises InputError for settings that only networks that name labels alone can be trained with."""
+    Raises InputError for settings that do not work with masks."""
 
     figures = (*Classifier.figures, "val_dice")
 
     def __init__(self, network: nn.Module, settings: Train, class_weights: Tensor | None = None):
         if wrong := [name for name in ("drift_augment", "align") if getattr(settings, name)]:
             raise InputError(
-                f"train.{wrong[0]} is {getattr(settings, wrong[0])}, and {type(network).__name__} draws masks: they "
-                "would not drift along, and what is aligned is what labels are told from. Set it to 0."
+                f"train.{wrong[0]} is {getattr(settings, wrong[0])}, but it works for classifiers only: with "
+                f"{type(network).__name__}, masks would not drift with the frames, and alignment would change only the "
+                "features of the label. Set it to 0."
             )
         super().__init__(network, settings, class_weights)
 
@@ -55,21 +56,23 @@ class Segmenter(Classifier):
         if self.settings.device_augment:
             frames = as_another_device(frames)
         answer = self.network(frames)
-        self._tell_answer("train", answer, masks, labels)
-        return self._shared(self._answer_loss(answer, masks, labels, self.settings.label_smoothing), len(labels))
+        self._log_answer("train", answer, masks, labels)
+        return self._scaled_for_ddp(
+            self._answer_loss(answer, masks, labels, self.settings.label_smoothing), len(labels)
+        )
 
     def validation_step(self, batch: Batch, _: int) -> None:
         frames, masks, labels = batch
         answer = self.answering(frames)
-        self._tell_answer("val", answer, masks, labels)
+        self._log_answer("val", answer, masks, labels)
         known = has_mask(masks)
-        found = dice((answer.mask > 0).float(), (masks == 1).float(), smooth=0.0)
-        total = torch.where(known, found, 0).sum()
+        by_sequence = dice((answer.mask > 0).float(), (masks == 1).float(), smooth=0.0)
+        total = torch.where(known, by_sequence, 0).sum()
         count = int(known.sum())
         self._log_means({"val_dice": total / max(1, count)}, count)
 
-    def _tell_answer(self, part: str, answer: Answer, masks: Tensor, labels: Tensor) -> None:
-        # Without the sides, which are there in training alone, so that the curves of both parts can be compared.
+    def _log_answer(self, part: str, answer: Answer, masks: Tensor, labels: Tensor) -> None:
+        # Without the sides, which exist in training only, so that curves of training and validation can be compared.
         answer = Answer(answer.mask.detach(), answer.label.detach())
         accuracy = (answer.label.argmax(1) == labels).float().mean()
         means = {f"{part}_loss": self._answer_loss(answer, masks, labels), f"{part}_accuracy": accuracy}
@@ -88,14 +91,14 @@ def has_mask(masks: Tensor) -> Tensor:
 
 
 def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """float32 [B], 0 where a sequence has no mask. logits, masks: [B, N, H, W]."""
-    logits, truth = logits.float(), (masks == 1).float()  # float32: sums over a clip are beyond half precision
-    crossed = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten(1).mean(1)
-    return torch.where(has_mask(masks), 1 - dice(logits.sigmoid(), truth) + crossed, 0)
+    """float32 [B]; 0 for a sequence without a mask. logits, masks: [B, N, H, W]."""
+    logits, truth = logits.float(), (masks == 1).float()  # half precision cannot hold sums over a clip
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten(1).mean(1)
+    return torch.where(has_mask(masks), 1 - dice(logits.sigmoid(), truth) + cross_entropy, 0)
 
 
 def dice(found: Tensor, truth: Tensor, smooth: float = SMOOTH) -> Tensor:
-    """[B], over all frames of each sequence; found: [B, N, H, W] in 0-1. 1 where neither shows anything."""
+    """Soft Dice [B], over all frames of each sequence; 1 where both are empty. found: [B, N, H, W] in 0-1."""
     found, truth = found.flatten(1), truth.flatten(1)
     sizes = found.sum(1) + truth.sum(1)
     overlap = (2 * (found * truth).sum(1) + smooth) / (sizes + smooth)

@@ -1,7 +1,7 @@
-"""A warm start: training begins with the weights of an earlier model package instead of random ones.
+"""A warm start: training begins with the weights of an earlier model package instead of random weights.
 
-The package lies in the workspace in a folder named by the SHA-256 of its `config.json`, which records the digest of the
-weights: so the path in `train.start` says which bytes they are, and DVC trains anew when they are others.
+The package is in the workspace, in a folder whose name is the SHA-256 of its `config.json`, and that file records the
+digest of the weights. So the path in `train.start` identifies the weights, and DVC trains again when they change.
 """
 
 from pathlib import Path
@@ -11,18 +11,18 @@ from torch import nn
 
 from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
-from fetalflow.weights import CONFIG, read
+from fetalflow.models.weights import CONFIG, read
 
-ORIGIN = "origin.json"  # beside the package: which version of which registered model it is
-FITTING = ("task", "network", "labels", "frames", "size", "options")  # of both configurations, alike
+ORIGIN = "origin.json"  # in the package's folder: the registered model and version that it was fetched from
+FITTING = ("task", "network", "labels", "frames", "size", "options")  # must be equal in both configurations
 COLD = "Train from random weights instead: `fetalflow retrain --cold`, or an empty `train.start`."
 
 
 def begin_from(start: str, network: nn.Module, model: dict[str, Any]) -> None:
-    """Put the weights of the package in the folder `start` into `network`, which `model` describes; "" does nothing.
+    """Copy the weights of the package in the folder `start` into `network`. Nothing happens when `start` is empty.
 
-    model: the configuration that training will save. Raises InputError when the package is not the one that the
-    folder's name says, was damaged, or was made for another network, labels or size.
+    model: the configuration that training will save. Raises InputError when the package does not match the digest in
+    the folder's name, is damaged, or was made for another network, labels or size.
     """
     if not start:
         return
@@ -30,21 +30,20 @@ def begin_from(start: str, network: nn.Module, model: dict[str, Any]) -> None:
     found = file_digest(path) if path.is_file() else "no such file"
     if found != Path(start).name:
         raise InputError(
-            f"{path} must be the file with the SHA-256 that its folder is named by; found: {found}. Start "
-            f"`fetalflow retrain --warm` again, which fetches the package. {COLD}"
+            f"the SHA-256 of {path} must be the name of its folder; found: {found}. Run `fetalflow retrain --warm` "
+            f"again, which fetches the package. {COLD}"
         )
     earlier, config = read(start)
     differ = [f"  {key}: {config[key]}, now {model[key]}" for key in FITTING if config[key] != model[key]]
     if differ:
-        raise InputError(
-            "the model to start from does not fit what is trained now:\n" + "\n".join(differ) + f"\n{COLD}"
-        )
+        raise InputError("the model to start from does not fit the model to train:\n" + "\n".join(differ) + f"\n{COLD}")
     network.load_state_dict(earlier.state_dict())
 
 
 def started_from(start: str) -> dict[str, Any]:
-    """What the package's configuration says of its start: {} for a cold one, else `started_from` with the digest of the
-    package, its origin in the registry where that is known, and `before`, the starts of the start, latest first."""
+    """The entry of the new package's configuration on its start: {} for a cold start, else `started_from` with the
+    digest of the package, its origin in the registry where that is known, and `before`, the packages that the package
+    itself was started from, latest first."""
     if not start:
         return {}
     folder = Path(start)

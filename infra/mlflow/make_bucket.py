@@ -1,4 +1,4 @@
-"""Make the bucket in the S3 store, unless it is there."""
+"""Create the bucket in the S3 store, unless it exists."""
 
 import os
 
@@ -11,12 +11,12 @@ def main() -> None:
     name = os.environ["STORE_BUCKET"]
     try:
         store.head_bucket(Bucket=name)
-        print(f"The bucket {name} is there.")
+        print(f"The bucket {name} exists.")
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
             raise
         store.create_bucket(Bucket=name)
-        print(f"Made the bucket {name}.")
+        print(f"Created the bucket {name}.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run once by the image, on an empty volume: a role and its databases for each server. Passwords go in as psql
-# variables, so that they are quoted and in no process list.
+# The image runs this once, on an empty volume: it creates a role and the databases for each server. The passwords are
+# psql variables, so that they are quoted and do not appear in a process list.
 set -eu
 psql --set ON_ERROR_STOP=1 --username postgres <<'SQL'
 \getenv mlflow_password MLFLOW_DB_PASSWORD

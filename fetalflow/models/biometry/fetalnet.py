@@ -1,6 +1,6 @@
-"""FetalNet (Plotka et al. 2021, arXiv 2107.06943; DESIGN 7): a U-Net on every frame, a memory over the clip, attention
-on the skips, a stacked module for the mask and a branch for the label. docs/biometry.md: what the published file does
-otherwise.
+"""FetalNet (Plotka et al. 2021, arXiv 2107.06943): a U-Net on every frame, a memory over the clip, attention on the
+skips, a stacked module for the mask and a branch for the label. docs/ml-lead/biometry.md lists the differences to the
+published code.
 
 Shapes below are for frames of 224 x 224 px and width 64. BN: the frames of all clips, B: clips, N: frames of a clip.
 """
@@ -23,7 +23,7 @@ HEAD_DROPOUT = 0.5
 
 
 class DoubleConv(nn.Sequential):
-    """[BN, before, h, w] -> [BN, after, h, w]. Dropout leaves out whole maps, as published."""
+    """[BN, before, h, w] -> [BN, after, h, w]. Dropout drops whole maps, as published."""
 
     def __init__(self, before: int, after: int, dropout: float):
         super().__init__(
@@ -38,7 +38,7 @@ class DoubleConv(nn.Sequential):
 
 
 class Encoder(nn.Module):
-    """One grey frame each: [BN, 1, 224, 224] -> skips [BN, 64, 224, 224] to [BN, 512, 28, 28]; [BN, 512, 14, 14]."""
+    """Single grey frames [BN, 1, 224, 224] -> skips [BN, 64, 224, 224] to [BN, 512, 28, 28], and [BN, 512, 14, 14]."""
 
     step = 2**LEVELS
 
@@ -56,10 +56,10 @@ class Encoder(nn.Module):
 
 
 class ConvLSTM(nn.Module):
-    """One layer over time: [B, N, K, h, w] -> [B, N, K, h, w]; frame n has seen frames 0..n.
+    """One layer over time: [B, N, K, h, w] -> [B, N, K, h, w], where output n depends on frames 0..n.
 
-    The convolution over input and state together, as published, is the sum of one over each; the input's is done for
-    all frames at once. Each clip begins with an empty state.
+    The published convolution over input and state together is the sum of one convolution over each. That of the input
+    is computed for all frames at once. Each clip starts with a state of zeros.
     """
 
     def __init__(self, channels: int):
@@ -68,9 +68,9 @@ class ConvLSTM(nn.Module):
         self.of_state = nn.Conv2d(channels, 4 * channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        given = self.of_input(x.flatten(0, 1)).unflatten(0, x.shape[:2]).unbind(1)
+        inputs = self.of_input(x.flatten(0, 1)).unflatten(0, x.shape[:2]).unbind(1)
         state, cell, states = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0]), []
-        for now in given:
+        for now in inputs:
             add, keep, show, new = (now + self.of_state(state)).chunk(4, 1)
             cell = keep.sigmoid() * cell + add.sigmoid() * new.tanh()
             state = show.sigmoid() * cell.tanh()
@@ -81,15 +81,15 @@ class ConvLSTM(nn.Module):
 class FetalNet(MaskAndLabel):
     """float [B, N, H, W] in 0-1 -> Answer. With the defaults and three classes 69 156 888 parameters.
 
-    Each option is an ablation; with the first three False it is the plain U-Net of single frames:
+    The first four options are ablations; with the first three False the network is a plain U-Net of single frames:
     attention  gates on the skips.
-    stacked    a side output of every level, fused; False: the mask comes from the finest level.
+    stacked    side outputs of all levels, fused. False: the mask comes from the finest level only.
     temporal   two layers of ConvLSTM.
-    label      the branch for the label; False: the single task, the mask alone, and every label as likely as another.
-    Beyond that: width (channels of the first level; each further one has twice as many), dropout (of maps, after every
-    double convolution), head_dropout (before the label's linear layer).
+    label      the branch for the label. False: the network predicts the mask only, and all labels are equally likely.
+    Further options: width (channels of the first level; each further level has twice as many), dropout (of maps, after
+    every double convolution), head_dropout (before the label's linear layer).
 
-    Raises InputError when a shape cannot be.
+    Raises InputError when a shape is not possible.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""FetalNet for a CPU: its decoder, attention, stacked module, memory and label behind the pretrained EfficientNet-Lite0
-that the plane classifier has, with separable convolutions.
+"""FetalNet for a CPU: FetalNet's decoder, attention, stacked module, memory and label branch on the pretrained
+EfficientNet-Lite0 of the plane classifier, with separable convolutions.
 
 Shapes below are for frames of 256 x 256 px. BN: the frames of all clips, B: clips, N: frames of a clip.
 """
@@ -18,16 +18,16 @@ from fetalflow.models.parts.mask_and_label import (
 )
 
 STEP = 32
-SKIPS = (16, 24, 40, 112)  # channels of the backbone where its maps are 1/2, 1/4, 1/8 and 1/16 of the frame
-LAST = 320  # at 1/32
+SKIPS = (16, 24, 40, 112)  # channels of the backbone's maps at 1/2, 1/4, 1/8 and 1/16 of the frame's size
+LAST = 320  # channels at 1/32
 WIDTHS = (16, 32, 48, 96)  # of the decoder's levels, finest first
-MEMORY = 128
+MEMORY = 128  # channels of the memory over time
 
 
 class Encoder(nn.Module):
-    """One grey frame each: [BN, 1, 256, 256] -> skips [BN, 16, 128, 128] ... [BN, 112, 16, 16], and [BN, 128, 8, 8].
+    """Single grey frames [BN, 1, 256, 256] -> skips [BN, 16, 128, 128] to [BN, 112, 16, 16], and [BN, 128, 8, 8].
 
-    The backbone's "same" padding is the same for every multiple of 32 px, so it is laid down once.
+    The backbone's "same" padding is equal for all multiples of 32 px, so it is computed once.
     """
 
     step = STEP
@@ -43,14 +43,14 @@ class Encoder(nn.Module):
         maps = {}
         for block, drop in zip(self.blocks, self.drops, strict=True):
             x = block(x, drop_connect_rate=drop)
-            maps[x.shape[-1]] = x  # of every size the last one stays
+            maps[x.shape[-1]] = x  # keeps the last map of each size
         *skips, last = maps.values()
         return skips, self.last(last)
 
 
 class ConvGRU(nn.Module):
-    """A memory over time added to what each frame shows: [B, N, K, h, w] -> [B, N, K, h, w]; frame n has seen frames
-    0..n. Separable convolutions; each clip begins with an empty state."""
+    """A memory over time, added to the features of each frame: [B, N, K, h, w] -> [B, N, K, h, w], where output n
+    depends on frames 0..n. Its convolutions are separable. Each clip starts with a state of zeros."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -70,13 +70,13 @@ class ConvGRU(nn.Module):
 class FetalNetLite(MaskAndLabel):
     """float [B, N, H, W] in 0-1 -> Answer. With the defaults and three classes 3 186 200 parameters.
 
-    attention, stacked, temporal, label: as FetalNet's; the memory is one layer of ConvGRU.
-    pretrained  ImageNet's weights in the backbone; False: drawn at random.
+    attention, stacked, temporal, label: as in FetalNet; the memory is one layer of ConvGRU.
+    pretrained  True: ImageNet's weights in the backbone. False: random weights.
     head_dropout   before the label's linear layer.
-    batch_norm_momentum   the share of a batch in the backbone's running statistics, as the plane classifier's.
+    batch_norm_momentum   the share of a batch in the backbone's running statistics, as in the plane classifier.
 
-    The mask is made at half the frame's size and brought to it between pixel centres: its outline stays smooth.
-    Raises InputError when a shape cannot be, or when a package is missing.
+    The mask is computed at half the frame's size and enlarged bilinearly, so that its outline is smooth.
+    Raises InputError when a shape is not possible, or when a package is missing.
     """
 
     def __init__(
@@ -94,7 +94,9 @@ class FetalNetLite(MaskAndLabel):
         batch_norm_momentum: float = 0.1,
     ):
         check_shape("fetalnet_lite", frames, size, classes)
-        levels = zip((*WIDTHS[1:], MEMORY), WIDTHS, SKIPS, strict=True)  # channels below, its own, the skip's
+        levels = zip(
+            (*WIDTHS[1:], MEMORY), WIDTHS, SKIPS, strict=True
+        )  # channels of the level below, of the level and of the skip
         super().__init__(
             encoder=Encoder(pretrained, batch_norm_momentum),
             memory=ConvGRU(MEMORY) if temporal else None,
@@ -108,7 +110,7 @@ class FetalNetLite(MaskAndLabel):
         self.pretrained = pretrained
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
-        """The parameters that bring knowledge with them: training may let them stand still at first."""
+        """The pretrained parameters, which training can freeze in its first epochs."""
         held = [self.encoder.stem, self.encoder.blocks]
         return [p for part in held for p in part.parameters()] if self.pretrained else []
 

@@ -1,5 +1,5 @@
-"""The plane classifier's pretrained EfficientNet-Lite on every frame, and what it saw joined over time: by the mean,
-which does not know the order, or by self-attention between the frames (Vaswani 2017) with learnt positions.
+"""The plane classifier's pretrained EfficientNet-Lite on every frame, with its features pooled over time: by the mean,
+which ignores the order, or by self-attention between the frames (Vaswani 2017) with learnt positions.
 
 B: sequences of a batch, N: frames of a sequence, C: classes; shapes for 10 x 300 x 300 and lite0_short.
 """
@@ -27,8 +27,8 @@ class MeanOverFrames(nn.Module):
 
 
 class AttentionOverFrames(nn.Module):
-    """[B, N, 672] -> [B, 128]: a layer of self-attention, then the mean over the frames. `weights` gives who looks at
-    whom: [B, N, N], the mean over heads."""
+    """[B, N, 672] -> [B, 128]: a layer of self-attention, then the mean over the frames. `weights` gives the attention
+    between frames: [B, N, N], the mean over heads."""
 
     width = 128
 
@@ -54,18 +54,18 @@ class BackboneFrames(nn.Module):
     """float [B, N, H, W] in 0-1 -> logits [B, C]. 1 014 375 parameters at 10 frames and 7 classes, 863 847 with
     pooling mean.
 
-    pooling     attention (four heads, scaled; N as built) or mean (any N is taken).
+    pooling     attention (four heads, scaled; only for the N it was built for) or mean (for any N).
     backbone    lite0_short (0.7 M parameters), lite0 (3.4 M), lite1 or lite2.
-    pretrained  ImageNet's weights; False: drawn at random.
-    dropout     before either layer of the head.
-    batch_norm_momentum   the share of a batch in the backbone's running statistics, as the plane classifier's.
+    pretrained  True: ImageNet's weights. False: random weights.
+    dropout     before both layers of the head.
+    batch_norm_momentum   the share of a batch in the backbone's running statistics, as in the plane classifier.
 
-    Raises InputError when an option or a shape cannot be, or when a package is missing.
+    Raises InputError when an option or a shape is not possible, or when a package is missing.
     """
 
     explained_layer = "backbone.top.activation"  # the last feature maps of each frame
     reach = 1  # frames that one kept feature comes from
-    needs_frames = False  # features alone give the answer
+    needs_frames = False  # the answer needs the kept features only
 
     def __init__(
         self,
@@ -99,30 +99,30 @@ class BackboneFrames(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.answer(self._seen(x), x)
+        return self.answer(self._features(x), x)
 
     def keep(self, frames: Tensor) -> Tensor:
-        """What is kept of a frame: [B, 1, H, W] -> [B, 672]."""
+        """The features to keep of a frame: [B, 1, H, W] -> [B, 672]."""
         return self.backbone(frames).mean((2, 3))  # [B, 1, 300, 300] -> [B, 672, 19, 19] -> [B, 672]
 
     def answer(self, kept: Tensor, frames: Tensor | None = None) -> Tensor:
-        """Logits [B, C] of a sequence from what was kept of its frames, [B, N, 672], in their order."""
+        """Logits [B, C] of sequences from the kept features of their frames in order, [B, N, 672]."""
         return self.head(self.pooling(kept))
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
-        """The parameters that bring knowledge with them: training may let them stand still at first."""
+        """The pretrained parameters, which training can freeze in its first epochs."""
         return list(self.backbone.parameters()) if self.pretrained else []
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _features(self, x: Tensor) -> Tensor:
         return self.keep(x.flatten(0, 1).unsqueeze(1)).unflatten(0, x.shape[:2])  # [B, 10, 672]
 
 
 class AttendingFrames(BackboneFrames):
-    """With pooling attention."""
+    """BackboneFrames with the pooling `attention`."""
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """[B, N, N]: row i is how much frame i takes from each frame; rows sum to 1. The mean over heads."""
-        return self.pooling.weights(self._seen(x))
+        """[B, N, N]: row i is the attention of frame i to each frame, as the mean over heads; rows sum to 1."""
+        return self.pooling.weights(self._features(x))
 
 
 def build(frames: int, size: int, classes: int, **options) -> BackboneFrames:

@@ -23,7 +23,7 @@ class CNN(nn.Module):
         *,
         dropout: float = 0.2,
         batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
-        norm_each: bool = False,  # a batch norm after every convolution: learns in far fewer epochs
+        norm_each: bool = False,  # a batch norm after every convolution; the network then learns in far fewer epochs
     ):
         super().__init__()
         check_shape(frames, size, classes)

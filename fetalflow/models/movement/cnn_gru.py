@@ -1,13 +1,13 @@
-"""CNN-GRU: CNN-LSTM with a GRU in the place of the LSTM, a usual choice where data are few; a quarter less to learn in
-the memory."""
+"""CNN-GRU: CNN-LSTM with a GRU in the place of the LSTM, a usual choice for small data sets. The memory has a quarter
+fewer parameters."""
 
 from fetalflow.models.movement.cnn_lstm import CNNLSTM
 
 
 class CNNGRU(CNNLSTM):
-    """float [B, N, H, W] in 0-1 -> logits [B, C]. The GRU's last state answers; any N is taken.
+    """float [B, N, H, W] in 0-1 -> logits [B, C]. The logits come from the GRU's last state; N may be any number.
 
-    Raises InputError when a shape cannot be.
+    Raises InputError when a shape is not possible.
     """
 
     memory = "gru"

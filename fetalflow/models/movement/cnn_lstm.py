@@ -1,8 +1,8 @@
-"""The paper's second ablation, CNN-LSTM. The paper only says that it combines "a typical CNN architecture with the
-LSTM model", so the rest is chosen: one CNN looks at every frame alone, an LSTM reads what it saw in order.
+"""The paper's second ablation, CNN-LSTM. The paper only states that it combines "a typical CNN architecture with the
+LSTM model". The rest was chosen here: a CNN computes features of each frame, and an LSTM reads them in order.
 
-The CNN keeps FetalMovNet's five 3 x 3 convolutions and poolings at a quarter of the channels: it runs N times per
-sequence, and at full width it would cost ten times the network that it is the rival of.
+The CNN has FetalMovNet's five 3 x 3 convolutions and poolings with a quarter of the channels. It runs N times per
+sequence, and at full width it would cost ten times as much as FetalMovNet, which it is compared with.
 B: sequences, N: frames, C: classes; shapes for 10 x 300 x 300.
 """
 
@@ -15,7 +15,7 @@ WIDTHS = (16, 32, 64, 128, 64)
 
 
 class FrameBranch(nn.Module):
-    """One grey frame each: [B * N, 1, H, W] -> [B * N, 256]."""
+    """Single grey frames [B * N, 1, H, W] -> [B * N, 256]."""
 
     def __init__(self, size: int, momentum: float, norm_each: bool):
         super().__init__()
@@ -41,10 +41,10 @@ class FrameBranch(nn.Module):
 
 
 class CNNLSTM(nn.Module):
-    """float [B, N, H, W] in 0-1 -> logits [B, C]. The LSTM's last state answers; any N is taken."""
+    """float [B, N, H, W] in 0-1 -> logits [B, C]. The logits come from the LSTM's last state; N may be any number."""
 
-    memory = "lstm"  # torch's module of that name, and ours
-    reach, needs_frames = 1, False  # `models.reuse`: what the CNN saw of a frame is kept
+    memory = "lstm"  # the name of torch's class in lower case, and of the module here
+    reach, needs_frames = 1, False  # for `models.reuse`: the CNN's features of each frame are kept
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class CNNLSTM(nn.Module):
         size: int,
         classes: int,
         *,
-        hidden: int = 128,  # more remembers more and overfits sooner
+        hidden: int = 128,  # state of the LSTM; a larger one overfits sooner
         dropout: float = 0.2,
-        batch_norm_momentum: float = 0.01,  # Keras' 0.99; raise it for short trainings
-        norm_each: bool = False,  # a batch norm after every convolution: learns in far fewer epochs
+        batch_norm_momentum: float = 0.01,  # 0.99 in Keras; raise it for short trainings
+        norm_each: bool = False,  # a batch norm after every convolution; the network then learns in far fewer epochs
     ):
         super().__init__()
         if frames < 1 or classes < 2 or size < 32:
@@ -72,8 +72,8 @@ class CNNLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, frames = x.shape[:2]
-        seen = self.conv_branch(x.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, frames))  # [B, 10, 256]
-        return self.answer(seen, x)
+        features = self.conv_branch(x.flatten(0, 1).unsqueeze(1)).unflatten(0, (batch, frames))  # [B, 10, 256]
+        return self.answer(features, x)
 
     def keep(self, frames: Tensor) -> Tensor:
         """[B, 1, H, W] -> [B, 256]."""
@@ -94,9 +94,9 @@ class CNNLSTM(nn.Module):
         nn.init.zeros_(memory.bias_hh_l0)
         nn.init.zeros_(memory.bias_ih_l0)
         if self.memory == "lstm":
-            # torch orders the gates input, forget, cell, output; Keras starts by remembering.
-            with_forget = memory.bias_ih_l0.data[memory.hidden_size : 2 * memory.hidden_size]
-            nn.init.ones_(with_forget)
+            # torch orders the gates input, forget, cell, output. Keras sets the bias of the forget gate to 1.
+            forget_bias = memory.bias_ih_l0.data[memory.hidden_size : 2 * memory.hidden_size]
+            nn.init.ones_(forget_bias)
 
 
 def build(frames: int, size: int, classes: int, **options) -> CNNLSTM:

@@ -1,5 +1,5 @@
-"""FetalMovNet (Turkan et al., Section III-C, Figs. 3-9, Tables 2 and 3): convolutions over stacked frames beside
-attention between frames, joined in a small fully connected head.
+"""FetalMovNet (Turkan et al., Section III-C, Figs. 3-9, Tables 2 and 3): a branch of convolutions over
+stacked frames and a branch of attention between frames, joined in a small fully connected head.
 
 Shapes below are for the paper's N = 10 frames of 300 x 300 px and 7 classes; every size follows the input.
 B: sequences of a batch, N: frames of a sequence, C: classes.
@@ -13,10 +13,10 @@ from fetalflow.errors import InputError
 
 WIDTHS = (64, 128, 256, 512, 256)  # channels after each convolution
 ATTENTION_WIDTH = 1024
-BRANCH_WIDTH = 256  # what either branch hands to the head
+BRANCH_WIDTH = 256  # features that each branch passes to the head
 HEAD_WIDTHS = (256, 128, 64)
-# Keras' defaults, since the paper is Keras. Keras' momentum 0.99 is the share that stays, torch's is the share that
-# is new. At 0.01 the running statistics need some hundreds of steps: raise it for short trainings.
+# Keras' defaults, since the paper used Keras. Keras' momentum 0.99 is the share of the old value, torch's 0.01 is the
+# share of the new one. The running statistics then need several hundred steps: raise it for short trainings.
 BATCH_NORM_MOMENTUM = 0.01
 BATCH_NORM_EPSILON = 1e-3
 
@@ -59,7 +59,7 @@ class ConvBranch(nn.Module):
 
 
 class AttentionBranch(nn.Module):
-    """Every frame is a token: [B, N, H, W] -> [B, 256]. `weights` gives who looks at whom: [B, heads, N, N]."""
+    """Every frame is a token: [B, N, H, W] -> [B, 256]. `weights` gives the attention, [B, heads, N, N]."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class AttentionBranch(nn.Module):
         self.norm = nn.BatchNorm1d(BRANCH_WIDTH, eps=BATCH_NORM_EPSILON, momentum=momentum)
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Query, value and, where there is one, key of each frame alone: [B, 10, 1024] each."""
+        """Query, value and, with `separate_key`, key of each frame: [B, 10, 1024] each."""
         tokens = x.flatten(2)  # [B, 10, 90000]
         return tuple(layer(tokens) for layer in (self.query, self.value, self.key) if layer is not None)
 
@@ -109,7 +109,7 @@ class AttentionBranch(nn.Module):
 
 
 class Head(nn.Sequential):
-    """[B, width] -> 256 -> 128 -> 64 -> logits [B, C] (Fig. 9). Softmax is left to the loss."""
+    """[B, width] -> 256 -> 128 -> 64 -> logits [B, C] (Fig. 9), without softmax."""
 
     def __init__(self, width: int, classes: int, dropout: float = 0.2):
         first, second, third = HEAD_WIDTHS
@@ -129,21 +129,21 @@ class Head(nn.Sequential):
 class FetalMovNet(nn.Module):
     """float [B, N, H, W] in 0-1 -> logits [B, C]. With the defaults 195 161 287 trainable parameters.
 
-    The paper contradicts itself; each option is the other reading:
-    separate_key  False: K = V (Table 3). True: its own K projection (Figs. 5-7), 92 161 024 parameters more.
+    The paper contradicts itself in places; these options choose the reading:
+    separate_key  False: K = V (Table 3). True: a separate projection for K (Figs. 5-7), 92 161 024 parameters more.
     scale         True: scores / sqrt(d) (Fig. 7). False: Keras' `Attention` as Table 3 has it; with input in 0-1 the
                   attention is then one-hot from the first step.
     convolutions  5 (text, Fig. 8, and the 9 x 9 x 256 batch norm of Table 3). 4: the rows of Table 3.
     join          "dense1": Concatenate takes Dense1, 512 wide (text, Table 3's shape). "flatten1": it takes Flatten1,
-                  20 992 wide (Table 3's "Connected to"); Dense1 is then not there.
-    Beyond the paper: heads (divides 1024; more heads let a frame look at several others for different reasons),
-    dropout (0.2), batch_norm_momentum (0.01 as Keras; more for short trainings), norm_each (a batch norm after every
-    convolution, not only after the last pooling: learns in far fewer epochs).
+                  20 992 wide (Table 3's "Connected to"), and there is no Dense1.
+    Options beyond the paper: heads (must divide 1024; with more heads a frame can attend to several others for
+    different reasons), dropout (0.2), batch_norm_momentum (0.01 as in Keras; higher for short trainings), norm_each (a
+    batch norm after every convolution, not only after the last pooling; the network then learns in far fewer epochs).
 
-    Raises InputError when an option or a size cannot be.
+    Raises InputError when an option or a size is not possible.
     """
 
-    reach, needs_frames = 1, True  # `models.reuse`: projections are kept; convolutions see all frames at once
+    reach, needs_frames = 1, True  # for `models.reuse`: projections are kept; the convolutions need all frames
 
     def __init__(
         self,
@@ -191,12 +191,12 @@ class FetalMovNet(nn.Module):
         return self.head(torch.cat([self.conv_branch(x), self.attention_branch.join(projected)], dim=1))
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """[B, N, N]: row i is how much frame i takes from each frame; rows sum to 1. The mean over heads."""
+        """[B, N, N]: row i is the attention of frame i to each frame, as the mean over heads; rows sum to 1."""
         return self.attention_branch.weights(x).mean(1)
 
 
 def check_shape(frames: int, size: int, classes: int) -> None:
-    """Raises InputError when a sequence or the classes cannot be worked with."""
+    """Raises InputError when there are too few frames, classes or pixels."""
     if frames < 1 or classes < 2:
         raise InputError(f"a network needs 1 frame and 2 classes at least, found {frames} and {classes}.")
     if size < 32:
@@ -204,7 +204,7 @@ def check_shape(frames: int, size: int, classes: int) -> None:
 
 
 def initialise_as_keras(network: nn.Module) -> None:
-    """Glorot-uniform weights and zero biases, Keras' defaults; torch's own start is narrower."""
+    """Glorot-uniform weights and zero biases, as Keras' defaults; torch's initial weights are smaller."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)

@@ -1,8 +1,8 @@
-"""FetalMovNet's small successor: one light pretrained encoder looks at every frame and at what changed since the one
-before, and self-attention reads what it saw in order.
+"""FetalMovNet's small successor: a light pretrained encoder computes features of every frame and of its change since
+the frame before, and self-attention reads these features in order.
 
-What FetalMovNet spends on comparing raw frames (94 % of its 195 M parameters) goes here into features that ImageNet
-already knows: a few hundred sequences are too few to learn them from. The encoder is the same for every frame, so a
+FetalMovNet uses 94 % of its 195 M parameters to compare raw frames. This network uses features pretrained on ImageNet
+instead, since a few hundred sequences are too few to learn features from. The encoder is the same for every frame, so a
 stream computes each frame once. Shapes below are for 10 x 300 x 300 px and 7 classes; every size follows the input.
 B: sequences, N: frames, T = N - 1: pairs of neighbouring frames, C: classes.
 """
@@ -16,7 +16,7 @@ from fetalflow.models.parts.backbones import Backbone
 from fetalflow.models.parts.frame_attention import FrameAttention
 from fetalflow.models.parts.harmonise import Harmonise
 
-SIDE = 75  # px that larger frames are averaged down to, about: 10 frames then cost 0.28 GMAC, and speckle is noise
+SIDE = 75  # px; larger frames are averaged to about this: 10 frames then cost 0.28 GMAC. The mean removes speckle
 SMALLEST = 32
 
 
@@ -24,21 +24,21 @@ class FetalMovNetS(nn.Module):
     """float [B, N, H, W] in 0-1 -> logits [B, C]. With the defaults 998 023 parameters at 7 classes, 777 088 of them
     the encoder's; 0.28 GMAC at 10 x 300 x 300.
 
-    backbone    of `fetalflow.models.parts.backbones`; lite0_short is EfficientNet-Lite0 to stride 16.
-    pretrained  ImageNet's weights; False: drawn at random.
-    motion      "difference": the encoder sees the change since the frame before as well, through kernels that begin
-                at 0, so that a fresh network starts as ImageNet's. "none": each pair's later frame alone.
-    time        "attention": over the pairs, with learned positions. "mean": pairs are averaged; order cannot matter.
-    harmonise   "standardise": each pair of frames at a fixed brightness and contrast, whatever the device's; or "none".
-    width, layers, heads   of the attention. More of each learns more and needs more sequences.
+    backbone    of `fetalflow.models.parts.backbones`; lite0_short is EfficientNet-Lite0 up to stride 16.
+    pretrained  True: ImageNet's weights. False: random weights.
+    motion      "difference": the encoder also gets the change since the frame before, through kernels that are 0 at the
+                start, so that an untrained network computes ImageNet's features. "none": only each pair's later frame.
+    time        "attention": over the pairs, with learned positions. "mean": the mean over pairs, which ignores order.
+    harmonise   "standardise": each pair of frames is brought to a fixed brightness and contrast. "none": it is not.
+    width, layers, heads   of the attention. Larger values can learn more and need more sequences.
     dropout     before the tokens and the head; half of it inside the attention.
     batch_norm_momentum    the share of a batch in the running statistics; lower it for long trainings.
 
-    Raises InputError when an option or a shape cannot be, or a package is missing.
+    Raises InputError when an option or a shape is not possible, or a package is missing.
     """
 
     explained_layer = "backbone.top.activation"
-    reach = 2  # a stream keeps one token for each frame and the one before it
+    reach = 2  # one kept token comes from a frame and the one before it
     needs_frames = False
 
     def __init__(
@@ -76,7 +76,7 @@ class FetalMovNetS(nn.Module):
         self.shrink = max(1, round(size / SIDE))
         self.backbone = Backbone(backbone, size // self.shrink, pretrained, batch_norm_momentum)
         if motion == "difference":
-            see_a_second_channel(self.backbone.stem.conv)
+            add_second_channel(self.backbone.stem.conv)
         self.token = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.width, width))
         self.places = nn.Parameter(0.02 * torch.randn(frames - 1, width)) if time == "attention" else None
         layers = layers if time == "attention" else 0
@@ -85,20 +85,21 @@ class FetalMovNetS(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, classes))
 
     def keep(self, frames: Tensor) -> Tensor:
-        """A frame and the one before it, [B, 2, H, W] -> what a window keeps of them, [B, width]."""
+        """A frame and the one before it, [B, 2, H, W] -> the token that a window keeps of them, [B, width]."""
         return self._token(self._shrunk(frames))
 
     def answer(self, kept: Tensor, frames: Tensor | None = None) -> Tensor:
-        """Tokens [B, T, width] -> logits [B, C]; the frames themselves are not looked at again."""
+        """Tokens [B, T, width] -> logits [B, C]; `frames` are not needed."""
         return self.head(self.norm(self.attention(self._placed(kept))).mean(1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.answer(self._tokens(x))
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """[B, N, N]: row i is how much frame i takes from each frame; rows sum to 1. The mean over heads and layers.
+        """[B, N, N]: row i is the attention of frame i to each frame, as the mean over heads and layers; rows sum to 1.
 
-        Attention is between pairs: half of a pair's weight goes to either frame, and a frame asks as its pairs do.
+        Attention is between pairs. A pair's weight is divided equally between its two frames, and a frame's row is the
+        mean of the rows of its pairs.
         """
         n = x.shape[1]
         members = (torch.eye(n, device=x.device)[:-1] + torch.eye(n, device=x.device)[1:]) / 2  # [T, N]
@@ -107,11 +108,11 @@ class FetalMovNetS(nn.Module):
         for layer in self.attention:
             weights.append(layer.weights(kept))
             kept = layer(kept)
-        asking = members.T / members.T.sum(1, keepdim=True)
-        return asking @ torch.stack(weights).mean(0).to(members.dtype) @ members
+        rows = members.T / members.T.sum(1, keepdim=True)
+        return rows @ torch.stack(weights).mean(0).to(members.dtype) @ members
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
-        """The parameters that bring knowledge with them: training may let them stand still at first."""
+        """The pretrained parameters, which training can freeze in its first epochs."""
         return list(self.backbone.parameters()) if self.pretrained else []
 
     def _shrunk(self, x: Tensor) -> Tensor:
@@ -124,18 +125,18 @@ class FetalMovNetS(nn.Module):
 
     def _token(self, pairs: Tensor) -> Tensor:
         pairs = self.harmonise(pairs)
-        before, own = pairs[:, :1], pairs[:, 1:]
-        # Grey where nothing changed, which is the 0 of the encoder's own scale.
-        seen = torch.cat([own, (1 + own - before) / 2], 1) if self.motion == "difference" else own
-        maps = self.backbone(seen)  # [B * 9, 672, 5, 5]
+        before, frame = pairs[:, :1], pairs[:, 1:]
+        # One half where nothing changed: the encoder's normalisation maps one half to 0.
+        inputs = torch.cat([frame, (1 + frame - before) / 2], 1) if self.motion == "difference" else frame
+        maps = self.backbone(inputs)  # [B * 9, 672, 5, 5]
         return self.token(maps.mean((2, 3)))
 
     def _placed(self, kept: Tensor) -> Tensor:
         return kept if self.places is None else kept + self.places
 
 
-def see_a_second_channel(stem: nn.Conv2d) -> None:
-    """Give a convolution over one channel a second one, which at first says nothing."""
+def add_second_channel(stem: nn.Conv2d) -> None:
+    """Add a second input channel with weights of 0 to a convolution over one channel."""
     stem.weight = nn.Parameter(torch.cat([stem.weight.detach(), torch.zeros_like(stem.weight)], 1))
     stem.in_channels = 2
 

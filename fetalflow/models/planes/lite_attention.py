@@ -1,5 +1,5 @@
 """The light plane classifier (arXiv 2410.17396): a pretrained EfficientNet-Lite, attention on its features, and a
-three-layer perceptron (DESIGN 6).
+three-layer perceptron. docs/ml-lead/planes.md lists the details that the paper does not give and that were chosen here.
 
 Shapes below are for frames of 224 x 224 px and lite0; every size follows the input. B: frames of a batch, C: classes.
 """
@@ -11,13 +11,13 @@ from fetalflow.errors import InputError
 from fetalflow.models.parts.backbones import Backbone
 
 HEAD_WIDTHS = (128, 64)
-REDUCTION = 16  # CBAM's: channels over the width of the hidden layer
-KERNEL = 7  # CBAM's: px of the feature map that a place looks at
+REDUCTION = 16  # channels divided by the width of the hidden layer, as in CBAM
+KERNEL = 7  # px of the feature map, as in CBAM
 SMALLEST = 64  # px of a frame; the last feature map is then 2 x 2
 
 
 class ChannelAttention(nn.Module):
-    """Which features count: [B, K, h, w] -> the same, each channel times its gate in 0-2."""
+    """Weights channels: [B, K, h, w] -> the same shape, each channel multiplied by its gate in 0-2."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -26,12 +26,12 @@ class ChannelAttention(nn.Module):
         start_at_nothing(self.perceptron[-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = self.perceptron(x.mean((2, 3))) + self.perceptron(x.amax((2, 3)))  # [B, K]
-        return x + x * seen.tanh()[:, :, None, None]
+        score = self.perceptron(x.mean((2, 3))) + self.perceptron(x.amax((2, 3)))  # [B, K]
+        return x + x * score.tanh()[:, :, None, None]
 
 
 class SpatialAttention(nn.Module):
-    """Where to look: [B, K, h, w] -> the same, each place times its gate in 0-2."""
+    """Weights places: [B, K, h, w] -> the same shape, each place multiplied by its gate in 0-2."""
 
     def __init__(self):
         super().__init__()
@@ -39,8 +39,8 @@ class SpatialAttention(nn.Module):
         start_at_nothing(self.look)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = self.look(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1))  # [B, 1, h, w]
-        return x + x * seen.tanh()
+        score = self.look(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1))  # [B, 1, h, w]
+        return x + x * score.tanh()
 
 
 ATTENTION = {
@@ -57,7 +57,7 @@ def start_at_nothing(layer: nn.Linear | nn.Conv2d) -> None:
 
 
 def make_head(kind: str, width: int, classes: int, dropout: float) -> nn.Sequential:
-    """[B, width] -> logits [B, C]. Softmax is left to the loss. Raises InputError for an unknown kind."""
+    """[B, width] -> logits [B, C], without softmax. Raises InputError for an unknown kind."""
     first, second = HEAD_WIDTHS
     if kind == "linear":
         return nn.Sequential(nn.Dropout(dropout), nn.Linear(width, classes))
@@ -77,23 +77,24 @@ def make_head(kind: str, width: int, classes: int, dropout: float) -> nn.Sequent
 class LiteAttention(nn.Module):
     """float [B, 1, size, size] in 0-1 -> logits [B, C].
 
-    The paper says attention on the backbone's features and no more. Ours is CBAM (Woo 2018), channels and then
-    places: a plane is told by a few structures (channels), and they lie in a part of the sector (places). It is small:
-    206 259 parameters on 1280 channels, and nearly no arithmetic, while one layer of self-attention over
-    the 7 x 7 places would have 6.6 M, twice the backbone's 3.4 M, to be learnt from a few thousand frames.
-    CBAM's gates are sigmoids; ours are 1 + tanh, begin at exactly 1 and lie in 0-2. So a fresh attention hands on the
-    pretrained features as they are, where a sigmoid would quarter them, and it can raise as well as lower.
+    The paper states only that there is attention on the backbone's features. Here it is CBAM (Woo 2018), on channels
+    and then on places, because a few structures (channels) in a part of the sector (places) show the plane. CBAM is
+    small: it has 206 259 parameters on 1280 channels and needs little arithmetic. One layer of self-attention over the
+    7 x 7 places would have 6.6 M, twice the backbone's 3.4 M, to be learnt from a few thousand frames.
+    CBAM's gates are sigmoids. The gates here are 1 + tanh: they lie in 0-2 and are exactly 1 at the start. So an
+    untrained attention leaves the pretrained features unchanged, where sigmoids would quarter them, and gates can raise
+    features as well as lower them.
 
-    backbone    lite0 (3.4 M parameters), lite1 (4.1 M), lite2 (4.8 M; its weights are a package of its own), or
+    backbone    lite0 (3.4 M parameters), lite1 (4.1 M), lite2 (4.8 M; its weights are in a separate package), or
                 lite0_short: lite0 cut at stride 16 (0.7 M).
-    pretrained  ImageNet's weights; False: drawn at random.
+    pretrained  True: ImageNet's weights. False: random weights.
     attention   cbam, channel, spatial or none.
     head        mlp: 1280 -> 128 -> 64 -> C; linear: 1280 -> C.
     dropout     before the first layer of the head and after it.
-    batch_norm_momentum   the share of a batch in the running statistics. The family's is 0.01, for ImageNet's hundred
-                thousands of steps: ours are a few hundred, from photographs to ultrasound.
+    batch_norm_momentum   the share of a batch in the running statistics. The published 0.01 suits the hundreds of
+                thousands of steps on ImageNet; here a few hundred steps must lead from photographs to ultrasound.
 
-    Raises InputError when an option or a shape cannot be, or when a package is missing.
+    Raises InputError when an option or a shape is not possible, or when a package is missing.
     """
 
     explained_layer = "backbone.top.activation"  # the last feature maps, before attention
@@ -113,7 +114,7 @@ class LiteAttention(nn.Module):
     ):
         super().__init__()
         if frames != 1:
-            raise InputError(f"lite_attention sees one frame at a time, found extract.frames = {frames}. Set it to 1.")
+            raise InputError(f"lite_attention takes one frame at a time, found extract.frames = {frames}. Set it to 1.")
         if size < SMALLEST or classes < 2:
             raise InputError(
                 f"lite_attention needs frames of {SMALLEST} px and 2 classes at least, found {size} and {classes}."
@@ -130,7 +131,7 @@ class LiteAttention(nn.Module):
         return self.head(maps.mean((2, 3)))
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
-        """The parameters that bring knowledge with them: training may let them stand still at first."""
+        """The pretrained parameters, which training can freeze in its first epochs."""
         return list(self.backbone.parameters()) if self.pretrained else []
 
 

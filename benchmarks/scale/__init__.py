@@ -1,0 +1,1 @@
+"""What happens when there is much of something, or when a part dies."""

@@ -1,0 +1,1 @@
+"""What the code takes in time and memory."""

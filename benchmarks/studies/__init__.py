@@ -1,0 +1,1 @@
+"""What a choice is worth: trainings or simulations, compared with intervals."""

@@ -1,0 +1,100 @@
+"""Quality figures of one sequence, which the checks of the quality gate use."""
+
+import warnings
+from typing import Any
+
+import cv2
+import imagehash
+import numpy as np
+from PIL import Image
+
+BLANK_DEVIATION = 2.0  # grey levels; a frame with a smaller standard deviation is blank
+FROZEN_DIFFERENCE = 0.02  # grey levels per pixel; below it, a frame repeats the one before
+LIT = 8  # grey level from which a pixel is part of the picture
+SMALLEST, LARGEST = 194, 288  # px, sides of the window for NIQE and BRISQUE
+
+# BRISQUE's features of pictures whose locally normalised pixels are independent unit Gaussians. Its authors found that
+# undistorted pictures come close to this. The features are shape 2 and variance 1; for each of the four products of
+# neighbours shape 0.77 (the fit to a product of two Gaussians), mean 0, left and right variance 1; and the same at half
+# the scale.
+_NATURAL = np.tile([2, 1, *([0.77, 0, 1, 1] * 4)], 2)
+_MEANS = np.tile([False, False, *([False, True, False, False] * 4)], 2)
+
+
+def figures(sequence: np.ndarray) -> dict[str, Any]:
+    """Quality figures of uint8 [N, H, W], named like the manifest's columns.
+
+    - mean_intensity, min_intensity, max_intensity: grey levels 0-255 over all frames.
+    - blank_share: share of the N frames that are blank; frozen_share: share of the N-1 pairs of neighbouring frames
+      that show the same picture (0 when N is 1).
+    - sharpness: variance of the Laplacian of the middle frame, grey levels squared.
+    - niqe: NIQE of the middle frame; a larger value is less natural. brisque: `brisque_distance` of the middle frame.
+      Both are computed by scikit-video on a window of at most 288 px around the picture, at native resolution. They are
+      NaN when the frame is blank or smaller than 194 px, the smallest size for NIQE's 96 px patches.
+    - phash: perceptual hash of the middle frame, 16 hex digits.
+    """
+    middle = sequence[len(sequence) // 2]
+    deviation = np.array([cv2.meanStdDev(frame)[1].item() for frame in sequence])
+    niqe, brisque = (np.nan, np.nan) if deviation[len(sequence) // 2] < BLANK_DEVIATION else naturalness(middle)
+    return {
+        "mean_intensity": float(np.mean([cv2.mean(frame)[0] for frame in sequence])),
+        "min_intensity": float(sequence.min()),
+        "max_intensity": float(sequence.max()),
+        "blank_share": float(np.mean(deviation < BLANK_DEVIATION)),
+        "frozen_share": _frozen_share(sequence),
+        "sharpness": float(cv2.Laplacian(middle, cv2.CV_32F).var()),
+        "niqe": niqe,
+        "brisque": brisque,
+        "phash": str(imagehash.phash(Image.fromarray(middle))),
+    }
+
+
+def _frozen_share(sequence: np.ndarray) -> float:
+    if len(sequence) < 2:
+        return 0.0
+    differences = [cv2.norm(a, b, cv2.NORM_L1) / a.size for a, b in zip(sequence, sequence[1:], strict=False)]
+    return float(np.mean(np.array(differences) < FROZEN_DIFFERENCE))
+
+
+def naturalness(frame: np.ndarray) -> tuple[float, float]:
+    """NIQE and the BRISQUE distance of a frame, uint8 [H, W]; NaN, NaN when it is too small."""
+    window = picture_window(frame)
+    if window is None:
+        return np.nan, np.nan
+    # Imported here because the import is slow and most callers do not need it.
+    from fetalflow.cine.scikit_video import measure
+
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # Patches outside the sector are constant, and scikit-video divides by their variance of 0.
+        warnings.simplefilter("ignore")
+        niqe = float(measure.niqe(window)[0])
+        features = measure.brisque_features(window)[0].astype(np.float64)
+    return niqe, brisque_distance(features)
+
+
+def brisque_distance(features: np.ndarray) -> float:
+    """Distance of the 36 features of BRISQUE, float [36], from those of an undistorted picture, which has 0.
+
+    BRISQUE's score comes from a support vector machine that was trained on people's opinions of photographs. It is not
+    used here, since scikit-video does not include it and ultrasound images are not photographs. The distance needs no
+    training: it is the root mean square of the log ratios of shapes and variances and the differences of means. It
+    finds sequences that are unlike the rest of a drop; it does not grade a single sequence.
+    """
+    ratios = np.log(np.maximum(features, 1e-6) / np.where(_MEANS, 1, _NATURAL))
+    return float(np.sqrt(np.mean(np.where(_MEANS, features, ratios) ** 2)))
+
+
+def picture_window(frame: np.ndarray) -> np.ndarray | None:
+    """The part of a frame, uint8 [H, W], around its lit pixels, with sides of 194-288 px; None for smaller frames."""
+    if min(frame.shape) < SMALLEST:
+        return None
+    left, top, width, height = cv2.boundingRect((frame >= LIT).astype(np.uint8))
+    rows = _span(top, height, frame.shape[0])
+    columns = _span(left, width, frame.shape[1])
+    return np.ascontiguousarray(frame[rows, columns])
+
+
+def _span(start: int, length: int, limit: int) -> slice:
+    side = int(np.clip(length, SMALLEST, min(LARGEST, limit)))
+    first = int(np.clip(start + length // 2 - side // 2, 0, limit - side))
+    return slice(first, first + side)

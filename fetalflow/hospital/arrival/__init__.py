@@ -1,0 +1,1 @@
+"""Deliveries in an inbox come in; one accumulated drop, its journal and every patient's side go out."""

@@ -1,0 +1,154 @@
+"""Masks the pixels of a cine on every frame and writes them without loss; nothing else of the file is copied.
+
+A cine is decoded twice, once to find the ultrasound region and once to write it, so that no unmasked frame is ever
+on a disk.
+"""
+
+import io
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from pydicom import Dataset
+
+from fetalflow.artefacts import atomic_file
+from fetalflow.cine.cuts import find_cuts, small
+from fetalflow.cine.reading import open_cine
+from fetalflow.cine.recording import Limits
+from fetalflow.cine.sector import (
+    BACKGROUND,
+    LIT,
+    MOVES,
+    Watch,
+    coloured_graphics,
+    find_sector,
+    find_sector_of_still,
+    keep,
+)
+from fetalflow.errors import Rejected
+
+LARGEST_DICOM = 2**32 - 2  # bytes of uncompressed pixels that the standard can state
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Result of the first pass over a cine. masks: end frame (exclusive) and uint8 [H, W], 255 keep and 0 blank, of
+    every scene; frames: their number; fps: None if the file states none."""
+
+    masks: list[tuple[int, np.ndarray]]
+    frames: int
+    fps: float | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.frames, *self.masks[0][1].shape
+
+
+def survey(path: Path, limits: Limits, cut_threshold: float) -> Survey:
+    """Find the ultrasound region of every scene.
+
+    Raises Rejected: what `open_cine` raises; `sector` when no ultrasound region is found and no header states one,
+    because then text and tissue cannot be distinguished.
+    """
+    watch, pictures = Watch(), []
+    with open_cine(path, limits) as cine:
+        for frame in cine.frames:
+            watch.look(frame, cine.tint)
+            pictures.append(small(frame))
+        box, fps = cine.box, cine.fps
+    cuts = find_cuts(np.stack(pictures), cut_threshold)
+    if not cuts:
+        if box is None and not _has_sector(watch):
+            raise Rejected("sector", "no ultrasound region was found in the pixels and the header states none")
+        return Survey([(len(pictures), keep(watch, box))], len(pictures), fps)
+    nothing = np.zeros(watch.mean().shape, np.uint8)
+    masks = []
+    for end, scene in zip([*cuts, len(pictures)], _watches(path, limits, cuts), strict=True):
+        # A scene without a sector is a page of text between recordings, or black.
+        masks.append((end, keep(scene, box) & ~coloured_graphics(watch) if _has_sector(scene) else nothing))
+    if not any(kept.any() for _, kept in masks):
+        raise Rejected("sector", "no ultrasound region was found in any scene")
+    return Survey(masks, len(pictures), fps)
+
+
+def _watches(path: Path, limits: Limits, cuts: list[int]) -> Iterator[Watch]:
+    """A `Watch` (statistics of the pixels) of each scene of a cine."""
+    scene = Watch()
+    with open_cine(path, limits) as cine:
+        for index, frame in enumerate(cine.frames):
+            if index in cuts:
+                yield scene
+                scene = Watch()
+            scene.look(frame, cine.tint)
+    yield scene
+
+
+def _has_sector(watch: Watch) -> bool:
+    mean = watch.mean()
+    everywhere = np.full(mean.shape, 255, np.uint8)
+    if watch.seen == 1:
+        return find_sector_of_still(mean, everywhere) is not None
+    return find_sector(mean > BACKGROUND + LIT, watch.deviation(mean) > MOVES, everywhere) is not None
+
+
+def masked_frames(path: Path, limits: Limits, first_pass: Survey) -> Iterator[np.ndarray]:
+    """The frames of a surveyed cine, uint8 [H, W] grey, blank where its masks are 0. An array is valid until the
+    next one is requested."""
+    scenes = iter(first_pass.masks)
+    end, kept = next(scenes)
+    with open_cine(path, limits) as cine:
+        for index, frame in enumerate(cine.frames):
+            if index == end:
+                end, kept = next(scenes)
+            yield cv2.bitwise_and(frame, kept)
+
+
+def write_still(path: Path, frame: np.ndarray) -> None:
+    """frame: uint8 [H, W], as PNG."""
+    with atomic_file(path) as temporary:
+        cv2.imwrite(str(temporary), frame)
+
+
+def write_video(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, int], fps: float) -> None:
+    """frames: uint8 [H, W] of `shape`, as FFV1 in Matroska; the same frames give the same bytes."""
+    with (
+        atomic_file(path) as temporary,
+        av.open(str(temporary), "w", format="matroska", options={"fflags": "+bitexact"}) as container,
+    ):
+        stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(10_000))
+        stream.height, stream.width, stream.pix_fmt = *shape, "gray"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        for frame in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "gray")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def write_dicom(path: Path, header: Dataset, frames: Iterator[np.ndarray], shape: tuple[int, int, int]) -> None:
+    """frames: uint8 [H, W], `shape` = [T, H, W], as uncompressed 8-bit MONOCHROME2 under a clean header.
+
+    Raises Rejected `huge` when they do not fit into one file.
+    """
+    size = shape[0] * shape[1] * shape[2]
+    if size > LARGEST_DICOM:
+        raise Rejected("huge", "its pixels do not fit into an uncompressed DICOM file")
+    header.NumberOfFrames, header.Rows, header.Columns = shape
+    header.SamplesPerPixel, header.PhotometricInterpretation, header.PixelRepresentation = 1, "MONOCHROME2", 0
+    header.BitsAllocated, header.BitsStored, header.HighBit = 8, 8, 7
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent) as pixels:
+        for frame in frames:
+            pixels.write(np.ascontiguousarray(frame))
+        pixels.write(b"\0" * (size % 2))
+        pixels.seek(0, io.SEEK_SET)
+        header.PixelData = pixels
+        header["PixelData"].VR = "OB"
+        with atomic_file(path) as temporary:
+            header.save_as(temporary, enforce_file_format=True)

@@ -1,0 +1,1 @@
+"""Settings and a seed come in; a drop of images of the standard planes goes out."""

@@ -1,0 +1,282 @@
+"""The model package: a trained network that predicts for an image, a cine or an array.
+
+A stage that only writes packages imports `fetalflow.models.weights` instead, so that it does not depend on the code
+that reads cines.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fetalflow.cine.letterbox import fit
+from fetalflow.errors import InputError
+from fetalflow.inference.engines.choice import AUTO, choose
+from fetalflow.inference.engines.engine import Engine
+from fetalflow.models.answering import NetworkAnswer, ask, to_input
+from fetalflow.models.building import segments
+from fetalflow.models.familiarity import UNLIKE, Familiarity
+from fetalflow.models.frame_weights import frame_weights, frame_weights_method
+from fetalflow.models.weights import read, read_config, read_familiarity, save
+from fetalflow.settings.params import Extract
+
+__all__ = ["BestFrame", "Package", "Prediction", "Window", "load", "save"]
+
+BATCH = 8  # sequences through the network at once
+ONE_FRAME = "one frame has all the weight"
+EVERY_FRAME = "every frame alike: the label comes from their mean"
+NO_WEIGHTS = "every frame alike: only the engine torch computes frame weights"
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The answer for one sequence of N consecutive frames."""
+
+    first_frame: int  # of the cine or array, inclusive
+    last_frame: int
+    label: str
+    probabilities: dict[str, float]
+    frame_weights: list[float]  # [N], sum 1
+    unfamiliarity: float | None  # above 1: unlike the training data; None: the package has no familiarity
+    unfamiliar: bool | None
+
+
+@dataclass(frozen=True)
+class BestFrame:
+    """The frame of a sweep with the highest probability of a label."""
+
+    frame: int
+    label: str
+    probability: float
+    unfamiliarity: float | None
+    unfamiliar: bool | None  # True: every frame of the sweep is unlike the training data
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for an image, a cine or an array: the mean over its windows, and the answer for each window."""
+
+    label: str
+    probabilities: dict[str, float]  # by label, in the network's order; sum 1
+    frame_weights: list[float]  # [N] by position in the window, sum 1
+    frame_weights_method: str
+    unfamiliarity: float | None  # the median over its windows
+    unfamiliar: bool | None
+    best: BestFrame | None  # where N is 1; its label is never `extract.rest`
+    best_by_label: dict[str, BestFrame]
+    engine: str  # that answered
+    windows: list[Window]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain dicts, lists, numbers and text, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A loaded model package: network or engine, the `config` it was saved with, and the familiarity with the training
+    sequences.
+
+    network: in evaluation mode; None where `engine` answers. folder: of the weights, which are read when a clip comes
+    that `engine` cannot take; None: such a clip is refused.
+    """
+
+    network: nn.Module | None
+    config: dict[str, Any]
+    familiarity: Familiarity | None = None
+    engine: Engine | None = None
+    folder: Path | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.config["labels"])
+
+    @property
+    def frames(self) -> int:
+        return self.config["frames"]
+
+    @property
+    def size(self) -> int:
+        return self.config["size"]
+
+    @property
+    def segments(self) -> bool:
+        """Whether it also draws a mask, on which `fetalflow.inference.examination.examine` measures; `predict` returns
+        only the label."""
+        return segments(self.network) if self.engine is None else "mask" in self.engine.outputs
+
+    @property
+    def stride(self) -> int:
+        """Frames between the starts of two windows. A network of single frames gets every frame."""
+        return 1 if self.frames == 1 else self.config["extract"].get("stride", self.frames)
+
+    def answer(self, frames: np.ndarray) -> NetworkAnswer:
+        """The network's answer to fitted frames, uint8 [B, n, size, size]; features only where there is a familiarity.
+
+        Engines other than torch take clips of N frames. Raises InputError for another length without `folder`.
+        """
+        if self.answers_by(frames.shape[1]) != "torch":
+            return self.engine.answer(frames.astype(np.float32) / 255)
+        return ask(self._torch, frames, None if self.familiarity is None else self.familiarity.layer)
+
+    def answers_by(self, frames: int) -> str:
+        """Name of the engine that answers clips of this number of frames."""
+        if self.engine is None or (self.folder is not None and frames != self.frames):
+            return "torch"
+        return self.engine.name
+
+    @cached_property
+    def _torch(self) -> nn.Module:
+        return read(self.folder)[0] if self.network is None else self.network
+
+    def predict(self, source: Path | str | np.ndarray) -> Prediction:
+        """Predict for an image, a DICOM, a cine, or frames that are already read.
+
+        `source` is a file, which is masked, resampled and cut into windows as in the extract stage; or an array, uint8
+        0-255 or float 0-1: [T, H, W] of T >= N consecutive frames, [W, N, H, W] of W sequences, or [H, W] where N is 1.
+        Frames of an array must have the frame rate of a sequence (`extract.fps`, `extract.every`); none is skipped.
+        Frames are fitted to the network's size (pad small, resize large). Where N is 1, every frame is used, whatever
+        the stride of training, and `best` is the standard plane of the sweep.
+
+        Raises InputError when the file cannot be read, is shorter than one window, or the array does not fit.
+        """
+        recorded = self._from_array(source) if isinstance(source, np.ndarray) else self._from_file(Path(source))
+        return self._predict(recorded)
+
+    def _from_file(self, path: Path) -> Iterator[tuple[Span, np.ndarray]]:
+        if not path.is_file():
+            raise InputError(f"{path} is not a file. Expected the path of an image, a DICOM or a cine.")
+        from fetalflow.cine.windows import recorded_windows
+
+        settings = Extract.model_validate(self.config["extract"] | {"stride": self.stride})
+        has_windows = False
+        for span, frames in recorded_windows(path, settings):
+            has_windows = True
+            yield span, frames
+        if not has_windows:
+            raise InputError(f"{path} holds no {settings.sequence_in_words} without a cut. Record a longer cine.")
+
+    def _from_array(self, array: np.ndarray) -> Iterator[tuple[Span, np.ndarray]]:
+        n = self.frames
+        array = as_uint8(array)
+        if array.ndim == 2 and n == 1:
+            array = array[None]
+        if array.ndim == 3:
+            starts = range(0, len(array) - n + 1, self.stride)
+            if not starts:
+                raise InputError(f"the array holds {len(array)} frames, one window has {n}.")
+            sequences = (array[start : start + n] for start in starts)
+        elif array.ndim == 4 and len(array) and array.shape[1] == n:
+            starts = range(0, n * len(array), n)
+            sequences = iter(array)
+        else:
+            raise InputError(f"expected frames [T, H, W] or sequences [W, {n}, H, W], found shape {list(array.shape)}.")
+        for start, frames in zip(starts, sequences, strict=True):
+            yield (start, start + n - 1), frames
+
+    def _predict(self, recorded: Iterator[tuple[Span, np.ndarray]]) -> Prediction:
+        # A segmentation network holds full-size feature maps of every frame in memory.
+        batches = _batches(recorded, 1 if self.segments else BATCH)
+        windows = [window for batch in batches for window in self._windows(batch)]
+        mean = {label: float(np.mean([w.probabilities[label] for w in windows])) for label in self.labels}
+        unfamiliarity = None if self.familiarity is None else float(np.median([w.unfamiliarity for w in windows]))
+        best = self._best(windows) if self.frames == 1 else {}
+        return Prediction(
+            label=max(mean, key=mean.get),
+            probabilities=mean,
+            frame_weights=np.mean([w.frame_weights for w in windows], axis=0).tolist(),
+            frame_weights_method=self._weights_method(),
+            unfamiliarity=unfamiliarity,
+            unfamiliar=None if unfamiliarity is None else unfamiliarity > UNLIKE,
+            best=max(best.values(), key=lambda frame: frame.probability, default=None),
+            best_by_label=best,
+            engine=self.answers_by(self.frames),
+            windows=windows,
+        )
+
+    def _windows(self, recorded: list[tuple[Span, np.ndarray]]) -> list[Window]:
+        fitted = np.stack([fit(frames, self.size) for _, frames in recorded])
+        answer = self.answer(fitted)
+        p = answer.probabilities
+        scores = [None] * len(p) if self.familiarity is None else self.familiarity.score(answer.features).tolist()
+        if self.network is None or self.frames == 1 or self.segments:
+            weights = [[1 / self.frames] * self.frames] * len(p)
+        else:
+            device = next(self.network.parameters()).device
+            targets = torch.from_numpy(p.argmax(axis=1)).to(device)
+            weights = frame_weights(self.network, to_input(fitted, device), targets).tolist()
+        answers = zip((span for span, _ in recorded), p.tolist(), weights, scores, strict=True)
+        return [
+            Window(
+                *span,
+                label=self.labels[int(np.argmax(row))],
+                probabilities=dict(zip(self.labels, row, strict=True)),
+                frame_weights=each,
+                unfamiliarity=score,
+                unfamiliar=None if score is None else score > UNLIKE,
+            )
+            for span, row, each, score in answers
+        ]
+
+    def _weights_method(self) -> str:
+        if self.frames == 1:
+            return ONE_FRAME
+        if self.segments:
+            return EVERY_FRAME
+        return NO_WEIGHTS if self.network is None else frame_weights_method(self.network)
+
+    def _best(self, windows: list[Window]) -> dict[str, BestFrame]:
+        """The likeliest frame of every label but `extract.rest`, among frames that are like the training data."""
+        known = [window for window in windows if not window.unfamiliar] or windows
+        best = {}
+        for label in self.labels:
+            if label != self.config["extract"].get("rest"):
+                top = max(known, key=lambda window, label=label: window.probabilities[label])
+                facts = (top.probabilities[label], top.unfamiliarity, top.unfamiliar)
+                best[label] = BestFrame(top.first_frame, label, *facts)
+        return best
+
+
+def load(folder: Path | str, device: str | torch.device = "cpu", engine: str = "torch") -> Package:
+    """Read the package that `save` wrote. engine: one of `fetalflow.inference.engines.engine.ENGINES`, or "auto": the
+    fastest installed one that passed the parity gate, torch where nothing was exported.
+
+    device: of torch; other engines compute on the CPU. Raises InputError when the package is incomplete, has changed or
+    does not fit, or the engine did not pass, is not installed or has incomplete files.
+    """
+    chosen = choose(engine, folder)
+    network, config = read(folder, device) if chosen is None else (None, read_config(folder))
+    arrays = read_familiarity(folder, config)
+    familiarity = None if arrays is None else Familiarity.of_package(config["familiarity"], arrays)
+    return Package(network, config, familiarity, chosen, Path(folder) if chosen and engine == AUTO else None)
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    held: list[Any] = []
+    for item in items:
+        held.append(item)
+        if len(held) == size:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def as_uint8(array: np.ndarray) -> np.ndarray:
+    """Frames as uint8. A float array that was made as uint8 / 255 gives exactly the same bytes back."""
+    if array.dtype == np.uint8:
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"expected uint8 0-255 or float 0-1, found {array.dtype}.")
+    if not np.isfinite(array).all():
+        raise InputError("a float array must lie in 0-1, found NaN or infinity.")
+    if array.size and not (array.min() >= 0 and array.max() <= 1):
+        raise InputError(f"a float array must lie in 0-1, found {array.min()} to {array.max()}.")
+    return np.rint(array * 255).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Frames come in one by one; an answer after every frame goes out."""

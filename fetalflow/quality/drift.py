@@ -1,0 +1,235 @@
+"""Drift of a new drop: is it different from the data before it? Tested for each site and each figure.
+
+The unit is the patient: every patient has the same weight, however many sequences she has, and the permutation test
+exchanges whole patients between old and new. So many frames of a few patients give no false alarm.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import comb, prod
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from fetalflow.evaluation.holm import holm
+from fetalflow.settings.params import Drift
+
+FIGURES = {  # column of the manifest, or added to it: name in reports
+    "mean_intensity": "intensity",
+    "sharpness": "sharpness",
+    "speckle": "speckle",
+    "niqe": "naturalness (NIQE)",
+    "fps": "frame rate",
+    "label": "class mix",
+    "unfamiliarity": "distance to the training data",
+}
+EVERY_SITE = "all sites"
+MIX_UNIT = "of the sequences would need another label"
+EFFECT_UNIT = "standard deviations of the training data"
+CELLS = 4_000_000  # largest array of a permutation test
+WINDOW = 7  # px; within it speckle varies, but tissue hardly does
+LIT = (30, 220)  # grey levels; between them speckle is neither clipped nor hidden
+
+
+def speckle(frame: np.ndarray) -> float:
+    """Speckle of a frame, uint8 [H, W]: median standard deviation within 7 px of lit tissue, in grey levels; NaN if
+    nothing is lit.
+
+    After log compression, speckle is noise of constant size. Gain does not change that size; dynamic range, frequency
+    and smoothing do.
+    """
+    picture = frame.astype(np.float32)
+    mean = cv2.blur(picture, (WINDOW, WINDOW))
+    variance = cv2.blur(picture**2, (WINDOW, WINDOW)) - mean**2
+    lit = (mean > LIT[0]) & (mean < LIT[1])
+    return float(np.median(np.sqrt(np.maximum(variance[lit], 0)))) if lit.any() else float("nan")
+
+
+def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) -> dict[str, Any]:
+    """Compare the sequences of a new drop with the sequences before it; the result is ready for JSON.
+
+    Both tables have one row per sequence with patient, site, and the columns of FIGURES that are known. Each site of
+    the drop is compared with its own earlier data, or, if it is new, with the earlier data of all sites. `all sites`
+    combines the sites that had earlier data, so another mixture of the same sites is not drift. `tests`: site, figure,
+    median before and in the drop, patients, effect, p, p_holm (over all tests of the drop), drifted and a sentence.
+
+    effect: Wasserstein distance of the two distributions in standard deviations of the reference; for the class mix,
+    the share of the new sequences that would need another label (total variation).
+    """
+    reference = reference[~reference["patient"].isin(new["patient"])]
+    sides = pd.concat([reference.assign(new=False), new.assign(new=True)], ignore_index=True)
+    known_sites = set(reference["site"])
+    random = np.random.default_rng(settings.seed)
+    rows = []
+    for column in [c for c in FIGURES if c in sides]:
+        filled = sides[sides[column].notna()]
+        strata = []
+        for site in sorted(new["site"].unique()):
+            compared = filled[(filled["site"] == site) | (site not in known_sites) & ~filled["new"]]
+            stratum = _stratum(compared, column, settings, random)
+            rows.append(_row(site, column, stratum, [stratum] if stratum else [], site in known_sites, compared))
+            strata += [stratum] if stratum and site in known_sites else []
+        if new["site"].nunique() > 1:
+            compared_sites = [
+                row for row in rows if row["column"] == column and row["seen_before"] and row["new"] is not None
+            ]
+            of_known_sites = filled[filled["site"].isin(known_sites)]
+            rows.append(_row(EVERY_SITE, column, _combined(strata), strata, True, of_known_sites))
+            higher = sum(row["new"] > row["before"] for row in compared_sites)
+            rows[-1] |= {"sites_higher": higher, "sites": len(compared_sites)}
+    _judge(rows, settings)
+    drifted = [row for row in rows if row["drifted"]]
+    return {
+        "patients": int(new["patient"].nunique()),
+        "sequences": len(new),
+        "patients_before": int(reference["patient"].nunique()),
+        "drifted": bool(drifted),
+        "verdict": _verdict(rows, drifted),
+        "sites_never_seen": sorted(set(new["site"]) - known_sites),
+        "tests": rows,
+    }
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    """effect: measured. chance: float [permutations], the effect after each permutation. patients: before, new."""
+
+    effect: float
+    chance: np.ndarray
+    patients: tuple[int, int]
+
+
+def _stratum(rows: pd.DataFrame, column: str, settings: Drift, random: np.random.Generator) -> _Stratum | None:
+    """Permutation test of one site; None if there are no patients before or in the drop."""
+    patient, names = pd.factorize(rows["patient"])
+    is_new = np.zeros(len(names), bool)
+    is_new[patient[rows["new"].to_numpy()]] = True
+    before, fresh = int((~is_new).sum()), int(is_new.sum())
+    if not before or not fresh:
+        return None
+    effects = np.concatenate(
+        [
+            _mix_distance(rows, patient, draw) if column == "label" else _distance(rows, column, patient, is_new, draw)
+            for draw in _permutations(is_new, settings.permutations, len(rows), random)
+        ]
+    )
+    return _Stratum(float(effects[0]), effects[1:], (before, fresh))
+
+
+def _permutations(is_new: np.ndarray, n: int, rows: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """bool [draws, patients]: first `is_new` itself, then n permutations of it, in blocks that fit the memory."""
+    block = max(1, CELLS // max(rows, 1))
+    yield is_new[None]
+    for start in range(0, n, block):
+        draws = min(block, n - start)
+        yield random.permuted(np.broadcast_to(is_new, (draws, len(is_new))), axis=1)
+
+
+def _distance(
+    rows: pd.DataFrame, column: str, patient: np.ndarray, is_new: np.ndarray, draws: np.ndarray
+) -> np.ndarray:
+    """float [draws]: Wasserstein distance between the two groups of patients of each draw, in standard deviations of
+    the true reference. draws: bool [draws, patients]."""
+    order = np.argsort(rows[column].to_numpy(float), kind="stable")
+    values, patient = rows[column].to_numpy(float)[order], patient[order]
+    weight = 1 / np.bincount(patient)[patient]
+    reference = ~is_new[patient]
+    mean = np.average(values[reference], weights=weight[reference])
+    spread = np.sqrt(np.average((values[reference] - mean) ** 2, weights=weight[reference]))
+    # A site with a constant frame rate has no spread: then 1 % of the value is used instead.
+    scale = max(spread, 0.01 * abs(mean), 1e-12)
+    new = draws[:, patient] * weight
+    gap = np.cumsum(new / draws.sum(1, keepdims=True) - (weight - new) / (~draws).sum(1, keepdims=True), axis=1)
+    return np.abs(gap[:, :-1]) @ np.diff(values) / scale
+
+
+def _mix_distance(rows: pd.DataFrame, patient: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """float [draws]: total variation between the labels of the two groups of patients of each draw."""
+    mix = pd.crosstab(patient, rows["label"].to_numpy(), normalize="index").to_numpy()
+    fresh, before = draws @ mix / draws.sum(1, keepdims=True), ~draws @ mix / (~draws).sum(1, keepdims=True)
+    return np.abs(fresh - before).sum(1) / 2
+
+
+def _combined(strata: list[_Stratum]) -> _Stratum | None:
+    """All sites together, each weighted by its number of new patients. No site is compared with another site."""
+    if not strata:
+        return None
+    share = np.array([s.patients[1] for s in strata]) / sum(s.patients[1] for s in strata)
+    chance = sum(w * s.chance for w, s in zip(share, strata, strict=True))
+    patients = tuple(sum(s.patients[i] for s in strata) for i in (0, 1))
+    return _Stratum(float(share @ [s.effect for s in strata]), chance, patients)
+
+
+def _row(
+    site: str, column: str, test: _Stratum | None, strata: list[_Stratum], seen: bool, rows: pd.DataFrame
+) -> dict[str, Any]:
+    before, fresh = test.patients if test else (0, 0)
+    # The number of ways to choose the new patients limits how small the p-value can be.
+    ways = prod(comb(sum(s.patients), s.patients[1]) for s in strata)
+    p = (1 + int((test.chance >= test.effect - 1e-9).sum())) / (1 + len(test.chance)) if test else None
+    numeric = column != "label" and test is not None
+    return {
+        "site": site,
+        "seen_before": seen,
+        "figure": FIGURES[column],
+        "column": column,
+        "before": float(rows.loc[~rows["new"], column].median()) if numeric else None,
+        "new": float(rows.loc[rows["new"], column].median()) if numeric else None,
+        "patients_before": before,
+        "patients_new": fresh,
+        "effect": test.effect if test else None,
+        "p": p,
+        "p_holm": None,
+        "smallest_p": 1 / min(ways, 1 + len(test.chance)) if test else 1.0,
+        "drifted": False,
+    }
+
+
+def _judge(rows: list[dict[str, Any]], settings: Drift) -> None:
+    """Holm over the tests that can tell anything; a verdict for every row."""
+    enough = [r for r in rows if min(r["patients_before"], r["patients_new"]) >= settings.min_patients]
+    able = [r for r in enough if r["smallest_p"] * len(enough) <= settings.alpha]
+    if able:
+        for row, p in zip(able, holm([r["p"] for r in able]), strict=True):
+            least = settings.min_mix if row["column"] == "label" else settings.min_effect
+            row["p_holm"] = p
+            row["drifted"] = bool(p < settings.alpha and row["effect"] >= least)
+    for row in rows:
+        row["verdict"] = _sentence(row)
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    where = f"{row['site']}, {row['figure']}"
+    patients = f"{row['patients_new']} new patients, {row['patients_before']} before"
+    if row["effect"] is None:
+        return f"{where}: not known, in the drop or before it."
+    if row["p_holm"] is None:
+        return f"{where}: too few patients to test ({patients})."
+    size = f"{row['effect']:.2f} {EFFECT_UNIT}" if row["column"] != "label" else f"{row['effect']:.0%} {MIX_UNIT}"
+    facts = f"{size}, p = {row['p_holm']:.2g} (Holm), {patients}"
+    if not row["drifted"]:
+        return f"{where}: no significant drift ({facts})."
+    if row["new"] is None:
+        change = "differs"
+    elif row["site"] == EVERY_SITE:  # the median over all sites depends on their shares in the drop
+        change = f"higher at {row['sites_higher']} of {row['sites']} sites"
+    else:
+        direction = (
+            "higher" if row["new"] > row["before"] else "lower" if row["new"] < row["before"] else "another spread"
+        )
+        change = f"{direction}: median {row['new']:.4g}, before {row['before']:.4g}"
+    against = "" if row["seen_before"] else "; compared with all sites before, because this site is new"
+    return f"{where} DRIFTED, {change} ({facts}{against})."
+
+
+def _verdict(rows: list[dict[str, Any]], drifted: list[dict[str, Any]]) -> str:
+    tested = [row for row in rows if row["p_holm"] is not None]
+    if not tested:
+        return "Too few patients, in the drop or before it, to test for drift."
+    if not drifted:
+        return f"No significant drift in {len(tested)} tests."
+    sites = sorted({row["site"] for row in drifted} - {EVERY_SITE}) or [EVERY_SITE]
+    named = [f"{site}: {', '.join(r['figure'] for r in drifted if r['site'] == site)}" for site in sites]
+    return f"The drop differs from the training data. {'; '.join(named)}."

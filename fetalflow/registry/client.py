@@ -1,0 +1,159 @@
+"""The calls of MLflow that the ledger and the lineage need, with a client that `fetalflow.registry.tracking` opens.
+
+The lines of the ledger are the parameters of one run, `line.000001` and so on. MLflow has no call that edits or deletes
+a parameter, and if two writers log the same name, the database refuses the second. So appending is atomic and can be
+repeated, both in the embedded store and on a server, and fetalflow needs no lock.
+"""
+
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fetalflow.errors import InputError
+
+LEDGER = "fetalflow-ledger"  # the experiment that holds the run of the ledger
+RUN_TAG = "fetalflow.ledger.run"
+MARK_TAG = "fetalflow.ledger.mark"  # tag of a registered model: number and hash of its last line in the ledger
+VIEW_ALL = 3  # MLflow's ViewType.ALL: includes what was deleted
+PAGE = 500  # results per request
+
+
+class Registry:
+    """failure: MLflow's exception. artefacts: URI where the embedded store keeps artefacts, None with a server."""
+
+    def __init__(self, client: Any, failure: type[Exception], artefacts: str | None) -> None:
+        self.client, self.failure, self.artefacts = client, failure, artefacts
+
+    def models(self) -> tuple[dict[str, dict[str, str]], dict[str, str | None]]:
+        """(aliases, marks), both by model: alias to version; the ledger's mark of the model, None without one."""
+        aliases, marks = {}, {}
+        for model in _pages(self.client.search_registered_models):
+            aliases[model.name] = {alias: str(version) for alias, version in model.aliases.items()}
+            marks[model.name] = model.tags.get(MARK_TAG)
+        return aliases, marks
+
+    def aliases(self, model: str) -> dict[str, str]:
+        """Alias to version. Raises InputError if there is no such model."""
+        found = self._or_input_error(self.client.get_registered_model, model, f"no model {model!r} is registered")
+        return {alias: str(version) for alias, version in found.aliases.items()}
+
+    def require_version(self, model: str, version: str) -> None:
+        def get(name: str) -> Any:
+            return self.client.get_model_version(name, version)
+
+        self._or_input_error(get, model, f"model {model!r} has no version {version}")
+
+    def set_alias(self, model: str, alias: str, version: str | None) -> None:
+        """Set an alias; version None removes it."""
+        if version is None:
+            self.client.delete_registered_model_alias(model, alias)
+        else:
+            self.client.set_registered_model_alias(model, alias, version)
+
+    def set_mark(self, model: str, mark: str) -> None:
+        self.client.set_registered_model_tag(model, MARK_TAG, mark)
+
+    def lines(self) -> dict[int, str]:
+        """The text of every line of the ledger by its number; empty if there is no ledger yet."""
+        run = self._ledger(begin=False)
+        if run is None:
+            return {}
+        parameters = self.client.get_run(run).data.params
+        return {int(key[5:]): text for key, text in parameters.items() if re.fullmatch(r"line\.\d+", key)}
+
+    def add_line(self, number: int, text: str) -> bool:
+        """Append a line; False if another writer used this number first."""
+        run = self._ledger(begin=True)
+        try:
+            self.client.log_param(run, f"line.{number:06d}", text, synchronous=True)
+        except self.failure as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE" or number not in self.lines():
+                raise
+            return False
+        return True
+
+    def pipeline_runs(self) -> list[Any]:
+        """The parent run of every logged pipeline, in all experiments, oldest first; deleted runs are included."""
+        experiments = [e.experiment_id for e in _pages(self.client.search_experiments, view_type=VIEW_ALL)]
+        wanted = {
+            "experiment_ids": experiments,
+            "filter_string": "tags.data_digest LIKE '%'",
+            "run_view_type": VIEW_ALL,
+        }
+        runs = _pages(self.client.search_runs, **wanted) if experiments else ()
+        found = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        return sorted(found, key=lambda run: run.info.start_time)
+
+    def variants(self, run: Any) -> dict[str, str]:
+        """Variant to the id of its child run of a pipeline's run."""
+        parent = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+        wanted = {"experiment_ids": [run.info.experiment_id], "filter_string": parent, "run_view_type": VIEW_ALL}
+        children = list(_pages(self.client.search_runs, **wanted))
+        return {child.data.tags.get("variant", ""): child.info.run_id for child in reversed(children)}
+
+    def versions_of(self, run: str) -> list[tuple[str, str]]:
+        """(model, version) of every model version that was registered from a run."""
+        found = _pages(self.client.search_model_versions, filter_string=f"run_id = '{run}'")
+        return sorted((version.name, str(version.version)) for version in found)
+
+    def folders(self, run: str, path: str) -> list[str]:
+        """The folders inside a folder of a run's artefacts; empty if there is no such folder."""
+        return [entry.path for entry in self.client.list_artifacts(run, path) if entry.is_dir]
+
+    def artefact(self, run: str, path: str) -> str | None:
+        """The text of a run's artefact; None if the run has no such artefact."""
+        folder = path.rpartition("/")[0]
+        if path not in {entry.path for entry in self.client.list_artifacts(run, folder)}:
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            return Path(self.client.download_artifacts(run, path, scratch)).read_text(encoding="utf-8")
+
+    def _ledger(self, begin: bool) -> str | None:
+        """The run that holds the ledger. With `begin` it is made: an experiment of another name is made first and then
+        renamed, so that only one of several writers succeeds."""
+        found = self.client.get_experiment_by_name(LEDGER)
+        if found is None and begin:
+            mine = self.client.create_experiment(f"{LEDGER}-{uuid.uuid4().hex}", self.artefacts)
+            run = self.client.create_run(mine, run_name="ledger").info.run_id
+            self.client.set_terminated(run)  # an ended run accepts parameters, an open one shows "Running" for ever
+            self.client.set_experiment_tag(mine, RUN_TAG, run)
+            try:
+                self.client.rename_experiment(mine, LEDGER)
+            except self.failure:
+                self.client.delete_experiment(mine)
+                if self.client.get_experiment_by_name(LEDGER) is None:
+                    raise
+            found = self.client.get_experiment_by_name(LEDGER)
+        if found is None:
+            return None
+        if found.lifecycle_stage == "deleted":
+            raise InputError(
+                f"the ledger's experiment was deleted. Restore it: mlflow experiments restore -x {found.experiment_id}"
+            )
+        run = found.tags.get(RUN_TAG)
+        if run is None:
+            raise InputError(f"the MLflow experiment {LEDGER!r} does not say which run is the ledger ({RUN_TAG}).")
+        if self.client.get_run(run).info.lifecycle_stage == "deleted":
+            raise InputError(f"the ledger's run was deleted. Restore it: mlflow runs restore --run-id {run}")
+        return run
+
+    def _or_input_error(self, call: Any, model: str, message: str) -> Any:
+        try:
+            return call(model)
+        except self.failure as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise InputError(f"{message} in this registry.") from None
+            raise
+
+
+def _pages(search: Any, **wanted: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(max_results=PAGE, page_token=token, **wanted)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,179 @@
+"""Everything that used the recordings of a patient: datasets, runs, model versions, promotions.
+
+Every run of a pipeline logs a table of its patients before anything else. The table contains pseudonyms, like the
+manifest, and is an artefact of the run with the same access rights as the others. Every promotion decision keeps its
+verdict and the predictions of both models as artefacts of the challenger's run.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from fetalflow.registry.client import Registry
+from fetalflow.registry.run_record import START_RUN
+
+PATIENTS = "data/patients.csv"  # columns: patient, fold, part, sequences
+EVIDENCE = "promotion"  # folder of a variant's run, with one folder per decision, named by the digest of the evidence
+UNUSED = "in no part"  # part of a sequence that is in the manifest but not in the split
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model version that was registered from a run, and the aliases that it has now."""
+
+    model: str
+    version: str
+    variant: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Use:
+    """A run that used the patient. parts: number of sequences by "train (fold 0)" and so on; empty if the run used her
+    only because its training started from a model of the run `through`."""
+
+    task: str
+    dataset: str  # the manifest's digest
+    run: str
+    status: str
+    started: str  # UTC
+    parts: dict[str, int]
+    variants: dict[str, str]  # run id by variant
+    versions: tuple[Version, ...]
+    through: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A promotion decision with the patient in the test part."""
+
+    model: str
+    version: str  # the challenger
+    champion: str | None  # the version it was compared with
+    decision: str  # keep or promote
+    made: str  # UTC
+    evidence: str  # digest
+    sequences: int  # of the patient
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Uses and decisions, oldest first. runs_read: number of runs whose table of patients was read."""
+
+    uses: list[Use]
+    runs_read: int
+    runs_without_table: list[str]
+    decisions: list[Decision]
+
+    def as_dict(self) -> dict[str, Any]:
+        fields = asdict(self)
+        fields["asked"], fields["unanswered"] = fields.pop("runs_read"), fields.pop("runs_without_table")
+        return fields
+
+
+def patients_csv(manifest: pd.DataFrame, split: pd.DataFrame) -> str:
+    """CSV with the columns patient, fold, part, sequences, for all patients of the manifest, in the split or not."""
+    placed = manifest[["sequence", "patient"]].merge(split[["sequence", "fold", "part"]], on="sequence", how="left")
+    placed["fold"] = placed["fold"].fillna(0).astype(int)
+    placed["part"] = placed["part"].fillna(UNUSED)
+    counts = placed.groupby(["patient", "fold", "part"]).size().rename("sequences").reset_index()
+    return counts.to_csv(index=False)
+
+
+def trace(store: Registry, pseudonym: str) -> Lineage:
+    """Every run that used this patient, also deleted runs, with the model versions registered from it."""
+    uses, runs_read, runs_without_table, decisions = [], 0, [], []
+    aliases = store.models()[0]
+    for run in store.pipeline_runs():
+        decisions += _decisions(store, run, pseudonym)
+        table = store.artefact(run.info.run_id, PATIENTS)
+        if table is None:
+            runs_without_table.append(run.info.run_id)
+            continue
+        runs_read += 1
+        rows = pd.read_csv(io.StringIO(table), dtype={"patient": str}, keep_default_na=False)
+        rows = rows[rows["patient"] == pseudonym]
+        start = run.data.tags.get(START_RUN, "")  # an older run, so `uses` has it already if it used the patient
+        through = start if start in {use.run for use in uses} else ""
+        if len(rows) or through:
+            uses.append(_use(store, run, rows, aliases, through))
+    return Lineage(uses, runs_read, runs_without_table, sorted(decisions, key=lambda one: one.made))
+
+
+def _decisions(store: Registry, run: Any, pseudonym: str) -> Iterator[Decision]:
+    """The promotion decisions about models of a pipeline's run that had the patient in the test part."""
+    for variant_run in store.variants(run).values():
+        for folder in store.folders(variant_run, EVIDENCE):
+            answers = store.artefact(variant_run, f"{folder}/challenger.csv")
+            verdict = store.artefact(variant_run, f"{folder}/verdict.json")
+            if answers is None or verdict is None:  # writing was interrupted, so no alias was moved
+                continue
+            patients = pd.read_csv(io.StringIO(answers), dtype=str, usecols=["patient"], keep_default_na=False)
+            if sequences := int((patients["patient"] == pseudonym).sum()):
+                facts = json.loads(verdict)
+                yield Decision(
+                    model=facts["model"],
+                    version=facts["challenger"]["version"],
+                    champion=facts["champion"]["version"] if facts["champion"] else None,
+                    decision=facts["decision"],
+                    made=facts["made"],
+                    evidence=facts["evidence_digest"],
+                    sequences=sequences,
+                )
+
+
+def _use(store: Registry, run: Any, rows: pd.DataFrame, aliases: dict[str, dict[str, str]], through: str) -> Use:
+    variants = store.variants(run)
+    versions = []
+    for variant, variant_run in variants.items():
+        for model, version in store.versions_of(variant_run):
+            held = tuple(sorted(a for a, v in aliases.get(model, {}).items() if v == version))
+            versions.append(Version(model, version, variant, held))
+    return Use(
+        task=run.data.tags.get("task", ""),
+        dataset=run.data.tags["data_digest"],
+        run=run.info.run_id,
+        status=run.info.status + (", deleted" if run.info.lifecycle_stage == "deleted" else ""),
+        started=pd.Timestamp(run.info.start_time, unit="ms").isoformat(timespec="seconds") + "Z",
+        parts={f"{row.part} (fold {row.fold})": int(row.sequences) for row in rows.itertuples()},
+        variants=variants,
+        versions=tuple(versions),
+        through=through,
+    )
+
+
+def sentences(lineage: Lineage) -> Iterator[str]:
+    """The lineage as lines of text."""
+    datasets = sorted({use.dataset for use in lineage.uses})
+    versions = [version for use in lineage.uses for version in use.versions]
+    if not lineage.uses and not lineage.decisions:
+        yield "No dataset, run, model or promotion used a patient with this pseudonym."
+    else:
+        yield (
+            f"{len(datasets)} datasets, {len(lineage.uses)} runs, {len(versions)} model versions and "
+            f"{len(lineage.decisions)} promotions used this patient."
+        )
+    for dataset in datasets:
+        yield f"dataset {dataset}"
+        for use in (use for use in lineage.uses if use.dataset == dataset):
+            parts = ", ".join(f"{count} sequences in {part}" for part, count in use.parts.items()) or "no sequence"
+            parts += f"; its training started from a model of run {use.through}" if use.through else ""
+            yield f"  run {use.run} of {use.task}, {use.started}, {use.status}: {parts}"
+            for variant, run in use.variants.items():
+                yield f"    variant {variant}, run {run}"
+            for made in use.versions:
+                held = f", now {', '.join(made.aliases)}" if made.aliases else ""
+                yield f"    model {made.model} version {made.version} ({made.variant}){held}"
+    for one in lineage.decisions:
+        against = f"against champion {one.champion}" if one.champion else "as the first champion"
+        yield (
+            f"promotion of {one.model} version {one.version} {against}, {one.made[:19]}Z, decided {one.decision}: "
+            f"{one.sequences} sequences in the test; evidence {one.evidence}"
+        )
+    yield f"The patients of {lineage.runs_read} runs were searched."
+    if without := lineage.runs_without_table:
+        yield f"{len(without)} runs have no table of patients, so nothing is known about them: {', '.join(without)}"

@@ -1,0 +1,120 @@
+"""The model package in MLflow: its files unchanged, the source of the library, and the packages that it needs."""
+
+import tempfile
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import fetalflow
+from fetalflow.artefacts import read_json
+from fetalflow.inference.engines.choice import EXPORTS, JUDGED
+from fetalflow.inference.engines.engine import RUNTIMES
+from fetalflow.models.building import segments
+from fetalflow.models.weights import read
+
+# Packages that reading a cine and predicting import. The source of fetalflow is part of the logged model.
+SERVING = (
+    *("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "PyYAML", "joblib", "scikit-learn"),
+    *("av", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "opencv-python-headless"),
+    *("pillow", "ImageHash", "scikit-video", "scipy", "contourpy"),
+)
+OPTIONAL = {"openvino"}  # a server may install it; without it the next fastest engine answers
+
+
+def log_model(mlflow: ModuleType, package: Path, exports: Path | None, card: str) -> Any:
+    """Log the package, to be loaded by `fetalflow.inference.serving`: its files unchanged, its formats in the folder
+    `exports`, the model card, and the source of the library. No pickle."""
+    with tempfile.TemporaryDirectory() as folder:
+        staged = Path(folder) / "package"
+        staged.mkdir()
+        for path in package.iterdir():
+            (staged / path.name).symlink_to(path.resolve())
+        if exports is not None:
+            (staged / EXPORTS).symlink_to(exports.resolve(), target_is_directory=True)
+        (staged / "README.md").write_text(card, encoding="utf-8")
+        return mlflow.pyfunc.log_model(
+            name="model",
+            loader_module="fetalflow.inference.serving",
+            data_path=str(staged),
+            code_paths=[str(Path(fetalflow.__file__).parent)],
+            pip_requirements=_requirements(package, exports),
+            signature=_signature(mlflow, segments(read(package)[0])),
+        )
+
+
+def _requirements(package: Path, exports: Path | None) -> list[str]:
+    """Requirements of the model, without packages of pretrained weights: the model package has all weights."""
+    names = sorted({*SERVING, *network_packages(package), *runtimes(exports)}, key=str.lower)
+    return [f"{name}=={version(name).split('+')[0]}" for name in names]
+
+
+def runtimes(exports: Path | None) -> set[str]:
+    """The packages that run the formats in `exports`, without OPTIONAL ones."""
+    rows = read_json(exports / JUDGED)["engines"] if exports else []
+    return {RUNTIMES[row["engine"]] for row in rows if row["passed"] and row["engine"] in RUNTIMES} - OPTIONAL
+
+
+def network_packages(package: Path) -> set[str]:
+    """The installed packages that define layers of the package's network."""
+    network, _ = read(package)
+    modules = {type(module).__module__.partition(".")[0] for module in network.modules()} - {fetalflow.__name__}
+    installed = packages_distributions()
+    return {installed[module][0] for module in modules}
+
+
+def _signature(mlflow: ModuleType, measures: bool) -> Any:
+    schema = mlflow.types.schema
+    outputs = schema.Schema(_measuring_columns(schema) if measures else _classifying_columns(schema))
+    inputs = schema.Schema([schema.ColSpec(schema.AnyType(), "cine_or_sequence")])
+    signature = mlflow.models.ModelSignature(inputs, outputs)
+    # Otherwise MLflow would convert every input to a table with two dimensions, and reject [N, H, W]. With this, MLflow
+    # leaves the check of the input to the model (fetalflow.inference.serving).
+    signature._is_signature_from_type_hint = True
+    return signature
+
+
+def _classifying_columns(schema: ModuleType) -> list[Any]:
+    ColSpec, DataType = schema.ColSpec, schema.DataType
+    best = {"frame": DataType.long, "label": DataType.string, "probability": DataType.double}
+    return [
+        ColSpec(DataType.string, "label"),
+        ColSpec(schema.Map(DataType.double), "probabilities"),
+        ColSpec(schema.Array(DataType.double), "frame_weights"),
+        ColSpec(DataType.string, "frame_weights_method"),
+        ColSpec(DataType.double, "unfamiliarity", required=False),
+        ColSpec(DataType.boolean, "unfamiliar", required=False),
+        ColSpec(_object(schema, best), "best_frame", required=False),
+        ColSpec(DataType.string, "engine"),
+    ]
+
+
+def _measuring_columns(schema: ModuleType) -> list[Any]:
+    ColSpec, Array, Map = schema.ColSpec, schema.Array, schema.Map
+    number, whole, text = schema.DataType.double, schema.DataType.long, schema.DataType.string
+    placed = {"z": number, "percentile": number}
+    length = {"value": number, "unit": text, "spread": number, "frames": whole, "left_out": whole}
+    age = {"formula": text, "lengths": Array(text), "unit": text, "reason": text}
+    mask = _object(schema, {"size": Array(whole), "counts": Array(whole)})
+    frame = {"frame": whole, "lengths": Map(number), "warnings": Array(text), "mask": mask}
+    drawn = {"ellipse": Map(number), "calipers": Array(Array(number))}
+    return [
+        ColSpec(text, "label"),
+        ColSpec(Map(number), "probabilities"),
+        ColSpec(number, "unfamiliarity", required=False),
+        ColSpec(schema.DataType.boolean, "unfamiliar", required=False),
+        ColSpec(text, "structure", required=False),
+        ColSpec(text, "unit"),
+        ColSpec(number, "mm_per_px", required=False),
+        ColSpec(Map(_object(schema, length, placed)), "lengths"),
+        ColSpec(_object(schema, age, {"value": number} | placed), "age", required=False),
+        ColSpec(Array(text), "warnings"),
+        ColSpec(Array(_object(schema, frame, drawn)), "frames"),
+        ColSpec(text, "engine"),
+    ]
+
+
+def _object(schema: ModuleType, required: dict[str, Any], optional: dict[str, Any] | None = None) -> Any:
+    properties = [schema.Property(name, kind) for name, kind in required.items()]
+    properties += [schema.Property(name, kind, required=False) for name, kind in (optional or {}).items()]
+    return schema.Object(properties)

@@ -1,0 +1,232 @@
+"""The model card: what users of the registered model must know (after Mitchell et al. 2019, shortened)."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fetalflow.artefacts import read_json
+from fetalflow.evaluation.measurement_columns import MEASURES
+from fetalflow.models.weights import CONFIG
+from fetalflow.settings.params import Extract, Settings
+from fetalflow.settings.tasks import get_task
+
+NAMES = {
+    "accuracy": "Accuracy",
+    "top2_accuracy": "Top-2 accuracy",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "f1_of_macros": "F1 of macro precision and macro recall (as in Table 4)",
+    "mean_class_f1": "Mean class F1",
+    "auc": "Mean AUC",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "dice": "Dice of the masks",
+    "iou": "IoU of the masks",
+    "hausdorff_mm": "Hausdorff-95 of the masks, mm",
+    **{f"{m}_mae_mm": f"{m.upper()}: mean absolute error, mm" for m in MEASURES},
+    **{f"{m}_bias_mm": f"{m.upper()}: bias, mm" for m in MEASURES},
+}
+PARTS = ("train", "validation", "test")
+SPLITS = {
+    "grouped": "by patient",
+    "site": "by site: each fold is tested on a site that it was not trained on",
+    "paper": "by sequence, as in the paper",
+    "official": "given by the data set",
+    "random": "by sequence, at random",
+}
+
+
+def model_card(task: str, settings: Settings, workspace: Path = Path()) -> str:
+    """Markdown about the main model of `task`: data, split, metrics with intervals, slices, false alarms, limits.
+
+    The same files give the same text, because the card is part of the model's digest.
+    """
+    data, variant = workspace / "data" / task, settings.tasks[task].variant
+    config = read_json(workspace / "models" / task / variant / CONFIG)
+    reports = workspace / "reports" / task
+    metrics = read_json(reports / "metrics.json")[variant]
+    score = read_json(reports / "evaluation" / f"{variant}-score.json")
+    manifest = pd.read_parquet(data / "manifest.parquet")
+    split = pd.read_parquet(data / "split.parquet")
+    confidence = settings.blocks[task].evaluate.confidence
+    measures = "dice" in metrics  # the network predicts masks and lengths
+    one, many = ("frame", "frames") if config["frames"] == 1 else ("sequence", "sequences")
+    chapters = [
+        f"# {variant}: {get_task(task).title}",
+        "**For research, not a medical device.**",
+        _model(config, measures),
+        _data(manifest, many, synthetic=task in settings.phantoms),
+        _split(split, settings.blocks[task].split.kind, many),
+        _metrics(metrics, confidence, many),
+        _refusals(metrics),
+        _slices(score["slices"], confidence, many),
+        _familiarity(score["familiarity"], config, confidence, many),
+        _engines(reports / "export.json"),
+        _limits(config, score["familiarity"], metrics, synthetic=task in settings.phantoms),
+        _use(settings, task, config["frames"], measures),
+    ]
+    return "\n\n".join(filter(None, chapters)) + "\n"
+
+
+def _model(config: dict[str, Any], measures: bool) -> str:
+    n, size = config["frames"], config["size"]
+    answers = ", the mask of the structure in every frame, and its lengths in mm" if measures else ""
+    sequence = Extract.model_validate(config["extract"]).sequence_in_words
+    source = "one ultrasound frame" if n == 1 else f"{sequence} of an ultrasound cine"
+    return (
+        f"Input: {source} as grey values in 0-1, [{n}, {size}, {size}] after padding or resizing. Output: "
+        f"probabilities of {', '.join(config['labels'])}{answers}. Trainable parameters: "
+        f"{config['weights']['trainable_parameters']:,}. Weights: SHA-256 {config['weights']['sha256']}. "
+        f"From {get_task(config['task']).source}; network {config['network']}, options {config['options']}."
+    )
+
+
+def _data(manifest: pd.DataFrame, many: str, synthetic: bool) -> str:
+    kind = "Synthetic ultrasound of the phantom hospital, no real patient. " if synthetic else ""
+    sites = _distinct(manifest["site"])
+    devices = _distinct(manifest["device"])
+    return (
+        f"## Data\n\n{kind}{len(manifest)} {many} of {manifest['source'].nunique()} files of "
+        f"{manifest['patient'].nunique()} patients; {len(sites)} sites, {len(devices)} devices"
+        f"{' (' + ', '.join(devices[:12]) + ')' if devices else ''}."
+    )
+
+
+def _distinct(column: pd.Series) -> list[str]:
+    return sorted(set(column.dropna().astype(str)) - {""})
+
+
+def _split(split: pd.DataFrame, kind: str, many: str) -> str:
+    first = split[split["fold"] == split["fold"].min()]
+    lines = [
+        f"## Split\n\nKind: {kind} ({SPLITS[kind]}). The table shows the first of {split['fold'].nunique()} fold(s).\n"
+    ]
+    lines += [f"| part | {many} | patients |", "|---|---|---|"]
+    for part in PARTS:
+        rows = first[first["part"] == part]
+        lines.append(f"| {part} | {len(rows)} | {rows['patient'].nunique()} |")
+    trained = set(first.loc[first["part"] == "train", "patient"])
+    shared = trained & set(first.loc[first["part"] == "test", "patient"])
+    warning = " Because of them, every metric below is too good." if shared else ""
+    lines.append(f"\nPatients that are in both training and test: {len(shared)}.{warning}")
+    return "\n".join(lines)
+
+
+def _metrics(metrics: dict[str, Any], confidence: float, many: str) -> str:
+    lines = [
+        "## Metrics on the test part\n",
+        f"| metric | value | {confidence:.0%} interval over patients |",
+        "|---|---|---|",
+    ]
+    for key, name in NAMES.items():
+        if metrics.get(key) is not None:
+            lines.append(f"| {name} | {metrics[key]:.4f} | {_interval(metrics, key)} |")
+    lines.append(f"\n{metrics.get('n_sequences')} {many} of {metrics.get('n_patients')} patients.")
+    if metrics.get("majority_rate") is not None:
+        lines.append(
+            f"Always predicting the most frequent label would give an accuracy of {metrics['majority_rate']:.4f}."
+        )
+    return "\n".join(lines)
+
+
+def _refusals(metrics: dict[str, Any]) -> str:
+    """How many lengths were refused: the errors in the table are those of the other lengths."""
+    counts = [(m, metrics.get(f"{m}_n"), metrics.get(f"{m}_refused")) for m in MEASURES]
+    refusals = [f"{m.upper()} {refused} of {n + refused}" for m, n, refused in counts if n is not None]
+    reasons = "cut off, two pieces, another label"
+    return f"Not measured, with the reason given ({reasons}): {', '.join(refusals)}." if refusals else ""
+
+
+def _interval(values: dict[str, Any], key: str) -> str:
+    low, high = values.get(f"{key}_low"), values.get(f"{key}_high")
+    return f"{low:.4f} to {high:.4f}" if low is not None and high is not None else ""
+
+
+def _slices(slices: dict[str, list[dict[str, Any]]], confidence: float, many: str) -> str:
+    lines = ["## Slices of the test part\n"]
+    lines += [
+        f"| slice | {many} | patients | accuracy | {confidence:.0%} interval over patients |",
+        "|---|---|---|---|---|",
+    ]
+    rows = [(name, row) for name, rows in slices.items() for row in rows]
+    for name, row in rows:
+        figures = f"{row['accuracy']:.4f} | {_interval(row, 'accuracy')}"
+        lines.append(f"| {name} {row[name]} | {row['n']} | {row['patients']} | {figures} |")
+    return "\n".join(lines) if rows else ""
+
+
+def _familiarity(score: dict[str, Any] | None, config: dict[str, Any], confidence: float, many: str) -> str:
+    if not score:
+        return ""
+    target = config.get("familiarity", {}).get("false_alarms")
+    aim = "" if target is None else f" The threshold was set so that {target:.0%} of the validation {many} exceed it."
+    counted = f"{score['flagged']} of {score['n']} {many}, {score['patients']} patients"
+    lines = [
+        "## Unlike the training data\n",
+        f"`unfamiliarity` above {score['threshold']:g} means: unlike the training {many}, do not trust the label.{aim} "
+        f"False alarms on test patients: {score['false_alarm_rate']:.4f} "
+        f"({confidence:.0%} interval {_interval(score, 'false_alarm_rate')}; {counted}).",
+    ]
+    if score["error_auc"] is not None:
+        lines.append(
+            f"A wrong answer has a larger unfamiliarity than a right one with probability {score['error_auc']:.4f} "
+            f"({_interval(score, 'error_auc')}); 0.5 would be chance."
+        )
+    return "\n".join(lines)
+
+
+def _engines(path: Path) -> str:
+    """Without times, because they differ from run to run and the card is part of the model's digest."""
+    rows = read_json(path)["engines"] if path.is_file() else []
+    others = [row for row in rows if row["engine"] != "torch"]
+    passed = ", ".join(row["engine"] + _lost(row["macro_f1_loss"]) for row in others if row["passed"])
+    refused = "".join(f" Refused: {r['engine']}, {'; '.join(r['reasons'])}." for r in others if not r["passed"])
+    return f"## Engines\n\nSame results as torch on test patients: {passed or 'none'}.{refused}" if others else ""
+
+
+def _lost(points: float | None) -> str:
+    return "" if points is None else f" ({max(0.0, points):.2f} points of macro F1 lost)"
+
+
+def _limits(
+    config: dict[str, Any], familiarity: dict[str, Any] | None, metrics: dict[str, Any], synthetic: bool
+) -> str:
+    limits = ["Not a medical device; not validated for any clinical use."]
+    if synthetic:
+        limits.append("Trained on synthetic images only: its metrics say nothing about real patients.")
+    limits.append("Trained on the sites and devices above only; elsewhere it may fail without a warning.")
+    recording = "an image" if config["frames"] == 1 else "a cine"
+    limits.append(f"Knows only its labels: {recording} of something else also gets one of them.")
+    if familiarity:
+        limits.append("The test patients do not show how many truly unfamiliar inputs `unfamiliar` detects.")
+    if config["frames"] == 1:
+        limits.append("Each frame is classified alone: the order of frames and the movement in a sweep are not used.")
+    if "dice" in metrics:
+        limits.append(
+            "Lengths are in mm only if the file or the caller states mm per pixel; a wrong scale gives wrong lengths."
+        )
+        limits.append("It does not check whether the image shows the correct plane for the measurement.")
+    if metrics.get("ece") is not None:
+        limits.append("The ECE above holds for the label frequencies of the test part.")
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+
+
+def _use(settings: Settings, task: str, frames: int, measures: bool) -> str:
+    register = settings.blocks[task].register_
+    if measures:
+        example = (
+            "# a cine of any length, a DICOM or an image; mm_per_px of the recorded frame, if the file does not state\n"
+            "# it; weeks of gestation, if they are known. The result: docs/ml-lead/biometry.md\n"
+            'model.predict({"file": ["cine.mp4"], "mm_per_px": [0.21], "weeks": [24]})'
+        )
+    elif frames == 1:
+        comment = "# an image, a DICOM or a cine; or an array [H, W] or [T, H, W], uint8 0-255 or float 0-1"
+        example = f'model.predict("sweep.mp4")   {comment}\n# best_frame: the standard plane of the sweep'
+    else:
+        example = 'model.predict("cine.mp4")   # or an array [N, H, W], uint8 0-255 or float 0-1'
+    return (
+        "## Use\n\n```python\n"
+        f'model = mlflow.pyfunc.load_model("models:/{register.model}@{register.alias}")\n'
+        f"{example}\n```"
+    )

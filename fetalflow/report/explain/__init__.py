@@ -1,0 +1,1 @@
+"""A network and test sequences come in; maps and outlines, and how well they find the anatomy, go out."""

@@ -1,0 +1,71 @@
+"""Blocks of `params.yaml` for the work around the stages: new drops, registration, promotion, drift."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Settings that nobody can change after they are read; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Register(Frozen):
+    """Names in MLflow."""
+
+    experiment: str = "movement"  # experiment that holds the runs of the task
+    model: str = "fetalmovnet"  # registered model
+    alias: str = "challenger"  # alias that the newest version gets
+
+
+class Promote(Frozen):
+    """When the challenger replaces the champion (docs/ml-lead/promotion.md)."""
+
+    champion: str = "champion"  # alias of the model in use; `register.alias` is the alias of the challenger
+    # Metric that decides. measured_well: share of the test sequences whose lengths are within `evaluate.tolerance` of
+    # the truth; where the sector cuts the structure, giving no length is correct.
+    metric: Literal["mean_class_f1", "accuracy", "macro_recall", "measured_well"] = "mean_class_f1"
+    # superiority: the metric must be significantly better than the champion's. non_inferiority: it must be shown that
+    # the metric is worse by less than `margin`. `alpha` is the significance level of both.
+    aim: Literal["superiority", "non_inferiority"] = "superiority"
+    margin: float = Field(0.03, gt=0, lt=1)  # loss of the metric that non_inferiority must rule out
+    class_margin: float = Field(0.10, gt=0, lt=1)  # accepted loss of a class's recall
+    site_margin: float = Field(0.10, gt=0, lt=1)  # accepted loss of accuracy at a site
+    # shown: for every class and site, a loss beyond its margin must be ruled out, which takes many patients.
+    # not_refuted: a class or site fails only when a loss beyond its margin is significant.
+    guards: Literal["shown", "not_refuted"] = "shown"
+    alpha: float = Field(0.05, gt=0, lt=0.5)  # significance level, one-sided, after Holm's correction
+    min_patients: int = Field(5, ge=3)  # a class or site with fewer test patients is not judged; the page lists it
+    max_ece: float = Field(0.15, gt=0, le=1)  # expected calibration error of the challenger
+    max_false_alarms: float = Field(0.15, gt=0, le=1)  # share of test sequences flagged as unlike the training data
+    max_latency_ms: float = Field(500, gt=0)  # median time for one sequence, ms
+    max_latency_ratio: float = Field(1.5, gt=0)  # median time divided by the champion's, both in the same process
+    max_size_mb: float = Field(1000, gt=0)  # size of the model package, MB (10^6 bytes)
+    clean_tree: bool = True  # the code that trained the challenger must be committed in git
+    approval: bool = True  # a person must approve the promotion
+    bootstrap: int = Field(2000, ge=100)  # bootstrap samples for the confidence interval of the calibration error
+    seed: int = 0  # of the bootstrap
+
+
+class Retrain(Frozen):
+    """How new drops are taken from the inbox (docs/data-engineer/arrivals.md)."""
+
+    inbox: str = ""  # folder or URL (s3://...) with one folder per drop; empty: no drops are taken
+    store: str = "arrivals"  # folder of the workspace that keeps every drop that was taken, by task
+    marker: str = "COMPLETE"  # file that the sender writes last: the drop is complete
+    settle: float = Field(900, ge=0)  # s; a drop without the marker is complete when it did not change for this time
+    warm: bool = False  # True: the main variant starts from the champion, else from the challenger; rivals never do
+    deidentify: bool = False  # True: no drop is taken without a pseudonym key; with a key, all are de-identified anyway
+
+
+class Drift(Frozen):
+    """When a new drop counts as different from the training data."""
+
+    alpha: float = Field(0.05, gt=0, lt=0.5)  # significance level, after Holm's correction over all tests of a drop
+    # A smaller difference is not reported as drift, even when it is significant.
+    min_effect: float = Field(0.5, gt=0)  # Wasserstein distance, in standard deviations of the training data
+    min_mix: float = Field(0.2, gt=0, lt=1)  # class mix: share of the sequences that would need another label
+    min_patients: int = Field(5, ge=3)  # in the drop and before it; with fewer no test is made
+    permutations: int = Field(1999, ge=99)  # random exchanges of patients in each test
+    seed: int = 0  # of the permutations

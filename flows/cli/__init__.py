@@ -1,0 +1,1 @@
+"""The command line `fetalflow COMMAND`: one file per group of commands; `app.main` is the entry point."""

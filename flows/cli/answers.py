@@ -1,0 +1,134 @@
+"""Commands that apply a registered model to files: `predict` gives the label, `measure` gives lengths in mm."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fetalflow.errors import InputError
+from flows.cli.options import Engine, Task
+
+if TYPE_CHECKING:  # they import torch, which would make --help slow
+    from fetalflow.biometry.estimates import Estimate
+    from fetalflow.inference.examination.fetus import Fetus
+    from fetalflow.inference.examination.result import Examination
+
+
+def package_folder(model: str, task: str) -> Path:
+    """The folder of a model package. `model`: a folder, or models:/NAME@ALIAS, which is downloaded from MLflow; empty
+    for the newest model of the task (alias `register.alias`)."""
+    if model and not model.startswith("models:/"):
+        return Path(model)
+    from fetalflow.registry.tracking import fetch_package
+    from fetalflow.settings.params import load_settings
+
+    if not model:
+        blocks = load_settings().blocks
+        if task not in blocks:
+            raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(blocks)}. Or use --model.")
+        register = blocks[task].register_
+        model = f"models:/{register.model}@{register.alias}"
+    return fetch_package(model)
+
+
+def predict(
+    file: Annotated[Path, typer.Argument(help="An image, a DICOM or a cine.")],
+    model: Annotated[str, typer.Option(help="Folder of a model package, or models:/NAME@ALIAS in MLflow.")] = "",
+    engine: Engine = "auto",
+    task: Task = "movement",
+) -> None:
+    """Predict label and probabilities, whether the input is unlike the training data, a sweep's best frame; as JSON."""
+    from fetalflow.inference.package import load
+
+    print(json.dumps(load(package_folder(model, task), engine=engine).predict(file).as_dict(), indent=2))
+
+
+def measure(
+    files: Annotated[list[Path], typer.Argument(help="Images, DICOMs or cines of one fetus.")],
+    model: Annotated[str, typer.Option(help="Folder of a model package, or models:/NAME@ALIAS in MLflow.")] = "",
+    mm_per_px: Annotated[
+        float | None, typer.Option(help="Scale of the recorded frames; default: from each file.")
+    ] = None,
+    weeks: Annotated[
+        float | None, typer.Option(help="Gestational age in weeks, for the percentiles of the lengths.")
+    ] = None,
+    structure: Annotated[
+        str | None, typer.Option(help="head, abdomen or femur; default: the label that the model predicts.")
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="PNG file to write, with outline, ellipse, calipers and values.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All results, with masks, as JSON.")] = False,
+    engine: Engine = "auto",
+    task: Annotated[str, typer.Option(help="The task of params.yaml whose model is used.")] = "biometry",
+) -> None:
+    """Measure head, abdomen or femur in mm; several files of one fetus together also give its age and weight."""
+    from fetalflow.inference.examination.examine import examine
+    from fetalflow.inference.examination.fetus import combine
+    from fetalflow.inference.package import load
+
+    if overlay and overlay.suffix.lower() != ".png":
+        raise InputError(
+            f"--overlay writes a PNG file, so its name must end in .png, not {overlay.suffix or 'nothing'!r}."
+        )
+    package = load(package_folder(model, task), engine=engine)
+    examinations = [examine(package, file, mm_per_px, weeks, structure) for file in files]
+    together = combine(examinations) if len(examinations) > 1 else None
+    if overlay:
+        from fetalflow.artefacts import atomic_file
+        from fetalflow.inference.examination.overlay import draw_examinations
+
+        with atomic_file(overlay) as temporary:
+            draw_examinations(examinations).savefig(temporary)
+    if as_json:
+        fetus = together and together.as_dict()
+        print(json.dumps({"examinations": [each.as_dict() for each in examinations], "fetus": fetus}, indent=2))
+        return
+    print("\n\n".join("\n".join(_examination_lines(each)) for each in examinations))
+    if together:
+        print("\n" + "\n".join(_fetus_lines(together)))
+    print("\nFor research, not a medical device." + (f"\nOverlay {overlay}" if overlay else ""))
+
+
+def _examination_lines(found: "Examination") -> Iterable[str]:
+    from fetalflow.inference.examination.overlay import length_text
+
+    scale = f"{found.mm_per_px:.4f} mm per pixel" if found.mm_per_px else "no pixel spacing"
+    count = len(found.frames)
+    frames = f"{count} frame{'s' * (count > 1)}"
+    label = f"{found.label} ({found.probabilities[found.label]:.2f})"
+    yield f"{found.source}: {label}, {frames}, {scale}, by {found.engine}"
+    for name, length in found.lengths.items():
+        of = f"{length.frames} of {count} frames" if count > 1 else ""
+        percentile = _percentile_text(length.z, length.percentile)
+        yield f"  {name.upper():<4}{length_text(length):>18}  {of:<18}{percentile}".rstrip()
+    if found.age:
+        yield _estimate("Age", found.age)
+    yield from (f"  !   {text}" for text in found.warnings)
+
+
+def _fetus_lines(fetus: "Fetus") -> Iterable[str]:
+    yield "Together" + (f", at the stated age of {fetus.weeks:g} weeks" if fetus.weeks else "")
+    for name, value in fetus.lengths.items():
+        yield f"  {name.upper():<4}{value:>15.1f} mm  {'':<18}{_percentile_text(*fetus.standings[name])}".rstrip()
+    yield from (_estimate("Age", each) for each in fetus.ages)
+    yield from (_estimate("EFW", each) for each in fetus.weights)
+    if not fetus.weights:
+        yield "  EFW  needs the abdomen in mm, and the femur or the head"
+    yield from (f"  !   {text}" for text in fetus.warnings)
+
+
+def _estimate(what: str, found: "Estimate") -> str:
+    digits = 1 if found.unit == "weeks" else 0
+    value = "none" if found.value is None else f"{found.value:.{digits}f} {found.unit}"
+    remarks = "; ".join(filter(None, (_percentile_text(found.z, found.percentile), found.reason)))
+    return f"  {what:<4}{value:>18}  {found.name}{': ' + remarks if remarks else ''}"
+
+
+def _percentile_text(z: float | None, percentile: float | None) -> str:
+    if z is None:
+        return ""
+    place = "under 1" if percentile < 1 else "over 99" if percentile > 99 else f"{percentile:.0f}"
+    return f"percentile {place} (z {z:+.1f})"

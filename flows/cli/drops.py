@@ -1,0 +1,174 @@
+"""Commands for the drops of a hospital: de-identify, list, decide on rows in quarantine, withdraw a patient."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fetalflow.errors import InputError
+from flows.cli.options import Task, Who, Why, Workspace
+
+quarantine = typer.Typer(
+    name="quarantine", no_args_is_help=True, help="Rows that cannot be used: list, release, reject."
+)
+
+Rows = Annotated[list[str], typer.Argument(help="Names of rows, as `quarantine list` shows them.")]
+
+
+@quarantine.command("list")
+def quarantine_list(
+    kind: Annotated[str | None, typer.Option(help="List only rows of this kind.")] = None,
+    task: Task = "movement",
+    workspace: Workspace = Path(),
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List the rows in quarantine: the number and advice for each kind, then each row with cine and reason."""
+    from fetalflow.hospital.quarantine_desk import Desk
+
+    desk = Desk(workspace, task)
+    counts, rows, waiting = desk.counts(), desk.rows(kind), desk.pending()
+    if as_json:
+        print(json.dumps({"kinds": counts, "rows": rows, "waiting": sorted(waiting)}, indent=2))
+        return
+    for found in counts:
+        more = f" ({found['waiting']} decided, in effect from the next run)" if found["waiting"] else ""
+        print(f"{found['rows']:5d} {found['kind']}{more}: {found['to_do']}")
+    for row in rows:
+        decided = (
+            f" [decided: {waiting[row['row']].decision}, in effect from the next run]" if row["row"] in waiting else ""
+        )
+        print(f"\n{row['row']} {row['kind']}{decided} {row['video']}\n  {row['reason']}", end="")
+    print("" if rows else "Nothing is in quarantine.")
+
+
+@quarantine.command("show")
+def quarantine_show(row: str, task: Task = "movement", workspace: Workspace = Path()) -> None:
+    """Show one row in quarantine with the facts of its cine, the other rows of that cine, and past decisions (JSON)."""
+    from fetalflow.hospital.quarantine_desk import Desk
+
+    print(json.dumps(Desk(workspace, task).show(row), indent=2))
+
+
+@quarantine.command("release")
+def quarantine_release(
+    rows: Rows,
+    by: Who,
+    why: Why,
+    label: Annotated[str, typer.Option(help="The correct label; only for the kinds disagreement and label.")] = "",
+    task: Task = "movement",
+    workspace: Workspace = Path(),
+) -> None:
+    """Decide that rows are used. The next run does so."""
+    from fetalflow.hospital.quarantine_desk import Desk
+
+    desk = Desk(workspace, task)
+    released = desk.release(rows, by, why, label)
+    print(f"Released {len(released)} rows in {desk.reviews}. The next `fetalflow run` uses them.")
+
+
+@quarantine.command("reject")
+def quarantine_reject(rows: Rows, by: Who, why: Why, task: Task = "movement", workspace: Workspace = Path()) -> None:
+    """Decide that rows are never used; they no longer count against `quarantine_share`."""
+    from fetalflow.hospital.quarantine_desk import Desk
+
+    desk = Desk(workspace, task)
+    rejected = desk.reject(rows, by, why)
+    print(f"Rejected {len(rejected)} rows in {desk.reviews}. From the next `fetalflow run` on they are left out.")
+
+
+def arrivals(
+    task: Task = "movement",
+    workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK.")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List the deliveries that were taken or refused, and those that wait in the inbox, with the reasons."""
+    from fetalflow.hospital.arrival.journal import listing
+
+    _, store = _store(task, workspace)
+    found = listing(store)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for line in found["happened"]:
+        facts = f" drop {line['drop']}" if line["drop"] else ""
+        facts += f", {line['rows']} rows of {line['cines']} cines" if line["rows"] else ""
+        print(
+            f"{line['time']}  {line['state']:9s} {line['name']}{facts}" + (f": {line['said']}" if line["said"] else "")
+        )
+        if line["drift"]:
+            print(f"{'':27s}drift: {line['drift']}")
+    for delivery in found["waiting"]:
+        print(f"{found['looked']}  waiting   {delivery['name']}: {delivery['said']}")
+    print(f"The inbox was last read at {found['looked']}." if found["looked"] else "The inbox was never read.")
+
+
+def withdraw(
+    patient: Annotated[str, typer.Argument(help="The patient's pseudonym, as in the manifest.")],
+    by: Who,
+    why: Why,
+    task: Task = "movement",
+    workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK.")] = None,
+) -> None:
+    """Remove a patient's rows and cines for ever; the next retraining is without them."""
+    from fetalflow.hospital.arrival.intake import withdraw as withdraw_patient
+    from fetalflow.settings.params import load_settings
+
+    folder, store = _store(task, workspace)
+    rows, files = withdraw_patient(store, patient, by, why, load_settings(folder / "params.yaml").blocks[task].split)
+    decoded = [p for file in files for p in (folder / "data" / task / "frames").glob(f"{Path(file).stem}.*")]
+    for path in decoded:
+        path.unlink()
+    print(
+        f"{patient}: {rows} rows, {len(files)} files and {len(decoded)} decoded files were removed from {folder}, and "
+        f"will not be taken again.\nNext: fetalflow retrain --task {task} (it trains without this patient, and from no "
+        f"model that was trained on her), then `dvc gc --workspace` in {folder} to delete copies of old results.\n"
+        f"Earlier uses: fetalflow lineage {patient}. The inbox is only read: the hospital must remove her files there."
+    )
+
+
+def _store(task: str, workspace: Path | None) -> tuple[Path, Path]:
+    """A workspace that takes drops, and its store. Raises InputError for another folder."""
+    from fetalflow.settings.params import load_settings
+    from flows.workspace import CHECKOUT
+
+    folder = workspace or CHECKOUT / "workspaces" / f"arrivals-{task}"
+    blocks = load_settings(folder / "params.yaml").blocks
+    if task not in blocks:
+        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(blocks)}.")
+    store = folder / blocks[task].retrain.store / task
+    if not store.is_dir():
+        raise InputError(f"{folder} takes no drops of {task}: there is no {store}. See `fetalflow retrain`.")
+    return folder, store
+
+
+def deidentify(
+    drop: Annotated[Path, typer.Argument(help="A hospital's drop (docs/data-engineer/drop.md), folder or zip.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the de-identified drop to.")],
+    key_file: Annotated[Path | None, typer.Option(help="The secret key; default: from the environment.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A label to keep; default: the labels of the task.")] = None,
+    reveal: Annotated[
+        bool, typer.Option(help="Messages may quote the drop; only for a terminal in the hospital.")
+    ] = False,
+    task: Task = "movement",
+) -> None:
+    """De-identify a drop: pseudonyms, shifted dates, cleaned headers, masked text in the pixels."""
+    from fetalflow.hospital.deidentify.drop import QUARANTINE, deidentify_drop
+    from fetalflow.hospital.deidentify.pseudonyms import read_key
+    from fetalflow.settings.params import load_settings
+    from flows.workspace import CHECKOUT
+
+    settings = load_settings(CHECKOUT / "params.yaml")
+    if task not in settings.blocks:
+        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(settings.blocks)}.")
+    extract = settings.blocks[task].extract
+    if label:
+        extract = extract.model_copy(update={"labels": tuple(label)})
+    found = deidentify_drop(drop, out, read_key(key_file), extract, reveal=reveal).summary
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found["quarantined"].items()) or "none"
+    print(
+        f"{out}: {found['rows_written']} of {found['rows']} rows, {found['cines_written']} cines of "
+        f"{found['patients']} patients, key {found['key']}.\nQuarantined: {kinds}; rows in {out / QUARANTINE}.\n"
+        "Not all text over tissue is found: look at a sample before the drop leaves the hospital "
+        "(docs/data-engineer/deidentification.md)."
+    )

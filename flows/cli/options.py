@@ -1,0 +1,17 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Task = Annotated[str, typer.Option(help="A task of params.yaml.")]
+Workspace = Annotated[Path, typer.Option(help="The checkout or a workspace.")]
+Who = Annotated[str, typer.Option("--by", help="The person who decides.")]
+Why = Annotated[str, typer.Option("--why", help="The reason. Do not write a patient's name: it is kept for ever.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="torch, onnx, int8, openvino, or auto: the fastest that passed the export stage and is installed."
+    ),
+]

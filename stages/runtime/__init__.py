@@ -1,0 +1,1 @@
+"""How and where a stage runs, and whether its input is intact. No result depends on it, so no stage lists it."""

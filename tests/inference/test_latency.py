@@ -1,0 +1,136 @@
+"""Latency: the numbers fit each other, the machine is named, and the stages write what the contract says."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from variant_entries import entry, put_variants
+
+from fetalflow.errors import InputError
+from fetalflow.inference.latency import machine, measure_latency
+from fetalflow.models.building import build
+from fetalflow.models.weights import save
+from fetalflow.settings.params import Extract, load_settings
+from stages import evaluate, significance
+
+LABELS = ["arm", "hand", "leg"]
+
+
+def save_package(folder, variant="cnn", size=32, frames=4, options=None):
+    torch.manual_seed(0)
+    extract = Extract(frames=frames).model_dump(mode="json")
+    config = {
+        "task": "movement",
+        "variant": variant,
+        "network": variant,
+        "labels": LABELS,
+        "frames": frames,
+        "size": size,
+        "options": options or {},
+    }
+    save(folder, build(variant, frames, size, len(LABELS), **config["options"]), config | {"extract": extract})
+
+
+def test_latency_and_throughput_belong_together(tmp_path):
+    save_package(tmp_path / "cnn")
+    times = measure_latency(tmp_path / "cnn", repeats=6, fps=20)
+    assert times["repeats"] == 6 and times["frames"] == 4
+    assert 0 < times["ms_per_sequence"] <= times["ms_per_sequence_p95"]
+    assert times["ms_per_frame"] == pytest.approx(times["ms_per_sequence"] / 4)
+    assert (
+        times["frames_per_s"]
+        == pytest.approx(4 * times["sequences_per_s"])
+        == pytest.approx(1000 / times["ms_per_frame"])
+    )
+    assert times["wait_ms"] == 200  # 4 frames at 20 frames/s
+    assert times["answer_ms"] == pytest.approx(200 + times["ms_per_sequence"])
+    assert measure_latency(tmp_path / "cnn", repeats=5)["answer_ms"] is None
+
+
+def test_a_backbone_is_timed_alone_where_there_is_one(tmp_path):
+    save_package(tmp_path / "cnn")
+    assert measure_latency(tmp_path / "cnn", repeats=5)["backbone_ms"] is None
+    save_package(tmp_path / "lite", "lite_attention", size=64, frames=1, options={"pretrained": False})
+    times = measure_latency(tmp_path / "lite", repeats=5)
+    assert 0 < times["backbone_ms"] < 1.5 * times["ms_per_sequence"]
+
+
+def test_the_machine_is_named():
+    found = machine()
+    assert found["processor"] and found["cores"] >= 1 and found["device"] == "cpu"
+    assert found["threads"] == torch.get_num_threads()
+
+
+def test_a_missing_package_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="model.safetensors|config.json"):
+        measure_latency(tmp_path, repeats=5)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A workspace after training: predictions and packages of every variant."""
+    monkeypatch.chdir(tmp_path)
+    quick = {"bootstrap": 200}
+    params = {
+        "tasks": {},
+        "phantoms": [],
+        "movement": {"phantom": {"sequences": {}}, "extract": {}, "preprocess": {}, "split": {}, "validate": {}}
+        | {"train": {}, "explain": {}, "register": {}, "significance": {}}
+        | {"evaluate": quick | {"latency_repeats": 5}},
+    }
+    put_variants(params, "movement", [entry("movement", "fetalmovnet"), entry("movement", "cnn")])
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    rng = np.random.default_rng(0)
+    truth = rng.integers(3, size=80)
+    (tmp_path / "data/movement/predictions").mkdir(parents=True)
+    for variant, skill in (("fetalmovnet", 3.0), ("cnn", 0.3)):
+        z = rng.normal(size=(80, 3))
+        z[np.arange(80), truth] += skill
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        table = pd.DataFrame({"sequence": [f"s{i}" for i in range(80)], "patient": [f"w{i % 24}" for i in range(80)]})
+        table = table.assign(site="north", device="A", variant=variant, fold=0, seed=0)
+        table["part"] = np.where(np.arange(80) < 10, "validation", "test")
+        table["y_true"], table["y_pred"] = np.array(LABELS)[truth], np.array(LABELS)[p.argmax(axis=1)]
+        table["unfamiliarity"] = rng.uniform(0, 1.05, 80)
+        table = table.assign(**{f"p_{label}": p[:, k] for k, label in enumerate(LABELS)})
+        table.to_csv(tmp_path / f"data/movement/predictions/{variant}.csv", index=False)
+        save_package(tmp_path / "models/movement" / variant, variant)
+    pd.DataFrame({"fps": [20.0, np.nan, 20.0]}).to_parquet(tmp_path / "data/movement/manifest.parquet")
+    return tmp_path
+
+
+def test_the_stages_write_what_the_contract_says(workspace, capsys):
+    evaluate.main("movement")
+    significance.main("movement")
+    reports = workspace / "reports/movement"
+    metrics = json.loads((reports / "metrics.json").read_text())
+    assert list(metrics) == ["fetalmovnet", "cnn"]  # the main variant first
+    for values in metrics.values():
+        assert all(isinstance(value, int | float) for value in values.values())
+        assert values["accuracy_low"] <= values["accuracy"] <= values["accuracy_high"]
+        assert (values["n_sequences"], values["n_patients"]) == (70, 24)  # the validation part is not counted
+        assert 1 / 3 <= values["majority_rate"] < 1
+        assert 0 < values["false_alarm_rate"] < 0.2
+    folder = reports / "evaluation"
+    per_variant = {"score.json", "confusion.csv", "roc.csv", "reliability.csv", "per_class.csv"}
+    expected = {f"{v}-{name}" for v in load_settings().variants("movement") for name in per_variant}
+    assert {path.name for path in folder.iterdir()} == expected | {"latency.json", "headline"}
+    assert list(pd.read_csv(folder / "cnn-roc.csv")) == ["class", "fpr", "tpr"]
+    confusion = pd.read_csv(folder / "cnn-confusion.csv")
+    right = (confusion["actual"] == confusion["predicted"]).mean()
+    assert right == pytest.approx(metrics["cnn"]["accuracy"])
+    latency = json.loads((folder / "latency.json").read_text())
+    assert latency["variants"]["cnn"]["wait_ms"] == 200 and latency["machine"]["processor"]
+    found = json.loads((reports / "significance.json").read_text())
+    assert list(found["comparisons"]) == ["cnn"] and found["reference"] == "fetalmovnet"
+    assert "fetalmovnet is better" in capsys.readouterr().out
+
+
+def test_a_second_evaluation_gives_the_same_metrics(workspace):
+    evaluate.main("movement")
+    first = (workspace / "reports/movement/metrics.json").read_bytes()
+    evaluate.main("movement")
+    assert (workspace / "reports/movement/metrics.json").read_bytes() == first

@@ -1,0 +1,474 @@
+"""The gate on models over an embedded registry: what is judged, what is written, what moves and what does not."""
+
+import contextvars
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from finished_run import FRAMES, LABELS, SIZE, TASK, export, learn, make_finished_run
+
+import stages.register
+import stages.report
+from fetalflow.artefacts import file_digest, read_json
+from fetalflow.errors import InputError
+from fetalflow.inference.package import load
+from fetalflow.models.building import build
+from fetalflow.models.weights import read_familiarity, save
+from fetalflow.promotion.answers import held_out_rows, predictions
+from fetalflow.promotion.verdict import PAGE, VERDICT, act, digest, judge, place
+from fetalflow.registry.candidates import alias_versions, candidate
+from fetalflow.registry.ledger.decisions import put_back
+from fetalflow.registry.ledger.record import history, record_move
+from fetalflow.registry.ledger.record import verify as verify_ledger
+from fetalflow.settings.params import load_settings
+
+MODEL = "fetalmovnet"
+# The test's own rules: what is asked of lineage depends on the checkout it runs in, latency on the machine.
+RULES = {"clean_tree": False, "max_latency_ms": 1e6, "max_latency_ratio": 1e6, "max_ece": 1.0, "max_false_alarms": 1.0}
+
+
+def with_rules(**rules):
+    """The workspace's settings with other rules of promotion."""
+    settings = load_settings()
+    block = settings.blocks[TASK]
+    block = block.model_copy(update={"promote": block.promote.model_copy(update=RULES | rules)})
+    return settings.model_copy(update={"blocks": {TASK: block}})
+
+
+def register() -> str:
+    """Register what models/ holds now; the version."""
+    stages.register.main(TASK)
+    return read_json(Path("reports", TASK, "registered.json"))["version"]
+
+
+def other_package(steps: int, seed: int = 5) -> None:
+    """Another network in the place of the main one, trained `steps` times as long on the same training part."""
+    folder = Path("models", TASK, MODEL)
+    config = load(folder).config
+    familiarity = read_familiarity(folder, config)  # of the first network: it flags, which is all that is needed here
+    data = Path("data", TASK)
+    rows = pd.read_parquet(data / "manifest.parquet").merge(
+        pd.read_parquet(data / "split.parquet")[["sequence", "part"]], on="sequence"
+    )
+    torch.manual_seed(seed)
+    network = build(MODEL, FRAMES, SIZE, len(LABELS))
+    for _ in range(steps):
+        learn(network, rows[rows["part"] == "train"], data)
+    given = ("task", "variant", "network", "labels", "frames", "size", "options", "extract", "familiarity")
+    save(folder, network, {name: config[name] for name in given}, familiarity)
+    export(Path(), MODEL)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """Version 1 is the finished run's model, version 2 another network; both registered, nobody champion yet."""
+    folder = make_finished_run(tmp_path_factory.mktemp("gate"), variants=(MODEL,), explain=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Path("dvc.lock").write_text("schema: '2.0'\n")
+        stages.report.main(TASK)
+        assert register() == "1"
+        yield folder
+
+
+def rule(verdict, words):
+    (found,) = [r for r in verdict["rules"] if re.search(words, r["rule"])]
+    return found
+
+
+def test_the_first_champion_needs_a_person(workspace):
+    settings = with_rules(approval=False)
+    verdict = judge(TASK, settings)
+    assert verdict["decision"] == "promote" and verdict["champion"] is None and verdict["needs_approval"]
+    assert rule(verdict, "Mean class F1")["outcome"] == "not applicable"
+    assert rule(verdict, "calibration")["outcome"] == "pass"
+    assert act(verdict, settings, None) is False and alias_versions(MODEL, "champion") == (None,)
+    assert act(verdict, settings, "a person") is True and alias_versions(MODEL, "champion") == ("1",)
+    last = history(MODEL)[-1]
+    assert last["evidence"] == verdict["evidence_digest"] and "a person" in last["reason"]
+    assert "approved by a person" in (place(TASK) / PAGE).read_text()
+    with pytest.raises(InputError, match="nothing to decide"):
+        judge(TASK, settings)
+
+
+@pytest.fixture(scope="module")
+def challenged(workspace):
+    """Version 1 is champion; version 2, trained longer, is the challenger."""
+    if alias_versions(MODEL, "champion") != ("1",):
+        record_move(MODEL, "champion", "1", None, "test")
+    other_package(4)
+    assert register() == "2"
+    record_move(MODEL, "challenger", "2", None, "test")
+    return workspace
+
+
+def test_both_answer_the_same_sequences_as_the_packages_do(challenged):
+    verdict = judge(TASK, with_rules())
+    rows = held_out_rows(Path("data", TASK))
+    split = pd.read_parquet(Path("data", TASK, "split.parquet"))
+    assert set(rows["sequence"]) == set(split.loc[split["part"] == "test", "sequence"])
+    for name, alias in (("challenger", "challenger"), ("champion", "champion")):
+        table = pd.read_csv(place(TASK) / f"{name}.csv")
+        assert list(table["sequence"]) == list(rows["sequence"])
+        assert verdict["evidence"][f"{name}.csv"] == file_digest(place(TASK) / f"{name}.csv")
+        package = load(candidate(MODEL, alias).folder)
+        for i in (0, len(rows) - 1):
+            answer = package.predict(np.load(Path("data", TASK, rows["path"][i])))
+            assert [answer.probabilities[n] for n in LABELS] == pytest.approx(
+                [table[f"p_{n}"][i] for n in LABELS], abs=1e-6
+            )
+    both = [pd.read_csv(place(TASK) / f"{n}.csv")[f"p_{LABELS[0]}"] for n in ("champion", "challenger")]
+    assert not np.allclose(*both)
+
+
+def test_the_verdict_says_what_was_found(challenged):
+    verdict = judge(TASK, with_rules())
+    metric = rule(verdict, "Mean class F1")
+    tables = {n: pd.read_csv(place(TASK) / f"{n}.csv") for n in ("champion", "challenger")}
+    from sklearn.metrics import f1_score
+
+    for name, table in tables.items():
+        assert metric[name] == pytest.approx(f1_score(table["y_true"], table["y_pred"], average="macro"))
+    assert metric["low"] <= metric["difference"] <= metric["high"]
+    assert rule(verdict, "latency|takes at most 1e\\+06 ms")["challenger"] > 0
+    assert rule(verdict, "No test patient .* challenger")["outcome"] == "pass"
+    assert rule(verdict, "quality checks")["outcome"] == "pass"
+    stored = read_json(place(TASK) / VERDICT)
+    assert stored == json.loads(json.dumps(verdict))
+    core = {k: v for k, v in stored.items() if k not in ("evidence_digest", "made", "done")}
+    assert digest(core) == stored["evidence_digest"]
+    assert stored["rules_digest"] == digest(stored["settings"])
+    assert judge(TASK, with_rules(alpha=0.1))["rules_digest"] != stored["rules_digest"]
+
+
+def test_the_page_stands_alone_and_names_every_rule(challenged):
+    verdict = judge(TASK, with_rules())
+    page = (place(TASK) / PAGE).read_text()
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page) and "@import" not in page
+    from html import unescape
+
+    for found in verdict["rules"]:
+        assert found["rule"] in unescape(page) and found["words"] in unescape(page)
+    assert verdict["evidence_digest"] in page and verdict["rules_digest"] in page
+    patients = set(held_out_rows(Path("data", TASK))["patient"])
+    assert not any(re.search(rf"\b{patient}\b", page) for patient in patients)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"max_ece": 1e-4}, "calibration"),
+        ({"max_latency_ms": 1e-6}, "at most 1e-06 ms"),
+        ({"max_latency_ratio": 1e-6}, "times as long"),
+        ({"max_size_mb": 1e-3}, "MB"),
+        ({"min_patients": 100}, "Mean class F1"),
+        ({"max_false_alarms": 1e-6}, "unlike the training data"),
+    ],
+)
+def test_each_budget_can_fail_and_then_nothing_moves(challenged, change, words):
+    settings = with_rules(**change)
+    verdict = judge(TASK, settings)
+    assert rule(verdict, words)["outcome"] == "fail"
+    assert verdict["decision"] == "keep"
+    assert act(verdict, settings, "a person") is False
+    assert alias_versions(MODEL, "champion") == ("1",)
+
+
+def test_a_model_that_was_trained_on_the_test_patients_fails(challenged, monkeypatch):
+    from fetalflow.promotion import verdict as gate
+
+    real = gate.candidate
+
+    def leaked(model, alias):
+        from dataclasses import replace
+
+        found = real(model, alias)
+        return replace(found, seen=found.seen | set(held_out_rows(Path("data", TASK))["patient"][:1]))
+
+    monkeypatch.setattr(gate, "candidate", leaked)
+    found = rule(judge(TASK, with_rules()), "No test patient .* champion")
+    assert found["outcome"] == "fail" and found["words"].startswith("1 of ")
+
+
+def test_lineage_is_read_from_the_run(challenged):
+    from dataclasses import replace
+
+    from fetalflow.promotion.budgets import lineage
+    from fetalflow.settings.params import Promote
+
+    real = candidate(MODEL, "challenger")
+    whole = {"data_digest": "a" * 64, "git_commit": "b" * 40, "git_dirty": "False", "dvc_lock_digest": "c" * 64}
+    whole |= {"quality": "passed"}
+    assert {f.outcome for f in lineage(replace(real, tags=whole), Promote())} == {"pass"}
+    for name in whole:
+        tags = {k: v for k, v in whole.items() if k != name}
+        assert [f.outcome for f in lineage(replace(real, tags=tags), Promote())].count("fail") == 1, name
+    for wrong in ({"git_dirty": "True"}, {"quality": "failed"}):
+        assert [f.outcome for f in lineage(replace(real, tags=whole | wrong), Promote())].count("fail") == 1
+
+
+def test_an_alias_that_moved_since_the_verdict_stops_the_move(challenged):
+    verdict = judge(TASK, with_rules()) | {"failed": []}
+    other = dict(verdict, champion=verdict["champion"] | {"version": "7"})
+    with pytest.raises(InputError, match="Judge again"):
+        act(other, with_rules(), "a person")
+    stale = dict(verdict, evidence_digest="0" * 64)
+    with pytest.raises(InputError, match="another verdict"):
+        act(stale, with_rules(), "a person")
+    assert alias_versions(MODEL, "champion") == ("1",)
+
+
+def test_a_changed_sequence_is_refused(challenged):
+    rows = held_out_rows(Path("data", TASK))
+    path = Path("data", TASK, rows["path"][0])
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    try:
+        with pytest.raises(InputError, match="not those that preprocessing wrote"):
+            judge(TASK, with_rules())
+    finally:
+        path.write_bytes(kept)
+
+
+def test_another_number_of_frames_is_refused(challenged):
+    rows = held_out_rows(Path("data", TASK)).assign(frames=FRAMES + 1)
+    with pytest.raises(InputError, match=f"takes {FRAMES} frames"):
+        predictions(Path("models", TASK, MODEL), rows, Path("data", TASK))
+
+
+def repackaged(folder: Path, **changes) -> Path:
+    """The champion's network in a package with another configuration."""
+    package = load(candidate(MODEL, "champion").folder)
+    given = ("task", "variant", "network", "labels", "frames", "size", "options", "extract")
+    config = {name: package.config[name] for name in given} | changes
+    labels = len(config["labels"])
+    network = package.network if labels == len(LABELS) else build(MODEL, FRAMES, SIZE, labels)
+    save(folder, network, config)
+    return folder
+
+
+def judged_with(monkeypatch, name: str, folder: Path) -> dict:
+    """The verdict with another package in the place of the champion's or the challenger's."""
+    from dataclasses import replace
+
+    from fetalflow.promotion import verdict as gate
+
+    real = gate.candidate
+
+    def swapped(model, alias):
+        return replace(real(model, alias), folder=folder) if alias == name else real(model, alias)
+
+    monkeypatch.setattr(gate, "candidate", swapped)
+    return judge(TASK, with_rules(max_false_alarms=1.0))
+
+
+def test_a_challenger_that_forgets_a_class_fails_also_where_nobody_is_tested_for_it(challenged, monkeypatch, tmp_path):
+    few = [*LABELS[:2], "nose"]
+    verdict = judged_with(monkeypatch, "challenger", repackaged(tmp_path / "package", labels=few))
+    found = rule(verdict, "It knows every class")
+    assert found["outcome"] == "fail" and found["facts"] == {"lost": [LABELS[2]], "new": ["nose"]}
+    assert not (pd.read_csv(place(TASK) / "challenger.csv")["y_pred"] == LABELS[2]).any()
+    # Nobody in the test part has a nose, so nothing can be said of it.
+    assert rule(verdict, "Recall of nose")["outcome"] == "not applicable"
+
+
+def test_a_challenger_that_knows_more_is_judged_and_the_page_says_so(challenged, monkeypatch, tmp_path):
+    verdict = judged_with(monkeypatch, "challenger", repackaged(tmp_path / "package", labels=[*LABELS, "nose"]))
+    found = rule(verdict, "It knows every class")
+    assert found["outcome"] == "pass" and "New classes: nose" in found["words"]
+
+
+def test_a_champion_of_another_task_is_refused_by_name(challenged, monkeypatch, tmp_path):
+    with pytest.raises(InputError, match="the champion, version 1 of .* made for the task 'planes', not 'movement'"):
+        judged_with(monkeypatch, "champion", repackaged(tmp_path / "package", task="planes"))
+
+
+@pytest.mark.parametrize("name", ["champion", "challenger"])
+def test_a_package_that_no_longer_loads_is_refused_and_says_what_to_do(challenged, monkeypatch, tmp_path, name):
+    folder = repackaged(tmp_path / "package")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    way_out = {"champion": "fetalflow rollback", "challenger": "Run the pipeline again"}[name]
+    with pytest.raises(InputError, match=f"(?s)the {name}, version . of {MODEL}, cannot answer.*{way_out}"):
+        judged_with(monkeypatch, name, folder)
+    assert alias_versions(MODEL, "champion") == ("1",)
+
+
+def test_a_champion_that_was_moved_by_hand_is_not_promoted_over(challenged):
+    from fetalflow.registry.tracking import registry
+
+    with registry() as store:
+        assert rule(judge(TASK, with_rules()), "The ledger is intact")["outcome"] == "pass"
+        first = store.client.get_model_version(MODEL, "1")
+        store.client.create_model_version(MODEL, first.source, run_id=first.run_id)
+        newest = max(int(v.version) for v in store.client.search_model_versions(f"name = '{MODEL}'"))
+        store.set_alias(MODEL, "champion", str(newest))
+    try:
+        found = rule(judge(TASK, with_rules()), "The ledger is intact")
+        assert found["outcome"] == "fail" and "moved by hand" in found["words"]
+    finally:
+        put_back(MODEL, "champion", "test")
+        with registry() as store:
+            store.client.delete_model_version(MODEL, str(newest))
+
+
+def test_both_are_asked_about_patients_who_came_after_the_champion(challenged):
+    """The test set grew since: a new test patient is answered by both, and nobody's side is taken from the old run."""
+    data = Path("data", TASK)
+    kept = {name: (data / name).read_bytes() for name in ("manifest.parquet", "split.parquet")}
+    manifest, split = (pd.read_parquet(data / name) for name in kept)
+    before = judge(TASK, with_rules())
+    old = held_out_rows(data)
+    new = manifest[manifest["sequence"].isin(old["sequence"][:2])].assign(
+        patient="P99", sequence=["f" * 12 + "-000000", "f" * 12 + "-000004"]
+    )
+    add = split[split["sequence"].isin(old["sequence"][:2])].assign(patient="P99", sequence=list(new["sequence"]))
+    try:
+        pd.concat([manifest, new]).to_parquet(data / "manifest.parquet")
+        pd.concat([split, add]).to_parquet(data / "split.parquet")
+        after = judge(TASK, with_rules())
+        tables = [pd.read_csv(place(TASK) / f"{name}.csv") for name in ("champion", "challenger")]
+    finally:
+        for name, content in kept.items():
+            (data / name).write_bytes(content)
+    assert after["test"]["patients"] == before["test"]["patients"] + 1
+    assert all(len(table) == len(old) + 2 and "P99" in set(table["patient"]) for table in tables)
+    assert [f["outcome"] for f in after["rules"] if f["kind"] == "patients"] == ["pass", "pass"]
+    assert after["evidence"]["manifest"] != before["evidence"]["manifest"]
+
+
+def test_a_refusal_is_kept_with_the_challenger_too(challenged):
+    from fetalflow.registry.lineage import trace
+    from fetalflow.registry.tracking import registry
+
+    settings = with_rules(max_size_mb=1e-3)
+    verdict = judge(TASK, settings)
+    assert act(verdict, settings, None) is False
+    patient = held_out_rows(Path("data", TASK))["patient"][0]
+    with registry() as store:
+        found = [one for one in trace(store, patient).decisions if one.evidence == verdict["evidence_digest"]]
+    assert [(one.version, one.champion, one.decision) for one in found] == [("2", "1", "keep")]
+
+
+def fetalflow(*words, **environment):
+    command = [sys.executable, "-m", "flows.cli.app", *words]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=env)
+
+
+def test_the_command_judges_and_moves_nothing_on_a_dry_run(challenged):
+    before = alias_versions(MODEL, "champion", "challenger")
+    done = fetalflow("promote", "--dry-run")
+    assert done.returncode == 1, done.stderr
+    assert "fail            At most 0.15 of the test sequences are flagged as unlike the training data" in done.stdout
+    assert "The champion stays" in done.stdout and "Traceback" not in done.stderr
+    assert alias_versions(MODEL, "champion", "challenger") == before
+    assert read_json(place(TASK) / VERDICT)["done"] == "Nothing was moved."
+
+
+EASY = {
+    "aim": "non_inferiority",
+    "guards": "not_refuted",
+    "margin": 0.99,
+    "class_margin": 0.99,
+    "site_margin": 0.99,
+    "min_patients": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def prefect_without_server():
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def easy_params(challenged):
+    """params.yaml with rules that these two networks pass; champion and challenger as before afterwards."""
+    kept = Path("params.yaml").read_text()
+    params = yaml.safe_load(kept)
+    params[TASK]["promote"] = RULES | EASY
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    yield
+    Path("params.yaml").write_text(kept)
+    record_move(MODEL, "champion", "1", None, "test")
+
+
+def answered(approve: bool, seen: list) -> threading.Thread:
+    """A person who fills in the form as soon as the run waits for it."""
+    from prefect.client.orchestration import get_client
+    from prefect.flow_runs import resume_flow_run
+
+    def answer():
+        deadline = time.monotonic() + 90
+        with get_client(sync_client=True) as client:
+            while time.monotonic() < deadline:
+                waiting = [run for run in client.read_flow_runs() if run.state and run.state.is_paused()]
+                if waiting:
+                    resume_flow_run(waiting[0].id, run_input={"approve": approve, "name": "the ML lead"})
+                    seen.append(waiting[0].id)
+                    return
+                time.sleep(0.3)
+
+    # In this context, or the thread would ask another server than the harness's.
+    person = threading.Thread(target=contextvars.copy_context().run, args=(answer,), daemon=True)
+    person.start()
+    return person
+
+
+@pytest.mark.parametrize(("approve", "champion"), [(False, "1"), (True, "2")])
+def test_the_flow_waits_for_a_person(easy_params, prefect_without_server, approve, champion):
+    from prefect.client.orchestration import get_client
+
+    from flows.promote import promote
+
+    seen = []
+    person = answered(approve, seen)
+    verdict = promote(".", TASK, wait_s=80)
+    person.join(10)
+    assert len(seen) == 1, "the run did not pause for the form"
+    assert verdict["promoted"] is approve and alias_versions(MODEL, "champion") == (champion,)
+    if approve:
+        assert "approved by the ML lead" in history(MODEL)[-1]["reason"]
+    with get_client(sync_client=True) as client:
+        assert {f"{TASK}-promotion", f"{TASK}-promotion-verdict"} <= {a.key for a in client.read_artifacts()}
+
+
+def test_the_flow_moves_nothing_on_a_dry_run(easy_params, prefect_without_server):
+    from flows.promote import promote
+
+    verdict = promote(".", TASK, dry_run=True, approved_by="a person")
+    assert verdict["failed"] == [] and verdict["promoted"] is False and alias_versions(MODEL, "champion") == ("1",)
+
+
+def test_a_challenger_that_passes_every_rule_becomes_champion(challenged):
+    easy = with_rules(**EASY)
+    verdict = judge(TASK, easy)
+    assert verdict["failed"] == [] and rule(verdict, "Mean class F1")["outcome"] == "pass"
+    assert act(verdict, easy, None) is False
+    assert act(verdict, easy, "a person") is True
+    assert alias_versions(MODEL, "champion", "challenger") == ("2", "2")
+    last = history(MODEL)[-1]
+    assert (last["from"], last["to"], last["evidence"]) == ("1", "2", verdict["evidence_digest"])
+    assert verify_ledger().wrong == []
+    with_run = candidate(MODEL, "champion").run_id
+    from fetalflow.registry.tracking import registry
+
+    with registry() as store:
+        folder = Path(store.client.download_artifacts(with_run, f"promotion/{last['evidence'][:12]}"))
+    assert {file.name for file in folder.iterdir()} == {VERDICT, PAGE, "champion.csv", "challenger.csv"}
+    assert "approved by a person" in read_json(folder / VERDICT)["done"]
+    assert read_json(place(TASK) / VERDICT)["done"].startswith("Version 2 became champion")
