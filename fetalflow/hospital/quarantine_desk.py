@@ -58,8 +58,7 @@ class Desk:
 
     def __init__(self, workspace: Path, task: str) -> None:
         self.settings = load_settings(workspace / "params.yaml")
-        if task not in self.settings.tasks:
-            raise InputError(f"params.yaml has no task {task!r}. Its tasks: {', '.join(self.settings.tasks)}.")
+        self.settings.block(task)  # an unknown task is refused
         self.task = task
         self.path = workspace / "data" / task / "quarantine.csv"
         self.store = workspace / "data" / task / "frames"

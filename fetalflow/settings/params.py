@@ -264,6 +264,12 @@ class Settings(Frozen):
                 raise ValueError(f"{task} has {self.tasks[task].variant!r} as its main variant and among its rivals")
         return self
 
+    def block(self, task: str) -> TaskSettings:
+        """The settings of a task. Raises InputError naming the tasks."""
+        if task not in self.blocks:
+            raise InputError(f"params.yaml has no task {task!r}. Its tasks: {', '.join(self.blocks)}.")
+        return self.blocks[task]
+
     def variants(self, task: str) -> tuple[str, ...]:
         """The names of a task's variants: the main one first, then its rivals."""
         return tuple(each.variant for each in self._all(task))

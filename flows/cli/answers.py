@@ -25,10 +25,7 @@ def package_folder(model: str, task: str) -> Path:
     from fetalflow.settings.params import load_settings
 
     if not model:
-        blocks = load_settings().blocks
-        if task not in blocks:
-            raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(blocks)}. Or use --model.")
-        register = blocks[task].register_
+        register = load_settings().block(task).register_
         model = f"models:/{register.model}@{register.alias}"
     return fetch_package(model)
 

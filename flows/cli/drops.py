@@ -133,10 +133,7 @@ def _store(task: str, workspace: Path | None) -> tuple[Path, Path]:
     from flows.workspace import CHECKOUT
 
     folder = workspace or CHECKOUT / "workspaces" / f"arrivals-{task}"
-    blocks = load_settings(folder / "params.yaml").blocks
-    if task not in blocks:
-        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(blocks)}.")
-    store = folder / blocks[task].retrain.store / task
+    store = folder / load_settings(folder / "params.yaml").block(task).retrain.store / task
     if not store.is_dir():
         raise InputError(f"{folder} takes no drops of {task}: there is no {store}. See `fetalflow retrain`.")
     return folder, store
@@ -158,10 +155,7 @@ def deidentify(
     from fetalflow.settings.params import load_settings
     from flows.workspace import CHECKOUT
 
-    settings = load_settings(CHECKOUT / "params.yaml")
-    if task not in settings.blocks:
-        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(settings.blocks)}.")
-    extract = settings.blocks[task].extract
+    extract = load_settings(CHECKOUT / "params.yaml").block(task).extract
     if label:
         extract = extract.model_copy(update={"labels": tuple(label)})
     found = deidentify_drop(drop, out, read_key(key_file), extract, reveal=reveal).summary

@@ -47,8 +47,7 @@ def promote(
     from fetalflow.settings.params import load_settings
 
     settings = load_settings()
-    if task not in settings.blocks:
-        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(settings.blocks)}.")
+    settings.block(task)  # an unknown task is refused before the registry is read
     with registry_in_words():
         verdict = judge(task, settings)
     for rule in verdict["rules"]:
@@ -133,10 +132,7 @@ def rollback(
     from fetalflow.registry.ledger.decisions import roll_back
     from fetalflow.settings.params import load_settings
 
-    blocks = load_settings().blocks
-    if task not in blocks:
-        raise InputError(f"params.yaml has no task {task!r}; it has: {', '.join(blocks)}.")
-    block = blocks[task]
+    block = load_settings().block(task)
     with registry_in_words():
         line = roll_back(block.register_.model, block.promote.champion, reason, by or None, to or None)
     print(f"{line['model']}@{line['alias']} is version {line['to']} again, it was {line['from']}.")

@@ -27,9 +27,11 @@ def run(
 ) -> None:
     """Run all stages of a task on the synthetic hospital or on a drop, as a Prefect flow."""
     _quiet_the_libraries()
+    from fetalflow.settings.params import load_settings
     from flows.dvc_stages import StageFailed, pending
     from flows.workspace import CHECKOUT, drop_changes, parse_changes, prepare, profile_changes, update_workspace
 
+    load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
     workspace = CHECKOUT
     if drop or profile or change or name:
         changes = [profile_changes(each) for each in profile or []]
@@ -75,8 +77,9 @@ def retrain(
     from flows.dvc_stages import StageFailed
     from flows.retrain import prepare_workspace, workspace_of
     from flows.retrain import retrain as retrain_flow
-    from flows.workspace import parse_changes
+    from flows.workspace import CHECKOUT, parse_changes
 
+    load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
     workspace = workspace_of(task, name)
     exists = (workspace / "params.yaml").is_file()
     if inbox or change or profile or not exists:

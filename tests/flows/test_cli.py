@@ -63,3 +63,13 @@ def test_a_mistake_is_a_message(words, message):
     done = fetalflow(*words)
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "verb", ["run", "retrain", "predict x.png", "promote", "rollback", "deidentify a b", "arrivals"]
+)
+def test_an_unknown_task_is_a_message_that_names_the_tasks(verb):
+    workspace = ("--workspace", ".") if verb == "arrivals" else ()
+    refused = fetalflow(*verb.split(), "--task", "movements", *workspace)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert "no task 'movements'. Its tasks: movement, planes, biometry." in refused.stderr
