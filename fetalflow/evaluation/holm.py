@@ -1,4 +1,4 @@
-"""Holm's correction of p-values for several tests, which every test of the library uses."""
+"""Holm's correction of p-values, which every family of tests uses, and how a p-value is written."""
 
 import numpy as np
 
@@ -12,3 +12,8 @@ def holm(p: list[float]) -> list[float]:
     adjusted = np.empty(len(values))
     adjusted[order] = steps
     return adjusted.tolist()
+
+
+def p_text(p: float) -> str:
+    """`p = 0.012`, or `p < 0.001`: no p-value is 0."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from fetalflow.evaluation.holm import p_text
+
 # The colours of Okabe and Ito, which colour-blind readers can distinguish; black is for text and reference lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 DASHES = ("-", "--", ":")
@@ -160,7 +162,7 @@ def differences_figure(significance: Mapping[str, Any], test: str = "paired_pati
             ends = [factor * result["low"], factor * result["high"]]
             axes.plot(ends, [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
         axes.plot(value, place, "o", color=colour, markersize=7)
-        numbers = f"{value:{form}}  p = {result['p_holm']:.3f}"
+        numbers = f"{value:{form}}  {p_text(result['p_holm'])}"
         axes.text(1.02, place, numbers, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK)
     axes.axvline(0, color="#999999", linestyle="--", linewidth=1.2, zorder=0)
     axes.set_yticks(range(len(tests)), [f"against {name}" for name in tests])

@@ -9,6 +9,7 @@ from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+from fetalflow.evaluation.holm import p_text
 from fetalflow.evaluation.predictions import check_predictions
 from fetalflow.evaluation.scoring import roc_points, score
 from fetalflow.evaluation.significance import compare_all
@@ -128,7 +129,8 @@ def test_accuracy_and_difference_say_value_and_interval():
     significance = compare_all(GOOD, {"cnn": BAD}, Significance(), name="ours")
     axes = differences_figure(significance).axes[0]
     gain = 100 * (metrics["ours"]["accuracy"] - metrics["cnn"]["accuracy"])
-    assert texts(axes)[0].startswith(f"{gain:+.1f}  p = ")
+    assert texts(axes)[0] == f"{gain:+.1f}  p < 0.001"
+    assert [p_text(p) for p in (0.0, 0.00099, 0.001, 0.0123)] == ["p < 0.001", "p < 0.001", "p = 0.001", "p = 0.012"]
 
 
 @pytest.mark.parametrize("rows", [0, 1])
