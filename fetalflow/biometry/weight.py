@@ -8,7 +8,7 @@ from fetalflow.biometry.growth import WEIGHT_AGES, check_age
 def hadlock_weight_g(ac_mm: float, fl_mm: float, hc_mm: float | None = None, bpd_mm: float | None = None) -> float:
     """Hadlock et al., Am J Obstet Gynecol 1985; 151:333: from AC and FL, with HC, or with HC and BPD.
 
-    Raises ValueError for BPD without HC: that formula is not implemented.
+    Raises ValueError for BPD without HC: Hadlock's formula from AC, FL and BPD alone is left out.
     """
     a, f = ac_mm / 10, fl_mm / 10
     if hc_mm is None:
