@@ -5,11 +5,11 @@ from prefect.settings import PREFECT_API_URL
 
 from fetalflow.errors import InputError
 from fetalflow.settings.params import load_settings
+from flows.checkout import CHECKOUT
 from flows.heartbeats import ENVIRONMENT, watch
 from flows.pipeline import GPU, pipeline
 from flows.promote import promote
 from flows.retrain import retrain, workspace_of
-from flows.workspace import CHECKOUT
 
 
 def deploy(pool: str, cron: str | None = None, poll: str | None = None) -> list[str]:

@@ -18,9 +18,10 @@ from fetalflow.hospital.arrival.intake import FAILED, Arrival, Prepare, arrive, 
 from fetalflow.quality.drop_drift import judge_new_drops, unjudged
 from fetalflow.registry.warm_start import choose_start
 from fetalflow.settings.params import TaskSettings, load_settings
+from flows.checkout import CHECKOUT
 from flows.dvc_stages import pending, stage_names
 from flows.pipeline import UPDATED, pipeline, run_stage
-from flows.workspace import CHECKOUT, overlay, prepare, update_workspace
+from flows.workspace import overlay, prepare, update_workspace
 
 BEFORE_DRIFT = ("extract@", "preprocess@")  # stages that make the manifest, which the drift test needs
 KEY_PREFIX = "FETALFLOW_PSEUDONYM_KEY"  # of the variables in fetalflow/hospital/deidentify/pseudonyms.py
@@ -41,7 +42,7 @@ def prepare_workspace(folder: Path, task_name: str, inbox: str, profile: str | N
         "tasks": {task_name: {"drop": accumulated_drop(task_name)}},
         task_name: {"split": {"kind": "official", "folds": 1}, "retrain": {"inbox": inbox}},
     }
-    return prepare(folder, profile, [fixed, *changes])
+    return prepare(folder, task_name, [profile] if profile else [], [fixed, *changes])
 
 
 def deidentifier(store: Path, settings: TaskSettings) -> Prepare | None:

@@ -1,7 +1,8 @@
 """Workspaces: folders for runs that are not the checkout. They share the code with it, but not data and results.
 
 A profile, another drop or a changed setting never edits a tracked file. It gets a workspace, whose `params.yaml` is a
-copy with the changes, and whose `fetalflow/`, `stages/` and `flows/` are links, so that DVC sees changes of the code.
+copy with the changes and only the tasks that are run there. Its `fetalflow/`, `stages/` and `flows/` are links, so that
+DVC sees changes of the code.
 """
 
 import os
@@ -11,32 +12,37 @@ from typing import Any
 
 import yaml
 
-import stages
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop.opening import layout_of
 from fetalflow.hospital.drop.review import write_decisions
 from fetalflow.settings.earlier import refuse_earlier, renewed
-from fetalflow.settings.params import load_settings
+from fetalflow.settings.params import checked, load_settings
+from flows.checkout import CHECKOUT
+from flows.plots_page import use_page
 
-CHECKOUT = Path(stages.__file__).resolve().parents[1]
 LINKED = ("fetalflow", "stages", "flows")
-COPIED = ("dvc.yaml", ".dvcignore", ".dvc/plots/by_class.json")
+COPIED = (".dvcignore", ".dvc/plots/by_class.json")
+ORIGIN = "origin.yaml"  # for each task of a workspace: its profiles, and its changes to the checkout's settings
+ALL = "all tasks"
 
 
-def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def overlay(base: dict[str, Any], changes: dict[str, Any], keep_none: bool = False) -> dict[str, Any]:
     """`base` with `changes`. Mappings are merged key by key; any other value replaces the old one.
 
-    None in the place of a mapping removes it: `--set movement.rivals.movement-cnn=null` leaves that rival out.
+    None in the place of a mapping removes it: `--set movement.rivals.movement-cnn=null` leaves that rival out. With
+    `keep_none` it stays as None, so that the result is again a set of changes.
     """
     merged = dict(base)
     for key, value in changes.items():
         if not isinstance(merged.get(key), dict):
             merged[key] = value
-        elif value is None:
+        elif value is None and not keep_none:
             del merged[key]
+        elif value is None:
+            merged[key] = None
         else:
-            merged[key] = overlay(merged[key], value)
+            merged[key] = overlay(merged[key], value, keep_none)
     return merged
 
 
@@ -99,18 +105,71 @@ def with_changes(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, A
     return merged | {"ablations": rivals}
 
 
-def prepare(folder: Path, profile: str | None, changes: list[dict[str, Any]]) -> Path:
-    """Make or update the workspace `folder` and return it.
+def prepare(
+    folder: Path, task: str | None = None, profiles: Iterable[str] = (), changes: Iterable[dict[str, Any]] = ()
+) -> Path:
+    """Make the workspace `folder` for a task, or update it, and return it. Without a task, for all tasks.
 
-    Raises InputError if the profile is unknown or a setting is wrong.
+    Profiles and changes last: `origin.yaml` keeps them, and the next call for the same task begins with them. The other
+    tasks of the workspace keep their settings. Raises InputError if a profile is unknown or a setting is wrong.
     """
+    profiles, changes, made = list(profiles), list(changes), _read(folder / ORIGIN)
+    earlier = renewed(_read(folder / "params.yaml"))
+    if task in earlier.get("tasks", {}) and task not in made and not profiles and not changes:
+        _lay_out(folder)  # made by a version that kept no record: its settings are all in params.yaml
+        update_workspace(folder)
+        return folder
+    before = made.get(task or ALL, {})
+    profiles = [*before.get("profiles", []), *(name for name in profiles if name not in before.get("profiles", []))]
+    merged = before.get("changes", {})
+    for change in changes:
+        merged = overlay(merged, change, keep_none=True)
     params = _of_checkout()
-    for change in [*([] if profile is None else [profile_changes(profile)]), *changes]:
+    for change in changes:
+        _refuse_other_tasks(change, task, params["tasks"])
+    for change in [*map(profile_changes, profiles), merged]:
         params = with_changes(params, change)
+    if task:
+        params = _with_other_tasks(_of_one_task(params, task), earlier, task)
     folder.mkdir(parents=True, exist_ok=True)
+    checked(params, folder / "params.yaml")
     write_text(folder / "params.yaml", _as_yaml(params))
     _lay_out(folder)
+    write_text(folder / ORIGIN, _as_yaml(made | {task or ALL: {"profiles": profiles, "changes": merged}}))
     return folder
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text()) if file.is_file() else {}
+
+
+def _refuse_other_tasks(change: dict[str, Any], task: str | None, tasks: Iterable[str]) -> None:
+    changed = {*change, *(change.get("tasks") or {})}
+    if task and (others := [name for name in tasks if name in changed and name != task]):
+        raise InputError(f"A run of {task} has no settings of {', '.join(others)}. Use --task, or leave them out.")
+
+
+def _of_one_task(params: dict[str, Any], task: str) -> dict[str, Any]:
+    """The settings without the blocks of other tasks, so that DVC knows only stages that are run here."""
+    kept = {key: value for key, value in params.items() if key == task or key not in params["tasks"]}
+    return kept | {
+        "tasks": {task: params["tasks"][task]},
+        "phantoms": [name for name in params["phantoms"] if name == task],
+        "ablations": params[task].get("rivals", {}),
+    }
+
+
+def _with_other_tasks(params: dict[str, Any], earlier: dict[str, Any], task: str) -> dict[str, Any]:
+    """`params`, which are of one task, and the tasks that were run in this workspace before."""
+    others = [name for name in earlier.get("tasks", {}) if name != task]
+    rivals = {name: rival for other in others for name, rival in earlier[other].get("rivals", {}).items()}
+    return {
+        "tasks": {name: earlier["tasks"][name] for name in others} | params["tasks"],
+        "phantoms": [name for name in earlier.get("phantoms", []) if name in others] + params["phantoms"],
+        **{name: earlier[name] for name in others},
+        **{key: value for key, value in params.items() if key not in ("tasks", "phantoms", "ablations")},
+        "ablations": rivals | params["ablations"],
+    }
 
 
 def update_workspace(folder: Path) -> bool:
@@ -153,15 +212,25 @@ def _lay_out(folder: Path) -> None:
             link.unlink()  # the workspace was moved
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(CHECKOUT / name, folder), target_is_directory=True)
+    settings = load_settings(folder / "params.yaml")
     for name in COPIED:
         write_text(folder / name, (CHECKOUT / name).read_text())
+    write_text(folder / "dvc.yaml", _pipeline_of(settings.tasks))
     if not (folder / ".dvc" / "config").is_file():  # an existing one may have a remote that somebody added
         config = (CHECKOUT / ".dvc" / "config").read_text()
         without_git = "" if "no_scm" in config else "    no_scm = true\n"  # the image of the worker has no git
         write_text(folder / ".dvc" / "config", config + without_git)
-    for task in load_settings(folder / "params.yaml").tasks:
+    use_page(folder)
+    for task in settings.tasks:
         if not (reviews := folder / "reviews" / f"{task}.csv").exists():
             write_decisions(reviews, [])  # DVC needs every input to exist
+
+
+def _pipeline_of(tasks: Iterable[str]) -> str:
+    """The checkout's `dvc.yaml` without the metrics and plots of other tasks: DVC knows no loop for these two."""
+    lines = (CHECKOUT / "dvc.yaml").read_text().splitlines(keepends=True)
+    others = [f"reports/{task}/" for task in _of_checkout()["tasks"] if task not in tasks]
+    return "".join(line for line in lines if not any(part in line for part in others))
 
 
 def _as_yaml(params: dict[str, Any]) -> str:

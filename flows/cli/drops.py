@@ -20,13 +20,14 @@ Rows = Annotated[list[str], typer.Argument(help="Names of rows, as `quarantine l
 def quarantine_list(
     kind: Annotated[str | None, typer.Option(help="List only rows of this kind.")] = None,
     task: Task = "movement",
-    workspace: Workspace = Path(),
+    workspace: Workspace = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """List the rows in quarantine: the number and advice for each kind, then each row with cine and reason."""
     from fetalflow.hospital.quarantine_desk import Desk
+    from flows.last_run import announced_workspace
 
-    desk = Desk(workspace, task)
+    desk = Desk(announced_workspace(task, workspace), task)
     counts, rows, waiting = desk.counts(), desk.rows(kind), desk.pending()
     if as_json:
         print(json.dumps({"kinds": counts, "rows": rows, "waiting": sorted(waiting)}, indent=2))
@@ -43,11 +44,12 @@ def quarantine_list(
 
 
 @quarantine.command("show")
-def quarantine_show(row: str, task: Task = "movement", workspace: Workspace = Path()) -> None:
+def quarantine_show(row: str, task: Task = "movement", workspace: Workspace = None) -> None:
     """Show one row in quarantine with the facts of its cine, the other rows of that cine, and past decisions (JSON)."""
     from fetalflow.hospital.quarantine_desk import Desk
+    from flows.last_run import announced_workspace
 
-    print(json.dumps(Desk(workspace, task).show(row), indent=2))
+    print(json.dumps(Desk(announced_workspace(task, workspace), task).show(row), indent=2))
 
 
 @quarantine.command("release")
@@ -57,22 +59,24 @@ def quarantine_release(
     why: Why,
     label: Annotated[str, typer.Option(help="The correct label; only for the kinds disagreement and label.")] = "",
     task: Task = "movement",
-    workspace: Workspace = Path(),
+    workspace: Workspace = None,
 ) -> None:
     """Decide that rows are used. The next run does so."""
     from fetalflow.hospital.quarantine_desk import Desk
+    from flows.last_run import announced_workspace
 
-    desk = Desk(workspace, task)
+    desk = Desk(announced_workspace(task, workspace), task)
     released = desk.release(rows, by, why, label)
     print(f"Released {len(released)} rows in {desk.reviews}. The next `fetalflow run` uses them.")
 
 
 @quarantine.command("reject")
-def quarantine_reject(rows: Rows, by: Who, why: Why, task: Task = "movement", workspace: Workspace = Path()) -> None:
+def quarantine_reject(rows: Rows, by: Who, why: Why, task: Task = "movement", workspace: Workspace = None) -> None:
     """Decide that rows are never used; they no longer count against `quarantine_share`."""
     from fetalflow.hospital.quarantine_desk import Desk
+    from flows.last_run import announced_workspace
 
-    desk = Desk(workspace, task)
+    desk = Desk(announced_workspace(task, workspace), task)
     rejected = desk.reject(rows, by, why)
     print(f"Rejected {len(rejected)} rows in {desk.reviews}. From the next `fetalflow run` on they are left out.")
 
@@ -130,7 +134,7 @@ def withdraw(
 def _store(task: str, workspace: Path | None) -> tuple[Path, Path]:
     """A workspace that takes drops, and its store. Raises InputError for another folder."""
     from fetalflow.settings.params import load_settings
-    from flows.workspace import CHECKOUT
+    from flows.checkout import CHECKOUT
 
     folder = workspace or CHECKOUT / "workspaces" / f"arrivals-{task}"
     store = folder / load_settings(folder / "params.yaml").block(task).retrain.store / task
@@ -153,7 +157,7 @@ def deidentify(
     from fetalflow.hospital.deidentify.drop import QUARANTINE, deidentify_drop
     from fetalflow.hospital.deidentify.pseudonyms import read_key
     from fetalflow.settings.params import load_settings
-    from flows.workspace import CHECKOUT
+    from flows.checkout import CHECKOUT
 
     extract = load_settings(CHECKOUT / "params.yaml").block(task).extract
     if label:

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 Task = Annotated[str, typer.Option(help="A task of params.yaml.")]
-Workspace = Annotated[Path, typer.Option(help="The checkout or a workspace.")]
+Workspace = Annotated[
+    Path | None, typer.Option(help="A workspace; default: the current folder, or the workspace that was run last.")
+]
 Who = Annotated[str, typer.Option("--by", help="The person who decides.")]
 Why = Annotated[str, typer.Option("--why", help="The reason. Do not write a patient's name: it is kept for ever.")]
 Engine = Annotated[

@@ -25,7 +25,7 @@ def test_overlay_replaces_leaves_and_keeps_the_rest():
 
 def test_paper_profile_is_the_papers_protocol(tmp_path):
     before = (ROOT / "params.yaml").read_bytes()
-    block = load_settings(prepare(tmp_path / "paper", "paper", []) / "params.yaml").blocks["movement"]
+    block = load_settings(prepare(tmp_path / "paper", profiles=["paper"]) / "params.yaml").blocks["movement"]
     assert (block.preprocess.size, block.train.epochs, block.train.batch) == (300, 50, 4)
     assert (block.split.kind, block.train.optimizer, block.train.learning_rate) == ("paper", "rmsprop", 1e-3)
     needed = {label: sum(counts) for label, counts in TABLE_1.items()}  # 587 in all
@@ -73,11 +73,11 @@ def test_null_leaves_a_rival_out():
 )
 def test_a_setting_of_an_earlier_version_is_refused_with_what_to_do(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
-        prepare(tmp_path / "run", None, [parse_changes([change])])
+        prepare(tmp_path / "run", changes=[parse_changes([change])])
 
 
 def test_a_workspace_of_todays_is_not_taken_on_and_a_checkout_of_before_is_refused(tmp_path, monkeypatch):
-    folder = prepare(tmp_path / "run", None, [])
+    folder = prepare(tmp_path / "run")
     before = (folder / "params.yaml").read_bytes()
     assert not update_workspace(folder) and not update_workspace(tmp_path / "nowhere") and not update_workspace(ROOT)
     assert (folder / "params.yaml").read_bytes() == before
@@ -86,8 +86,8 @@ def test_a_workspace_of_todays_is_not_taken_on_and_a_checkout_of_before_is_refus
     monkeypatch.setattr(workspace, "CHECKOUT", tmp_path)
     for call in (
         lambda: update_workspace(tmp_path),
-        lambda: prepare(folder, None, []),
-        lambda: prepare(folder, "paper", []),
+        lambda: prepare(folder),
+        lambda: prepare(folder, profiles=["paper"]),
     ):
         with pytest.raises(InputError, match="Take the file of this version from git"):
             call()
@@ -101,7 +101,7 @@ def test_a_drop_takes_the_place_of_the_synthetic_hospital(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         drop_changes(tmp_path / "nowhere", "movement")
     (drop / "annotations.csv").write_text("video,patient,label\n")
-    folder = prepare(tmp_path / "run", None, [drop_changes(drop, "movement")])
+    folder = prepare(tmp_path / "run", changes=[drop_changes(drop, "movement")])
     settings = load_settings(folder / "params.yaml")
     assert settings.phantoms == ()
     assert settings.tasks["movement"].drop == str(drop)
@@ -127,18 +127,59 @@ def test_a_drop_takes_the_place_of_the_synthetic_hospital(tmp_path):
 )
 def test_a_wrong_setting_is_named(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
-        prepare(tmp_path / "run", None, [parse_changes([change])])
+        prepare(tmp_path / "run", changes=[parse_changes([change])])
 
 
 def test_an_unknown_profile_lists_the_known(tmp_path):
     with pytest.raises(InputError, match="there are: paper"):
-        prepare(tmp_path / "run", "papper", [])
+        prepare(tmp_path / "run", profiles=["papper"])
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_order_of_changes_does_not_matter(tmp_path, order):
     """Another network for the main variant, stated before or after the variant."""
     changes = ["tasks.biometry.variant=fetalnet", "tasks.biometry.network=fetalnet"][::order]
-    settings = load_settings(prepare(tmp_path / "run", None, [parse_changes(changes)]) / "params.yaml")
+    settings = load_settings(prepare(tmp_path / "run", changes=[parse_changes(changes)]) / "params.yaml")
     networks = {name: settings.variant("biometry", name).network for name in settings.variants("biometry")}
     assert (networks["fetalnet"], networks["fetalnet_lite"]) == ("fetalnet", "fetalnet_lite")
+
+
+def test_a_workspace_has_only_the_tasks_that_were_run_there(tmp_path):
+    folder = prepare(tmp_path / "run", "planes", changes=[parse_changes(["planes.train.epochs=2"])])
+    assert list(load_settings(folder / "params.yaml").tasks) == ["planes"]
+    assert "reports/movement" not in (folder / "dvc.yaml").read_text()
+    prepare(folder, "movement")
+    settings, dvc = load_settings(folder / "params.yaml"), yaml.safe_load((folder / "dvc.yaml").read_text())
+    assert list(settings.tasks) == ["planes", "movement"] and settings.phantoms == ("planes", "movement")
+    assert settings.blocks["planes"].train.epochs == 2  # as before
+    assert {rival.task for rival in settings.ablations.values()} == {"planes", "movement"}
+    whole = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    assert dvc["stages"] == whole["stages"]
+    assert dvc["metrics"] == [line for line in whole["metrics"] if "biometry" not in line]
+    assert dvc["plots"] == [plot for plot in whole["plots"] if "Biometry" not in str(plot)]
+    with pytest.raises(InputError, match="A run of movement has no settings of planes"):
+        prepare(folder, "movement", changes=[parse_changes(["planes.train.epochs=3"])])
+
+
+def test_settings_of_a_workspace_last_until_they_are_changed(tmp_path):
+    folder = tmp_path / "run"
+
+    def epochs_and_size(**more) -> tuple[int, int, list[str]]:
+        block = load_settings(prepare(folder, "movement", **more) / "params.yaml").blocks["movement"]
+        return block.train.epochs, block.preprocess.size, list(block.rivals)
+
+    first = parse_changes(["movement.train.epochs=2", "movement.rivals.movement-cnn=null"])
+    left = epochs_and_size(profiles=["paper"], changes=[first])
+    assert left[:2] == (2, 300) and "movement-cnn" not in left[2]
+    assert epochs_and_size() == left
+    assert epochs_and_size(changes=[parse_changes(["movement.train.epochs=3"])]) == (3, *left[1:])
+    with pytest.raises(InputError, match="epoch"):
+        epochs_and_size(changes=[parse_changes(["movement.train.epoch=9"])])
+    assert epochs_and_size() == (3, *left[1:])  # a wrong setting is not kept
+
+
+def test_a_workspace_without_a_record_of_its_changes_keeps_its_settings(tmp_path):
+    folder = prepare(tmp_path / "run", "movement", changes=[parse_changes(["movement.train.epochs=2"])])
+    (folder / workspace.ORIGIN).unlink()  # earlier versions wrote none
+    prepare(folder, "movement")
+    assert load_settings(folder / "params.yaml").blocks["movement"].train.epochs == 2

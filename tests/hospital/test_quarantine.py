@@ -49,7 +49,7 @@ def workspace(tmp_path, monkeypatch):
         write_video(drop / f"{name}.avi", speckle(24, 64, 96, seed=number))
     pd.DataFrame(ROWS).to_csv(drop / "annotations.csv", index=False)
     changes = {"tasks": {"movement": {"drop": str(drop)}}, "movement": {"extract": EXTRACT.model_dump(mode="json")}}
-    folder = prepare(tmp_path / "run", None, [changes])
+    folder = prepare(tmp_path / "run", changes=[changes])
     monkeypatch.chdir(folder)
     stage.main("movement")
     return folder
@@ -193,7 +193,7 @@ def test_decisions_are_only_added_and_survive(workspace):
     desk.reject([name_of(ROWS[4])], "Dr Example", "no")
     assert Path("reviews/movement.csv").read_text().startswith(first)
     assert Path("reviews/movement.csv").read_text() != first
-    prepare(workspace, None, [{"tasks": {"movement": {"drop": "drop"}}}])
+    prepare(workspace, changes=[{"tasks": {"movement": {"drop": "drop"}}}])
     assert len(history(Path("reviews/movement.csv"))) == 2
 
 

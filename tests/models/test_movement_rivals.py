@@ -19,7 +19,7 @@ from fetalflow.models.weights import save
 from fetalflow.report.explain.filters import feature_maps
 from fetalflow.report.explain.gradcam import convolution_layer, grad_cam, hires_cam
 from fetalflow.settings.params import Extract, load_settings
-from flows.workspace import prepare, profile_changes
+from flows.workspace import prepare
 
 MEAN, ATTENTION = {"pooling": "mean"}, {"pooling": "attention"}
 RIVALS = [
@@ -192,7 +192,7 @@ def test_an_exported_rival_answers_any_number_of_sequences(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("profiles", [["rivals"], ["folds"], ["paper", "rivals", "folds"]])
 def test_the_profiles_can_be_built_and_laid_over_each_other(tmp_path, profiles):
-    folder = prepare(tmp_path / "run", None, [profile_changes(profile) for profile in profiles])
+    folder = prepare(tmp_path / "run", profiles=profiles)
     settings = load_settings(folder / "params.yaml")
     block, variants = settings.blocks["movement"], settings.variants("movement")
     for variant in variants:

@@ -179,7 +179,7 @@ def test_words_after_set_are_taken_or_refused_with_what_to_do(tmp_path):
         except InputError as error:
             assert " Set " in str(error) or " Leave it out" in str(error)
             refused.append(text.partition("=")[0])
-    settings = load_settings(prepare(tmp_path / "run", None, taken) / "params.yaml")
+    settings = load_settings(prepare(tmp_path / "run", changes=taken) / "params.yaml")
     assert settings.variants(TASK)[:2] == ("fetalnet", "fetalnet_lite")
     assert refused == [
         "biometry.networks.fetalnet",

