@@ -1,4 +1,4 @@
-"""Exceptions of the library: for wrong input, and for one cine or row that cannot be used."""
+"""Exceptions of the library: for wrong input, for one cine or row that cannot be used, and for a lost server."""
 
 
 class InputError(ValueError):
@@ -16,3 +16,7 @@ class Rejected(Exception):  # noqa: N818 - a decision about one input, not an er
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"
+
+
+class TrackingFailed(RuntimeError):
+    """The MLflow server is out of reach or refused the request. Nothing is lost: the step can be repeated."""

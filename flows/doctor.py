@@ -16,8 +16,9 @@ import httpx
 import psutil
 
 from fetalflow.errors import InputError
-from fetalflow.registry.tracking import TrackingFailed, public_uri, registry, tracking_uri
-from flows.workspace import CHECKOUT
+from fetalflow.registry.address import public_uri, tracking_uri
+from fetalflow.registry.tracking import TrackingFailed, registry
+from flows.checkout import CHECKOUT
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 TIMEOUT_S = 5  # of one request to a server

@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-import networkx as nx
 import psutil
 from filelock import FileLock
 
@@ -18,16 +17,30 @@ from stages.runtime.lifeline import OWNER, owner_tag
 DVC = Path(sys.executable).with_name("dvc")
 
 
+STOPPED = " stopped: "  # in the message of a stage whose input is wrong (stages/runtime/lifeline.py)
+TRACEBACK = "Traceback (most recent call last):"
+OF_DVC = "ERROR: failed to reproduce"  # DVC repeats the command of a stage that failed
+
+
 class StageFailed(RuntimeError):
     """A stage failed. wrong_input: the cause is its input, so repeating it cannot help."""
 
     def __init__(self, stage: str, output: str):
-        marker = " stopped: "
-        self.wrong_input = marker in output
-        reason = (
-            output.split(marker, 1)[1].split("ERROR: failed to reproduce")[0] if self.wrong_input else output[-2000:]
-        )
-        super().__init__(f"{stage} failed: {reason.strip()}")
+        self.stage, self.is_logged = stage, False  # is_logged: a person has seen the message
+        self.output = output = output.split(OF_DVC)[0]
+        self.wrong_input = STOPPED in output
+        if self.wrong_input:
+            reason = output.split(STOPPED, 1)[1]
+        elif TRACEBACK in output:
+            reason = output[output.index(TRACEBACK) :][-2000:]
+        else:
+            reason = output[-2000:]
+        super().__init__(f"{stage} failed: {reason.strip() or 'it was ended from outside, without a message'}")
+
+
+def tells_failure(line: str) -> bool:
+    """Whether the message of StageFailed begins with this line of a stage, if the stage fails."""
+    return STOPPED in line or line.startswith((TRACEBACK, OF_DVC))
 
 
 def _environment() -> dict[str, str]:
@@ -36,21 +49,41 @@ def _environment() -> dict[str, str]:
         OWNER: owner_tag(),
         "PATH": bin_folder + os.pathsep + os.environ.get("PATH", ""),  # so that `python` in dvc.yaml is this Python
         "PYTHONUNBUFFERED": "1",
-        "DVC_NO_ANALYTICS": "1",
     }
 
 
 def stage_names(workspace: Path, task: str | None = None) -> list[str]:
     """The stages of `dvc.yaml`, of one task or of all: each stage after those it needs, otherwise in the order of the
     file. The stages of a task are `STAGE@TASK` and `STAGE@TASK-VARIANT`."""
+    return list(_needed_by(workspace, task))
+
+
+def stages_to_run(workspace: Path, stale: Collection[str], task: str | None = None) -> list[str]:
+    """Of the `stage_names`, those that are not up to date (`stale`) and those that depend on them."""
+    needed_by = _needed_by(workspace, task)
+    return [name for name in needed_by if name in stale or any(name in needed_by.get(each, ()) for each in stale)]
+
+
+def _needed_by(workspace: Path, task: str | None) -> dict[str, set[str]]:
+    """The stages in their order, each with the stages that depend on it."""
+    import networkx as nx
     from dvc.repo import Repo
 
     with Repo(str(workspace)) as repo:
         graph = repo.index.graph  # an edge points from a stage to a stage that it needs
         positions = {stage: position for position, stage in enumerate(repo.index.stages)}
         order = nx.lexicographical_topological_sort(graph.reverse(), key=positions.get)
-        names = [stage.name for stage in order]
-    return [name for name in names if task is None or name.partition("@")[2].partition("-")[0] == task]
+        needed_by = {stage.name: {each.name for each in nx.ancestors(graph, stage)} for stage in order}
+    return {name: later for name, later in needed_by.items() if _is_of(name, task)}
+
+
+def _is_of(stage: str, task: str | None) -> bool:
+    return task in (None, task_of(stage))
+
+
+def task_of(stage: str) -> str:
+    """The task of `STAGE@TASK` or `STAGE@TASK-VARIANT`."""
+    return stage.partition("@")[2].partition("-")[0]
 
 
 def release_dead_locks(workspace: Path) -> None:
@@ -82,11 +115,13 @@ def _is_dvc(pid: int) -> bool:
 
 
 def pending(workspace: Path, task: str | None = None) -> list[str]:
-    """The stages, of one task or of all, that `dvc repro` would run; empty if all are up to date."""
+    """The stages, of one task or of all, that `dvc repro` would run; empty if all are up to date.
+
+    DVC looks at all stages: with the names of 16 stages it would read dvc.yaml and dvc.lock 16 times, which took 3 s.
+    """
     release_dead_locks(workspace)
-    targets = stage_names(workspace, task) if task else []
     done = subprocess.run(
-        [DVC, "status", "--json", *targets],
+        [DVC, "status", "--json"],
         cwd=workspace,
         env=_environment(),
         capture_output=True,
@@ -95,11 +130,15 @@ def pending(workspace: Path, task: str | None = None) -> list[str]:
     )
     if done.returncode:
         raise StageFailed("dvc status", done.stdout + done.stderr)
-    return sorted(json.loads(done.stdout or "{}"))
+    return sorted(name for name in json.loads(done.stdout or "{}") if _is_of(name, task))
 
 
-def reproduce(stage: str, workspace: Path, show: Callable[[str], None]) -> str:
+def reproduce(
+    stage: str, workspace: Path, show: Callable[[str], None], environment: Mapping[str, str] | None = None
+) -> str:
     """Run one stage if its inputs changed; call `show` with each line of output; return the whole output.
+
+    environment: variables of a stage that runs beside another one, of which DVC then waits for the other's lock.
 
     `dvc` runs in a new process group, and this call always ends the group. If this process is killed, the stage notices
     that and ends (stages/runtime/lifeline.py).
@@ -108,9 +147,9 @@ def reproduce(stage: str, workspace: Path, show: Callable[[str], None]) -> str:
     """
     release_dead_locks(workspace)
     process = subprocess.Popen(
-        [DVC, "repro", "--quiet", "--single-item", stage],
+        [DVC, *(["--wait-for-lock"] if environment else []), "repro", "--quiet", "--single-item", stage],
         cwd=workspace,
-        env=_environment(),
+        env=_environment() | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -14,11 +14,13 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
+from stages.runtime.crash import DEBUG
+
 HEARTBEAT_S = 30  # the shortest that Prefect allows
 MISSED = 4  # a busy machine or server may lose up to three
 SILENCE_S = MISSED * HEARTBEAT_S
 START_S = 600  # from PENDING to RUNNING; on a busy machine, the imports of the flow take a minute
-ENVIRONMENT = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
+ENVIRONMENT = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S), DEBUG: "1"}  # a worker's log has the traceback
 
 BEAT = "prefect.flow-run.heartbeat"
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "TimedOut", "Cancelled", "Crashed")}

@@ -3,7 +3,10 @@
 import csv
 import logging
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -12,24 +15,31 @@ from prefect.runtime import flow_run
 
 from fetalflow.artefacts import read_json
 from fetalflow.settings.params import load_settings
-from flows.dvc_stages import StageFailed, pending, reproduce, stage_names
+from flows.durations import FILE, Estimate, in_words, of_the_demo, read_durations, write_duration
+from flows.dvc_stages import StageFailed, pending, reproduce, stages_to_run, task_of, tells_failure
+from flows.side_by_side import TRAINING, at_once, groups, run_together, threads
+from flows.stopping import note_flow_run
+from flows.terminal import moving
 from flows.workspace import update_workspace
 
 UPDATED = "%s was made by an earlier version of fetalflow. Its settings were converted, and every stage runs once."
 GPU = "gpu"  # tag of the training stages; flows/deployments.py limits them to one at a time
-TRAINING = ("train@", "ablate@")
 MAY_RETRY = ("train@", "ablate@", "register@")  # after a dead worker or a lost server, a retry can succeed
+RETRY_AFTER_S = 5
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """The message of a failed stage is complete, so its traceback in Prefect is removed."""
-    if record.exc_info and isinstance(record.exc_info[1], StageFailed):
-        record.exc_info = None
-    return True
+def _shortened(record: logging.LogRecord) -> bool:
+    """A failed stage is reported once, by `run_stage`. Prefect repeats the error in five lines of its log."""
+    text = record.getMessage()
+    if not (record.exc_info and isinstance(record.exc_info[1], StageFailed)) and StageFailed.__name__ not in text:
+        return True
+    record.exc_info = None
+    record.msg, record.args = text.split("(")[0].strip(), ()
+    return text.startswith("Finished in state")
 
 
 for name in ("prefect.task_runs", "prefect.flow_runs"):
-    logging.getLogger(name).addFilter(_without_traceback)
+    logging.getLogger(name).addFilter(_shortened)
 
 
 def _run_name() -> str:
@@ -40,15 +50,49 @@ def _run_name() -> str:
 
 def _worth_retrying(task, task_run, state) -> bool:
     error = state.result(raise_on_failure=False)
-    return not (isinstance(error, StageFailed) and error.wrong_input)
+    if isinstance(error, StageFailed) and error.wrong_input:
+        return False
+    get_run_logger().info("  %s is tried once more", task_run.name)
+    return True
 
 
-def run_stage(name: str, workspace: Path) -> None:
-    """Run one DVC stage and log its output. Raises StageFailed."""
-    logger = get_run_logger()
-    start = time.monotonic()
-    reproduce(name, workspace, show=lambda line: logger.info(line) if line.strip() else None)
-    logger.info("%s done in %.0f s", name, time.monotonic() - start)
+def run_stage(
+    name: str, workspace: Path, estimate: Estimate | None = None, after: Sequence[str] = (), beside: int = 1
+) -> None:
+    """Run one DVC stage and log its output. Raises StageFailed, whose message is logged as well.
+
+    estimate: how long stages take, for the line that moves on the terminal; after: the stages that follow; beside: how
+    many stages run at the same time, this one included.
+    """
+    logger, start, held = get_run_logger(), time.monotonic(), []
+
+    def show(line: str) -> None:
+        if held or tells_failure(line):
+            held.append(line)  # StageFailed holds it
+        elif line.strip():
+            logger.info("  %s", line)
+
+    def words(seconds: float) -> str:
+        left = estimate.left([name, *after]) if estimate else None
+        return ", ".join(filter(None, (name, in_words(left and max(left - seconds, 0)))))
+
+    try:
+        with moving(words):
+            output = reproduce(name, workspace, show, threads(beside))
+    except StageFailed as error:
+        # What a stage printed in another form is above already.
+        is_shown = error.output.strip() and not held
+        logger.error("\n%s\n", f"{name} failed, with the message above" if is_shown else error)
+        error.is_logged = True
+        raise
+    for line in held:
+        logger.info("  %s", line)
+    seconds = time.monotonic() - start
+    if estimate:
+        estimate.done(name, seconds)
+    if output:  # a stage that DVC takes from its cache prints nothing
+        write_duration(workspace, name, seconds)
+    logger.info("  %s done in %.0f s", name, seconds)
 
 
 def show_quality(name: str, workspace: Path) -> None:
@@ -85,6 +129,7 @@ def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
     next run continues from there.
     """
     folder, logger = Path(workspace).resolve(), get_run_logger()
+    note_flow_run(flow_run.id)
     if update_workspace(folder):
         logger.info(UPDATED, folder)
     settings = load_settings(folder / "params.yaml")
@@ -93,21 +138,34 @@ def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
         logger.info("Everything is up to date")
         return []
 
-    names = stage_names(folder, task_name)
-    logger.info("%d of %d stages must run: %s", len(stale), len(names), ", ".join(n for n in names if n in stale))
+    names = stages_to_run(folder, stale, task_name)
+    beside = min((at_once(settings, task_of(name)) for name in names if name.startswith(TRAINING)), default=1)
+    estimate = Estimate(read_durations(folder / FILE), of_the_demo(folder), beside)
+
+    def trainings_left() -> str:
+        left = [name for name in names if name not in estimate.took]
+        count = sum(name.startswith(TRAINING) for name in left)
+        return ", ".join(filter(None, (f"{count} trainings", in_words(estimate.left(left)))))
+
+    def run(name: str, beside: int) -> None:
+        place = names.index(name)
+        left = in_words(estimate.left(names[place:]))
+        logger.info("Stage %d of %d, %s", place + 1, len(names), ", ".join(filter(None, (name, left))))
+        task(
+            run_stage,
+            name=name,
+            task_run_name=name,
+            retries=1 if name.startswith(MAY_RETRY) else 0,
+            retry_delay_seconds=RETRY_AFTER_S,
+            retry_condition_fn=_worth_retrying,
+            tags=[GPU] if name.startswith(TRAINING) else [],
+            cache_policy=None,
+        )(name, folder, estimate, names[place + 1 :], beside)
+
     try:
-        for name in names:
-            retries = 1 if name.startswith(MAY_RETRY) else 0
-            task(
-                run_stage,
-                name=name,
-                task_run_name=name,
-                retries=retries,
-                retry_delay_seconds=5,
-                retry_condition_fn=_worth_retrying,
-                tags=[GPU] if name.startswith(TRAINING) else [],
-                cache_policy=None,
-            )(name, folder)
+        for stages in groups(names):
+            with moving(lambda _: trainings_left()) if len(stages) > 1 else nullcontext():
+                run_together(stages, partial(run, beside=min(beside, len(stages))), beside)
     finally:
         for name in [task_name] if task_name else settings.tasks:
             show_quality(name, folder)

@@ -11,6 +11,8 @@ from prefect.input import RunInput
 from fetalflow.promotion.verdict import PAGE, act, judge, place
 from fetalflow.settings.params import load_settings
 
+POLL_S = 5  # how often a waiting run looks for the answer
+
 
 class Approval(RunInput):
     """The form in the UI. Without approval in time, the champion stays."""
@@ -62,7 +64,7 @@ def promote(
         return verdict | {"promoted": False}
     if not verdict["failed"] and verdict["needs_approval"] and not approved_by:
         try:
-            answer = pause_flow_run(wait_for_input=Approval, timeout=wait_s, poll_interval=5)
+            answer = pause_flow_run(wait_for_input=Approval, timeout=wait_s, poll_interval=POLL_S)
         except FlowPauseTimeout:
             logger.info("No answer in %d s: the champion stays", wait_s)
             return verdict | {"promoted": False}

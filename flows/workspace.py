@@ -14,9 +14,7 @@ import yaml
 
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
-from fetalflow.hospital.drop.opening import layout_of
-from fetalflow.hospital.drop.review import write_decisions
-from fetalflow.settings.earlier import refuse_earlier, renewed
+from fetalflow.settings.earlier import kept_names, refuse_earlier, renewed
 from fetalflow.settings.params import checked, load_settings
 from flows.checkout import CHECKOUT
 from flows.plots_page import use_page
@@ -25,6 +23,7 @@ LINKED = ("fetalflow", "stages", "flows")
 COPIED = (".dvcignore", ".dvc/plots/by_class.json")
 ORIGIN = "origin.yaml"  # for each task of a workspace: its profiles, and its changes to the checkout's settings
 ALL = "all tasks"
+REMOVABLE = (".rivals.", ".options.", ".sequences.")  # null removes an entry of these blocks
 
 
 def overlay(base: dict[str, Any], changes: dict[str, Any], keep_none: bool = False) -> dict[str, Any]:
@@ -49,21 +48,40 @@ def overlay(base: dict[str, Any], changes: dict[str, Any], keep_none: bool = Fal
 def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
     """Texts such as `movement.train.epochs=5` as one nested mapping, so that their order does not matter.
 
-    Raises InputError if a text has no `=`.
+    Raises InputError if a text has not this form.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:
-        path, equals, value = assignment.partition("=")
-        if not equals or not path:
-            raise InputError(f"--set {assignment}: expected KEY.KEY=VALUE, such as movement.train.epochs=5")
+        path, equals, text = assignment.partition("=")
         *parents, last = path.strip().split(".")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {assignment}: {text} is no value in YAML, such as 5, [head, arm], null") from None
+        if not equals or not all((*parents, last)):
+            raise InputError(f"--set {assignment}: expected KEY.KEY=VALUE, such as movement.train.epochs=5")
         inner = changes
         for key in parents:
             if not isinstance(inner.get(key), dict):
                 inner[key] = {}
             inner = inner[key]
-        inner[last] = yaml.safe_load(value)
+        inner[last] = value
     return changes
+
+
+def refuse_wrong_form(params: dict[str, Any], changes: dict[str, Any], place: str = "") -> None:
+    """Raises InputError if `changes` has a single value in the place of a block, or removes a block that is needed."""
+    for key, value in changes.items():
+        block, name = params.get(key), f"{place}{key}"
+        if not isinstance(block, dict) or name == "ablations":  # which refuse_earlier explains
+            continue
+        if isinstance(value, dict):
+            refuse_wrong_form(block, value, f"{name}.")
+        elif value is not None or not place.endswith(REMOVABLE):
+            raise InputError(
+                f"--set {name}={'null' if value is None else value}: {name} is a block of settings. Set one of its "
+                f"keys: {', '.join(f'{name}.{inner}' for inner in block) or 'it has none yet'}."
+            )
 
 
 def drop_changes(drop: Path, task: str) -> dict[str, Any]:
@@ -71,6 +89,8 @@ def drop_changes(drop: Path, task: str) -> dict[str, Any]:
 
     Raises InputError if the folder has none of the layouts.
     """
+    from fetalflow.hospital.drop.opening import layout_of  # it imports pandas, which takes longer than this file
+
     layout_of(drop)
     return {"phantoms": [], "tasks": {task: {"drop": str(drop.resolve())}}, task: {"extract": {"labels": None}}}
 
@@ -114,6 +134,10 @@ def prepare(
     tasks of the workspace keep their settings. Raises InputError if a profile is unknown or a setting is wrong.
     """
     profiles, changes, made = list(profiles), list(changes), _read(folder / ORIGIN)
+    params = _of_checkout()
+    for change in changes:
+        refuse_wrong_form(params, change)
+        _refuse_other_tasks(change, task, params["tasks"])
     earlier = renewed(_read(folder / "params.yaml"))
     if task in earlier.get("tasks", {}) and task not in made and not profiles and not changes:
         _lay_out(folder)  # made by a version that kept no record: its settings are all in params.yaml
@@ -124,15 +148,13 @@ def prepare(
     merged = before.get("changes", {})
     for change in changes:
         merged = overlay(merged, change, keep_none=True)
-    params = _of_checkout()
-    for change in changes:
-        _refuse_other_tasks(change, task, params["tasks"])
+    merged = overlay(kept_names(earlier, [task] if task else params["tasks"]), merged, keep_none=True)
     for change in [*map(profile_changes, profiles), merged]:
         params = with_changes(params, change)
+    checked(params, folder / "params.yaml")
     if task:
         params = _with_other_tasks(_of_one_task(params, task), earlier, task)
     folder.mkdir(parents=True, exist_ok=True)
-    checked(params, folder / "params.yaml")
     write_text(folder / "params.yaml", _as_yaml(params))
     _lay_out(folder)
     write_text(folder / ORIGIN, _as_yaml(made | {task or ALL: {"profiles": profiles, "changes": merged}}))
@@ -140,7 +162,13 @@ def prepare(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return yaml.safe_load(file.read_text()) if file.is_file() else {}
+    try:
+        found = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{file} has not the form that fetalflow gave it. Correct it, or choose another --name.")
+    return found
 
 
 def _refuse_other_tasks(change: dict[str, Any], task: str | None, tasks: Iterable[str]) -> None:
@@ -223,6 +251,8 @@ def _lay_out(folder: Path) -> None:
     use_page(folder)
     for task in settings.tasks:
         if not (reviews := folder / "reviews" / f"{task}.csv").exists():
+            from fetalflow.hospital.drop.review import write_decisions
+
             write_decisions(reviews, [])  # DVC needs every input to exist
 
 

@@ -1,6 +1,6 @@
 """What a hospital delivers, or the synthetic one, comes in; the checked rows of one drop go out.
 
 Doors: arrival/intake, arrival/journal, arrival/patient_sides, arrival/withdrawal, deidentify/drop,
-deidentify/pseudonyms, drop/annotators, drop/ground_truth, drop/layouts/layout, drop/opening, drop/quarantine,
-drop/review, drop/rows, quarantine_desk.
+deidentify/pseudonyms, drop/annotators, drop/first_look, drop/ground_truth, drop/layouts/layout, drop/opening,
+drop/quarantine, drop/review, drop/rows, quarantine_desk.
 """

@@ -48,7 +48,7 @@ TO_DO = {  # kind -> what to do; docs/data-engineer/drop.md has the same table
     "wrong ones",
     "mask": "correct or replace the mask's file, or clear the row's `mask`",
     "short": "label a longer span, or remove the row",
-    "rate": "export with a frame rate, or unset `fps`",
+    "rate": "export with a frame rate, or --set TASK.extract.fps=null",
     REJECTED: "nothing: a person decided to keep it out",
 }
 
@@ -80,7 +80,7 @@ class Desk:
                 "rows": count,
                 "waiting": int((pending & (self.table["kind"] == kind)).sum()),
                 "releasable": kind in RELEASABLE,
-                "to_do": TO_DO.get(kind, "see docs/data-engineer/drop.md"),
+                "to_do": self._to_do(kind),
             }
             for kind, count in count_kinds(self.table).items()
         ]
@@ -103,7 +103,7 @@ class Desk:
         same = [r for r in self.table.to_dict("records") if r["video"] == row["video"] and r["row"] != row["row"]]
         return {
             "row": row,
-            "to_do": TO_DO.get(row["kind"], "see docs/data-engineer/drop.md"),
+            "to_do": self._to_do(row["kind"]),
             "release": RELEASABLE.get(row["kind"], "not possible for this kind"),
             "facts": self._facts(row),
             "same_cine": same,
@@ -159,7 +159,7 @@ class Desk:
         if kind not in RELEASABLE:
             raise InputError(
                 f"{name} cannot be released: its kind is {kind!r}. Only rows of these kinds can be released: "
-                f"{', '.join(RELEASABLE)}. What to do: {TO_DO.get(kind, 'see docs/data-engineer/drop.md')}."
+                f"{', '.join(RELEASABLE)}. What to do: {self._to_do(kind)}."
             )
         labels = self.settings.blocks[self.task].extract.labels
         if kind in LABELLED and not label:
@@ -167,7 +167,10 @@ class Desk:
         if kind not in LABELLED and label:
             raise InputError(f"{name} has the kind {kind!r}, so its label is not changed: leave out --label.")
         if label and labels is not None and label not in labels:
-            raise InputError(f"--label {label!r} is not one of {', '.join(labels)} (`extract: labels` in params.yaml).")
+            raise InputError(f"--label {label!r} is not one of {', '.join(labels)}, the labels of {self.task}.")
+
+    def _to_do(self, kind: str) -> str:
+        return TO_DO.get(kind, "see docs/data-engineer/drop.md").replace("TASK", self.task)
 
     def _row(self, name: str) -> dict[str, str]:
         matching = [r for r in self.table.to_dict("records") if name and r["row"].startswith(name)]

@@ -11,9 +11,9 @@ from fetalflow.errors import InputError
 
 def describe(
     model: str,
-    size: Annotated[int | None, typer.Option(help="Height and width of a frame, in pixels.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Number of frames of a sequence.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Number of labels.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Height and width of a frame, in pixels.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Number of frames of a sequence.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Number of labels.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="OPTION=VALUE for an option of the network.")
     ] = None,

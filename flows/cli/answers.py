@@ -1,6 +1,7 @@
 """Commands that apply a registered model to files: `predict` gives the label, `measure` gives lengths in mm."""
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fetalflow.errors import InputError
-from flows.cli.options import Engine, Task
+from flows.cli.options import Engine, Task, Workspace
 
 if TYPE_CHECKING:  # they import torch, which would make --help slow
     from fetalflow.biometry.estimates import Estimate
@@ -16,18 +17,25 @@ if TYPE_CHECKING:  # they import torch, which would make --help slow
     from fetalflow.inference.examination.result import Examination
 
 
-def package_folder(model: str, task: str) -> Path:
-    """The folder of a model package. `model`: a folder, or models:/NAME@ALIAS, which is downloaded from MLflow; empty
-    for the newest model of the task (alias `register.alias`)."""
+def package_folder(model: str, task: str, workspace: Path | None) -> Path:
+    """The folder of a model package; the workspace and the version are printed to standard error.
+
+    model: a folder, or models:/NAME@ALIAS, which is downloaded from MLflow; empty for the newest model of the task
+    (alias `register.alias`) of the workspace.
+    """
     if model and not model.startswith("models:/"):
         return Path(model)
-    from fetalflow.registry.tracking import fetch_package
+    from fetalflow.registry.fetching import fetch_package
     from fetalflow.settings.params import load_settings
+    from flows.last_run import in_store, in_workspace
 
-    if not model:
-        register = load_settings().block(task).register_
-        model = f"models:/{register.model}@{register.alias}"
-    return fetch_package(model)
+    with in_store(workspace) if model else in_workspace(task, workspace):
+        if not model:
+            register = load_settings().block(task).register_
+            model = f"models:/{register.model}@{register.alias}"
+        version, folder = fetch_package(model)
+        print(f"Model     {version} ({model})", file=sys.stderr)
+        return folder.resolve()
 
 
 def predict(
@@ -35,11 +43,13 @@ def predict(
     model: Annotated[str, typer.Option(help="Folder of a model package, or models:/NAME@ALIAS in MLflow.")] = "",
     engine: Engine = "auto",
     task: Task = "movement",
+    workspace: Workspace = None,
 ) -> None:
     """Predict label and probabilities, whether the input is unlike the training data, a sweep's best frame; as JSON."""
     from fetalflow.inference.package import load
 
-    print(json.dumps(load(package_folder(model, task), engine=engine).predict(file).as_dict(), indent=2))
+    package = load(package_folder(model, task, workspace), engine=engine, once=True)
+    print(json.dumps(package.predict(file).as_dict(), indent=2))
 
 
 def measure(
@@ -60,6 +70,7 @@ def measure(
     as_json: Annotated[bool, typer.Option("--json", help="All results, with masks, as JSON.")] = False,
     engine: Engine = "auto",
     task: Annotated[str, typer.Option(help="The task of params.yaml whose model is used.")] = "biometry",
+    workspace: Workspace = None,
 ) -> None:
     """Measure head, abdomen or femur in mm; several files of one fetus together also give its age and weight."""
     from fetalflow.inference.examination.examine import examine
@@ -70,7 +81,7 @@ def measure(
         raise InputError(
             f"--overlay writes a PNG file, so its name must end in .png, not {overlay.suffix or 'nothing'!r}."
         )
-    package = load(package_folder(model, task), engine=engine)
+    package = load(package_folder(model, task, workspace), engine=engine, once=True)
     examinations = [examine(package, file, mm_per_px, weeks, structure) for file in files]
     together = combine(examinations) if len(examinations) > 1 else None
     if overlay:

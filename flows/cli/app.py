@@ -1,11 +1,15 @@
 """The command line `fetalflow COMMAND`. Each command imports its modules when it is called, so --help is fast."""
 
+import os
 import sys
 
 import typer
 
-from fetalflow.errors import InputError
+from fetalflow.errors import InputError, TrackingFailed
 from flows.cli import analysis, answers, drops, registry, runs, stream
+from flows.stopping import Stopped, stop_on_signals
+from flows.surroundings import use_writable_places
+from stages.runtime.crash import in_one_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,11 +33,22 @@ for panel, commands in GROUPS.items():
 
 
 def main() -> None:
-    """Entry point of the command line. An InputError is shown as a message, without a traceback."""
+    """Entry point of the command line. Every error is shown as a message, without a traceback (FETALFLOW_DEBUG=1 shows
+    it), with exit status 1. A signal ends the command with 128 plus its number."""
+    stop_on_signals()
+    use_writable_places()
     try:
         app()
-    except InputError as error:
+    except (InputError, TrackingFailed) as error:
         sys.exit(f"fetalflow: {error}")
+    except Stopped as stopped:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(128 + stopped.args[0])
+    except BrokenPipeError:  # such as `fetalflow lineage | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the traceback is in a file
+        sys.exit(f"fetalflow: {in_one_line(error)}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,29 +30,31 @@ def run(
     """Run all stages of a task on the synthetic hospital or on a drop, as a Prefect flow."""
     _quiet_the_libraries()
     from fetalflow.settings.params import load_settings
-    from flows.dvc_stages import StageFailed, pending
-    from flows.workspace import CHECKOUT, drop_changes, parse_changes, prepare, profile_changes, update_workspace
+    from flows.checkout import CHECKOUT
+    from flows.dvc_stages import pending
+    from flows.last_run import remember
+    from flows.workspace import ORIGIN, drop_changes, parse_changes, prepare
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
-    workspace = CHECKOUT
-    if drop or profile or change or name:
-        changes = [profile_changes(each) for each in profile or []]
-        changes += [drop_changes(drop, task)] if drop else []
-        changes += [parse_changes(change)] if change else []
-        names = [drop.resolve().name] if drop else []
-        names += profile or []
-        workspace = prepare(CHECKOUT / "workspaces" / (name or "-".join(names) or "changed"), None, changes)
-
-    update_workspace(workspace)
-    try:
+    _refuse_path(name)
+    changes = [*([drop_changes(drop, task)] if drop else []), *([parse_changes(change)] if change else [])]
+    names = [*([drop.resolve().name] if drop else []), *(profile or [])]
+    workspace = CHECKOUT / "workspaces" / (name or "-".join(names) or ("changed" if change else "demo"))
+    if not name and not names:
+        (workspace / ORIGIN).unlink(missing_ok=True)  # without a name, the changes are those of this run alone
+    is_new = not workspace.exists()
+    prepare(workspace, task, profile or [], changes)
+    if drop:
+        _refuse_unusable(drop, task, workspace, is_new)
+    remember(workspace, task)
+    with _flow_on_terminal():
         if pending(workspace, task):
+            _begin_flow()
             from flows.pipeline import pipeline
 
             pipeline(str(workspace), task)
         else:
             print(f"Nothing to do: every stage of {task} is up to date.")
-    except StageFailed as error:
-        sys.exit(f"\n{error}")
     _print_results(workspace, task)
 
 
@@ -74,12 +78,12 @@ def retrain(
     """Take new drops from the inbox, test them for drift, train on all drops so far, register a challenger."""
     _quiet_the_libraries()
     from fetalflow.settings.params import load_settings
-    from flows.dvc_stages import StageFailed
     from flows.retrain import prepare_workspace, workspace_of
     from flows.retrain import retrain as retrain_flow
     from flows.workspace import CHECKOUT, parse_changes
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
+    _refuse_path(name)
     workspace = workspace_of(task, name)
     exists = (workspace / "params.yaml").is_file()
     if inbox or change or profile or not exists:
@@ -89,10 +93,9 @@ def retrain(
             raise InputError("retrain needs --inbox the first time: the folder or URL where drops arrive.")
         where = inbox if "://" in inbox else str(Path(inbox).resolve())
         prepare_workspace(workspace, task, where, profile, [parse_changes(change)] if change else [])
-    try:
+    with _flow_on_terminal():
+        _begin_flow()
         retrain_flow(str(workspace), task, warm)
-    except StageFailed as error:
-        sys.exit(f"\n{error}")
     if (workspace / "reports" / task / "registered.json").is_file():
         _print_results(workspace, task)
 
@@ -106,7 +109,9 @@ def deploy(
 ) -> None:
     """Deploy to Prefect, on a process work pool: the pipeline, and for each task retraining and promotion."""
     from flows.deployments import deploy as deploy_flows
+    from flows.surroundings import require_prefect_server
 
+    require_prefect_server()
     deployed = ", ".join(deploy_flows(pool, cron, poll))
     print(f"Deployed {deployed}. Start a worker: prefect worker start --pool {pool}")
 
@@ -133,10 +138,63 @@ def doctor(
     sys.exit(int(any(finding.state == FAIL for finding in found)))
 
 
+def _refuse_path(name: str | None) -> None:
+    if name is not None and (Path(name).name != name or name.startswith(".")):
+        raise InputError(f"--name {name!r} is no name of a workspace. Give the name of a folder, and no path to it.")
+
+
+def _refuse_unusable(drop: Path, task: str, workspace: Path, is_new: bool) -> None:
+    """Print what a drop holds. Raises InputError, and removes a new workspace, if the task cannot use the drop."""
+    import shutil
+
+    from fetalflow.hospital.drop.first_look import check_drop
+    from fetalflow.hospital.drop.review import read_decisions
+    from fetalflow.settings.params import load_settings
+    from flows.checkout import CHECKOUT
+
+    usual = load_settings(CHECKOUT / "params.yaml").block(task).extract.labels or ()
+    block = load_settings(workspace / "params.yaml").block(task)
+    reviewed = bool(read_decisions(workspace / "reviews" / f"{task}.csv"))
+    try:
+        print(check_drop(drop, task, block.extract, block.split, usual, reviewed), flush=True)
+    except InputError:
+        if is_new:
+            shutil.rmtree(workspace)
+        raise
+
+
+@contextmanager
+def _flow_on_terminal() -> Iterator[None]:
+    """If a stage fails within this block, end with exit status 1 and its message, once."""
+    from flows.dvc_stages import StageFailed
+
+    try:
+        yield
+    except StageFailed as error:
+        kept = "The finished stages are kept. Correct the cause, and start the same command again."
+        sys.exit(f"fetalflow: {error.stage} failed, as written above. {kept}" if error.is_logged else f"{error}")
+
+
+def _begin_flow() -> None:
+    """Let the flow that begins now show its lines here, and end at once by Ctrl-C.
+
+    Raises InputError if PREFECT_API_URL names a server that does not answer.
+    """
+    from flows.stopping import stop_by_force
+    from flows.surroundings import require_prefect_server
+
+    require_prefect_server()
+    import flows.pipeline  # noqa: F401 - Prefect sets its log up when it is imported
+    from flows.terminal import show_runs_here
+
+    show_runs_here()
+    stop_by_force()
+    if not os.environ.get("PREFECT_API_URL"):
+        print("A temporary Prefect server starts, which takes some seconds.", file=sys.stderr, flush=True)
+
+
 def _quiet_the_libraries() -> None:
     for name, value in {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # default 20; 18 were measured when idle
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # as in heartbeats.py: a run without heartbeats is set to CRASHED
     }.items():
@@ -145,6 +203,7 @@ def _quiet_the_libraries() -> None:
 
 def _print_results(workspace: Path, task: str) -> None:
     from fetalflow.artefacts import read_json
+    from flows.mlflow_pages import pages
 
     reports = workspace / "reports" / task
     registered = read_json(reports / "registered.json")
@@ -154,13 +213,14 @@ def _print_results(workspace: Path, task: str) -> None:
         f"\n{_in_words(variant, figures)}\n"
         f"Report            {reports / 'report.html'}\n"
         f"Registered model  {registered['model_uri']} (version {registered['version']})\n"
-        f"MLflow UI         cd {workspace} && {Path(sys.executable).with_name('mlflow')} ui "
-        f"--backend-store-uri {registered['tracking_uri']}"
+        f"{pages(workspace, registered, variant)}"
     )
 
 
 def _in_words(variant: str, figures: dict) -> str:
     """The main metrics on the test patients, with intervals: accuracy, errors of lengths, or both."""
+    from fetalflow.evaluation.intervals import in_words
+
     facts = []
     for name, title, form in (
         ("accuracy", "accuracy", ".3f"),
@@ -168,8 +228,8 @@ def _in_words(variant: str, figures: dict) -> str:
         *((f"{m}_mae_mm", f"{m.upper()} mean error", ".1f") for m in ("hc", "ac", "fl")),
     ):
         if figures.get(name) is not None:
-            bounds = [figures.get(f"{name}_{end}") for end in ("low", "high")]  # a single patient has no interval
-            between = "" if None in bounds else f" [{bounds[0]:{form}}, {bounds[1]:{form}}]"
-            facts.append(f"{title} {figures[name]:{form}}{between}" + (" mm" if name.endswith("_mm") else ""))
+            bounds = [figures.get(f"{name}_{end}") for end in ("low", "high")]
+            interval = in_words(*bounds, figures["n_patients"], form)
+            facts.append(f"{title} {figures[name]:{form}} {interval}" + (" mm" if name.endswith("_mm") else ""))
     where = f"{figures['n_sequences']} sequences of {figures['n_patients']} patients never seen in training"
     return f"{variant}: {', '.join(facts)} on {where}"

@@ -11,7 +11,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.cli.answers import package_folder
-from flows.cli.options import Engine, Task
+from flows.cli.options import Engine, Task, Workspace
 
 if TYPE_CHECKING:  # it imports torch, which would make --help slow
     from fetalflow.inference.streaming.streamer import Answer
@@ -22,11 +22,12 @@ def stream(
     file: Annotated[Path, typer.Argument(help="A cine; or an image, for a model of single frames.")],
     model: Annotated[str, typer.Option(help="Folder of a model package, or models:/NAME@ALIAS in MLflow.")] = "",
     task: Task = "movement",
+    workspace: Workspace = None,
     engine: Engine = "auto",
     whole: Annotated[
         bool, typer.Option(help="Compute each window completely, without reusing earlier frames.")
     ] = False,
-    threads: Annotated[int, typer.Option(help="Number of threads of the engine.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of the engine.")] = 2,
     realtime: Annotated[
         bool, typer.Option(help="Play at the cine's frame rate, and drop frames that come too fast.")
     ] = False,
@@ -43,7 +44,9 @@ def stream(
     from fetalflow.inference.streaming.source import open_recorded
     from fetalflow.inference.streaming.streamer import open_stream
 
-    streamer = open_stream(package_folder(model, task), engine=engine, threads=threads, reuse=not whole)
+    streamer = open_stream(
+        package_folder(model, task, workspace), engine=engine, threads=threads, reuse=not whole, once=True
+    )
     with open_recorded(file, streamer.settings) as cine:
         streamer.begin(cuts=cine.cuts, fps=cine.fps)
         if realtime and not cine.fps:

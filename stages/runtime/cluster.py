@@ -45,8 +45,8 @@ def spread_over(address: str, *needed: Path) -> Iterator[None]:
         client = Client(address, timeout=PATIENCE_S)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"no Dask scheduler answers at {address} ({error}). Start one (`dask scheduler`), correct "
-            f"`machines.scheduler` in params.yaml or {SCHEDULER}, or leave both empty to use this machine only."
+            f"no Dask scheduler answers at {address} ({error}). Start one (`dask scheduler`), name another one "
+            f"(--set machines.scheduler=ADDRESS, or {SCHEDULER}), or use this machine: --set machines.scheduler=''."
         ) from None
     with client:
         try:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import yaml
 
 from fetalflow.errors import InputError
 
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+STILL_S = 0.1  # a text that did not change for so long is whole
 STAGE = "DVC_STAGE"  # environment variable of `dvc repro` and `dvc exp run`: stage name, such as train@movement
 
 
@@ -29,7 +32,7 @@ def check_inputs(folder: Path = Path()) -> None:
         return
     deps = [_path(dep) for dep in _resolved(folder, stage).get("deps", [])]
     wrong = []
-    for writer, entry in (_yaml(lock) or {}).get("stages", {}).items():
+    for writer, entry in (yaml.load(_whole(lock), Loader) or {}).get("stages", {}).items():
         outs = [
             out for out in entry.get("outs", []) if "md5" in out and any(_overlaps(dep, out["path"]) for dep in deps)
         ]
@@ -89,7 +92,16 @@ def _overlaps(dep: str, out: str) -> bool:
 
 
 def _yaml(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.load(path.read_text(encoding="utf-8"), Loader)
+
+
+def _whole(lock: Path) -> str:
+    """The text of dvc.lock. DVC writes it piece by piece, and another stage may end just now (flows/pairs.py)."""
+    before, text = None, lock.read_text(encoding="utf-8")
+    while text != before:
+        time.sleep(STILL_S)
+        before, text = text, lock.read_text(encoding="utf-8")
+    return text
 
 
 def _md5(place: Path) -> str:

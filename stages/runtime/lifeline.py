@@ -6,7 +6,9 @@ waits for.
 """
 
 import errno
+import inspect
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,10 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from fetalflow.errors import InputError
+from fetalflow.settings.params import load_settings
+from stages.runtime.crash import in_one_line
 from stages.runtime.inputs import check_inputs
+from stages.runtime.stopping import KEPT, end_now, on_stop
 
 OWNER = "FETALFLOW_OWNER"  # environment variable: "pid:create time" of the flow that started the run, if one did
 POLL_S = 0.5
@@ -58,34 +63,53 @@ def _owner_alive() -> bool:
 def _die_with(ancestors: list[psutil.Process]) -> None:
     while all(map(_alive, ancestors)) and _owner_alive():
         time.sleep(POLL_S)
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    os._exit(143)
+    end_now(signal.SIGTERM)
+
+
+def _end(number: int) -> None:
+    print(f"\n{KEPT}", file=sys.stderr, flush=True)
+    end_now(number)
 
 
 def run(main: Callable[..., None]) -> None:
     """Take the lock of the stage, check its input files, and call `main` with the command line arguments.
 
-    Wrong input and a full disk end the process with a message and exit status 1.
+    Every error ends the process with a message and exit status 1, and Ctrl-C and SIGTERM end it with one line.
     """
+    on_stop(_end)
     if not _owner_alive():
         sys.exit("the flow that started this stage has ended")
     threading.Thread(target=_die_with, args=(_ancestors(),), daemon=True, name="lifeline").start()
     name = "-".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
     if (node := os.environ.get("NODE_RANK", "0")) != "0":
         name += f"-node{node}"  # the nodes of one training share the workspace (fetalflow/training/together.py)
-    Path(".locks").mkdir(exist_ok=True)
-    with FileLock(f".locks/{name}.lock", timeout=60):
-        try:
+    try:
+        _check_arguments(main, sys.argv[1:])
+        Path(".locks").mkdir(exist_ok=True)
+        with FileLock(f".locks/{name.replace('/', '_')}.lock", timeout=60):
             check_inputs()
             main(*sys.argv[1:])
-        except InputError as error:
-            sys.stdout.flush()
-            sys.exit(f"\n{name} stopped: {error}")
-        except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            sys.stdout.flush()
+    except InputError as error:
+        sys.stdout.flush()
+        task = (sys.argv[1:] or ["TASK"])[0]
+        sys.exit(f"\n{name} stopped: {str(error).replace('--set TASK.', f'--set {task}.')}")
+    except Timeout:
+        sys.exit(f"\n{name} failed: another process runs this stage here. Wait until it ends, or end it.")
+    except OSError as error:
+        sys.stdout.flush()
+        if error.errno in DISK_FULL:
             sys.exit(
                 f"\n{name} stopped: the disk is full ({error}). Free space and run again; finished results are kept."
             )
+        sys.exit(f"\n{name} failed: {in_one_line(error)}")
+    except Exception as error:  # noqa: BLE001 - the traceback is in a file
+        sys.stdout.flush()
+        sys.exit(f"\n{name} failed: {in_one_line(error)}")
+
+
+def _check_arguments(main: Callable[..., None], words: list[str]) -> None:
+    wanted = list(inspect.signature(main).parameters)
+    if len(words) != len(wanted):
+        raise InputError(f"expected the arguments {' '.join(wanted).upper() or 'none'}, found {len(words)}.")
+    if "task" in wanted:
+        load_settings().block(words[wanted.index("task")])  # an unknown task is refused

@@ -7,15 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ready_processes import fetalflow
 
-ROOT = Path(__file__).parents[2]
 # Test sequences of Table 1 of the paper. FetalMovNet errs twice: it calls a Head a Body and an Arm a Hand (Table 4).
 TESTED = {"head": 44, "body": 31, "arm": 25, "heart": 20, "hand": 16, "foot": 21, "leg": 20}
-
-
-def fetalflow(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    command = [Path(sys.executable).with_name("fetalflow"), *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture
@@ -31,7 +26,8 @@ def paper(tmp_path) -> Path:
 
 
 def test_describe_gives_the_papers_network():
-    words = fetalflow("describe", "fetalmovnet").stdout
+    command = [Path(sys.executable).with_name("fetalflow"), "describe", "fetalmovnet"]  # as it is installed
+    words = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     assert "195,161,287" in words and "7.68 GMAC" in words
 
 

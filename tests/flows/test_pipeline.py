@@ -1,105 +1,82 @@
-"""The Prefect flow over real `dvc` stages: order, nothing done twice, retries where they help, and a real server."""
+"""The Prefect flow over real `dvc` stages: order, nothing done twice, and retries where they help. On a real
+server: tests/whole/test_night.py."""
 
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
+import logging
 from pathlib import Path
 
 import pytest
+from small_stages import ORDER, STAGE, make_small_workspace, ran
 
 from fetalflow.settings.params import load_settings
-from flows.dvc_stages import stage_names
+from flows import terminal
+from flows.dvc_stages import pending, stage_names
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-
-# Stages with the pipeline's names and small bodies, so that the flow is tested and not the training.
-STAGE = """
-import os, sys
-from pathlib import Path
-from fetalflow.artefacts import write_json, write_text
-from fetalflow.errors import InputError
-from stages.runtime.lifeline import run
-
-def main(name):
-    with open("ran.txt", "a") as file:
-        file.write(name + "\\n")
-    fault = Path(f"{name}.fault")
-    if fault.exists():
-        kind = fault.read_text()
-        if kind == "once":
-            fault.unlink()
-        if kind == "input":
-            raise InputError("row 3 of annotations.csv: expected a label, found nothing")
-        raise RuntimeError("out of memory")
-    if name == "evaluate":
-        figures = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
-        write_json("reports/movement/metrics.json", {"fetalmovnet": figures})
-        confusion = "actual,predicted\\nhead,head\\nhead,body\\n"
-        write_text("reports/movement/evaluation/fetalmovnet-confusion.csv", confusion)
-    write_text(f"{name}.done", name)
-
-run(main)
-"""
-ORDER = ["phantom", "train", "evaluate"]
 
 
 @pytest.fixture
 def workspace(tmp_path):
-    folder = tmp_path / "small"
-    folder.mkdir()
-    (folder / "stage.py").write_text(STAGE)
-    shutil.copy(ROOT / "params.yaml", folder)
-    text = "stages:\n"
-    for before, name in zip([None, *ORDER], ORDER, strict=False):
-        dep = f", {before}.done" if before else ""
-        text += f"  {name}:\n    foreach: [movement]\n    do:\n      cmd: python stage.py {name}\n"
-        text += f"      deps: [stage.py{dep}]\n      outs: [{name}.done]\n"
-    (folder / "dvc.yaml").write_text(text)
-    subprocess.run([BIN / "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
-    return folder
-
-
-def ran(workspace: Path) -> list[str]:
-    file = workspace / "ran.txt"
-    return file.read_text().split() if file.exists() else []
+    return make_small_workspace(tmp_path / "small")
 
 
 @pytest.fixture(scope="module")
 def prefect_without_server():
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
-        os.environ["PYTHONPATH"] = str(ROOT)
+    with prefect_test_harness(server_startup_timeout=120), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setattr("flows.pipeline.RETRY_AFTER_S", 0)
         yield
+
+
+@pytest.fixture
+def on_terminal(capsys, monkeypatch):
+    """As `fetalflow run` shows flows; a function that gives what was shown since its last call."""
+    handlers = list(logging.getLogger().handlers)
+    monkeypatch.setattr(terminal, "_terminal", None)
+
+    def shown() -> str:
+        found = capsys.readouterr().err
+        assert "Finished in state" not in found and "Prefect" not in found and "Traceback" not in found
+        return found
+
+    def begin():
+        terminal.show_runs_here()
+        return shown
+
+    yield begin
+    logging.getLogger().handlers[:] = handlers
 
 
 def test_runs_every_stage_in_order_and_then_nothing(workspace, prefect_without_server):
     from flows.pipeline import pipeline
 
+    assert pending(workspace, "planes") == [], "the stages of another task do not count"
     assert sorted(pipeline(str(workspace))) == sorted(f"{name}@movement" for name in ORDER)
     assert ran(workspace) == ORDER
     assert pipeline(str(workspace)) == []
     assert ran(workspace) == ORDER
 
 
-def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, prefect_without_server):
+def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, prefect_without_server, on_terminal):
+    """And each fault is shown once, beside the number of its stage."""
     from flows.dvc_stages import StageFailed
     from flows.pipeline import pipeline
 
+    shown = on_terminal()
     (workspace / "train.fault").write_text("once")
     pipeline(str(workspace))
     assert ran(workspace) == ["phantom", "train", "train", "evaluate"]
+    lines = shown().splitlines()
+    stages = [line for line in lines if line.startswith("Stage ")]
+    assert stages == [f"Stage {number} of 3, {name}@movement" for number, name in enumerate(ORDER, 1)]
+    assert sum("out of memory" in line for line in lines) == sum("is tried once more" in line for line in lines) == 1
 
     (workspace / "stage.py").write_text(STAGE + "\n")
     (workspace / "train.fault").write_text("input")
-    with pytest.raises(StageFailed, match="row 3 of annotations.csv: expected a label"):
+    with pytest.raises(StageFailed, match="row 3 of annotations.csv: expected a label") as failed:
         pipeline(str(workspace))
+    assert failed.value.is_logged and shown().count("row 3 of annotations.csv") == 1
     assert ran(workspace)[4:] == ["phantom", "train"], "the mended input is what can help, not a second try"
     (workspace / "train.fault").unlink()
     pipeline(str(workspace))
@@ -132,65 +109,3 @@ def test_each_stage_belongs_to_one_task():
     assert sorted(name for names in of_task.values() for name in names) == sorted(stage_names(ROOT))
     assert "train@planes" in of_task["planes"] and "ablate@planes-no_attention" in of_task["planes"]
     assert not set(of_task["planes"]) & set(of_task["movement"])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def ask(url: str, body: dict | None = None) -> object:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
-def test_a_worker_of_a_real_server_runs_the_deployment(workspace, tmp_path):
-    """Server, work pool and worker as processes on loopback; artefacts and a readable run name reach the server."""
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    environment = os.environ | {
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": api,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-    }
-    log = open(tmp_path / "server.log", "w")  # noqa: SIM115 - the children keep it
-    quiet = {"env": environment, "stdout": log, "stderr": log, "cwd": ROOT}
-    processes = [
-        subprocess.Popen([BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)], **quiet)
-    ]
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                ask(f"{api}/health")
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()[-2000:]
-                time.sleep(0.5)
-        subprocess.run([BIN / "prefect", "work-pool", "create", "--type", "process", "gpu"], check=True, **quiet)
-        subprocess.run([BIN / "fetalflow", "deploy", "--pool", "gpu"], check=True, **quiet)
-        deployment = ask(f"{api}/deployments/name/pipeline/workspace")
-        created = ask(
-            f"{api}/deployments/{deployment['id']}/create_flow_run", {"parameters": {"workspace": str(workspace)}}
-        )
-        worker = [BIN / "prefect", "worker", "start", "--pool", "gpu", "--run-once"]
-        processes.append(subprocess.Popen(worker, **quiet))
-        while (run := ask(f"{api}/flow_runs/{created['id']}"))["state_type"] not in ("COMPLETED", "FAILED", "CRASHED"):
-            assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()[-3000:]
-            time.sleep(0.5)
-        assert run["state_type"] == "COMPLETED", run["state"]
-        assert run["name"].startswith("small all tasks 20")
-        assert ran(workspace) == ORDER
-        limits = ask(f"{api}/concurrency_limits/filter", {})
-        assert [(limit["tag"], limit["concurrency_limit"]) for limit in limits] == [("gpu", 1)]
-        artefacts = {a["key"] for a in ask(f"{api}/artifacts/filter", {})}
-        assert {"movement-metrics", "movement-confusion"} <= artefacts
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait(timeout=30)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from cine_files import speckle, write_video
+from small_stages import use_dvc
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import arrive
@@ -26,7 +27,7 @@ HEADER = "video,patient,site,device,annotator,start_frame,end_frame,label,shine\
 
 # Stages with the pipeline's names; a cine's one sequence shines as the column `shine` says.
 STAGE = """
-import numpy as np, pandas as pd
+import random
 from pathlib import Path
 from fetalflow.artefacts import write_json, write_text, write_table
 from fetalflow.settings.params import load_settings
@@ -40,14 +41,16 @@ def main(name):
         raise RuntimeError("killed")
     drop = Path(load_settings().tasks["movement"].drop)
     if name == "preprocess":
+        import numpy as np, pandas as pd
         rows = pd.read_csv(drop / "annotations.csv", dtype=str, keep_default_na=False)
         rows["sequence"], rows["path"], rows["mean_intensity"] = rows["video"], "one.npy", rows["shine"].astype(float)
         Path("data/movement").mkdir(parents=True, exist_ok=True)
         np.save("data/movement/one.npy", np.random.default_rng(0).integers(40, 90, (10, 32, 32), dtype=np.uint8))
         write_table("data/movement/manifest.parquet", rows)
     if name == "register":
+        import pandas as pd
         write_json("challenger.json", {"rows": len(pd.read_parquet("data/movement/manifest.parquet"))})
-    write_text(f"{name}.done", str(np.random.default_rng().integers(10**9)))
+    write_text(f"{name}.done", str(random.random()))
 
 run(main)
 """
@@ -72,8 +75,7 @@ def workspace(tmp_path) -> Path:
         text += f"  {name}:\n    foreach: [movement]\n    do:\n      cmd: python stage.py {name}\n"
         text += f"      deps: [stage.py{dep}]\n      outs: [{name}.done]\n"
     (folder / "dvc.yaml").write_text(text)
-    subprocess.run([BIN / "dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
-    return folder
+    return use_dvc(folder)
 
 
 def deliver(workspace: Path, name: str, patients: range, shine: float = 60, site: str = "north") -> None:

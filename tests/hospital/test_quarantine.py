@@ -228,7 +228,7 @@ def test_the_command_line_lists_shows_and_decides(workspace):
     def call(*words):
         done = CliRunner().invoke(app, ["quarantine", *words])
         assert done.exit_code == 0, done.output
-        return done.output
+        return done.stdout
 
     listed = call("list")
     assert "2 disagreement" in listed and name_of(ROWS[2]) in listed and "deliver the file" in listed

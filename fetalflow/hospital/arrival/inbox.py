@@ -96,7 +96,7 @@ def _fetch(files: Any, key: str, local: Path, size: int) -> None:
 def _list_folder(inbox: str, only: str | None) -> tuple[dict[str, tuple[dict[str, Facts], str]], dict[str, Facts]]:
     """(files and fault of every folder, files beside them)."""
     if not Path(inbox).is_dir():
-        raise InputError(f"the inbox {inbox} is not a folder. Make it, or set `retrain.inbox` in params.yaml.")
+        raise InputError(f"the inbox {inbox} is not a folder. Make it, or give another one: --inbox FOLDER.")
     folders, beside = {}, {}
     for entry in os.scandir(inbox):
         if entry.name.startswith(".") or only not in (None, entry.name):

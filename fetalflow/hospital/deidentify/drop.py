@@ -66,7 +66,7 @@ def deidentify_drop(drop: Path, out: Path, key: Key, settings: Extract, *, revea
     if not settings.labels:
         raise InputError(
             "de-identification needs the list of labels: any other text in the column label may be a name. "
-            "Set `extract: labels` of the task in params.yaml, or give each with --label."
+            "Give each with --label."
         )
     with tempfile.TemporaryDirectory(prefix="fetalflow-") as scratch, atomic_folder(out) as target:
         with _opened(drop, Path(scratch), reveal) as opened:

@@ -7,7 +7,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score
 
 NONE = ""  # the label of a frame that an annotator did not label
 
@@ -132,6 +131,8 @@ def kappa(groups: Iterable[Group]) -> dict[str, Any]:
 def _kappa(first: np.ndarray, second: np.ndarray) -> float | None:
     if (first.all() and second.all()) or not (first.any() or second.any()):
         return None
+    from sklearn.metrics import cohen_kappa_score  # takes a second to import, and a refused drop needs none
+
     return float(cohen_kappa_score(first, second))
 
 

@@ -33,20 +33,24 @@ def unpacked(path: Path, scratch: Path) -> Iterator[Path]:
     """
     with TemporaryDirectory(dir=scratch, prefix=".unpacked-") as name:
         folder = Path(name)
-        with _opened(path) as archive:
-            members = _members(path, archive)
-            _check_size(path, members.values(), shutil.disk_usage(folder).free)
-            for inner, member in members.items():
-                target = folder / inner
-                try:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(member) as source, open(target, "wb") as copy:
-                        shutil.copyfileobj(source, copy, 1 << 20)
-                except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
-                    raise InputError(
-                        f"{path}: {inner} cannot be unpacked ({error}). Download or copy it again."
-                    ) from None
+        unpack(path, zip_names(path), folder, SPARE)
         yield folder
+
+
+def unpack(path: Path, names: Collection[str], folder: Path, spare: int = 0) -> None:
+    """Write some files of a zip into `folder`; `spare` bytes of the disk stay free. Raises InputError as `unpacked`."""
+    wanted = set(names)
+    with _opened(path) as archive:
+        members = {inner: member for inner, member in _members(path, archive).items() if inner in wanted}
+        _check_size(path, members.values(), shutil.disk_usage(folder).free - spare)
+        for inner, member in members.items():
+            target = folder / inner
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as source, open(target, "wb") as copy:
+                    shutil.copyfileobj(source, copy, 1 << 20)
+            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+                raise InputError(f"{path}: {inner} cannot be unpacked ({error}). Download or copy it again.") from None
 
 
 @contextmanager
@@ -75,7 +79,7 @@ def _check_size(path: Path, members: Collection[zipfile.ZipInfo], free: int) -> 
         raise InputError(
             f"{path} would unpack to {size} bytes, over {LARGEST_RATIO} times its own size. Do not trust this file."
         )
-    if size > free - SPARE:
+    if size > free:
         raise InputError(
             f"{path} unpacks to {size} bytes; the disk of the store has {free} free. Make room, or unpack the zip "
             "yourself."

@@ -50,5 +50,5 @@ def check_share(quarantine: pd.DataFrame, rows: int, limit: float, path: Path | 
         f"the limit `quarantine_share` is {limit:.0%}. By kind: {describe(quarantine)}.\n"
         f"For example {first['video']}: {first['reason']}\n"
         f"{path} has the reason for every row. Correct or remove these rows, decide on them with "
-        "`fetalflow quarantine`, or raise `quarantine_share` in params.yaml."
+        "`fetalflow quarantine`, or allow more: --set TASK.extract.quarantine_share=SHARE."
     )

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -12,9 +13,12 @@ from fetalflow.hospital.drop.inside import leaves
 
 ANNOTATIONS = "annotations.csv"
 COLUMNS = ("video", "patient", "site", "device", "annotator", "start_frame", "end_frame", "label")
-FILLED = ("video", "patient", "annotator", "label")  # may not be empty in any row
+FILLED = ("video", "patient", "annotator", "label")  # must be in the header, and filled in every row
+OPTIONAL = tuple(column for column in COLUMNS if column not in FILLED)  # a missing column counts as empty
 LENGTHS = ("hc_mm", "bpd_mm", "ofd_mm", "ac_mm", "fl_mm")  # further columns with known lengths
 POSITIVE = ("mm_per_px", *LENGTHS)  # further columns that hold numbers above 0
+FURTHER = ("mask", *POSITIVE, "gestational_age", "seen", "part", "fault")  # further columns that fetalflow uses
+SIMILAR = 0.82  # difflib's ratio, from which an unknown name counts as a misspelt column: start_frames, but not parity
 OFFICIAL = {"train": "train", "1": "train", "test": "test", "0": "test"}  # FETAL_PLANES_DB's `Train` is 1 or 0
 OWN = ("where", "fault")  # columns that the reader of a layout adds: the row's place, and what is wrong with it
 
@@ -28,12 +32,16 @@ def is_cine(name: str) -> bool:
 
 def read_annotations(folder: Path) -> pd.DataFrame:
     """`annotations.csv` in `folder`: every value text without surrounding spaces, and the columns of `OWN`. A column
-    `fault` that it has itself, as an accumulated drop does, says why a row may not be used.
+    `fault` that it has itself, as an accumulated drop does, says why a row may not be used. A column of `OPTIONAL` that
+    it does not have is empty.
 
-    Raises InputError when a column or every row is missing, or the file is no CSV.
+    Raises InputError when a column of `FILLED` or every row is missing, the name of a column seems to be misspelt, or
+    the file is no CSV.
     """
     path = folder / ANNOTATIONS
-    table = read_text_table(path, COLUMNS)
+    table = read_text_table(path, FILLED)
+    _refuse_misspelt(path, table.columns.drop("where"))
+    table = table.assign(**dict.fromkeys([column for column in OPTIONAL if column not in table], ""))
     table = table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
     if table.empty:
         found = sum(is_cine(inner.relative_to(folder).as_posix()) for inner in folder.rglob("*"))
@@ -67,8 +75,10 @@ def read_text_table(path: Path, columns: Sequence[str], separators: str = ",") -
         raise InputError(f"{path} is empty. Expected a first line with {', '.join(columns)}.") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} is not a CSV file in UTF-8: {error}. Save it again as CSV ({separators[0]}, UTF-8)."
+            f"{path} is not a CSV file in UTF-8: {str(error).strip()}. Save it again as CSV ({separators[0]}, UTF-8)."
         ) from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Correct the file or its permissions.") from None
     table = lines.iloc[1:].reset_index(drop=True)
     table.columns = [str(name).strip() for name in lines.iloc[0].fillna("")]
     _check_columns(path, table, columns, separators[0])
@@ -81,12 +91,28 @@ def _check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str], sepa
     if missing:
         raise InputError(
             f"{path}, line 1: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}; "
-            f"found: {', '.join(table.columns)}. Add them (docs/data-engineer/drop.md lists those that "
-            f"may be empty) and separate values by {separator!r}."
+            f"found: {', '.join(table.columns)}. Add or rename columns, and separate values by {separator!r} "
+            "(docs/data-engineer/drop.md)."
         )
     twice = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
     if twice:
         raise InputError(f"{path}, line 1: a column may stand there once; found twice: {', '.join(twice)}.")
+
+
+def _refuse_misspelt(path: Path, columns: Iterable[str]) -> None:
+    """Raises InputError for an unknown column that is named nearly like a known one: its values would not be used."""
+    known = {_plain(column): column for column in (*COLUMNS, *FURTHER)}
+    for column in columns:
+        similar = get_close_matches(_plain(column), known, n=1, cutoff=SIMILAR)
+        if column not in known.values() and similar and known[similar[0]] not in columns:
+            raise InputError(
+                f"{path}, line 1: there is no column {column!r} in the contract, but {known[similar[0]]!r}. Rename it; "
+                "or give it another name if it has another meaning (docs/data-engineer/drop.md)."
+            )
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def check_row(row: dict[str, str], labels: Iterable[str] | None) -> None:

@@ -29,9 +29,10 @@ def read(root: Path, base: str, cines: list[str]) -> Drop:
 def _rows(folder: Path, base: str, cines: list[str]) -> pd.DataFrame:
     table = read_text_table(folder / TABLE, COLUMNS, separators=";,\t")
     table = table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
-    images = next((p.name for p in sorted(folder.iterdir()) if p.is_dir() and p.name.lower() == "images"), None)
+    folders = sorted({name.removeprefix(base).partition("/")[0] for name in cines if name.startswith(base)})
+    images = next((name for name in folders if name.lower() == "images"), None)
     if images is None:
-        raise InputError(f"{folder}: expected a folder Images beside {TABLE}; there is none.")
+        raise InputError(f"{folder}: expected a folder Images with images beside {TABLE}; there is none.")
     if table.empty:
         raise InputError(f"{folder / TABLE} holds no row below its first line.")
     # Names stand in the table without .png; an image that was converted is found by its name.

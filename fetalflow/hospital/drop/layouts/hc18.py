@@ -4,7 +4,6 @@ images with their outline and circumference."""
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -38,7 +37,14 @@ def recognise(paths: Sequence[PurePosixPath]) -> str | None:
 
 def read(root: Path, base: str, cines: list[str]) -> Drop:
     """Raises InputError when a column or every row is missing, or there is no image."""
-    return Drop(NAME, root, read_hc18(root, base, cines), [name for name in cines if not is_outline(name)])
+    return Drop(NAME, root, _rows(root, base, cines), [name for name in cines if not is_outline(name)])
+
+
+def check_files(root: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `read`; `fault` also says what is wrong with an outline (missing, unreadable, empty, of another size
+    than its image, or at odds with the circumference)."""
+    found = Parallel(n_jobs=-1, prefer="threads")(delayed(_outline_fault)(root, row) for row in rows.to_dict("records"))
+    return rows.assign(fault=found)
 
 
 def is_outline(name: str) -> bool:
@@ -47,12 +53,13 @@ def is_outline(name: str) -> bool:
 
 
 def read_hc18(root: Path, base: str, images: list[str]) -> pd.DataFrame:
-    """HC18's table as rows of a drop. root / base: the folder of the table; images: paths from `root` of all of them.
+    """HC18's table as rows of a drop, with all faults. root / base: the folder of the table; images: paths from `root`
+    of all of them. Raises InputError when a column or every row is missing, or there is no image."""
+    return check_files(root, _rows(root, base, images))
 
-    Every row says by `fault` what is wrong with it: its name, pixel size or circumference, or its outline (missing,
-    unreadable, empty, of another size than its image, or at odds with the circumference). Raises InputError when a
-    column or every row is missing, or there is no image.
-    """
+
+def _rows(root: Path, base: str, images: list[str]) -> pd.DataFrame:
+    """Every row says by `fault` whether its name, pixel size or circumference is wrong."""
     table = read_text_table(root / base / TABLE, COLUMNS)
     table = table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
     if table.empty:
@@ -61,13 +68,7 @@ def read_hc18(root: Path, base: str, images: list[str]) -> pd.DataFrame:
     if not held:
         raise InputError(f"{root / base}: expected {FOLDER}/ with images beside {TABLE}; there are none.")
     videos = table[FILE].map(lambda name: held.get(name, f"{base}{FOLDER}/{name}") if name else "")
-    masks = videos.map(lambda video: _outline(video, held))
     counts = Counter(videos)
-    check = partial(_fault, root)
-    found = Parallel(n_jobs=-1, prefer="threads")(
-        delayed(check)(row, video, mask, counts[video])
-        for row, video, mask in zip(table.to_dict("records"), videos, masks, strict=True)
-    )
     own = {
         "video": videos,
         "patient": table[FILE].map(lambda name: (HEAD.match(name) or ["", ""])[1]),
@@ -77,11 +78,11 @@ def read_hc18(root: Path, base: str, images: list[str]) -> pd.DataFrame:
         "start_frame": "",
         "end_frame": "",
         "label": "head",
-        "mask": masks,
+        "mask": videos.map(lambda video: _outline(video, held)),
         "mm_per_px": table[PIXEL],
         "hc_mm": table[LENGTH],
         "where": table["where"],
-        "fault": found,
+        "fault": [_fault(row, counts[v]) for row, v in zip(table.to_dict("records"), videos, strict=True)],
     }
     further = table.drop(columns=[*COLUMNS, *(set(own) & set(table.columns))])
     return pd.concat([pd.DataFrame(own), further], axis=1)
@@ -93,18 +94,23 @@ def _outline(video: str, held: dict[str, str]) -> str:
     return held.get(name, str(path.with_name(name))) if video else ""
 
 
-def _fault(root: Path, row: dict[str, str], video: str, mask: str, times: int) -> str:
-    """What is wrong with a row, as one plain sentence; empty if nothing is."""
+def _fault(row: dict[str, str], times: int) -> str:
+    """What is wrong with the values of a row, as one plain sentence; empty if nothing is."""
     if not HEAD.match(row[FILE]):
         return f"{FILE} must begin with the number of the head, such as 010_HC.png or 010_2HC.png; found {row[FILE]!r}"
     if times > 1:
         return f"{row[FILE]} stands in the table {times} times; expected once"
-    pixel, length = _positive(row[PIXEL]), _positive(row[LENGTH])
-    for name, value in ((PIXEL, pixel), (LENGTH, length)):
-        if value is None:
+    for name in (PIXEL, LENGTH):
+        if _positive(row[name]) is None:
             return f"{name} must be a number above 0; found {row[name]!r}"
-    if leaves(video) or leaves(mask):
-        return ""  # nothing is read there: `rows.check_row` rejects the row
+    return ""
+
+
+def _outline_fault(root: Path, row: dict[str, str]) -> str:
+    """The fault of a row, or what is wrong with its outline; empty if nothing is."""
+    video, mask = row["video"], row["mask"]
+    if row["fault"] or leaves(video) or leaves(mask):
+        return row["fault"]  # nothing is read outside of the drop: `rows.check_row` rejects the row
     try:
         outline = read_mask(root / mask)[0]
     except InputError:
@@ -116,10 +122,11 @@ def _fault(root: Path, row: dict[str, str], video: str, mask: str, times: int) -
         )
     if (measured := _circumference(outline)) is None:
         return "the outline is empty"
-    if abs(measured * pixel / length - 1) > MISMATCH:
+    if abs(measured * float(row["mm_per_px"]) / float(row["hc_mm"]) - 1) > MISMATCH:
         return (
-            f"the outline measures {measured * pixel:.1f} mm with a pixel size of {row[PIXEL]} mm, the table says "
-            f"{row[LENGTH]} mm: pixel size, circumference or outline is of another image"
+            f"the outline measures {measured * float(row['mm_per_px']):.1f} mm with a pixel size of "
+            f"{row['mm_per_px']} mm, the table says {row['hc_mm']} mm: pixel size, circumference or outline is of "
+            "another image"
         )
     return ""
 

@@ -24,7 +24,10 @@ class Drop:
 
 
 class Layout(Protocol):
-    """A layout; a module is one when it has these names."""
+    """A layout; a module is one when it has these names.
+
+    It may also have `check_files(root, rows) -> rows`, which opens files of the drop and adds a `fault` to rows.
+    """
 
     NAME: str  # in reports and messages
     TABLE: str  # the file by which the layout is known; empty when it has no table
@@ -39,7 +42,8 @@ class Layout(Protocol):
 
     @staticmethod
     def read(root: Path, base: str, cines: list[str]) -> Drop:
-        """Read the layout in `root / base`. cines: paths from `root` of all files named like cines.
+        """Read the layout in `root / base`. cines: paths from `root` of all files named like cines. Of the files only
+        the table is opened, so that a wrong drop is refused at once (fetalflow/hospital/drop/first_look.py).
 
         Raises InputError when the table breaks its contract. What is wrong with one row is its `fault`.
         """

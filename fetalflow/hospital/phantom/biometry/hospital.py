@@ -82,7 +82,7 @@ def plan(settings: Phantom) -> list[Cine]:
     """
     if unknown := sorted(set(settings.sequences) - set(PLANES)):
         raise InputError(
-            f"phantom.sequences in params.yaml: nothing is measured on {', '.join(map(repr, unknown))}; "
+            f"phantom.sequences: nothing is measured on {', '.join(map(repr, unknown))}; "
             f"biometry's labels are: {', '.join(PLANES)}. Use those names."
         )
     rng = np.random.default_rng(settings.seed)

@@ -98,7 +98,7 @@ def plan(settings: Phantom) -> list[Picture]:
     """
     if unknown := sorted(set(settings.sequences) - set(PLANES)):
         raise InputError(
-            f"phantom.sequences in params.yaml: no plane is called {', '.join(map(repr, unknown))}; "
+            f"phantom.sequences: no plane is called {', '.join(map(repr, unknown))}; "
             f"FETAL_PLANES_DB's are: {', '.join(PLANES)}. Use those names."
         )
     rng = np.random.default_rng(settings.seed)

@@ -1,0 +1,160 @@
+"""Hostile arguments for every verb: each is a message, never a traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import stages
+from fetalflow.errors import InputError, TrackingFailed
+from flows import checkout, last_run, retrain, surroundings
+from flows.cli import runs
+from flows.cli.app import app
+from stages.runtime.crash import DEBUG, in_one_line
+
+FOLDER, FILE = "folder", "empty"  # in the current folder: an empty folder, and an empty file
+WHO = "--by A --why B"
+VERBS = {
+    "run": [
+        *("--task nix", "--profile nix", f"--drop {FILE}", f"--drop {FOLDER}", "--drop nowhere", "--drop wrong.zip"),
+        *("--set =5", "--set x", "--set movement.train=5", "--set movement=null", "--set movement=5", "--set tasks=5"),
+        *("--set movement.train.epochs=abc", "--set movement.train.epochs=[1", "--set phantoms=5", "--set a..b=1"),
+        *("--set movement.rivals=3", "--set nix=1", "--set planes.train.epochs=3", "--name ../x", "--name ."),
+    ],
+    "retrain": ["", "--task nix", "--inbox nowhere --set movement=3", "--name ../x --inbox nowhere"],
+    "deploy": ["", "--cron nix --nix"],
+    "doctor": ["--pool"],
+    "deidentify": [
+        *("", f"{FILE} out", f"{FOLDER} out", f"nowhere out --key-file {FOLDER}", f"{FOLDER} out --task nix"),
+        *(f"{FOLDER} out --key-file {FILE}", f"{FOLDER} out --key-file nowhere"),
+    ],
+    "arrivals": ["--task nix", f"--workspace {FOLDER}", "--workspace nowhere", f"--workspace {FILE}"],
+    "withdraw": ["", f"P1 {WHO}", f"P1 {WHO} --workspace {FOLDER}"],
+    "quarantine": [
+        *("list", "show x", f"release x {WHO}", f"reject x {WHO}", f"list --workspace {FOLDER}", "list --task nix"),
+    ],
+    "predict": [
+        *("", f"{FILE} --model {FOLDER}", f"{FILE} --model {FILE}", f"{FILE} --model models:/nix@x"),
+        *(f"{FILE} --task nix", f"{FILE} --engine nix --model {FOLDER}"),
+    ],
+    "measure": [f"{FILE} --model {FOLDER}", f"{FILE} --overlay x.txt", f"{FILE} --weeks nix", f"{FILE} --task nix"],
+    "stream": [f"{FILE} --model {FOLDER}", f"{FILE} --threads 0 --model {FOLDER}", f"{FILE} --task nix"],
+    "promote": ["", "--task nix", f"--workspace {FOLDER}"],
+    "rollback": ["", "--task nix", "--to nix"],
+    "lineage": ["", "P1", f"--identifier --key-file {FOLDER}"],
+    "ledger": ["verify", "history", "accept a b", "accept a b --reason c", "put-back a b --reason c"],
+    "describe": ["", "nix", "fetalmovnet --set x=1", "fetalmovnet --set =1", "fetalmovnet --frames -1", "cnn --size 0"],
+    "score": ["", FILE, FOLDER, "nowhere", "wrong.zip"],
+    "compare": ["", FILE, f"{FILE} {FILE}", f"{FOLDER} nowhere", f"{FILE} wrong.zip"],
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The current folder. Another folder is the checkout, so that its workspaces are neither seen nor written."""
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FILE).touch()
+    (tmp_path / "wrong.zip").write_bytes(b"\xff\xfe\x00\x81 no zip")
+    settings = (checkout.CHECKOUT / "params.yaml").read_bytes()
+    (tmp_path / "checkout" / "workspaces").mkdir(parents=True)
+    (tmp_path / "checkout" / "params.yaml").write_bytes(settings)
+    for module in (checkout, last_run, retrain):
+        monkeypatch.setattr(module, "CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr(runs, "_begin_flow", lambda: pytest.fail("a flow begins"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_every_verb_is_in_the_table():
+    known = {command.name for command in typer.main.get_command(app).commands.values()}
+    assert known == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_crashes(place, verb):
+    for words in VERBS[verb]:
+        done = CliRunner().invoke(app, [verb, *words.split()], input="")
+        known = isinstance(done.exception, (InputError, SystemExit, TrackingFailed))
+        assert known and done.exit_code, f"{verb} {words}: {done.exception!r}\n{done.output}"
+    assert not list((place / "checkout" / "workspaces").iterdir()), "a refused command leaves a workspace"
+
+
+def test_a_broken_registry_is_a_message(place):
+    (place / "mlflow.db").write_bytes(b"no database at all")
+    (place / "params.yaml").write_bytes((checkout.CHECKOUT / "params.yaml").read_bytes())
+    for words in ("ledger verify", "lineage P1", "rollback", "promote", f"predict {FILE}"):
+        done = CliRunner().invoke(app, words.split())
+        assert isinstance(done.exception, (InputError, TrackingFailed)), f"{words}: {done.exception!r}"
+        assert "mlflow.db" in str(done.exception)
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_and_its_traceback_a_file(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def line_of(error: Exception) -> str:
+        try:
+            raise error
+        except Exception as caught:  # noqa: BLE001
+            return in_one_line(caught)
+
+    line = line_of(KeyError("wrong\nsecond line"))
+    (log,) = tmp_path.glob("fetalflow-error-*.log")
+    assert line.startswith("KeyError: ") and str(log) in line and "\n" not in line
+    assert "in line_of" in log.read_text() and log.stat().st_mode & 0o077 == 0
+    assert line_of(PermissionError(13, "Permission denied", "a.csv")).startswith("a.csv: Permission denied")
+    assert not capsys.readouterr().err
+    monkeypatch.setenv(DEBUG, "1")
+    line_of(KeyError("x"))
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["", "nix", "movement a b c", "../x"])
+def test_a_stage_that_is_called_wrongly_is_a_message(place, words, monkeypatch, capsys):
+    """In this process, because each stage takes seconds to import; lifeline.py calls them all in the same way."""
+    from stages.runtime import lifeline
+
+    monkeypatch.setattr(lifeline, "on_stop", lambda end: None)
+    monkeypatch.setattr(sys, "argv", ["stages/train.py", *words.split()])
+    (place / "params.yaml").write_bytes((checkout.CHECKOUT / "params.yaml").read_bytes())
+    with pytest.raises(SystemExit) as ended:
+        lifeline.run(lambda task, variant: None)
+    assert " stopped: " in str(ended.value)
+
+
+def test_the_entry_point_shows_one_line_for_an_error_that_nobody_foresaw(place):
+    """The verb finds a file that it cannot even look at, because its path is too long."""
+    command = [Path(sys.executable).with_name("fetalflow"), "score", "x" * 300]
+    done = subprocess.run(command, env=os.environ | {"TMPDIR": str(place)}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("fetalflow: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_without_a_home_that_can_be_written_the_libraries_use_the_checkout(place, monkeypatch):
+    places = ("PREFECT_HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TORCH_HOME")
+    for name in places:
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores them
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(stages, "OF_LIBRARIES", place / "checkout" / "workspaces" / ".home")
+    monkeypatch.setenv("HOME", str(place / FOLDER))
+    (place / FOLDER / ".prefect").mkdir()
+    surroundings.use_writable_places()
+    assert not set(places) & set(os.environ)
+    monkeypatch.setenv("HOME", "/proc/nohome")
+    monkeypatch.setenv("MPLCONFIGDIR", "/mine")
+    surroundings.use_writable_places()
+    assert os.environ["MPLCONFIGDIR"] == "/mine"
+    for name in set(places) - {"MPLCONFIGDIR"}:
+        assert Path(os.environ[name]).is_dir() and Path(os.environ[name]).is_relative_to(place / "checkout")
+
+
+def test_a_dead_prefect_server_is_a_message_at_once(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://somebody:secret@127.0.0.1:1/api")
+    with pytest.raises(InputError, match=r"server at http://127.0.0.1:1/api does not answer.*unset it") as refused:
+        surroundings.require_prefect_server()
+    assert "secret" not in str(refused.value)
