@@ -1,4 +1,5 @@
-"""Atomic writing: every file or folder is written under a temporary name and then renamed, so it is never partial."""
+"""Atomic writing: every file or folder is written under a temporary name and then renamed, so it is never partial.
+And `named`, which reads names from a table."""
 
 import hashlib
 import json
@@ -8,9 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:  # a verb that answers needs no table, and to import pandas takes longer than the answer
+    import pandas as pd
+
+NO_NAMES = ("nan", "none", "null", "<na>")  # what programs write into a table where a text is missing
 
 
 @contextmanager
@@ -60,13 +64,20 @@ def read_json(path: Path | str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def write_table(path: Path | str, table: pd.DataFrame) -> None:
+def write_table(path: Path | str, table: "pd.DataFrame") -> None:
     """Write Parquet or CSV, by the suffix. Floats keep all digits, so that reading gives the same table."""
     with atomic_file(path) as temporary:
         if temporary.suffix == ".parquet":
             table.to_parquet(temporary, index=False)
         else:
             table.to_csv(temporary, index=False)
+
+
+def named(column: "pd.Series") -> "pd.Series":
+    """The names in a column, such as sites, as text without surrounding spaces. Empty where there is no name: a missing
+    value, a blank, or one of NO_NAMES in any case of letters. An empty name is no group."""
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    return text.mask(text.str.lower().isin(NO_NAMES), "")
 
 
 def file_digest(path: Path | str) -> str:

@@ -1,16 +1,15 @@
-"""Metrics, data of the figures, and latency of every variant (paper Table 4, Figs. 12 and 13)."""
+"""Metrics and data of the figures of every variant (paper Table 4, Figs. 12 and 13)."""
 
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from fetalflow.artefacts import atomic_folder, write_json, write_table
+from fetalflow.evaluation.intervals import in_words
 from fetalflow.evaluation.measurement_columns import MEASURES
 from fetalflow.evaluation.measurement_scores import score_measurements
 from fetalflow.evaluation.predictions import predictions_of, read_predictions
 from fetalflow.evaluation.scoring import confusion_rows, roc_points, score
-from fetalflow.inference.latency import NOTE, machine, measure_latency
 from fetalflow.settings.params import load_settings
 
 HEADLINE = ("accuracy", "accuracy_low", "accuracy_high", "f1_of_macros", "auc", "ece", "n_sequences", "n_patients")
@@ -20,9 +19,7 @@ HEADLINE_MEASURED = ("dice", "dice_low", "dice_high", *(f"{m}_mae_mm" for m in M
 def main(task: str) -> None:
     settings = load_settings()
     evaluate, variants = settings.blocks[task].evaluate, settings.variants(task)
-    fps = pd.read_parquet(Path("data", task, "manifest.parquet"), columns=["fps"])["fps"].median()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    metrics, times = {}, {}
+    metrics = {}
     with atomic_folder(Path("reports", task, "evaluation")) as folder:
         for variant in variants:
             predictions = read_predictions(predictions_of(Path("data", task), variant))
@@ -40,21 +37,17 @@ def main(task: str) -> None:
             write_table(folder / f"{variant}-per_class.csv", pd.DataFrame(report["per_class"]))
             if measured:
                 write_json(folder / f"{variant}-measurements.json", measured)
-            times[variant] = measure_latency(
-                Path("models", task, variant), evaluate.latency_repeats, None if pd.isna(fps) else float(fps), device
-            )
-            print(_line(variant, metrics[variant], times[variant]), flush=True)
-        write_json(folder / "latency.json", {"note": NOTE, "machine": machine(device), "variants": times})
+            print(_line(variant, metrics[variant]), flush=True)
     write_json(Path("reports", task, "metrics.json"), metrics)
 
 
-def _line(variant: str, metrics: dict[str, float], times: dict[str, float]) -> str:
+def _line(variant: str, metrics: dict[str, float]) -> str:
     facts = [f"{metrics['n_sequences']} sequences of {metrics['n_patients']} patients"]
     if metrics["accuracy"] is not None:
-        low, high = metrics["accuracy_low"], metrics["accuracy_high"]
+        interval = in_words(metrics["accuracy_low"], metrics["accuracy_high"], metrics["n_patients"], ".3f")
         facts.append(
-            f"accuracy {metrics['accuracy']:.3f} [{low:.3f}, {high:.3f}] (majority class "
-            f"{metrics['majority_rate']:.3f}), F1 {metrics['f1_of_macros']:.3f}"
+            f"accuracy {metrics['accuracy']:.3f} {interval}, majority class {metrics['majority_rate']:.3f}, "
+            f"F1 {metrics['f1_of_macros']:.3f}"
         )
     if metrics.get("dice") is not None:
         facts.append(f"Dice {metrics['dice']:.3f}")
@@ -64,7 +57,7 @@ def _line(variant: str, metrics: dict[str, float], times: dict[str, float]) -> s
             facts.append(f"{m.upper()} mean error {metrics[f'{m}_mae_mm']:.2f} mm{refused}")
     if metrics.get("false_alarm_rate") is not None:
         facts.append(f"flagged as unlike the training data: {metrics['false_alarm_rate']:.1%}")
-    return f"{variant}: {'; '.join(facts)}; {times['ms_per_sequence']:.1f} ms per sequence"
+    return f"{variant}: {'; '.join(facts)}"
 
 
 if __name__ == "__main__":

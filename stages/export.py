@@ -2,7 +2,8 @@
 
 The formats are ONNX, int8 (calibrated on training patients) and OpenVINO, if it is installed. A format that cannot be
 made or that loses too much accuracy is refused; reports/<task>/export.json gives the reason. torch always passes. The
-parts of the network that answer streams of frames are exported and compared in the same way.
+parts of the network that answer streams of frames are exported and compared in the same way. The engines and the rivals
+are timed in turns, so this file has every latency of a run.
 
 python -m stages.export movement fetalmovnet
 """
@@ -16,12 +17,13 @@ import pandas as pd
 from fetalflow.artefacts import atomic_folder, write_json
 from fetalflow.inference.engines.choice import EXPORTS, JUDGED
 from fetalflow.inference.engines.formats import keep_passed, make, opened, together
-from fetalflow.inference.engines.parity import judge
+from fetalflow.inference.engines.parity import judge, stored
 from fetalflow.inference.engines.spread import spread
 from fetalflow.inference.engines.stream_formats import stream_formats
+from fetalflow.inference.engines.timing import time_variants
 from fetalflow.inference.latency import machine
 from fetalflow.models.familiarity import Familiarity
-from fetalflow.models.weights import read_config, read_familiarity
+from fetalflow.models.package_files import read_config, read_familiarity
 from fetalflow.settings.params import load_settings
 from fetalflow.training.loading import check_sequences
 
@@ -29,7 +31,8 @@ PARTS = ("train", "test")
 
 
 def main(task: str, variant: str) -> None:
-    settings = load_settings().blocks[task].export
+    every = load_settings()
+    settings = every.blocks[task].export
     package, data = Path("models") / task / variant, Path("data") / task
     config = read_config(package)
     arrays = read_familiarity(package, config)
@@ -46,14 +49,17 @@ def main(task: str, variant: str) -> None:
     check_sequences(pd.concat([train, test]), data)
     with atomic_folder(Path(EXPORTS) / task / variant) as folder:
         unmade = make(package, folder, settings.engines, (np.load(data / path) for path in train["path"]))
-        first = np.load(data / test["path"].iloc[0])[None].astype(np.float32) / 255
+        first = stored(test.iloc[0], data)
         engines, refused = opened(package, folder, settings.engines, unmade, first)
-        rows = together(judge(config, engines, test, data, settings, familiarity), refused)
+        packages = {name: Path("models") / task / name for name in every.variants(task)}
+        fps = None if manifest["fps"].isna().all() else float(manifest["fps"].median())
+        times, latency = time_variants(engines, packages, first, settings.latency_repeats, fps)
+        rows = together(judge(config, engines, test, data, settings, familiarity, times), refused)
         keep_passed(folder, rows)
         frames = (np.load(data / path) for path in train["path"])
         streams = stream_formats(package, folder, frames, test, data, settings, familiarity)
         found = {"task": task, "variant": variant, "package": config["weights"]["sha256"], "machine": machine()}
-        found |= {"calibration": len(train), "engines": rows, "stream": streams}
+        found |= {"calibration": len(train), "engines": rows, "stream": streams, "latency": latency}
         write_json(folder / JUDGED, found)  # stays with the formats
     write_json(Path("reports") / task / JUDGED, found)
     for row in rows:

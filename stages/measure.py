@@ -11,8 +11,8 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from fetalflow.artefacts import atomic_folder, write_table
+from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.evaluation.measurement_rows import COLUMNS, known_mask, measurement_row
-from fetalflow.evaluation.predictions import labels_equally_likely
 from fetalflow.settings.params import load_settings
 from fetalflow.training.answered_masks import reading
 

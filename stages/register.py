@@ -5,7 +5,8 @@ from pathlib import Path
 
 from fetalflow.artefacts import write_json
 from fetalflow.registry.ledger.record import record_move
-from fetalflow.registry.tracking import TrackingFailed, log_run
+from fetalflow.registry.tracking import TrackingFailed, log_run, registry
+from fetalflow.settings.earlier import EARLIER_MODELS
 from fetalflow.settings.params import load_settings
 
 
@@ -22,9 +23,22 @@ def main(task: str) -> None:
         )
     write_json(Path("reports") / task / "registered.json", registered)
     print(f"{registered['model_uri']} is version {version}, run {registered['run_id']}")
+    if version == "1":
+        _name_the_earlier_model(task, name)
     if line:
         print(f"Ledger: line {line['number']}, hash {line['sha256']}")
     print(f"MLflow: {registered['tracking_uri']}")
+
+
+def _name_the_earlier_model(task: str, name: str) -> None:
+    earlier = EARLIER_MODELS.get(task, name)
+    with registry() as store:
+        champion = store.models()[0].get(earlier, {}).get("champion")
+    if champion and earlier != name:
+        print(
+            f"This registry also has {earlier}, the name of this model until 2026-11; its champion is version "
+            f"{champion}. To go on with it: --set {task}.register.model={earlier} (docs/ml-lead/promotion.md)."
+        )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from fetalflow.training.loading import check_sequences
 from fetalflow.training.one_run import PARTS, train_once
 from fetalflow.training.start import started_from
 from fetalflow.training.together import node
+from stages.runtime.watching import LIVE, Watching
 
 MASKS = "masks.npz"  # beside a run's checkpoints
 
@@ -47,7 +48,10 @@ def main(task: str, variant: str) -> None:
         # A drop may state parts, too (FETAL_PLANES_DB); those of the split are used.
         rows = manifest.drop(columns="part", errors="ignore")
         rows = rows.merge(split.loc[split["fold"] == fold, ["sequence", "part"]], on="sequence")
-        network, fitted, folder = train_once(model, rows, data, train, fold, seed, loaded.machines)
+        place = Path(LIVE, task, variant, f"fold-{fold}-seed-{seed}")
+        watching = Watching(place, f"{variant}, fold {fold}, seed {seed}", f"{settings.register_.experiment}-live")
+        network, fitted, folder = train_once(model, rows, data, train, fold, seed, loaded.machines, watching)
+        watching.finish()
         if node():
             continue  # only node 0 has the network and writes
         with writing(folder / MASKS) if segments(network) else nullcontext() as write_mask:

@@ -55,7 +55,7 @@ def main() -> None:
 
     folder = CHECKOUT / "workspaces" / "benchmark"
     shutil.rmtree(folder, ignore_errors=True)
-    prepare(folder, None if arguments.demo else "paper", [CHANGES])
+    prepare(folder, None, [] if arguments.demo else ["paper"], [CHANGES])
 
     print(hardware())
     print(f"{'stage':32} {'s':>8} {'peak GB':>8}")

@@ -22,9 +22,9 @@ from fetalflow.inference.engines.onnx_file import export_onnx
 from fetalflow.inference.engines.stream_parts import export_stream, quantise_stream
 from fetalflow.inference.latency import machine
 from fetalflow.inference.streaming.streamer import Streamer, open_stream
-from fetalflow.models.answering import ask
+from fetalflow.models.answering import ask, feature_layer
 from fetalflow.models.building import build
-from fetalflow.models.familiarity import feature_layer, fit_familiarity
+from fetalflow.models.familiarity import fit_familiarity
 from fetalflow.models.weights import save
 from fetalflow.settings.params import Extract
 

@@ -28,6 +28,7 @@ from fetalflow.cine.letterbox import fit, fit_scale
 from fetalflow.cine.masks import read_mask
 from fetalflow.cine.reading import read_cine
 from fetalflow.cine.recording import Limits
+from fetalflow.evaluation.intervals import LEAST_PATIENTS, in_words
 from fetalflow.evaluation.measurement_rows import measurement_row
 from fetalflow.evaluation.measurement_scores import score_measurements
 from fetalflow.evaluation.predictions import check_predictions
@@ -82,8 +83,8 @@ class Epochs(lightning.Callback):
 
 
 def interval(figures: dict[str, float], name: str, form: str) -> str:
-    value, low, high = (format(figures[f"{name}{end}"], form) for end in ("", "_low", "_high"))
-    return f"{value} [{low}, {high}]"
+    value, low, high = (figures[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:{form}} {in_words(low, high, LEAST_PATIENTS, form)}"
 
 
 def measure_held_out(network: nn.Module, held: Heads) -> None:

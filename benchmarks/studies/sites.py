@@ -23,6 +23,7 @@ from torch import nn
 from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json, write_table, write_text
 from fetalflow.errors import InputError
 from fetalflow.evaluation.holm import holm
+from fetalflow.evaluation.intervals import LEAST_PATIENTS, in_words
 from fetalflow.evaluation.paired import mean, sums
 from fetalflow.evaluation.predictions import read_predictions
 from fetalflow.evaluation.scoring import score
@@ -205,8 +206,8 @@ class Bench:
 
 def interval(figures: dict[str, float], name: str) -> str:
     form, ends = ("+.3f", ("low", "high")) if name == "difference" else (".3f", (f"{name}_low", f"{name}_high"))
-    low, high = (format(figures[end], form) for end in ends)
-    return f"{figures[name]:{form}} [{low}, {high}]"
+    low, high = (figures[end] for end in ends)
+    return f"{figures[name]:{form}} {in_words(low, high, LEAST_PATIENTS, form)}"
 
 
 def main() -> None:

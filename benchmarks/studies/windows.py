@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 
 from fetalflow.artefacts import write_table
+from fetalflow.evaluation.intervals import in_words
 from fetalflow.evaluation.predictions import read_predictions
 from fetalflow.evaluation.scoring import score
 from fetalflow.hospital.phantom.movement.hospital import WINDOW, make_drop
@@ -95,8 +96,8 @@ def row_of(workspace: Path, window: Window, table: pd.DataFrame, chosen: argpars
 
 
 def interval(metrics: dict[str, float], name: str) -> str:
-    value, low, high = (f"{metrics[f'{name}{end}']:.3f}" for end in ("", "_low", "_high"))
-    return f"{value} [{low}, {high}]"
+    value, low, high = (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.3f} {in_words(low, high, metrics['n_patients'], '.3f')}"
 
 
 def main() -> None:
@@ -119,7 +120,7 @@ def main() -> None:
         parser.error(f"no window of these spans at most {chosen.longest} frames: raise --longest")
     with tempfile.TemporaryDirectory(prefix="fetalflow-windows-") as name:
         folder = Path(name)
-        settings = load_settings(prepare(folder / "settings", "rivals", []) / "params.yaml")
+        settings = load_settings(prepare(folder / "settings", profiles=["rivals"]) / "params.yaml")
         settings.variant(TASK, chosen.variant)  # known, or said so before hours are spent
         block = settings.blocks[TASK]
         tables = dict(sequences_of(folder, drop_of(folder, block, windows, chosen), block, windows))
@@ -136,7 +137,7 @@ def main() -> None:
             epochs = round(chosen.epochs * most / len(table))
             training = {"epochs": epochs, "patience": epochs, "seeds": list(range(chosen.seeds))}
             changes = {"extract": window.extract, "preprocess": {"size": chosen.size}, "train": training}
-            workspace = prepare(folder / f"{window.frames}-{window.every}", "rivals", [{TASK: changes}])
+            workspace = prepare(folder / f"{window.frames}-{window.every}", TASK, ["rivals"], [{TASK: changes}])
             data = workspace / "data" / TASK
             manifest = preprocess(table, folder / "frames", data / "sequences", chosen.size)
             write_table(data / "manifest.parquet", manifest)

@@ -1,5 +1,5 @@
 """Predictions come in; metrics with intervals, and tests between models, go out.
 
-Doors: calibration, holm, intervals, measurement_columns, measurement_rows, measurement_scores, metrics, paired,
-predictions, scoring, segmentation, significance.
+Doors: calibration, equal_labels, holm, intervals, measurement_columns, measurement_rows, measurement_scores, metrics,
+paired, predictions, scoring, segmentation, significance.
 """

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fetalflow.artefacts import named
 from fetalflow.evaluation.intervals import bootstrap, percentile_interval
 from fetalflow.settings.params import Evaluate
 
@@ -39,9 +40,9 @@ def agreement(table: pd.DataFrame, settings: Evaluate) -> list[dict[str, Any]]:
 def agreement_by(table: pd.DataFrame, column: str, settings: Evaluate) -> list[dict[str, Any]]:
     """`agreement` of every group of `column`, without outliers; rows with an empty `column` are left out."""
     rows = []
-    for name, part in table.groupby(column, sort=True):
-        if str(name):
-            rows += [{column: str(name)} | row for row in agreement(part, settings)]
+    names = named(table[column])
+    for name, part in table.groupby(names[names != ""], sort=True):
+        rows += [{column: name} | row for row in agreement(part, settings)]
     return [{key: value for key, value in row.items() if key != "outliers"} for row in rows]
 
 
@@ -73,8 +74,7 @@ def _errors(known: pd.DataFrame, settings: Evaluate) -> dict[str, float]:
     draws = bootstrap(figures, patients, settings.bootstrap, settings.seed)
     bounds = {}
     for name in ("bias", "mae", "mae_percent", "limit_low", "limit_high"):
-        # Every draw of a single patient is the same: an interval of width 0 would look like certainty.
-        low, high = percentile_interval(draws[name], settings.confidence) if patients > 1 else (np.nan, np.nan)
+        low, high = percentile_interval(draws[name], settings.confidence, patients)
         bounds |= {f"{name}_low": float(low), f"{name}_high": float(high)}
     return estimate | bounds
 

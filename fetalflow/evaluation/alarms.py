@@ -42,9 +42,11 @@ def alarms(predictions: Predictions, settings: Evaluate) -> dict[str, Any] | Non
         }
 
     draws = bootstrap(resampled, patients, settings.bootstrap, settings.seed)
+    both = [len(np.unique(patient[wrong == answer])) for answer in (0, 1)]  # patients with right and with wrong answers
+    sizes = {"false_alarm_rate": patients, "error_auc": min(both)}
     result: dict[str, Any] = {"threshold": UNLIKE}
     for name, value in resampled(np.ones((1, patients))).items():
-        low, high = percentile_interval(draws[name], settings.confidence)
+        low, high = percentile_interval(draws[name], settings.confidence, sizes[name])
         result |= {name: float(value[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
     result |= {"n": len(flags), "patients": patients, "flagged": int(flags.sum())}
     for name, rows in {"error_rate_flagged": flags, "error_rate_others": ~flags}.items():

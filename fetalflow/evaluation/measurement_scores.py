@@ -86,12 +86,11 @@ def score_measurements(predictions: Predictions, settings: Evaluate) -> dict[str
 
 
 def bounded(name: str, values: pd.Series, patient: pd.Series, settings: Evaluate) -> dict[str, float]:
-    """The mean of `values` (NaN: left out) as `name`, with bounds `name`_low and `name`_high. All are NaN without
-    values; the bounds are NaN also where all values are of one patient."""
+    """The mean of `values` (NaN: left out) as `name`, with bounds `name`_low and `name`_high, which are NaN where
+    `intervals.known` finds no interval. All are NaN without values."""
     known = values.notna().to_numpy()
-    if patient[known].nunique() < 2:
-        unknown = dict.fromkeys((f"{name}_low", f"{name}_high"), float("nan"))
-        return {name: float(values[known].mean())} | unknown
+    if not known.any():
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
     owner = np.unique(patient.to_numpy(dtype=str)[known], return_inverse=True)[1]
     sums = np.bincount(owner, values.to_numpy(dtype=float)[known]), np.bincount(owner)
 
@@ -99,7 +98,7 @@ def bounded(name: str, values: pd.Series, patient: pd.Series, settings: Evaluate
         return {name: (weights @ sums[0]) / (weights @ sums[1])}
 
     draws = bootstrap(mean, len(sums[1]), settings.bootstrap, settings.seed)[name]
-    low, high = percentile_interval(draws, settings.confidence)
+    low, high = percentile_interval(draws, settings.confidence, len(sums[1]))
     return {name: float(values[known].mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 

@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fetalflow.artefacts import named
 from fetalflow.errors import InputError
+from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.evaluation.measurement_columns import COLUMNS, checked, has_lengths
 
 # Rounding to two or three digits is common in files written by hand; logits miss 1 by far more than this.
 SUM_TOLERANCE = 0.01
-FACTS = ("site", "device", "operator", "variant", "fold", "seed", "part")  # optional, and may be empty
+NAMES = ("site", "device", "operator")
+FACTS = (*NAMES, "variant", "fold", "seed", "part")  # optional, and may be empty
 TEXT = ("sequence", "patient", *FACTS, "y_true", "y_pred")
-SAME_P = 1e-6  # probabilities that differ by no more than this count as equal
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ def _as_text(table: pd.DataFrame, check: _Check) -> pd.DataFrame:
         if name not in FACTS:
             check(empty, f"{name} is missing", "Fill it in or leave the row out.")
         # Without the conversion to object, pandas would write a missing value as "nan" or "None".
-        columns[name] = table[name].astype(object).where(~empty, "").astype(str).str.strip()
+        text = table[name].astype(object).where(~empty, "").astype(str).str.strip()
+        columns[name] = named(text) if name in NAMES else text
     return table.assign(**columns)
 
 
@@ -258,10 +261,3 @@ def _part_rows(table: pd.DataFrame, part: str, source: str) -> tuple[pd.Series, 
         raise InputError(f"{source}: no rows with part {part!r}, found {sorted(set(table['part']))}.")
     left = int((~keep).sum())
     return keep, [f"Only the {part} part is counted; {left} rows of other parts are left out."] if left else []
-
-
-def labels_equally_likely(probabilities: np.ndarray) -> bool:
-    """Whether all labels are equally likely in every answer, as in those of a network made for the mask alone.
-
-    probabilities: float [n, C] of several answers, or [C] of one. False for a network with one label (C = 1)."""
-    return probabilities.shape[-1] > 1 and bool(np.ptp(probabilities, axis=-1).max() <= SAME_P)

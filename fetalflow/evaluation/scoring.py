@@ -15,7 +15,7 @@ from fetalflow.evaluation.calibration import (
     expected_calibration_error,
     reliability_table,
 )
-from fetalflow.evaluation.intervals import bootstrap, percentile_interval
+from fetalflow.evaluation.intervals import LEAST_PATIENTS, bootstrap, percentile_interval
 from fetalflow.evaluation.metrics import (
     WeightedAuc,
     among_two_likeliest,
@@ -41,7 +41,8 @@ WITHOUT_INTERVAL = ("auc_paper", "ece", "ece_if_calibrated", "classwise_ece", "m
 def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
     """Metrics with intervals, from predictions alone (paper Table 4, Figs. 12 and 13).
 
-    Returns a dictionary of plain values: `metrics` (flat; an interval is `<name>_low` and `<name>_high`), `labels`,
+    Returns a dictionary of plain values: `metrics` (flat; an interval is
+    `<name>_low` and `<name>_high`, both None where `intervals.known` finds none), `labels`,
     `confusion` (truth by row), `per_class`, `calibration`, `familiarity` (see `alarms`), `slices` (by site, device and
     operator), `runs` (by fold and seed), `interval` (how the intervals were made) and `notes`. Values that need
     probabilities are missing without them; `familiarity` is None where the file has no `unfamiliarity`. Where the
@@ -83,7 +84,11 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
         return values
 
     draws = bootstrap(resampled, patients, settings.bootstrap, settings.seed)
-    bounds = {name: percentile_interval(draws[name], settings.confidence) for name in estimates}
+    of_class = (by_patient.sum(axis=2) > 0).sum(axis=0)  # patients who have each class
+    bounds = {
+        name: percentile_interval(draws[name], settings.confidence, of_class if np.ndim(value) else patients)
+        for name, value in estimates.items()
+    }
 
     metrics: dict[str, float] = {}
     for name, value in estimates.items():
@@ -255,6 +260,8 @@ def _notes(predictions: Predictions, counts: np.ndarray, patients: int) -> list[
 
 def few(patients: int) -> list[str]:
     """A note where there are few patients; else empty."""
+    if patients < LEAST_PATIENTS:
+        return [f"Too few patients for an interval: {patients}; at least {LEAST_PATIENTS} are needed."]
     note = f"Only {patients} patients: bootstrap intervals over so few are narrower than they should be."
     return [note] if patients < FEW_PATIENTS else []
 

@@ -23,6 +23,7 @@ from scipy import stats
 
 from fetalflow.errors import InputError
 from fetalflow.evaluation.holm import holm
+from fetalflow.evaluation.intervals import in_words, known_or_none
 from fetalflow.evaluation.measurement_columns import IN_MM, SAME_MM, error_percent
 from fetalflow.evaluation.metrics import class_metrics, confusion_by_patient, summary_metrics
 from fetalflow.evaluation.paired import Statistic, difference, mean, sums
@@ -182,15 +183,15 @@ def paired_patients(
 ) -> dict[str, Any]:
     """Difference in `statistic`, `first` minus `second`, with its interval and its two-sided p-value.
 
-    first, second: counts or sums by patient, [patients, *S]. The confidence of the interval is 1 - alpha. With one
-    patient there is no interval (low and high are None), and p is 1.
+    first, second: counts or sums by patient, [patients, *S]. The confidence of the interval is 1 - alpha; low
+    and high are None where `intervals.known` finds no interval. With one patient p is 1.
     """
     if len(first) < 2:
         values = [float(statistic(each.sum(axis=0))) for each in (first, second)]
         return {"difference": values[0] - values[1], "low": None, "high": None, "p": 1.0}
     result = difference(second, first, statistic)
-    low, high = result.interval(1 - settings.alpha)
-    return {"difference": result.difference, "low": float(low), "high": float(high), "p": result.p_unequal()}
+    low, high = known_or_none(*result.interval(1 - settings.alpha), len(first))
+    return {"difference": result.difference, "low": low, "high": high, "p": result.p_unequal()}
 
 
 def _paired(a: Predictions, b: Predictions) -> pd.DataFrame:
@@ -239,17 +240,13 @@ def _verdict(name: str, other: str, comparison: dict[str, Any], settings: Signif
     return " ".join(sentences)
 
 
-def _interval(by: dict[str, Any], form: str) -> str:
-    return "(no interval from one patient)" if by["low"] is None else f"[{by['low']:{form}}, {by['high']:{form}}]"
-
-
 def _of_labels(name: str, other: str, comparison: dict[str, Any], settings: Significance) -> list[str]:
-    tests, (first, second) = comparison["tests"], comparison["accuracy"]
+    tests, patients, (first, second) = comparison["tests"], comparison["n_patients"], comparison["accuracy"]
     by = tests["paired_patients"]
     heading = "Labels: " if "length_error" in tests or "dice" in tests else ""
     sentences = [
         f"{heading}{name} {first:.3f}, {other} {second:.3f}: difference {by['difference']:+.3f} "
-        f"{_interval(by, '+.3f')} over {comparison['n_patients']} patients, "
+        f"{in_words(by['low'], by['high'], patients, '+.3f')} over {patients} patients, "
         f"p = {by['p_holm']:.3g} (Holm)."
     ]
     significant = {test for test in TESTS if tests[test]["p_holm"] < settings.alpha}
@@ -265,8 +262,8 @@ def _of_lengths(name: str, other: str, by: dict[str, Any], settings: Significanc
     (first, second), refused = by["values"], by["refused"]
     sentences = [
         f"Lengths: {name} is off by {first:.2f} % of the truth, {other} by {second:.2f} %: difference "
-        f"{by['difference']:+.2f} {_interval(by, '+.2f')} over {by['n']} sequences of {by['patients']} "
-        f"patients, p = {by['p_holm']:.3g} (Holm)."
+        f"{by['difference']:+.2f} {in_words(by['low'], by['high'], by['patients'], '+.2f')} over {by['n']} sequences "
+        f"of {by['patients']} patients, p = {by['p_holm']:.3g} (Holm)."
     ]
     if by["p_holm"] < settings.alpha:
         sentences.append(f"{other if by['difference'] > 0 else name} measures better on patients like these.")
@@ -283,5 +280,5 @@ def _of_dice(name: str, other: str, by: dict[str, Any], settings: Significance) 
     )
     return [
         f"Dice: {by['values'][0]:.3f} and {by['values'][1]:.3f}, difference {by['difference']:+.3f} "
-        f"{_interval(by, '+.3f')}, p = {by['p_holm']:.3g} (Holm). {better}"
+        f"{in_words(by['low'], by['high'], by['patients'], '+.3f')}, p = {by['p_holm']:.3g} (Holm). {better}"
     ]

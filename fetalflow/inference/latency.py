@@ -33,25 +33,32 @@ def measure_latency(folder: Path | str, repeats: int, fps: float | None = None, 
     network, config = read(folder, device)
     frames, size = config["frames"], config["size"]
     batch = torch.rand(1, frames, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-    seconds = _repeated(network, batch, repeats)
+    return latency_figures([1000 * s for s in _repeated(network, batch, repeats)], network, batch, repeats, fps)
+
+
+def latency_figures(
+    times: Sequence[float], network: torch.nn.Module, batch: torch.Tensor, repeats: int, fps: float | None
+) -> dict[str, Any]:
+    """The figures of `measure_latency`, from `times` in ms that `network` took for the sequence `batch`, float
+    [1, N, H, W]. Only the backbone is timed here, `repeats` times."""
     backbone = getattr(network, "backbone", None)
     alone = None
     if backbone is not None:
         alone = 1000 * statistics.median(_repeated(backbone, _input_of(backbone, network, batch), repeats))
-    median = statistics.median(seconds)
+    median, frames = statistics.median(times), batch.shape[1]
     wait = 1000 * frames / fps if fps else None
     return {
-        "ms_per_sequence": 1000 * median,
-        "ms_per_sequence_p95": 1000 * p95(seconds),
+        "ms_per_sequence": median,
+        "ms_per_sequence_p95": p95(times),
         "backbone_ms": alone,
-        "ms_per_frame": 1000 * median / frames,
-        "sequences_per_s": 1 / median,
-        "frames_per_s": frames / median,
+        "ms_per_frame": median / frames,
+        "sequences_per_s": 1000 / median,
+        "frames_per_s": 1000 * frames / median,
         "wait_ms": wait,
-        "answer_ms": None if wait is None else wait + 1000 * median,
-        "repeats": len(seconds),
+        "answer_ms": None if wait is None else wait + median,
+        "repeats": len(times),
         "frames": frames,
-        "size": size,
+        "size": batch.shape[-1],
     }
 
 

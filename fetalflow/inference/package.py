@@ -8,24 +8,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from fetalflow.cine.letterbox import fit
 from fetalflow.errors import InputError
 from fetalflow.inference.engines.choice import AUTO, choose
 from fetalflow.inference.engines.engine import Engine
-from fetalflow.models.answering import NetworkAnswer, ask, to_input
-from fetalflow.models.building import segments
 from fetalflow.models.familiarity import UNLIKE, Familiarity
-from fetalflow.models.frame_weights import frame_weights, frame_weights_method
-from fetalflow.models.weights import read, read_config, read_familiarity, save
+from fetalflow.models.network_answer import NetworkAnswer
+from fetalflow.models.package_files import read_config, read_familiarity
 from fetalflow.settings.params import Extract
 
-__all__ = ["BestFrame", "Package", "Prediction", "Window", "load", "save"]
+if TYPE_CHECKING:  # torch is imported where it answers: that takes 2 s, and another engine answers in 50 ms
+    import torch
+    from torch import nn
 
 BATCH = 8  # sequences through the network at once
 ONE_FRAME = "one frame has all the weight"
@@ -88,7 +86,7 @@ class Package:
     that `engine` cannot take; None: such a clip is refused.
     """
 
-    network: nn.Module | None
+    network: "nn.Module | None"
     config: dict[str, Any]
     familiarity: Familiarity | None = None
     engine: Engine | None = None
@@ -110,7 +108,11 @@ class Package:
     def segments(self) -> bool:
         """Whether it also draws a mask, on which `fetalflow.inference.examination.examine` measures; `predict` returns
         only the label."""
-        return segments(self.network) if self.engine is None else "mask" in self.engine.outputs
+        if self.engine is not None:
+            return "mask" in self.engine.outputs
+        from fetalflow.models.building import segments
+
+        return segments(self.network)
 
     @property
     def stride(self) -> int:
@@ -124,6 +126,8 @@ class Package:
         """
         if self.answers_by(frames.shape[1]) != "torch":
             return self.engine.answer(frames.astype(np.float32) / 255)
+        from fetalflow.models.answering import ask
+
         return ask(self._torch, frames, None if self.familiarity is None else self.familiarity.layer)
 
     def answers_by(self, frames: int) -> str:
@@ -133,8 +137,12 @@ class Package:
         return self.engine.name
 
     @cached_property
-    def _torch(self) -> nn.Module:
-        return read(self.folder)[0] if self.network is None else self.network
+    def _torch(self) -> "nn.Module":
+        if self.network is not None:
+            return self.network
+        from fetalflow.models.weights import read
+
+        return read(self.folder)[0]
 
     def predict(self, source: Path | str | np.ndarray) -> Prediction:
         """Predict for an image, a DICOM, a cine, or frames that are already read.
@@ -209,9 +217,7 @@ class Package:
         if self.network is None or self.frames == 1 or self.segments:
             weights = [[1 / self.frames] * self.frames] * len(p)
         else:
-            device = next(self.network.parameters()).device
-            targets = torch.from_numpy(p.argmax(axis=1)).to(device)
-            weights = frame_weights(self.network, to_input(fitted, device), targets).tolist()
+            weights = _frame_weights(self.network, fitted, p.argmax(axis=1))
         answers = zip((span for span, _ in recorded), p.tolist(), weights, scores, strict=True)
         return [
             Window(
@@ -230,7 +236,11 @@ class Package:
             return ONE_FRAME
         if self.segments:
             return EVERY_FRAME
-        return NO_WEIGHTS if self.network is None else frame_weights_method(self.network)
+        if self.network is None:
+            return NO_WEIGHTS
+        from fetalflow.models.frame_weights import frame_weights_method
+
+        return frame_weights_method(self.network)
 
     def _best(self, windows: list[Window]) -> dict[str, BestFrame]:
         """The likeliest frame of every label but `extract.rest`, among frames that are like the training data."""
@@ -244,18 +254,36 @@ class Package:
         return best
 
 
-def load(folder: Path | str, device: str | torch.device = "cpu", engine: str = "torch") -> Package:
+def load(
+    folder: Path | str, device: "str | torch.device" = "cpu", engine: str = "torch", once: bool = False
+) -> Package:
     """Read the package that `save` wrote. engine: one of `fetalflow.inference.engines.engine.ENGINES`, or "auto": the
     fastest installed one that passed the parity gate, torch where nothing was exported.
 
-    device: of torch; other engines compute on the CPU. Raises InputError when the package is incomplete, has changed or
-    does not fit, or the engine did not pass, is not installed or has incomplete files.
+    device: of torch; other engines compute on the CPU. once: as in `fetalflow.inference.engines.choice.choose`. Raises
+    InputError when the package is incomplete, has changed or does not fit, or the engine did not pass, is not installed
+    or has incomplete files.
     """
-    chosen = choose(engine, folder)
-    network, config = read(folder, device) if chosen is None else (None, read_config(folder))
+    chosen = choose(engine, folder, once=once)
+    if chosen is None:
+        from fetalflow.models.weights import read
+
+        network, config = read(folder, device)
+    else:
+        network, config = None, read_config(folder)
     arrays = read_familiarity(folder, config)
     familiarity = None if arrays is None else Familiarity.of_package(config["familiarity"], arrays)
     return Package(network, config, familiarity, chosen, Path(folder) if chosen and engine == AUTO else None)
+
+
+def _frame_weights(network: "nn.Module", frames: np.ndarray, targets: np.ndarray) -> list[list[float]]:
+    import torch
+
+    from fetalflow.models.answering import to_input
+    from fetalflow.models.frame_weights import frame_weights
+
+    device = next(network.parameters()).device
+    return frame_weights(network, to_input(frames, device), torch.from_numpy(targets).to(device)).tolist()
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -1,7 +1,6 @@
 """The one way to ask a network: frames go in, its whole answer comes back on the CPU."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,26 +8,7 @@ from torch import Tensor, nn
 
 from fetalflow.errors import InputError
 from fetalflow.models.building import Answer
-
-
-@dataclass(frozen=True)
-class NetworkAnswer:
-    """logits: float32 [B, C]. mask: logits float32 [B, N, H, W]; None where the network draws no mask. features:
-    float32 [B, D], the input of the watched layer, for `Familiarity.score`; None where no layer was watched."""
-
-    logits: np.ndarray
-    mask: np.ndarray | None
-    features: np.ndarray | None
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """float32 [B, C], rows summing to 1."""
-        return torch.from_numpy(self.logits).softmax(dim=1).numpy()
-
-    @property
-    def mask_probabilities(self) -> np.ndarray:
-        """float32 [B, N, H, W] in 0-1, of a network that draws a mask."""
-        return torch.from_numpy(self.mask).sigmoid().numpy()
+from fetalflow.models.network_answer import NetworkAnswer
 
 
 def ask(network: nn.Module, frames: np.ndarray | Tensor, layer: str | None = None) -> NetworkAnswer:
@@ -67,6 +47,21 @@ def watched_call(
     if not entered:
         raise InputError(f"the watched layer {layer} was not used: the network calls something else than its head.")
     return *_logits_and_mask(answer), entered[-1]
+
+
+def feature_layer(network: nn.Module) -> str:
+    """Name of the module whose inputs are the features: the network's `head`, or else its last nn.Linear.
+
+    Raises InputError when the network has neither.
+    """
+    if isinstance(getattr(network, "head", None), nn.Module):
+        return "head"
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise InputError(
+            f"{type(network).__name__} has neither a module `head` nor an nn.Linear, so it has no features."
+        )
+    return linear[-1]
 
 
 def to_input(frames: np.ndarray | Tensor, device: torch.device) -> Tensor:

@@ -5,6 +5,7 @@ The folder `parts` holds layers that several networks share.
 
 import inspect
 import pkgutil
+import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -59,6 +60,13 @@ def build(network: str, frames: int, size: int, classes: int, **options: Any) ->
     if wrong := sorted(set(options) - known):
         raise InputError(f"{network} has no option {', '.join(wrong)}; its options: {', '.join(sorted(known))}.")
     return _module(network).build(frames, size, classes, **options)
+
+
+def about(network: str) -> str:
+    """The first sentence of the file of the network called `network`: what the network is. Raises InputError naming the
+    known networks."""
+    text = " ".join((inspect.getdoc(_module(network)) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.) (?!\d)", text)[0]
 
 
 def _module(network: str) -> ModuleType:

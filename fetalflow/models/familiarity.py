@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf_shrinkage
-from torch import nn
 
 from fetalflow.errors import InputError
 
@@ -94,21 +92,6 @@ def fit_familiarity(
     return Familiarity(layer, *kept, threshold=max(flagged_from * MARGIN, float(np.finfo(np.float32).tiny)))
 
 
-def feature_layer(network: nn.Module) -> str:
-    """Name of the module whose inputs are the features: the network's `head`, or else its last nn.Linear.
-
-    Raises InputError when the network has neither.
-    """
-    if isinstance(getattr(network, "head", None), nn.Module):
-        return "head"
-    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise InputError(
-            f"{type(network).__name__} has neither a module `head` nor an nn.Linear, so it has no features."
-        )
-    return linear[-1]
-
-
 def at_length_1(features: np.ndarray) -> np.ndarray:
     """float64 [n, D]: each row scaled to length 1; rows of zeros stay zero."""
     features = features.astype(np.float64)
@@ -121,6 +104,8 @@ def _shrunk_covariance(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     With fewer sequences than features the sample covariance is 0 in most directions; shrinkage gives all of them the
     same variance. So the widest directions and that one number are the same covariance, and need much less memory.
     """
+    from sklearn.covariance import ledoit_wolf_shrinkage  # it takes over a second to import, and only training fits
+
     n, d = centred.shape
     shrinkage = ledoit_wolf_shrinkage(centred, assume_centered=True)
     _, spread, axes = np.linalg.svd(centred, full_matrices=False)

@@ -7,8 +7,8 @@ import pandas as pd
 
 from fetalflow.cine.letterbox import fit, unfit
 from fetalflow.errors import InputError
+from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.evaluation.measurement_rows import known_mask, measurement_row
-from fetalflow.evaluation.predictions import labels_equally_likely
 from fetalflow.inference.package import Package, load
 from fetalflow.registry.candidates import Candidate
 from fetalflow.training.loading import check_sequences

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.evaluation.calibration import bin_sums, expected_calibration_error
-from fetalflow.evaluation.intervals import bootstrap, percentile_interval
+from fetalflow.evaluation.intervals import bootstrap, known_or_none, percentile_interval
 from fetalflow.evaluation.predictions import Predictions
 from fetalflow.models.familiarity import UNLIKE
 from fetalflow.promotion.findings import Finding
@@ -37,7 +37,7 @@ def calibration(challenger: Predictions, champion: Predictions | None, rules: Pr
     )
 
 
-def _ece(predictions: Predictions, rules: Promote, bins: int) -> tuple[float, float, float]:
+def _ece(predictions: Predictions, rules: Promote, bins: int) -> tuple[float, float | None, float | None]:
     patient, p = predictions.patient_codes, predictions.probabilities
     patients = int(patient.max()) + 1
     sums = bin_sums(p.max(axis=1), predictions.truth == p.argmax(axis=1), patient, patients, bins)
@@ -47,8 +47,8 @@ def _ece(predictions: Predictions, rules: Promote, bins: int) -> tuple[float, fl
         return {"ece": expected_calibration_error((weights @ flat).reshape(-1, bins, 3))}
 
     draws = bootstrap(resampled, patients, rules.bootstrap, rules.seed)["ece"]
-    low, high = percentile_interval(draws, 1 - 2 * rules.alpha)
-    return float(resampled(np.ones((1, patients)))["ece"][0]), float(low), float(high)
+    bounds = known_or_none(*percentile_interval(draws, 1 - 2 * rules.alpha, patients), patients)
+    return float(resampled(np.ones((1, patients)))["ece"][0]), *bounds
 
 
 def false_alarms(challenger: Predictions, champion: Predictions | None, rules: Promote) -> Finding:

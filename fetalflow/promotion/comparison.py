@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fetalflow.evaluation.holm import holm
+from fetalflow.evaluation.intervals import known_or_none
 from fetalflow.evaluation.metrics import confusion_by_patient, summary_metrics
 from fetalflow.evaluation.paired import Difference, Statistic, difference
 from fetalflow.promotion.findings import Finding
@@ -103,7 +104,7 @@ def _guard(rule: str, kind: str, compared: tuple, margin: float, rules: Promote)
 
 
 def _finding(rule: str, kind: str, result: Difference, bound: float, p: float, rules: Promote) -> Finding:
-    low, high = result.interval(1 - 2 * rules.alpha)
+    low, high = known_or_none(*result.interval(1 - 2 * rules.alpha), result.patients)
     figures = {"champion": result.first, "challenger": result.second, "difference": result.difference}
     return Finding(
         rule, kind, "not applicable", "", **figures, low=low, high=high, bound=bound, p=p, patients=result.patients

@@ -6,6 +6,9 @@ from typing import Any
 
 import jinja2
 
+from fetalflow.evaluation.intervals import no_interval
+from fetalflow.report.style import STYLE
+
 GROUPS = {
     "Is it as good, or better?": ("metric",),
     "Does a class lose?": ("class",),
@@ -26,10 +29,11 @@ def render(verdict: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "signed": signed, "p_value": p_value}
+    environment.filters |= {"figure": figure, "signed": signed, "p_value": p_value, "no_interval": no_interval}
     groups = {title: [rule for rule in verdict["rules"] if rule["kind"] in kinds] for title, kinds in GROUPS.items()}
     return environment.get_template("page.html.j2").render(
         verdict=verdict,
+        shared_style=STYLE,
         groups={title: rules for title, rules in groups.items() if rules},
         counts={outcome: sum(r["outcome"] == outcome for r in verdict["rules"]) for outcome in OUTCOMES},
         outcomes=OUTCOMES,

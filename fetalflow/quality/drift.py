@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from fetalflow.artefacts import named
 from fetalflow.evaluation.holm import holm
 from fetalflow.settings.params import Drift
 
@@ -26,6 +27,7 @@ FIGURES = {  # column of the manifest, or added to it: name in reports
     "unfamiliarity": "distance to the training data",
 }
 EVERY_SITE = "all sites"
+NO_SITE = "sequences without a site"  # an empty name is no site
 MIX_UNIT = "of the sequences would need another label"
 EFFECT_UNIT = "standard deviations of the training data"
 CELLS = 4_000_000  # largest array of a permutation test
@@ -52,12 +54,14 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
 
     Both tables have one row per sequence with patient, site, and the columns of FIGURES that are known. Each site of
     the drop is compared with its own earlier data, or, if it is new, with the earlier data of all sites. `all sites`
-    combines the sites that had earlier data, so another mixture of the same sites is not drift. `tests`: site, figure,
-    median before and in the drop, patients, effect, p, p_holm (over all tests of the drop), drifted and a sentence.
+    combines the sites that had earlier data, so another mixture of the same sites is not drift. Sequences without a
+    site are compared with each other, as NO_SITE, and are not part of `all sites`. `tests`: site, figure, median before
+    and in the drop, patients, effect, p, p_holm (over all tests of the drop), drifted and a sentence.
 
     effect: Wasserstein distance of the two distributions in standard deviations of the reference; for the class mix,
     the share of the new sequences that would need another label (total variation).
     """
+    reference, new = (rows.assign(site=named(rows["site"]).replace("", NO_SITE)) for rows in (reference, new))
     reference = reference[~reference["patient"].isin(new["patient"])]
     sides = pd.concat([reference.assign(new=False), new.assign(new=True)], ignore_index=True)
     known_sites = set(reference["site"])
@@ -70,12 +74,14 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
             compared = filled[(filled["site"] == site) | (site not in known_sites) & ~filled["new"]]
             stratum = _stratum(compared, column, settings, random)
             rows.append(_row(site, column, stratum, [stratum] if stratum else [], site in known_sites, compared))
-            strata += [stratum] if stratum and site in known_sites else []
-        if new["site"].nunique() > 1:
+            strata += [stratum] if stratum and site in known_sites - {NO_SITE} else []
+        if len(set(new["site"]) - {NO_SITE}) > 1:
             compared_sites = [
-                row for row in rows if row["column"] == column and row["seen_before"] and row["new"] is not None
+                row
+                for row in rows
+                if row["column"] == column and row["seen_before"] and row["new"] is not None and row["site"] != NO_SITE
             ]
-            of_known_sites = filled[filled["site"].isin(known_sites)]
+            of_known_sites = filled[filled["site"].isin(known_sites - {NO_SITE})]
             rows.append(_row(EVERY_SITE, column, _combined(strata), strata, True, of_known_sites))
             higher = sum(row["new"] > row["before"] for row in compared_sites)
             rows[-1] |= {"sites_higher": higher, "sites": len(compared_sites)}
@@ -87,7 +93,7 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
         "patients_before": int(reference["patient"].nunique()),
         "drifted": bool(drifted),
         "verdict": _verdict(rows, drifted),
-        "sites_never_seen": sorted(set(new["site"]) - known_sites),
+        "sites_never_seen": sorted(set(new["site"]) - known_sites - {NO_SITE}),
         "tests": rows,
     }
 

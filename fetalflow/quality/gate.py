@@ -118,7 +118,7 @@ def stop_if_failed(verdict: Mapping[str, Any], folder: Path) -> None:
             f"{len(failed)} of {len(verdict['expectations'])} quality checks failed:\n"
             + "\n".join(f"  {e['name']}: {e['found']}. {e['advice']}" for e in failed)
             + f"\nThe rows are named above, in {folder / 'verdict.json'} and in {folder / 'index.html'}. To go on "
-            + "although a check fails, add its name to `validate.warn_only` in params.yaml."
+            + f"although checks fail, add --set TASK.validate.warn_only=[{','.join(e['name'] for e in failed)}]."
         )
 
 

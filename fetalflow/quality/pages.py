@@ -7,15 +7,20 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-STYLE = """
+from fetalflow.report.style import STYLE
+
+LOOK = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1c2733 }
 table { border-collapse: collapse; width: 100% }
+table:not(.scroll table) { display: block; overflow-x: auto } /* a page of Great Expectations has no box around it */
+@media print { table:not(.scroll table) { display: table } }
 td, th { border: 1px solid #d5dce3; padding: .35rem .5rem; text-align: left; vertical-align: top }
 .fail, .badge-danger { color: #b3261e } .warn { color: #8a5a00 } .pass { color: #1b6e3c }
 .fa-check-circle::before { content: "pass"; color: #1b6e3c } .fa-times::before { content: "fail"; color: #b3261e }
 .fa-exclamation-triangle::before { content: "warning"; color: #8a5a00 }
 details { margin-top: .3rem } ul { padding-left: 1.2rem } nav ol, nav ul { list-style: none; padding: 0 }
 """
+HEAD = f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{LOOK}</style>'
 # Data docs load style sheets, scripts and a logo from the network; without a network the scripts fail.
 _REMOTE = [
     re.compile(r"<script\b.*?</script>", re.DOTALL),
@@ -33,7 +38,7 @@ def make_offline(folder: Path) -> None:
         text = page.read_text(encoding="utf-8")
         for pattern in _REMOTE:
             text = pattern.sub("", text)
-        page.write_text(text.replace("</head>", f"<style>{STYLE}</style></head>", 1), encoding="utf-8")
+        page.write_text(text.replace("</head>", f"{HEAD}</head>", 1), encoding="utf-8")
 
 
 def write_index(folder: Path, verdict: Mapping[str, Any]) -> None:
@@ -48,10 +53,11 @@ def write_index(folder: Path, verdict: Mapping[str, Any]) -> None:
     )
     head = "<tr><th></th><th>check</th><th>suite</th><th>expected</th><th>found</th></tr>"
     title = f"Quality of {escape(verdict['task'])}: {word}"
-    body = f"<h1>{title}</h1><table>{head}{rows}</table><h2>Great Expectations data docs</h2><ul>{links}</ul>"
+    table = f'<div class="scroll"><table>{head}{rows}</table></div>'
+    body = f"<h1>{title}</h1>{table}<h2>Great Expectations data docs</h2><ul>{links}</ul>"
     (folder / "index.html").write_text(
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body>{body}</body></html>\n",
+        f"{HEAD}</head><body>{body}</body></html>\n",
         encoding="utf-8",
     )
 

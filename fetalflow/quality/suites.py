@@ -66,7 +66,7 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             s.min_fps,
             s.max_fps,
             f"{s.min_fps:g} to {s.max_fps:g} frames per second, where the rate is known",
-            "Correct the cine's header or remove the cine; `validate.min_fps` and `max_fps` are the limits.",
+            "Correct the cine's header or remove the cine; --set TASK.validate.min_fps=N and max_fps=N are the limits.",
         ),
         between(
             "shorter_side",
@@ -76,7 +76,7 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             s.min_pixels,
             None,
             f"the shorter side of the recorded frame has at least {s.min_pixels} px",
-            "Request the cine in its original size, or lower `validate.min_pixels`.",
+            "Request the cine in its original size, or allow less: --set TASK.validate.min_pixels=N.",
         ),
         between(
             "longer_side",
@@ -86,7 +86,7 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             None,
             s.max_pixels,
             f"the longer side of the recorded frame has at most {s.max_pixels} px",
-            "Remove the cine from the drop, or raise `validate.max_pixels`.",
+            "Remove the cine from the drop, or allow more: --set TASK.validate.max_pixels=N.",
         ),
         between(
             "mm_per_px",
@@ -104,8 +104,8 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
 
 
 def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
-    spelling = "Correct the spelling in the drop's table, or list the label in `extract.labels`."
-    more = "Collect more patients with this label, or leave the label out of `extract.labels`;"
+    spelling = "Correct the spelling in the drop's table, or list all labels: --set TASK.extract.labels=[A,B]."
+    more = "Collect more patients with this label, or leave it out of --set TASK.extract.labels=[A,B];"
     return [
         Check(
             "label_set",
@@ -134,7 +134,7 @@ def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:
             None,
             s.max_class_ratio,
             f"the largest class is at most {s.max_class_ratio:g} times as large as any other",
-            f"{more} `train.class_weights` helps training, `validate.max_class_ratio` is the limit.",
+            f"{more} --set TASK.train.class_weights=true helps training, TASK.validate.max_class_ratio is the limit.",
         ),
         between(
             "patients_per_class",
@@ -222,7 +222,7 @@ def _sequences(s: Validate, size: int) -> list[Check]:
 
 def _split(kind: str) -> list[Check]:
     again = "Run split again: the split was made for another manifest."
-    more = "A label needs at least 3 patients: collect more, try another `split.seed`, or leave the label out."
+    more = "A label needs at least 3 patients: collect more, try --set TASK.split.seed=N, or leave the label out."
     return [
         between(
             "split_complete",

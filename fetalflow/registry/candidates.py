@@ -9,7 +9,7 @@ import pandas as pd
 
 from fetalflow.artefacts import read_json
 from fetalflow.inference.engines.choice import EXPORTS
-from fetalflow.models.weights import CONFIG
+from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.run_record import START, START_RUN
 from fetalflow.registry.tracking import fetch_package, registry
 

@@ -4,9 +4,11 @@ A run is kept if its status is FINISHED. A killed stage or a lost connection lea
 client repeats a request when the response is lost, so a run, a version or a logged model may exist twice.
 """
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fetalflow.artefacts import read_json
 from fetalflow.registry.logged_run import INPUTS_TAG
 
 
@@ -38,6 +40,21 @@ def remove_unfinished_runs(mlflow: ModuleType, experiment: str, inputs: str, kep
             if one.info.status == "RUNNING":
                 client.set_terminated(one.info.run_id, "KILLED")
             client.delete_run(one.info.run_id)
+
+
+def remove_live_runs(mlflow: ModuleType, server: str, folder: Path) -> None:
+    """Delete the runs that showed the trainings of `folder` on this server while they ran: the logged runs have their
+    curves. The train stage leaves a record of each in `folder` (stages/runtime/live_server.py)."""
+    client = mlflow.MlflowClient()
+    for file in sorted(folder.glob("*/*/mlflow.json")):
+        record = read_json(file)
+        if record["server"] == server:
+            runs = client.search_runs([record["experiment_id"]], f"attributes.run_id = '{record['run_id']}'")
+            for run in runs:  # none if a person deleted it
+                if run.info.status == "RUNNING":
+                    client.set_terminated(run.info.run_id, "KILLED")
+                client.delete_run(run.info.run_id)
+            file.unlink()
 
 
 def set_finished(mlflow: ModuleType, run: str) -> None:

@@ -1,17 +1,19 @@
 """The model package in MLflow: its files unchanged, the source of the library, and the packages that it needs."""
 
 import tempfile
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import fetalflow
 from fetalflow.artefacts import read_json
 from fetalflow.inference.engines.choice import EXPORTS, JUDGED
 from fetalflow.inference.engines.engine import RUNTIMES
 from fetalflow.models.building import segments
-from fetalflow.models.weights import read
+from fetalflow.models.package_files import unchecked_config
+from fetalflow.models.weights import read, without_weights
 
 # Packages that reading a cine and predicting import. The source of fetalflow is part of the logged model.
 SERVING = (
@@ -33,14 +35,16 @@ def log_model(mlflow: ModuleType, package: Path, exports: Path | None, card: str
         if exports is not None:
             (staged / EXPORTS).symlink_to(exports.resolve(), target_is_directory=True)
         (staged / "README.md").write_text(card, encoding="utf-8")
-        return mlflow.pyfunc.log_model(
-            name="model",
-            loader_module="fetalflow.inference.serving",
-            data_path=str(staged),
-            code_paths=[str(Path(fetalflow.__file__).parent)],
-            pip_requirements=_requirements(package, exports),
-            signature=_signature(mlflow, segments(read(package)[0])),
-        )
+        # The requirements are the installed versions, so MLflow's check of them finds nothing, and takes a second.
+        with patch("mlflow.utils.environment.warn_dependency_requirement_mismatches", create=True):
+            return mlflow.pyfunc.log_model(
+                name="model",
+                loader_module="fetalflow.inference.serving",
+                data_path=str(staged),
+                code_paths=[str(Path(fetalflow.__file__).parent)],
+                pip_requirements=_requirements(package, exports),
+                signature=_signature(mlflow, segments(read(package)[0])),
+            )
 
 
 def _requirements(package: Path, exports: Path | None) -> list[str]:
@@ -57,10 +61,16 @@ def runtimes(exports: Path | None) -> set[str]:
 
 def network_packages(package: Path) -> set[str]:
     """The installed packages that define layers of the package's network."""
-    network, _ = read(package)
+    network = without_weights(unchecked_config(package))
     modules = {type(module).__module__.partition(".")[0] for module in network.modules()} - {fetalflow.__name__}
-    installed = packages_distributions()
-    return {installed[module][0] for module in modules}
+    return {_package_of(module) for module in modules}
+
+
+def _package_of(module: str) -> str:
+    try:
+        return distribution(module).metadata["Name"]  # most packages are called like their module
+    except PackageNotFoundError:
+        return packages_distributions()[module][0]  # reads the lists of files of all packages: half a second
 
 
 def _signature(mlflow: ModuleType, measures: bool) -> Any:

@@ -12,10 +12,11 @@ import pandas as pd
 from fetalflow.artefacts import read_json
 from fetalflow.evaluation.predictions import predictions_of
 from fetalflow.inference.engines.choice import JUDGED
-from fetalflow.models.weights import CONFIG
+from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.lineage import PATIENTS, patients_csv
 from fetalflow.registry.provenance import data_digest
-from fetalflow.registry.run_record import curve_points, engine_figures, flatten, run_tags, start_tags
+from fetalflow.registry.run_origin import read_origin
+from fetalflow.registry.run_record import curve_points, engine_figures, flatten, headline, run_tags, scores, start_tags
 from fetalflow.settings.params import Settings
 
 INPUTS_TAG = "fetalflow.inputs"  # digest of all files that a run logs, so that the same files are logged only once
@@ -31,20 +32,20 @@ def log_pipeline(
     split = pd.read_parquet(workspace / "data" / task / "split.parquet")
     digest = data_digest(manifest)
     dataset = mlflow.data.from_pandas(manifest, source=f"data/{task}/manifest.parquet", name=task, digest=digest[:36])
-    tags = run_tags(task, workspace, digest)
+    origin = read_origin(task, settings, workspace)
+    tags = run_tags(task, workspace, digest) | origin.tags
     parameters = flatten(settings.tasks[task].model_dump(mode="json"), "task.")
     parameters |= flatten(settings.blocks[task].model_dump(mode="json", by_alias=True))
     metrics = read_json(reports / "metrics.json")
     main = settings.tasks[task].variant
-    name = f"{task} {digest[:8]}"
     models = workspace / "models" / task
     started = start_tags(models / main) | {INPUTS_TAG: inputs}
-    with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags | started) as parent:
+    with mlflow.start_run(experiment_id=experiment, run_name=origin.words, tags=tags | started) as parent:
         # First, so that the lineage of a patient finds this run even if it is interrupted after this line.
         mlflow.log_text(patients_csv(manifest, split), PATIENTS)
         mlflow.log_input(dataset, context="all parts")
         _log_parameters(mlflow, parameters)
-        _log_metrics(mlflow, [(key, value, 0) for key, value in metrics[main].items()])
+        _log_metrics(mlflow, _once(headline(metrics[main])))
         for path in (workspace / "params.yaml", workspace / "dvc.yaml", workspace / "dvc.lock"):
             if path.is_file():
                 mlflow.log_artifact(str(path))
@@ -56,11 +57,12 @@ def log_pipeline(
                 mlflow.log_artifact(str(path))
         for variant, figures in metrics.items():
             variant_tags = tags | {"variant": variant} | start_tags(models / variant)
-            with mlflow.start_run(experiment_id=experiment, run_name=variant, nested=True, tags=variant_tags):
+            name = f"{variant} · {origin.words}"
+            with mlflow.start_run(experiment_id=experiment, run_name=name, nested=True, tags=variant_tags):
                 mlflow.log_input(dataset, context="all parts")
-                others = tuple(f"networks.{v}." for v in metrics if v != variant)
-                _log_parameters(mlflow, {k: v for k, v in parameters.items() if not k.startswith(others)})
-                _log_metrics(mlflow, [(key, value, 0) for key, value in figures.items()])
+                _log_parameters(mlflow, parameters)
+                score = read_json(reports / "evaluation" / f"{variant}-score.json")
+                _log_metrics(mlflow, _once(scores(figures, score)))
                 _log_variant(mlflow, task, variant, workspace)
     return parent.info.run_id
 
@@ -77,11 +79,15 @@ def _log_variant(mlflow: ModuleType, task: str, variant: str, workspace: Path) -
     judged = read_json(reports / JUDGED) if (reports / JUDGED).is_file() else {}
     if judged.get("variant") == variant:
         mlflow.log_artifact(str(reports / JUDGED))
-        _log_metrics(mlflow, [(name, value, 0) for name, value in engine_figures(judged).items()])
+        _log_metrics(mlflow, _once(engine_figures(judged)))
 
 
 def _log_parameters(mlflow: ModuleType, parameters: dict[str, Any]) -> None:
     mlflow.log_params({key: str(value)[:6000] for key, value in parameters.items()})
+
+
+def _once(figures: dict[str, Any]) -> list[tuple[str, Any, int]]:
+    return [(name, value, 0) for name, value in figures.items()]
 
 
 def _log_metrics(mlflow: ModuleType, points: list[tuple[str, Any, int]]) -> None:

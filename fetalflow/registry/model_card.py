@@ -5,9 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from fetalflow.artefacts import read_json
+from fetalflow.artefacts import named, read_json
+from fetalflow.evaluation.intervals import no_interval
 from fetalflow.evaluation.measurement_columns import MEASURES
-from fetalflow.models.weights import CONFIG
+from fetalflow.models.package_files import CONFIG
+from fetalflow.registry.run_origin import read_origin
 from fetalflow.settings.params import Extract, Settings
 from fetalflow.settings.tasks import get_task
 
@@ -16,7 +18,7 @@ NAMES = {
     "top2_accuracy": "Top-2 accuracy",
     "macro_precision": "Macro precision",
     "macro_recall": "Macro recall",
-    "f1_of_macros": "F1 of macro precision and macro recall (as in Table 4)",
+    "f1_of_macros": "F1 of macro precision and macro recall",
     "mean_class_f1": "Mean class F1",
     "auc": "Mean AUC",
     "ece": "ECE",
@@ -59,6 +61,7 @@ def model_card(task: str, settings: Settings, workspace: Path = Path()) -> str:
         _data(manifest, many, synthetic=task in settings.phantoms),
         _split(split, settings.blocks[task].split.kind, many),
         _metrics(metrics, confidence, many),
+        _published(config, read_origin(task, settings, workspace).profiles),
         _refusals(metrics),
         _slices(score["slices"], confidence, many),
         _familiarity(score["familiarity"], config, confidence, many),
@@ -74,12 +77,24 @@ def _model(config: dict[str, Any], measures: bool) -> str:
     answers = ", the mask of the structure in every frame, and its lengths in mm" if measures else ""
     sequence = Extract.model_validate(config["extract"]).sequence_in_words
     source = "one ultrasound frame" if n == 1 else f"{sequence} of an ultrasound cine"
+    task, network = get_task(config["task"]), config["network"]
+    options = f" Options: {config['options']}." if config["options"] else ""
     return (
+        f"Task: {config['task']} ({task.title}). Network: {network}, {task.source_of(network)}.{options}\n\n"
         f"Input: {source} as grey values in 0-1, [{n}, {size}, {size}] after padding or resizing. Output: "
         f"probabilities of {', '.join(config['labels'])}{answers}. Trainable parameters: "
-        f"{config['weights']['trainable_parameters']:,}. Weights: SHA-256 {config['weights']['sha256']}. "
-        f"From {get_task(config['task']).source}; network {config['network']}, options {config['options']}."
+        f"{config['weights']['trainable_parameters']:,}. Weights: SHA-256 {config['weights']['sha256']}."
     )
+
+
+def _published(config: dict[str, Any], profiles: tuple[str, ...]) -> str:
+    """The paper's values, for its own network trained by its own settings only."""
+    task = get_task(config["task"])
+    values = task.published.get(config["network"]) if "paper" in profiles else None
+    if not values:
+        return ""
+    figures = ", ".join(f"{NAMES.get(key, key)} {value:.4f}" for key, value in values.items())
+    return f"In the paper: {figures}. On other data, so not comparable. Source: {task.source}."
 
 
 def _data(manifest: pd.DataFrame, many: str, synthetic: bool) -> str:
@@ -94,7 +109,7 @@ def _data(manifest: pd.DataFrame, many: str, synthetic: bool) -> str:
 
 
 def _distinct(column: pd.Series) -> list[str]:
-    return sorted(set(column.dropna().astype(str)) - {""})
+    return sorted(set(named(column)) - {""})
 
 
 def _split(split: pd.DataFrame, kind: str, many: str) -> str:
@@ -121,7 +136,7 @@ def _metrics(metrics: dict[str, Any], confidence: float, many: str) -> str:
     ]
     for key, name in NAMES.items():
         if metrics.get(key) is not None:
-            lines.append(f"| {name} | {metrics[key]:.4f} | {_interval(metrics, key)} |")
+            lines.append(f"| {name} | {metrics[key]:.4f} | {_interval(metrics, key, metrics['n_patients'])} |")
     lines.append(f"\n{metrics.get('n_sequences')} {many} of {metrics.get('n_patients')} patients.")
     if metrics.get("majority_rate") is not None:
         lines.append(
@@ -138,9 +153,12 @@ def _refusals(metrics: dict[str, Any]) -> str:
     return f"Not measured, with the reason given ({reasons}): {', '.join(refusals)}." if refusals else ""
 
 
-def _interval(values: dict[str, Any], key: str) -> str:
-    low, high = values.get(f"{key}_low"), values.get(f"{key}_high")
-    return f"{low:.4f} to {high:.4f}" if low is not None and high is not None else ""
+def _interval(values: dict[str, Any], key: str, patients: int) -> str:
+    """Empty for a metric that never has an interval."""
+    if f"{key}_low" not in values:
+        return ""
+    low, high = values[f"{key}_low"], values[f"{key}_high"]
+    return no_interval(patients) if low is None else f"{low:.4f} to {high:.4f}"
 
 
 def _slices(slices: dict[str, list[dict[str, Any]]], confidence: float, many: str) -> str:
@@ -151,7 +169,7 @@ def _slices(slices: dict[str, list[dict[str, Any]]], confidence: float, many: st
     ]
     rows = [(name, row) for name, rows in slices.items() for row in rows]
     for name, row in rows:
-        figures = f"{row['accuracy']:.4f} | {_interval(row, 'accuracy')}"
+        figures = f"{row['accuracy']:.4f} | {_interval(row, 'accuracy', row['patients'])}"
         lines.append(f"| {name} {row[name]} | {row['n']} | {row['patients']} | {figures} |")
     return "\n".join(lines) if rows else ""
 
@@ -166,12 +184,12 @@ def _familiarity(score: dict[str, Any] | None, config: dict[str, Any], confidenc
         "## Unlike the training data\n",
         f"`unfamiliarity` above {score['threshold']:g} means: unlike the training {many}, do not trust the label.{aim} "
         f"False alarms on test patients: {score['false_alarm_rate']:.4f} "
-        f"({confidence:.0%} interval {_interval(score, 'false_alarm_rate')}; {counted}).",
+        f"({confidence:.0%} interval: {_interval(score, 'false_alarm_rate', score['patients'])}; {counted}).",
     ]
     if score["error_auc"] is not None:
         lines.append(
             f"A wrong answer has a larger unfamiliarity than a right one with probability {score['error_auc']:.4f} "
-            f"({_interval(score, 'error_auc')}); 0.5 would be chance."
+            f"({_interval(score, 'error_auc', score['patients'])}); 0.5 would be chance."
         )
     return "\n".join(lines)
 

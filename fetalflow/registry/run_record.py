@@ -1,18 +1,21 @@
 """The facts of a finished run that are recorded. They are read from files of the workspace, without a server."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from fetalflow.artefacts import file_digest, read_json
-from fetalflow.models.weights import CONFIG
+from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.provenance import provenance
 
 START = "fetalflow.started_from"  # tag: digest of the package that the training started from
 START_VERSION, START_RUN = f"{START}.version", f"{START}.run"  # its model version, and the pipeline run of that version
-NOT_METRICS = ("engine", "reasons")  # columns of export.json
+ENGINES = {"ms": "latency", "ms_p95": "latency"} | dict.fromkeys(("passed", "macro_f1_loss", "bytes"), "engine")
+BOUNDS = ("_low", "_high")  # endings of the two ends of an interval
+PER_CLASS, PER_SITE = ("f1", "precision", "recall"), ("accuracy", "mean_class_f1", "false_alarm_rate")
 
 
 def start_tags(package: Path) -> dict[str, str]:
@@ -55,22 +58,48 @@ def run_tags(task: str, workspace: Path, digest: str) -> dict[str, str]:
     return {key: str(value) for key, value in tags.items() if value is not None}
 
 
+def headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    """`test/accuracy` and so on: the metrics of metrics.json without their intervals."""
+    return {f"test/{key}": value for key, value in metrics.items() if not key.endswith(BOUNDS)}
+
+
+def scores(metrics: dict[str, Any], score: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of a variant by their names in MLflow, which shows names with the same text before the last slash
+    together: `test/accuracy`, `interval/accuracy_low`, `test/f1/head`, `site/A/accuracy`.
+
+    metrics: from metrics.json. score: the variant's score.json, for classes and sites.
+    """
+    named = headline(metrics) | {f"interval/{key}": v for key, v in metrics.items() if key.endswith(BOUNDS)}
+    for row in score.get("per_class") or ():
+        named |= {f"test/{key}/{as_part(row['label'])}": row.get(key) for key in PER_CLASS}
+    for row in score.get("slices", {}).get("site", ()):
+        named |= {f"site/{as_part(row['site'])}/{key}": row.get(key) for key in PER_SITE}
+    return named
+
+
+def as_part(name: str) -> str:
+    """A label or a site as one part of a metric's name: MLflow refuses dots alone, and a slash starts another part."""
+    part = re.sub(r"[^\w\-. ]", "_", str(name)).strip()[:80]
+    return part if part.strip(". ") else "_"
+
+
 def curve_points(curves: pd.DataFrame) -> list[tuple[str, float, int]]:
-    """(name, value, epoch) of every curve; with several folds or seeds, their numbers are part of the name."""
+    """(name, value, epoch) of every curve: `curves/val_loss`. MLflow's page sorts groups by name, so that these charts
+    come first. With several folds or seeds, their numbers follow, as in `curves/val_loss/fold 0 seed 1`."""
     runs = curves.groupby(["fold", "seed"])
     points = []
     for (fold, seed), run in runs:
-        prefix = f"fold {fold} seed {seed}/" if runs.ngroups > 1 else ""
+        ending = f"/fold {fold} seed {seed}" if runs.ngroups > 1 else ""
         for column in run.columns.drop(["fold", "seed", "epoch"]):
-            points += [(prefix + column, v, int(e)) for v, e in zip(run[column], run["epoch"], strict=True)]
+            name = f"curves/{column}{ending}"
+            points += [(name, v, int(e)) for v, e in zip(run[column], run["epoch"], strict=True)]
     return points
 
 
 def engine_figures(judged: dict[str, Any]) -> dict[str, Any]:
-    """`engine.int8.ms`, `stream.int8.ms` and so on: every number of export.json by engine, `passed` as 1 or 0."""
-    rows = {f"engine.{row['engine']}.": row for row in judged["engines"]}
-    rows |= {f"stream.{row['engine']}.": row for row in judged.get("stream", ())}
-    return {start + key: value for start, row in rows.items() for key, value in row.items() if key not in NOT_METRICS}
+    """The most important numbers of export.json: `latency/ms/int8`, `engine/bytes/int8`, `stream/ms/int8`."""
+    figures = {f"{group}/{k}/{row['engine']}": row.get(k) for row in judged["engines"] for k, group in ENGINES.items()}
+    return figures | {f"stream/ms/{row['engine']}": row.get("ms") for row in judged.get("stream", ())}
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,23 +7,27 @@ the server is out of reach, only this step must be repeated.
 import hashlib
 import logging
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-from fetalflow.artefacts import file_digest, read_json
-from fetalflow.errors import InputError
+from filelock import FileLock
+
+from fetalflow.artefacts import atomic_file, file_digest, read_json
+from fetalflow.errors import InputError, TrackingFailed
 from fetalflow.inference.engines.choice import JUDGED, exports_of, read_judged
 from fetalflow.inference.engines.record import RECORD
-from fetalflow.models.weights import CONFIG
+from fetalflow.models.package_files import CONFIG
+from fetalflow.registry.address import DATABASE, EMBEDDED, public_uri, require_store, tracking_uri
 from fetalflow.registry.client import Registry
 from fetalflow.registry.interrupted_logging import (
     complete_model,
     finished_run,
+    remove_live_runs,
     remove_other_models,
     remove_unfinished_runs,
     set_finished,
@@ -34,34 +38,18 @@ from fetalflow.registry.logged_run import log_pipeline
 from fetalflow.registry.model_card import model_card
 from fetalflow.registry.run_record import inputs_digest
 from fetalflow.settings.params import Settings
+from fetalflow.settings.tasks import get_task
 
-DATABASE = "mlflow.db"
-EMBEDDED = f"sqlite:///{DATABASE}"  # in the current folder
 ARTEFACTS = "mlartifacts"
 PACKAGE_TAG = "fetalflow.package"  # digest of package, formats and card, so that the same model gets only one version
+# MLflow's page then shows runs and charts, and not the traces of language models.
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 QUIET = {  # environment variables
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with the default of 7, a person waits for minutes
     "GIT_PYTHON_REFRESH": "quiet",
 }
 NOISY_LOGGERS = ("mlflow.store.db.utils", "alembic", "mlflow.tracking._model_registry")
-
-
-class TrackingFailed(RuntimeError):
-    """The MLflow server is out of reach or refused the request. Nothing is lost: the step can be repeated."""
-
-
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the embedded SQLite store of the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED
-
-
-def public_uri(uri: str) -> str:
-    """`uri` without a user name and password."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
 def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, Any]:
@@ -90,7 +78,9 @@ def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str
             remove_unfinished_runs(mlflow, experiment, inputs, parent)
         runs = variant_runs(mlflow, experiment, parent)
         version = _registered_version(mlflow, register.model, package, exports, card, runs[variant])
+        _describe(mlflow, register.model, task, register.alias, settings.blocks[task].promote.champion)
         set_finished(mlflow, runs[variant])
+        remove_live_runs(mlflow, public_uri(tracking_uri()), workspace / "live" / task)
     return {
         "model_uri": f"models:/{register.model}@{register.alias}",
         "name": register.model,
@@ -98,10 +88,30 @@ def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str
         "alias": register.alias,
         "tracking_uri": public_uri(tracking_uri()),
         "experiment": register.experiment,
+        "experiment_id": experiment,
         "run_id": parent,
         "evidence": inputs,
         "variants": runs,
     }
+
+
+def numbered(model_uri: str) -> str:
+    """`models:/NAME@ALIAS` as `models:/NAME/VERSION`, which stays the same model when the alias moves.
+
+    Raises InputError when there is no such model, TrackingFailed when the server is out of reach.
+    """
+    name, at, alias = model_uri.removeprefix("models:/").partition("@")
+    if not at:
+        return model_uri
+    uri = tracking_uri()
+    require_store(uri)
+    with _mlflow(uri) as mlflow:
+        try:
+            return f"models:/{name}/{mlflow.MlflowClient().get_model_version_by_alias(name, alias).version}"
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise InputError(f"{model_uri} is not in the registry at {public_uri(uri)}: {error.message}") from None
+            raise
 
 
 def fetch_package(model_uri: str) -> Path:
@@ -110,7 +120,7 @@ def fetch_package(model_uri: str) -> Path:
     Raises InputError when there is no such model, TrackingFailed when the server is out of reach.
     """
     uri = tracking_uri()
-    _require_store(uri)
+    require_store(uri)
     with _mlflow(uri) as mlflow:
         try:
             folder = Path(mlflow.artifacts.download_artifacts(model_uri))
@@ -132,17 +142,9 @@ def registry() -> Iterator[Registry]:
     Raises InputError when there is no store here, TrackingFailed when the server is out of reach or fails.
     """
     uri = tracking_uri()
-    _require_store(uri)
+    require_store(uri)
     with _mlflow(uri) as mlflow:
         yield Registry(mlflow.MlflowClient(), mlflow.exceptions.MlflowException, _artefacts(mlflow, Path()))
-
-
-def _require_store(uri: str) -> None:
-    if uri == EMBEDDED and not Path(DATABASE).is_file():
-        raise InputError(
-            f"no MLflow store here: {Path(DATABASE).resolve()} does not exist. Run the pipeline in this folder first, "
-            "or set MLFLOW_TRACKING_URI, or give the folder of a model package."
-        )
 
 
 @contextmanager
@@ -157,6 +159,8 @@ def _mlflow(uri: str) -> Iterator[ModuleType]:
         logging.getLogger(name).setLevel(logging.WARNING)
     where = public_uri(uri)
     try:
+        if uri == EMBEDDED:
+            _make_database(mlflow)
         # With the full path, because MLflow caches stores by URI and does not notice another current folder.
         mlflow.set_tracking_uri(f"sqlite:///{Path(DATABASE).resolve()}" if uri == EMBEDDED else uri)
         mlflow.MlflowClient().search_experiments(max_results=1)
@@ -171,20 +175,52 @@ def _mlflow(uri: str) -> Iterator[ModuleType]:
         raise TrackingFailed(f"MLflow at {where} failed: {_first_line(error, uri)}") from error
 
 
+def _make_database(mlflow: ModuleType) -> None:
+    """Make the embedded store's tables in memory, and copy them to the disk at once.
+
+    MLflow makes them by its whole history of 60 migrations. On a disk that is some 300 transactions, each of which
+    waits for the disk, and an interruption leaves a database that MLflow refuses.
+    """
+    with FileLock(f"{DATABASE}.lock"):
+        if Path(DATABASE).is_file():
+            _check_database()
+            return
+        tables = "file:fetalflow-tables?mode=memory&cache=shared"
+        with closing(sqlite3.connect(tables, uri=True)) as memory:
+            mlflow.MlflowClient(f"sqlite:///{tables}&uri=true").search_experiments(max_results=1)
+            with atomic_file(DATABASE) as temporary, closing(sqlite3.connect(temporary)) as disk:
+                memory.backup(disk)
+
+
+def _check_database() -> None:
+    file = Path(DATABASE).resolve()
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
+            store.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError:
+        return  # such as a lock, for which MLflow waits
+    except sqlite3.DatabaseError as error:
+        raise TrackingFailed(f"{file} is damaged ({error}). Restore it from a backup.") from None
+
+
 def _first_line(error: Exception, uri: str) -> str:
     """The first line of an error message, without the password that MLflow repeats in it."""
     return str(error).strip().split("\n")[0].replace(uri, public_uri(uri))[:300]
 
 
 def _experiment(mlflow: ModuleType, name: str, workspace: Path) -> str:
+    """The id of an experiment; it is made if there is none."""
     found = mlflow.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
         raise InputError(
-            f"the MLflow experiment {name!r} was deleted. Restore it, or choose another name in params.yaml."
+            f"the MLflow experiment {name!r} was deleted. Restore it, or choose another name: "
+            "--set TASK.register.experiment=NAME."
         )
-    if found is not None:
-        return found.experiment_id
-    return mlflow.create_experiment(name, _artefacts(mlflow, workspace))
+    if found is None:
+        return mlflow.create_experiment(name, _artefacts(mlflow, workspace), EXPERIMENT_KIND)
+    for tag in EXPERIMENT_KIND.keys() - found.tags.keys():  # made by an earlier fetalflow
+        mlflow.MlflowClient().set_experiment_tag(found.experiment_id, tag, EXPERIMENT_KIND[tag])
+    return found.experiment_id
 
 
 def _artefacts(mlflow: ModuleType, workspace: Path) -> str | None:
@@ -211,6 +247,18 @@ def _digest(package: Path, exports: Path | None, card: str) -> str:
     formats = sorted(exports.glob(f"*/{RECORD}")) if exports else []
     files = [f"{path.parent.name} {read_json(path)['files']}" for path in formats]
     return hashlib.sha256("".join([file_digest(package / CONFIG), card, *files]).encode()).hexdigest()
+
+
+def _describe(mlflow: ModuleType, name: str, task: str, challenger: str, champion: str) -> None:
+    """Describe a registered model that has no description yet; what a person wrote there stays."""
+    client = mlflow.MlflowClient()
+    if not client.get_registered_model(name).description:
+        text = (
+            f"{get_task(task).title}. Each version is the main network of one finished run of fetalflow's task {task}; "
+            f"its description is its model card. Alias {challenger}: the newest version. Alias {champion}: the version "
+            "in use. For research, not a medical device."
+        )
+        client.update_registered_model(name, description=text)
 
 
 def _registered_version(mlflow: ModuleType, name: str, package: Path, exports: Path | None, card: str, run: str) -> str:

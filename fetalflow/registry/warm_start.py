@@ -12,7 +12,7 @@ from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.patient_sides import read_sides
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.hospital.drop.rows import ANNOTATIONS
-from fetalflow.models.weights import CONFIG, WEIGHTS
+from fetalflow.models.package_files import CONFIG, WEIGHTS
 from fetalflow.registry.candidates import Candidate, candidate
 from fetalflow.settings.params import TaskSettings
 from fetalflow.training.start import ORIGIN

@@ -9,6 +9,7 @@ import cv2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from fetalflow.errors import InputError
 from fetalflow.report.evidence import Evidence
@@ -23,6 +24,7 @@ from fetalflow.report.figures import (
 from fetalflow.report.measurement_figures import age_figure, bland_altman_figure, overlap_figure
 
 DPI = 130
+PAD = 0.1  # inches around a figure
 WIDEST = 1600  # px; a page is read on a screen
 JPEG_ABOVE = 250_000  # bytes; ultrasound compresses badly as PNG
 
@@ -62,15 +64,24 @@ def draw(evidence: Evidence) -> dict[str, Figure]:
 def save(figures: Mapping[str, Figure], folder: Path) -> None:
     """Write each figure as `folder`/<name>.png."""
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=DPI, bbox_inches="tight")
+        figure.savefig(folder / f"{name}.png", dpi=DPI, bbox_inches=_box(figure))
 
 
 def as_svg(figure: Figure) -> str:
     """A figure as a data URI: SVG, with the same bytes for the same figure."""
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "fetalflow"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches=_box(figure))
     return _data_uri(buffer.getvalue(), "image/svg+xml")
+
+
+def _box(figure: Figure) -> Bbox:
+    """The box around everything in the figure, in inches. The layout is computed by the first call only, and no format
+    draws the figure a second time to find the box: half of the time of the report stage went there."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
+    return figure.get_tightbbox().padded(PAD)
 
 
 def as_image(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The files of a finished run, read once for the report. A file that an optional step did not write is None."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
 from fetalflow.models.building import build
-from fetalflow.models.weights import CONFIG
+from fetalflow.models.package_files import CONFIG
 from fetalflow.settings.params import Settings
 from fetalflow.settings.tasks import Task, get_task
 
@@ -35,7 +36,6 @@ class Evidence:
     extract: dict[str, Any] | None
     split_summary: dict[str, Any] | None
     verdict: dict[str, Any] | None
-    latency: dict[str, Any] | None
     export: dict[str, Any] | None
     measured: dict[str, dict[str, Any]]  # measurements.json of the variants that measure
     significance: dict[str, Any] | None
@@ -62,11 +62,16 @@ class Evidence:
         return [variant for variant, row in self.metrics.items() if row["accuracy"] is not None]
 
     @property
+    def latency(self) -> dict[str, Any] | None:
+        """note, machine, and the latency of each variant; timed in the export stage, together with the engines."""
+        return (self.export or {}).get("latency")
+
+    @property
     def comparisons(self) -> dict[str, dict[str, Any]]:
         """The main variant compared with each other variant; empty where there is none."""
         return (self.significance or {}).get("comparisons") or {}
 
-    @property
+    @cached_property
     def pretrained(self) -> dict[str, int]:
         """Number of pretrained parameters by variant; variants without any are left out."""
         counts = {variant: _pretrained(config) for variant, config in self.configs.items()}
@@ -108,7 +113,6 @@ def read_evidence(name: str, settings: Settings, workspace: Path = Path()) -> Ev
         extract=_optional(reports / "extract.json"),
         split_summary=_optional(reports / "split.json"),
         verdict=_optional(reports / "quality" / "verdict.json"),
-        latency=_optional(evaluation / "latency.json"),
         export=_optional(reports / "export.json"),
         measured={v: found for v, found in measured.items() if found},
         significance=_optional(reports / "significance.json"),

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fetalflow.evaluation.holm import p_text
+from fetalflow.evaluation.intervals import in_words
 
 # The colours of Okabe and Ito, which colour-blind readers can distinguish; black is for text and reference lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
@@ -127,11 +128,14 @@ def accuracy_figure(metrics: Mapping[str, Mapping[str, float]], title: str = "")
     names = list(metrics)
     figure, (axes,) = bare_figure(6.4, 0.42 * len(names) + 1.4)
     for place, name in enumerate(names):
-        value, low, high = (100 * metrics[name][key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
+        value, bounds = 100 * metrics[name]["accuracy"], [metrics[name][f"accuracy_{end}"] for end in ("low", "high")]
+        low, high = (None if bound is None else 100 * bound for bound in bounds)
         colour = COLOURS[1] if place == 0 else COLOURS[0]
-        axes.plot([low, high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
+        if low is not None:
+            axes.plot([low, high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
         axes.plot(value, place, "o", color=colour, markersize=7, clip_on=False)
-        axes.text(101.5, place, f"{value:.1f}  [{low:.1f}, {high:.1f}]", va="center", fontsize=9, color=INK)
+        interval = in_words(low, high, metrics[name]["n_patients"], ".1f")
+        axes.text(101.5, place, f"{value:.1f}  {interval}", va="center", fontsize=9, color=INK)
     majority = 100 * max(each["majority_rate"] for each in metrics.values())
     axes.axvline(majority, color="#999999", linestyle="--", linewidth=1.2, zorder=0)
     axes.text(majority, -0.62, " majority class", fontsize=8, color="#666666", va="bottom")
@@ -150,8 +154,8 @@ DIFFERENCES = {
 
 
 def differences_figure(significance: Mapping[str, Any], test: str = "paired_patients", title: str = "") -> Figure:
-    """Difference between the main variant and each rival in one test of DIFFERENCES, with its interval over patients;
-    with one patient there is no interval."""
+    """Difference between the main variant and each rival in one test of DIFFERENCES, with its interval over patients
+    where there is one."""
     factor, form, axis_label = DIFFERENCES[test]
     tests = {name: each["tests"][test] for name, each in significance["comparisons"].items() if test in each["tests"]}
     figure, (axes,) = bare_figure(6.4, 0.42 * len(tests) + 1.4)

@@ -7,9 +7,13 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
+from fetalflow.artefacts import named
+from fetalflow.evaluation.intervals import LEAST_PATIENTS, no_interval
+from fetalflow.models.building import about
 from fetalflow.report.drawings import as_image, as_svg
 from fetalflow.report.evidence import Evidence
 from fetalflow.report.measurements import measurements
+from fetalflow.report.style import STYLE
 
 PARTS = ("train", "validation", "test")
 MOST_ROWS = 40  # of a table on the page; the files beside it have all rows
@@ -46,11 +50,15 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "percent": percent, "thousands": thousands, "p_value": p_value}
+    environment.filters["no_interval"] = no_interval
     main, labels = evidence.metrics[evidence.main], evidence.configs[evidence.main]["labels"]
     published = {name for row in evidence.task.published.values() for name in row}
     wilcoxon_is_theirs = "f1_of_macros" in published and not evidence.measured
     return environment.get_template("page.html.j2").render(
         run=evidence,
+        shared_style=STYLE,
+        least_patients=LEAST_PATIENTS,
+        variants=variants(evidence),
         main=main,
         score=evidence.scores[evidence.main],
         confidence=evidence.settings.blocks[evidence.name].evaluate.confidence,
@@ -103,6 +111,16 @@ def words(still: bool) -> dict[str, str]:
     return {"one": "sequence", "many": "sequences", "sources": "cines", "source": "cine"}
 
 
+def variants(evidence: Evidence) -> dict[str, str]:
+    """What each variant is, in a line: its network, and the options that it is built with."""
+    lines = {}
+    for variant, config in evidence.configs.items():
+        options = ", ".join(f"{name} {value}" for name, value in config["options"].items())
+        name = "" if config["network"] == variant else f"{config['network']}: "
+        lines[variant] = f"{name}{about(config['network'])}{f' Options: {options}.' if options else ''}"
+    return lines
+
+
 def alarms(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """The familiarity part of the score by variant; empty where no variant recognises what is unlike its training."""
     rows = {variant: score.get("familiarity") for variant, score in evidence.scores.items()}
@@ -113,9 +131,13 @@ def label_counts(manifest: pd.DataFrame, labels: Sequence[str]) -> list[dict[str
     """Per label, in the order of `labels`: sequences, cines, patients, sites, devices."""
     groups = [(label, manifest[manifest["label"] == label]) for label in labels]
     return [
-        {"label": label, "sequences": len(rows)} | {name: rows[column].nunique() for name, column in COUNTED.items()}
+        {"label": label, "sequences": len(rows)} | {name: _count(rows[column]) for name, column in COUNTED.items()}
         for label, rows in groups
     ]
+
+
+def _count(column: pd.Series) -> int:
+    return len(set(named(column)) - {""})
 
 
 COUNTED = {"cines": "source", "patients": "patient", "sites": "site", "devices": "device"}
@@ -151,8 +173,8 @@ def spread(manifest: pd.DataFrame, column: str) -> list[dict[str, Any]]:
     """Sequences and patients of each site, device or operator that has a name, the largest first."""
     if column not in manifest:
         return []
-    named = manifest[manifest[column].notna() & (manifest[column].astype(str) != "")]
-    groups = named.groupby(column, sort=True)
+    names = named(manifest[column])
+    groups = manifest.groupby(names[names != ""], sort=True)
     rows = [{"name": key, "sequences": len(rows), "patients": rows["patient"].nunique()} for key, rows in groups]
     return sorted(rows, key=lambda row: -row["sequences"])
 

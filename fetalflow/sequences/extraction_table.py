@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fetalflow.artefacts import named
 from fetalflow.hospital.drop.annotators import Group, kappa
 from fetalflow.hospital.drop.layouts.layout import Drop
 from fetalflow.hospital.drop.quarantine import count_kinds
@@ -73,7 +74,9 @@ def sequence_table(
         table.append(fields | {name: row[column] for name, column in zip(extra_names, further, strict=True)})
     if not table:
         return pd.DataFrame(columns=FIRST_COLUMNS)
-    return pd.DataFrame(table).sort_values(["video", "first_frame", "label"], ignore_index=True)
+    found = pd.DataFrame(table)
+    named_columns = {column: named(found[column]) for column in ("site", "device", "operator") if column in found}
+    return found.assign(**named_columns).sort_values(["video", "first_frame", "label"], ignore_index=True)
 
 
 def summarise(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
+from fetalflow.artefacts import named
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop.rows import OFFICIAL
 from fetalflow.settings.params import Split
@@ -51,8 +52,8 @@ def split(manifest: pd.DataFrame, settings: Split) -> pd.DataFrame:
     if settings.folds > 1 and settings.kind != "grouped":
         folds = "one fold for each site" if settings.kind == "site" else "one fold"
         raise InputError(
-            f"the {settings.kind} split has {folds}, but `split.folds` is {settings.folds}. Set it to 1, or "
-            "`split.kind` to grouped."
+            f"the {settings.kind} split has {folds}, but split.folds is {settings.folds}. Use "
+            "--set TASK.split.folds=1 or --set TASK.split.kind=grouped."
         )
     rows = manifest[COLUMNS[:3]].astype(object)
     if len(empty := rows[rows.isna().any(axis=1)]):
@@ -95,7 +96,7 @@ def _grouped(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
         raise InputError(
             f"a split by patient needs at least {max(3, settings.folds)} patients (one each for train, validation and "
             f"test, and one per fold), found {people}: {_some(rows['patient'].unique())}. Add patients or lower "
-            "`split.folds`."
+            "the number of folds: --set TASK.split.folds=N."
         )
     tests = _folds(rows, settings) if settings.folds > 1 else [_hold_out(rows, settings.test, 2, (settings.seed, 0))]
     return [_parts(rows, test, settings, fold) for fold, test in enumerate(tests)]
@@ -114,7 +115,7 @@ def _parts(rows: pd.DataFrame, test: set[str], settings: Split, fold: int) -> pd
         patients = {label: n for label, n in rows.groupby("label")["patient"].nunique().items()}
         raise InputError(
             f"too few patients for the {' and '.join(missing)} part of fold {fold}. A label needs 3 patients to be in "
-            f"all parts; found patients by label: {patients}. Add patients or lower `split.folds`."
+            f"all parts; found patients by label: {patients}. Add patients, or --set TASK.split.folds=1."
         )
     return parts
 
@@ -155,7 +156,7 @@ def _draw(members: np.ndarray, share: float, keep: int, random: np.random.Genera
 def _folds(rows: pd.DataFrame, settings: Split) -> list[set[str]]:
     """The test patients of each of K folds. Every patient is tested once; labels are as balanced as patients allow."""
     if rows["label"].value_counts().max() < settings.folds:
-        raise InputError(f"no label has {settings.folds} sequences, one for each fold; lower `split.folds`.")
+        raise InputError(f"no label has {settings.folds} sequences, one for each fold; use --set TASK.split.folds=N.")
     splitter = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=settings.seed)
     with warnings.catch_warnings():
         # The printed counts show a label with fewer sequences than folds; it is no reason to stop.
@@ -167,12 +168,12 @@ def _folds(rows: pd.DataFrame, settings: Split) -> list[set[str]]:
 def _sites(manifest: pd.DataFrame) -> pd.Series:
     """The site of every row."""
     sites = manifest["site"] if "site" in manifest else pd.Series("", index=manifest.index)
-    sites = sites.astype(object).where(sites.notna(), "").astype(str).str.strip()
+    sites = named(sites)
     if (nowhere := sites == "").any():
         rows = [f"{row.sequence} of patient {row.patient}" for row in manifest[nowhere.to_numpy()].itertuples()]
         raise InputError(
             f"the split by site needs the site of every sequence; {len(rows)} of {len(manifest)} have none: "
-            f"{_some(rows, 5)}. Fill in `site` in the drop, or use `split.kind: grouped`."
+            f"{_some(rows, 5)}. Fill in `site` in the drop, or use --set TASK.split.kind=grouped."
         )
     return sites
 
@@ -182,13 +183,14 @@ def _by_site(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
     if len(sites) < 3:
         raise InputError(
             f"a split by site needs 3 sites, one to test and two to learn what sites have in common; found "
-            f"{len(sites)}: {_some(sites)}. Add drops of other sites, or use `split.kind: grouped`."
+            f"{len(sites)}: {_some(sites)}. Add drops of other sites, or use --set TASK.split.kind=grouped."
         )
     several = rows.groupby("patient")["site"].nunique() > 1
     if shared := sorted(several.index[several]):
         raise InputError(
             f"{len(shared)} patients were recorded at more than one site: {_some(shared)}. A split by site would put "
-            "them into both training and test. Give each patient one site in the drop, or use `split.kind: grouped`."
+            "them into both training and test. Give each patient one site in the drop, or use "
+            "--set TASK.split.kind=grouped."
         )
     people = [set(rows.loc[rows["site"] == site, "patient"]) for site in sites]
     return [_parts(rows, test, settings, fold) for fold, test in enumerate(people)]
@@ -196,7 +198,7 @@ def _by_site(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
 
 def _official_parts(manifest: pd.DataFrame) -> pd.Series:
     """`train` or `test` of every row, by the manifest's column `part`."""
-    grouped = "`split.kind: grouped`, which draws its own test patients"
+    grouped = "--set TASK.split.kind=grouped, which draws its own test patients"
     if "part" not in manifest:
         raise InputError(
             "the official split needs the column `part` (train or test), which this drop does not have. "
@@ -220,11 +222,12 @@ def _official(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
     if shared := sorted(patients["train"] & patients["test"]):
         raise InputError(
             f"{len(shared)} patients are in both parts of the official split: {_some(shared)}. The test scores "
-            "would be too high. Correct `part` in the drop, or use `split.kind: grouped`, which keeps patients apart."
+            "would be too high. Correct `part` in the drop, or use --set TASK.split.kind=grouped, which keeps patients "
+            "apart."
         )
     for part, found in patients.items():
         if not found:
-            raise InputError(f"the official split has no {part} sequences. Use `split.kind: grouped`.")
+            raise InputError(f"the official split has no {part} sequences. Use --set TASK.split.kind=grouped.")
     return [_parts(rows, patients["test"], settings, 0)]
 
 
@@ -265,7 +268,7 @@ def _paper(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
             "the paper's split takes Table 1's sequences of each label."
             + (f" Too few sequences: {', '.join(few)}." if few else "")
             + (f" Labels that Table 1 does not have: {', '.join(other)}." if other else "")
-            + " Use `split.kind: grouped` for any other data."
+            + " Use --set TASK.split.kind=grouped for any other data."
         )
     random = np.random.default_rng(settings.seed)
     parts = pd.Series("left out", index=rows.index)

@@ -4,9 +4,21 @@ Until 2026-11 a variant had three entries: its network in `tasks` or `ablations`
 its position in the report in the task's `rivals`.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from fetalflow.errors import InputError
+
+EARLIER_MODELS = {"movement": "fetalmovnet"}  # names of registered models until 2026-11, where they differ from now
+
+
+def kept_names(earlier: dict[str, Any], tasks: Iterable[str]) -> dict[str, Any]:
+    """The changes by which a workspace with the settings `earlier` keeps the name of its registered model: with another
+    name it would lose its champion, its ledger and its warm starts."""
+    names = {task: ((earlier.get(task) or {}).get("register") or {}).get("model") for task in tasks}
+    return {
+        task: {"register": {"model": name}} for task, name in names.items() if name and name == EARLIER_MODELS.get(task)
+    }
 
 
 def renewed(params: dict[str, Any]) -> dict[str, Any]:

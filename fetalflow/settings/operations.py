@@ -15,7 +15,7 @@ class Register(Frozen):
     """Names in MLflow."""
 
     experiment: str = "movement"  # experiment that holds the runs of the task
-    model: str = "fetalmovnet"  # registered model
+    model: str = "fetalmovnet"  # registered model; a file without this key is of the movement task and before 2026-12
     alias: str = "challenger"  # alias that the newest version gets
 
 

@@ -1,7 +1,7 @@
 """`params.yaml` as frozen pydantic models, one block per stage. An unknown key is an error."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -144,7 +144,7 @@ class Export(Frozen):
     engines: tuple[Literal["onnx", "int8", "openvino"], ...] = ("onnx", "int8", "openvino")  # besides torch
     calibration: int = Field(64, ge=1, le=10_000)  # at most so many training sequences calibrate the int8 model
     test_sequences: int = Field(500, ge=1)  # at most so many test sequences are answered by every engine
-    latency_repeats: int = Field(40, ge=5)  # timed answers per engine
+    latency_repeats: int = Field(40, ge=5)  # timed answers per engine, and per variant with torch
     seed: int = 0  # of the choice of sequences
 
 
@@ -154,7 +154,7 @@ class Evaluate(Frozen):
     bootstrap: int = 2000  # bootstrap samples of patients
     confidence: float = 0.95  # level of the confidence intervals, 0-1
     bins: int = 10  # of the reliability plot and the calibration error
-    latency_repeats: int = 20  # timed answers per variant
+    latency_repeats: int = 20  # timed answers per model where `fetalflow promote` compares two of them
     tolerance: float = Field(5.0, gt=0)  # %; a length with a smaller error counts as measured well
     seed: int = 0  # of the bootstrap
 
@@ -216,6 +216,8 @@ class Machines(Frozen):
     scheduler: str = ""  # Dask scheduler for extract and preprocess, such as tcp://host:8786; empty: this machine only
     processes: int = Field(1, ge=1)  # processes of one training on each node; with GPUs, one per GPU
     nodes: int = Field(1, ge=1)  # nodes (machines) of one training
+    # Trainings of a task at the same time on this machine. auto: 2 if they are small and run on a CPU, else 1.
+    trainings: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
     @property
     def trainers(self) -> int:
@@ -294,7 +296,19 @@ def load_settings(path: Path | str = "params.yaml") -> Settings:
     if not Path(path).is_file():
         raise InputError(f"{Path(path).resolve()} does not exist: run this in the checkout or in a workspace.")
     try:
-        return Settings.model_validate(renewed(yaml.safe_load(Path(path).read_text())))
+        params = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML in UTF-8: {' '.join(str(error).split())}") from None
+    return checked(params, path)
+
+
+def checked(params: dict[str, Any], path: Path | str) -> Settings:
+    """`params` as settings. Raises InputError with a list of the wrong keys; `path` is only for the message."""
+    try:
+        return Settings.model_validate(renewed(params))
     except ValidationError as error:
-        lines = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        places = (".".join(map(str, e["loc"])).removeprefix("blocks.") for e in error.errors())
+        lines = "\n".join(f"  {place}: {e['msg']}" for place, e in zip(places, error.errors(), strict=True))
         raise InputError(f"{path} has wrong settings:\n{lines}") from None
+    except (AttributeError, KeyError, TypeError):  # a value stands where a block of settings is expected
+        raise InputError(f"{path} has not the form of the checkout's params.yaml. Compare the two.") from None

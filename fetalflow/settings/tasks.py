@@ -17,6 +17,11 @@ class Task:
     title: str
     source: str  # the paper, and the data of its results
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # variant -> metrics in the paper
+    networks: Mapping[str, str] = field(default_factory=dict)  # network -> where it is from; others are this project's
+
+    def source_of(self, network: str) -> str:
+        """Where a network is from, for people who read about a model."""
+        return self.networks.get(network, "a network of this project, from no paper")
 
 
 TASKS: Mapping[str, Task] = {
@@ -33,11 +38,19 @@ TASKS: Mapping[str, Task] = {
                 "f1_of_macros": 0.9891,
             },
         },
+        networks={
+            "fetalmovnet": "Turkan et al., FetalMovNet, Section III-C, Tables 2 and 3",
+            "cnn": "Turkan et al., FetalMovNet, Section IV: FetalMovNet without attention",
+            "cnn_lstm": "Turkan et al., FetalMovNet, Section IV: CNN-LSTM, whose details were chosen in this project",
+            "x3d_s": "Feichtenhofer 2020, X3D, arXiv 2004.04730, Table 1",
+            "r2plus1d_18": "Tran et al. 2018, R(2+1)D, arXiv 1711.11248",
+        },
     ),
     "planes": Task(
         title="Fetal standard planes: which plane a frame shows",
         source="the light plane classifier (arXiv 2410.17396; FETAL_PLANES_DB, 80:20 by image)",
         published={"lite_attention": {"accuracy": 0.9625, "top2_accuracy": 0.9980, "mean_class_f1": 0.9576}},
+        networks={"lite_attention": "the light plane classifier, arXiv 2410.17396"},
     ),
     "biometry": Task(
         title="Fetal biometry: head, abdomen and femur in mm",
@@ -48,6 +61,7 @@ TASKS: Mapping[str, Task] = {
                 **{"iou": 0.905, "dice": 0.962, "hc_mae_mm": 2.9, "ac_mae_mm": 3.8, "fl_mae_mm": 0.8},
             }
         },
+        networks={"fetalnet": "Płotka et al. 2021, FetalNet, arXiv 2107.06943"},
     ),
 }
 

@@ -14,7 +14,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from fetalflow.models.familiarity import feature_layer
+from fetalflow.models.answering import feature_layer
 
 LEAST = 2  # sequences of a site in a batch
 TINY = 1e-12  # smallest spread to divide by, for equal features

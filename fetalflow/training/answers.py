@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from fetalflow.errors import InputError
-from fetalflow.models.answering import ask
-from fetalflow.models.familiarity import Familiarity, feature_layer, fit_familiarity
+from fetalflow.models.answering import ask, feature_layer
+from fetalflow.models.familiarity import Familiarity, fit_familiarity
 from fetalflow.training.loading import SequenceDataset, ordered_loader
 
 BATCH = 8  # sequences per forward pass

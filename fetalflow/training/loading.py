@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
-from fetalflow.artefacts import file_digest
+from fetalflow.artefacts import file_digest, named
 from fetalflow.errors import InputError
 from fetalflow.training.resident import Resident
 
@@ -61,11 +61,11 @@ def site_codes(manifest: pd.DataFrame) -> np.ndarray:
 
     Raises InputError when a row has no site, or all have the same site.
     """
-    sites = manifest["site"].fillna("").astype(str).str.strip() if "site" in manifest else pd.Series([""])
+    sites = named(manifest["site"]) if "site" in manifest else pd.Series([""])
     if (sites == "").any() or sites.nunique() < 2:
         raise InputError(
             f"aligning sites needs a `site` for every training sequence, and at least two sites; found "
-            f"{sorted(set(sites))}. Fill in `site` in the drop, or set `train.align` to 0."
+            f"{sorted(set(sites))}. Fill in `site` in the drop, or --set TASK.train.align=0."
         )
     return np.unique(sites.to_numpy(dtype=str), return_inverse=True)[1]
 

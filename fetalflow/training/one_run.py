@@ -1,5 +1,6 @@
 """One training: fits a network on the parts of one fold with one seed, checks the data and prints the progress."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,20 @@ PARTS = ("train", "validation", "test")
 
 
 def train_once(
-    model: dict[str, Any], rows: pd.DataFrame, data: Path, settings: Train, fold: int, seed: int, machines: Machines
+    model: dict[str, Any],
+    rows: pd.DataFrame,
+    data: Path,
+    settings: Train,
+    fold: int,
+    seed: int,
+    machines: Machines,
+    watch: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> tuple[nn.Module, Fitted, Path]:
     """The trained network, its figures and the folder of its checkpoints.
 
-    model: the configuration of the package to save. rows: the manifest with `part`. Raises InputError when a part is
-    empty, or when the network segments and nothing can be measured on a label.
+    model: the configuration of the package to save. rows: the manifest with `part`. watch: called after each epoch with
+    the digest of the training and the epoch's row, in the process that trains; it is pickled for that process. Raises
+    InputError when a part is empty, or when the network segments and nothing can be measured on a label.
     """
     by_part = {part: rows[rows["part"] == part] for part in PARTS}
     torch.manual_seed(seed)
@@ -52,7 +61,7 @@ def train_once(
     print(f"{run}: {counts} sequences, {device}, {precision}{start}", flush=True)
 
     begin_from(settings.start, network, model)
-    report = partial(print_epoch, run, settings.epochs)
+    report = partial(report_epoch, run, settings.epochs, partial(watch, folder.name) if watch else None)
     fitted = fit_network(
         network, parts["train"], parts["validation"], settings, seed, folder, classes, report, machines
     )
@@ -72,13 +81,19 @@ def check_measurable(model: dict[str, Any]) -> None:
     if unknown := [label for label in model["labels"] if label not in LENGTHS]:
         raise InputError(
             f"{model['variant']} segments structures to measure them, but nothing can be measured on "
-            f"{', '.join(unknown)}. Expected labels: {', '.join(LENGTHS)}. Correct `extract.labels` or the drop's "
-            "labels."
+            f"{', '.join(unknown)}. Expected labels: {', '.join(LENGTHS)}. Correct the drop's labels, or "
+            "choose some of them: --set TASK.extract.labels=[head]."
         )
 
 
+def report_epoch(run: str, epochs: int, watch: Callable[[dict[str, Any]], None] | None, row: dict[str, Any]) -> None:
+    """Print a finished epoch and show it to `watch`. A function of the module, so that it can be pickled."""
+    print_epoch(run, epochs, row)
+    if watch:
+        watch(row)
+
+
 def print_epoch(run: str, epochs: int, row: dict[str, Any]) -> None:
-    """Print a finished epoch. A function of the module, so that it can be sent to the process that trains."""
     print(
         f"{run}, epoch {row['epoch']}/{epochs}: "
         f"training loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}; "

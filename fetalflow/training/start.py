@@ -11,11 +11,12 @@ from torch import nn
 
 from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
-from fetalflow.models.weights import CONFIG, read
+from fetalflow.models.package_files import CONFIG
+from fetalflow.models.weights import read
 
 ORIGIN = "origin.json"  # in the package's folder: the registered model and version that it was fetched from
 FITTING = ("task", "network", "labels", "frames", "size", "options")  # must be equal in both configurations
-COLD = "Train from random weights instead: `fetalflow retrain --cold`, or an empty `train.start`."
+COLD = "Train from random weights instead: `fetalflow retrain --cold`, or --set TASK.train.start=''."
 
 
 def begin_from(start: str, network: nn.Module, model: dict[str, Any]) -> None:

@@ -43,8 +43,8 @@ def check_machines(machines: Machines, device: str, batch: int, train: int, vali
     if min(batch, train) < 2 * processes or validation < processes:
         raise InputError(
             f"{processes} processes need two sequences each in a batch and one each to validate; there are batches of "
-            f"{min(batch, train)} and {validation} validation sequences. Lower `machines.processes` or raise "
-            "`train.batch`."
+            f"{min(batch, train)} and {validation} validation sequences. Fewer processes: "
+            "--set machines.processes=N; or a larger batch: --set TASK.train.batch=N."
         )
     if device == "cuda" and machines.processes > (found := torch.cuda.device_count()):
         raise InputError(f"machines.processes is {machines.processes} and needs as many GPUs, but torch finds {found}.")

@@ -32,6 +32,8 @@ def main() -> None:
     missing = [name for name in NEEDED if not os.environ.get(name)]
     if missing:
         raise SystemExit(f"these environment variables must be set: {', '.join(missing)}")
+    # MLflow's jobs judge language models. Their eight processes would take 20 s of CPU time at every start.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(write_config(Path(tempfile.mkdtemp())))
     os.execvp("mlflow", [*command(), *sys.argv[1:]])
 

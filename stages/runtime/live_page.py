@@ -19,12 +19,17 @@ def live_page(title: str, folder: Path) -> str:
             charts[file.stem][part] = [
                 (int(step), float(value)) for step, value in list(csv.reader(table, delimiter="\t"))[1:]
             ]
-    drawn = "\n".join(_chart(figure, curves) for figure, curves in charts.items())
+    drawn = "\n".join(_chart(figure, curves) for figure, curves in sorted(charts.items(), key=_loss_first))
     return (
         f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="{RELOAD_S}">'
         f"<title>{html.escape(title)}</title><body style='font-family: sans-serif'><h1>{html.escape(title)}</h1>\n"
         f"{drawn}\n</body>\n"
     )
+
+
+def _loss_first(chart: tuple[str, dict]) -> tuple[bool, bool]:
+    figure, curves = chart
+    return "" in curves, figure != "loss"  # seconds, which have no part, come last
 
 
 def _chart(figure: str, curves: dict[str, list[tuple[int, float]]]) -> str:

@@ -51,15 +51,22 @@ def lengths(errors_by_patient: dict[str, list[float]], truth: float = 100.0, mea
     return table.assign(measure=measure, truth_mm=truth, measured_mm=truth + table.pop("error"))
 
 
+BY_HAND = {"a": [1.0, 3.0], "b": [-2.0], "c": [2.0, float("nan")]}
+
+
 def test_figures_by_hand():
-    (row,) = agreement(lengths({"a": [1.0, 3.0], "b": [-2.0], "c": [2.0, float("nan")]}), SETTINGS)
+    (row,) = agreement(lengths(BY_HAND), SETTINGS)
     assert (row["n"], row["patients"], row["refused"]) == (4, 3, 1)
     assert row["bias"] == pytest.approx(1.0) and row["mae"] == pytest.approx(2.0)
     sd = np.std([1, 3, -2, 2], ddof=1)
     assert row["sd"] == pytest.approx(sd)
     assert row["limit_high"] == pytest.approx(1 + 1.96 * sd) and row["limit_low"] == pytest.approx(1 - 1.96 * sd)
     assert row["mae_percent"] == pytest.approx(2.0) and row["bias_percent"] == pytest.approx(1.0)
-    assert row["mae_low"] <= row["mae"] <= row["mae_high"]
+    assert np.isnan(row["mae_low"]) and np.isnan(row["mae_high"]), "three patients are too few for an interval"
+    twice = {patient + n: errors for n in "12" for patient, errors in BY_HAND.items()}
+    (six,) = agreement(lengths(twice), SETTINGS)
+    assert six["bias_low"] < six["bias"] < six["bias_high"] and six["bias"] == pytest.approx(row["bias"])
+    assert np.isnan(six["mae_low"]), "the mean error of every patient is 2"
 
 
 def test_intervals_are_of_patients_and_not_of_rows():

@@ -14,7 +14,14 @@ from fetalflow.evaluation.calibration import (
     expected_calibration_error,
     reliability_table,
 )
-from fetalflow.evaluation.intervals import bootstrap, patient_draws, percentile_interval
+from fetalflow.evaluation.intervals import (
+    LEAST_PATIENTS,
+    bootstrap,
+    in_words,
+    known_or_none,
+    patient_draws,
+    percentile_interval,
+)
 
 
 def sums_of(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:
@@ -46,7 +53,7 @@ def test_alike_sequences_of_a_patient_widen_the_interval():
     over_patients = bootstrap(lambda w: {"a": w @ right / 10}, 10, 4000, 0)["a"]
     rows = np.repeat(right, 20)
     over_rows = bootstrap(lambda w: {"a": w @ rows / 200}, 200, 4000, 0)["a"]
-    wide, narrow = (np.diff(percentile_interval(draws, 0.95)) for draws in (over_patients, over_rows))
+    wide, narrow = (np.diff(percentile_interval(draws, 0.95, 10)) for draws in (over_patients, over_rows))
     assert wide / narrow == pytest.approx(np.sqrt(20), rel=0.15)
 
 
@@ -55,15 +62,52 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says():
     for trial in range(200):
         right, asked = rng.binomial(6, 0.7, size=40), np.full(40, 6)
         draws = bootstrap(lambda w, r=right, n=asked: {"a": w @ r / (w @ n)}, 40, 400, trial)["a"]
-        low, high = percentile_interval(draws, 0.95)
+        low, high = percentile_interval(draws, 0.95, 40)
         covered += low <= 0.7 <= high
     assert 0.90 <= covered / 200 <= 0.99
 
 
 def test_bounds_ignore_draws_without_a_value():
     samples = np.array([[1, np.nan], [2, np.nan], [3, np.nan], [np.nan, np.nan]])
-    low, high = percentile_interval(samples, 0.5)
+    low, high = percentile_interval(samples, 0.5, 9)
     assert (low[0], high[0]) == (1.5, 2.5) and np.isnan([low[1], high[1]]).all()
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_an_interval_needs_patients_who_differ(shares):
+    """With too few patients, or patients who are all alike, there is no interval, and never one of width 0."""
+    values = np.array(shares)
+    draws = bootstrap(lambda w: {"a": w @ values / w.sum(axis=1)}, len(values), 400, 0)["a"]
+    low, high = map(float, percentile_interval(draws, 0.95, len(values)))
+    if len(values) < LEAST_PATIENTS or len(set(shares)) == 1:
+        assert np.isnan(low) and np.isnan(high)
+    else:
+        assert low < high or np.isnan(low)  # a draw of 400 may miss the one patient who differs, but not both bounds
+    assert np.isnan(low) == np.isnan(high)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "patients", "words"),
+    [
+        (0.5, 0.5, 2, "(too few patients for an interval)"),
+        (0.0, 1.0, 2, "(too few patients for an interval)"),
+        (0.2, 0.8, 4, "(too few patients for an interval)"),
+        (1.0, 1.0, 30, "(no interval)"),
+        (1 - 1e-15, 1.0, 30, "(no interval)"),
+        (float("nan"), float("nan"), 30, "(no interval)"),
+        (0.2, 0.8, 5, "[0.20, 0.80]"),
+        (0.0, 0.1, 5, "[0.00, 0.10]"),
+    ],
+)
+def test_what_is_no_interval_is_said_in_words(low, high, patients, words):
+    assert in_words(*known_or_none(low, high, patients), patients, ".2f") == words
+
+
+def test_each_value_may_have_patients_of_its_own():
+    samples = np.stack([np.arange(100.0), np.arange(100.0)], axis=1)
+    low, high = percentile_interval(samples, 0.5, np.array([4, 5]))
+    assert np.isnan([low[0], high[0]]).all() and low[1] < high[1]
 
 
 def test_ece_by_hand():

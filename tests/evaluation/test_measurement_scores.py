@@ -139,7 +139,7 @@ def test_figures_by_hand():
     assert metrics["hc_mae_mm"] == pytest.approx(2.5) and metrics["hc_bias_mm"] == pytest.approx(1.5)
     assert (metrics["hc_n"], metrics["hc_refused"], metrics["fl_n"], metrics["fl_refused"]) == (2, 1, 1, 1)
     assert metrics["mae_percent"] == pytest.approx((2 + 0.5 + 2) / 3)
-    assert metrics["mae_percent_low"] <= metrics["mae_percent"] <= metrics["mae_percent_high"]
+    assert metrics["mae_percent_low"] is metrics["mae_percent_high"] is None, "three patients are too few"
     assert metrics["hc_mae_mm_low"] is None, "one patient has no interval"
     floor = {row["measure"]: row for row in found["floor"]}
     assert floor["hc"]["bias"] == pytest.approx(1.0) and floor["hc"]["refused"] == 1 and set(floor) == {"hc"}

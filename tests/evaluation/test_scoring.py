@@ -1,6 +1,7 @@
 """Metrics against the paper's Table 4, against scikit-learn, and against cases worked out by hand."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -248,12 +249,35 @@ def test_slices_leave_out_what_has_no_name_and_tell_how_few_they_are():
     assert report["slices"]["operator"][0]["patients"] == 1 and report["slices"]["device"] == []
     (note,) = [note for note in report["notes"] if "prove little" in note]
     assert "operator Op. 1 (n 6, patients 1)" in note and "Op. 2" not in note
+    assert report["slices"]["operator"][0]["accuracy_low"] is None
+
+
+@pytest.mark.parametrize("empty", ["", "  ", None, float("nan"), "nan", "NaN", "None"])
+def test_an_empty_site_is_no_site(empty):
+    table = probabilities(60, 3, 2, patients=20)
+    table["site"] = pd.Series(["north"] * 20 + ["south"] * 20 + [empty] * 20, dtype=object)
+    rows = score(check_predictions(table), QUICK)["slices"]["site"]
+    assert [(row["site"], row["n"]) for row in rows] == [("north", 20), ("south", 20)]
+    table.loc[table.index < 40, "site"] = " north"
+    assert score(check_predictions(table), QUICK)["slices"]["site"] == [], "one site is nothing to compare"
+
+
+@pytest.mark.parametrize("right", [(1, 1), (1, 0), (1, 1, 0, 0)])
+def test_a_few_patients_give_no_interval_anywhere(right):
+    answers = [("a", "a" if ok else "b") for ok in right] + [("b", "b" if ok else "a") for ok in right]
+    table = table_of(answers, patients=len(right)).assign(unfamiliarity=0.5)
+    table["p_a"] = np.where(table["y_pred"] == "a", 0.8, 0.2)
+    report = score(check_predictions(table.assign(p_b=1 - table["p_a"])), QUICK)
+    assert report["metrics"]["accuracy"] == np.mean(right)
+    assert f"Too few patients for an interval: {len(right)}; at least 5 are needed." in report["notes"]
+    bounds = re.findall(r'"(\w+)_(?:low|high)": ([^,}]*)', json.dumps(report))
+    assert len(bounds) > 30 and {value for name, value in bounds if name != "bin"} == {"null"}
 
 
 def test_nothing_wrong_is_no_proof_that_nothing_can_be():
     rows = [{"sequence": f"s{i}", "patient": f"p{i}", "y_true": "ab"[i % 2], "y_pred": "ab"[i % 2]} for i in range(30)]
     perfect = score(check_predictions(pd.DataFrame(rows)), Evaluate(bootstrap=20))
-    assert perfect["metrics"]["accuracy_low"] == 1
+    assert perfect["metrics"]["accuracy_low"] is perfect["metrics"]["accuracy_high"] is None
     assert any("may still be up to 10%" in note for note in perfect["notes"])  # 1 - 0.05 ** (1 / 30) = 0.095
     rows[0]["y_pred"] = "b"
     notes = score(check_predictions(pd.DataFrame(rows)), Evaluate(bootstrap=20))["notes"]

@@ -20,9 +20,10 @@ from fetalflow.inference.engines.parity import judge
 from fetalflow.inference.engines.record import DATA, MODEL, read_record
 from fetalflow.inference.examination.examine import examine
 from fetalflow.inference.package import load
-from fetalflow.models.answering import NetworkAnswer, ask
+from fetalflow.models.answering import ask, feature_layer
 from fetalflow.models.building import Answer, build
-from fetalflow.models.familiarity import feature_layer, fit_familiarity
+from fetalflow.models.familiarity import fit_familiarity
+from fetalflow.models.network_answer import NetworkAnswer
 from fetalflow.models.weights import save
 from fetalflow.settings.params import Evaluate, Extract
 

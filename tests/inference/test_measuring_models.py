@@ -149,8 +149,8 @@ def test_mlflow_is_told_what_is_answered(folder):
 
 
 def test_measure_prints_a_table_and_writes_the_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr("fetalflow.inference.package.load", lambda folder, engine: bright_package())
-    monkeypatch.setattr(measure_verb, "package_folder", lambda model, task: tmp_path)
+    monkeypatch.setattr("fetalflow.inference.package.load", lambda folder, engine, once: bright_package())
+    monkeypatch.setattr(measure_verb, "package_folder", lambda model, task, workspace: tmp_path)
     for name, axes in {"head": (120, 90), "abdomen": (104, 98), "femur": (62, 12)}.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), shown(name, axes=axes)[0])
     files = [str(tmp_path / f"{name}.png") for name in ("head", "abdomen", "femur")]

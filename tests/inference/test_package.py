@@ -12,9 +12,10 @@ from torch import nn
 from fetalflow.cine.letterbox import fit
 from fetalflow.cine.windows import recorded_windows
 from fetalflow.errors import InputError
-from fetalflow.inference.package import BATCH, Package, load, save
+from fetalflow.inference.package import BATCH, Package, load
 from fetalflow.models.building import build
 from fetalflow.models.familiarity import Familiarity
+from fetalflow.models.weights import save
 from fetalflow.settings.params import Extract
 
 N, SIZE, LABELS = 4, 48, ["head", "arm", "leg"]

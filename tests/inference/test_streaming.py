@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from fetalflow.errors import InputError
 from fetalflow.inference.engines.engine import open_engine
 from fetalflow.inference.engines.onnx_file import export_onnx
+from fetalflow.inference.engines.record import ANSWER, KEEP, KEEP_INT8
 from fetalflow.inference.engines.stream_engine import OfFrames, open_parts
-from fetalflow.inference.engines.stream_parts import ANSWER, KEEP, KEEP_INT8, export_stream, quantise_stream
+from fetalflow.inference.engines.stream_parts import export_stream, quantise_stream
 from fetalflow.inference.package import load
 from fetalflow.inference.streaming import live as living
 from fetalflow.inference.streaming.live import live, paced

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pandas as pd
 import yaml
-from finished_run import working_in
+from finished_run import ENGINES, latencies, working_in
 from variant_entries import entry, put_variants
 
 from fetalflow.artefacts import file_digest, write_json, write_table
 from fetalflow.hospital.drop.quarantine import quarantine_table
+from fetalflow.inference.latency import NOTE, machine
 
 ROOT = Path(__file__).parents[2]
 TASK = "planes"
@@ -39,6 +40,9 @@ def make_finished_planes_run(workspace: Path, kind: str = "official", explain: b
         stages.split.main(TASK)
         for variant in (MAIN, RIVAL):
             stages.train.main(TASK, variant)
+        latency = {"note": NOTE, "machine": machine(), "variants": latencies((MAIN, RIVAL))}
+        found = {"variant": MAIN, "machine": machine(), "engines": ENGINES[:1], "latency": latency}
+        write_json(Path("reports", TASK, "export.json"), found)
         stages.evaluate.main(TASK)
         stages.significance.main(TASK)
         if explain:

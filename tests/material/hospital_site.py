@@ -1,4 +1,4 @@
-"""A hospital's servers on loopback, its drop, and the workspace that trains on what comes into its S3 inbox."""
+"""A hospital's servers on loopback, its deliveries, and the workspace that trains on what comes into its S3 inbox."""
 
 import os
 import subprocess
@@ -10,12 +10,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import OURS, Server, environ, wait_for
+from alone import alone
+from name_search import SECOND, SECRET
+from named_deliveries import good_delivery
+from processes import BIN, OURS, Server, environ, wait_for
 from servers import (
     INFRA,
     MLFLOW_LOG_IN,
     PREFECT_LOG_IN,
     Postgres,
+    find_postgres,
     load,
     mlflow_server,
     postgres,
@@ -26,40 +30,42 @@ from servers import (
 )
 from typer.testing import CliRunner
 
-from fetalflow.hospital.phantom.movement.hospital import make_drop
-from fetalflow.settings.params import Phantom
 from flows.cli.app import app
 from flows.retrain import prepare_workspace
 
-CANARY = "CANARY"  # in the name of every patient of the drop
 RIVALS = ("fetalmovnet", "cnn", "cnn_lstm", "single_frame", "shuffled_frames")
 SMALL = {
     "movement": {
         "rivals": {f"movement-{rival}": None for rival in RIVALS},
-        "extract": {"labels": ["head", "arm"], "workers": 1, "quarantine_share": 0.5},
+        "extract": {"labels": ["head", "arm"], "frames": 4, "stride": 8, "workers": 1, "quarantine_share": 1.0},
         "preprocess": {"size": 32},
-        "train": {"epochs": 1, "batch": 4, "augment": False},
+        "train": {"epochs": 1, "batch": 4, "augment": False, "device": "cpu"},
         "export": {"engines": ["onnx"], "latency_repeats": 5},
         "evaluate": {"bootstrap": 100, "latency_repeats": 2},
         "explain": {"per_class": 1, "measured": 2, "mistakes": 1},
         "drift": {"permutations": 99},
     },
 }
-MODEL = "fetalmovnet"
+MODEL = "fetal-movement"
 
 
 @dataclass(frozen=True)
 class Site:
-    """A hospital's servers, its drop and the workspace that trains on what comes into its inbox."""
+    """A hospital's servers, its drop and the workspace that trains on what comes into its inbox.
+
+    database: None where PostgreSQL is not installed: MLflow and Prefect then keep all in SQLite, in their folders.
+    scratch: the folder for temporary files of the worker. alone: variables of `alone.alone`, for what it starts."""
 
     folder: Path
-    database: Postgres
+    database: Postgres | None
     store: Server
     mlflow: Server
     prefect: Server
     worker: Server
     drop: Path
     workspace: Path
+    scratch: Path
+    alone: dict[str, str]
 
     def fetalflow(self, *words: str) -> str:
         """What a verb prints in the workspace, for one who may speak to MLflow and not to the store."""
@@ -75,7 +81,7 @@ class Site:
 
     def run(self, *words: str | Path) -> str:
         """What a program of its own prints, with the log-ins of both servers."""
-        access = environ(self.mlflow.access, self.prefect.access)
+        access = environ(self.mlflow.access, self.prefect.access, self.alone)
         done = subprocess.run(words, env=access, cwd=self.workspace, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -87,7 +93,7 @@ class Site:
         return said.rpartition("Last hash: ")[2].strip()
 
     def answer_of_champion(self) -> str:
-        cine = max((self.drop / "cines").rglob("*.mp4"), key=lambda path: path.stat().st_size)
+        cine = self.drop / f"{SECOND} 10.mp4"
         return self.fetalflow("predict", str(cine), "--model", f"models:/{MODEL}@champion")
 
     def ask_mlflow(self, path: str, **wanted) -> dict:
@@ -103,17 +109,20 @@ class Site:
         assert answer.status_code in (200, 201), answer.text
         return answer.json()
 
-    def deliver(self, name: str) -> None:
+    def deliver(self, folder: Path, name: str) -> None:
         client = s3_client(self.store)
-        for path in sorted(path for path in self.drop.rglob("*") if path.is_file()):
-            key = f"in/{name}/{path.relative_to(self.drop).as_posix()}"
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            key = f"in/{name}/{path.relative_to(folder).as_posix()}"
             client.put_object(Bucket="drops", Key=key, Body=path.read_bytes())
-        client.put_object(Bucket="drops", Key=f"in/{name}/COMPLETE", Body=b"")
 
     def look_into_the_inbox(self) -> str:
-        """Start the deployment as its schedule would; the log of the run."""
-        deployment = self.ask_prefect("deployments/name/retrain/movement")
-        parameters = {"workspace": str(self.workspace), "task_name": "movement"}
+        """Start the deployment as its schedule would; the log of the worker."""
+        self.run_deployment("retrain/movement", workspace=str(self.workspace), task_name="movement")
+        return self.worker.log.read_text()
+
+    def run_deployment(self, name: str, **parameters: str) -> dict:
+        """Prefect's record of the finished run."""
+        deployment = self.ask_prefect(f"deployments/name/{name}")
         run = self.ask_prefect(f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
         states: list[dict] = []
 
@@ -123,7 +132,7 @@ class Site:
 
         wait_for(ended, 600, lambda: self.worker.log.read_text()[-4000:])
         assert states[-1]["state_type"] == "COMPLETED", f"{states[-1]['state']}\n{self.worker.log.read_text()[-4000:]}"
-        return self.worker.log.read_text()
+        return states[-1]
 
     def versions(self) -> list[str]:
         found = self.ask_mlflow("model-versions/search", filter=f"name = '{MODEL}'")
@@ -133,24 +142,23 @@ class Site:
 @contextmanager
 def opened_site(folder: Path) -> Iterator[Site]:
     """Everything started, the drop made, nothing delivered."""
-    key = folder / "pseudonym.key"
+    key, scratch = folder / "pseudonym.key", folder / "scratch"
+    key.write_text(SECRET)
+    key.chmod(0o600)
+    scratch.mkdir()
     load(INFRA / "make_secrets.py").main(["--drops", str(folder), "--key", str(key)], folder / "env")
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
-        database, store = stack.enter_context(postgres()), stack.enter_context(s3_store(folder))
+        drop = pool.submit(good_delivery, folder / "drop")
+        database = stack.enter_context(postgres()) if find_postgres() else None
+        store = stack.enter_context(s3_store(folder))
         begun = pool.submit(stack.enter_context, mlflow_server(folder / "mlflow", database, store))
         prefect = stack.enter_context(prefect_server(folder / "prefect", database))
+        words = [BIN / "prefect", "work-pool", "create", "--type", "process", "cpu"]
+        subprocess.run(words, env=environ(prefect.access), check=True, capture_output=True, timeout=120)
         mlflow = begun.result()
-        access = [prefect.access, mlflow.access, store.access, {"FETALFLOW_PSEUDONYM_KEY_FILE": str(key)}]
-        started = stack.enter_context(worker(folder, *access))
+        by_itself = alone(folder)
+        here = by_itself | {"FETALFLOW_PSEUDONYM_KEY_FILE": str(key), "TMPDIR": str(scratch)}
+        started = stack.enter_context(worker(folder, prefect.access, mlflow.access, store.access, here))
         s3_client(store).create_bucket(Bucket="drops")
         workspace = prepare_workspace(folder / "night", "movement", "s3://drops/in", None, [SMALL])
-        yield Site(folder, database, store, mlflow, prefect, started, hospital(folder / "drop"), workspace)
-
-
-def hospital(folder: Path) -> Path:
-    folder.mkdir()
-    sizes = {"height": 120, "width": 160, "min_frames": 20, "max_frames": 24}
-    table = make_drop(Phantom(seed=3, patients=12, sequences={"head": 20, "arm": 20}, **sizes), folder, workers=1)
-    table["patient"] = f"{CANARY} " + table["patient"]
-    table.to_csv(folder / "annotations.csv", index=False)
-    return folder
+        yield Site(folder, database, store, mlflow, prefect, started, drop.result(), workspace, scratch, by_itself)

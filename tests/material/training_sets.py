@@ -48,7 +48,14 @@ def make_workspace(
                 name = f"{part}-{label}-{i}"
                 path = f"sequences/{name}.npy"
                 np.save(data / path, sequence(label, rng, frames, size))
-                row = {"sequence": name, "patient": f"{part}-{i}", "site": "a", "device": "b", "label": label}
+                row = {
+                    "sequence": name,
+                    "patient": f"{part}-{i}",
+                    "site": "a",
+                    "device": "b",
+                    "label": label,
+                    "fps": 25.0,
+                }
                 rows.append(row | {"path": path, "digest": file_digest(data / path), "part": part})
     table = pd.DataFrame(rows)
     table.drop(columns="part").to_parquet(data / "manifest.parquet", index=False)

@@ -18,9 +18,9 @@ from fetalflow.errors import InputError
 from fetalflow.evaluation.predictions import read_predictions
 from fetalflow.inference.package import load
 from fetalflow.models import familiarity
-from fetalflow.models.answering import ask
+from fetalflow.models.answering import ask, feature_layer
 from fetalflow.models.building import build
-from fetalflow.models.familiarity import Familiarity, at_length_1, feature_layer, fit_familiarity
+from fetalflow.models.familiarity import Familiarity, at_length_1, fit_familiarity
 from stages.train import main
 
 TASK, VARIANT = "movement", "cnn"

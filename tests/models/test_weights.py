@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from fetalflow.errors import InputError
 from fetalflow.models.building import build
-from fetalflow.models.weights import CONFIG, FAMILIARITY, WEIGHTS, read, read_familiarity, save
+from fetalflow.models.package_files import CONFIG, FAMILIARITY, WEIGHTS, read_familiarity
+from fetalflow.models.weights import read, save
 
 CONFIGURATION = {
     "task": "movement",
@@ -131,12 +132,12 @@ def test_truncated_weights_are_found(folder):
 
 def test_weights_of_another_network_are_named_tensor_by_tensor(folder, network):
     from fetalflow.artefacts import file_digest
-    from fetalflow.models.weights import _config_digest
+    from fetalflow.models.package_files import config_digest
 
     config = json.loads((folder / CONFIG).read_text())
     state = load_file(folder / WEIGHTS)
     state["head.0.weight"] = state["head.0.weight"][:, :7].contiguous()
-    save_file(state, folder / WEIGHTS, metadata={"config_sha256": _config_digest(config)})
+    save_file(state, folder / WEIGHTS, metadata={"config_sha256": config_digest(config)})
     config["weights"]["sha256"] = file_digest(folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"head\.0\.weight: expected \(256, 256\), found \(256, 7\)"):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from report_page import Page, fits
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -16,6 +17,7 @@ from fetalflow.evaluation.measurement_columns import measured_well
 from fetalflow.evaluation.paired import Difference, difference
 from fetalflow.evaluation.predictions import check_predictions
 from fetalflow.promotion.comparison import Answers, compare_answers, metric, recall_of
+from fetalflow.promotion.page import render
 from fetalflow.promotion.simulation import Hospital, answers, simulate
 from fetalflow.promotion.verdict import _paired
 from fetalflow.settings.params import Promote
@@ -196,6 +198,21 @@ def test_power_grows_with_patients_and_a_lost_class_is_caught():
     assert shares[0] < shares[1] < shares[2] and shares[2] > 0.9
     lost = simulate(Hospital(patients=120, gain=0.08, first_class=-0.48), rules, 50)
     assert lost["class"] < 0.1 and lost["promoted"] < 0.1
+
+
+def test_two_models_that_answer_alike_have_no_interval_and_the_page_says_so():
+    alike = answers(Hospital(patients=20, sites=2), np.random.default_rng(0))
+    alike = replace(alike, challenger=alike.champion, site=np.where(alike.site == "site 0", "", alike.site))
+    found = compare_answers(alike, Promote())
+    assert all(f.low is f.high is None for f in found) and found[0].difference == 0
+    assert found[-1].words == "All of them are of one site (site 1).", "an empty site is no site"
+    version = {"version": "2", "run_id": "r", "data_digest": None, "git_commit": None}
+    verdict = {"model": "m", "task": "t", "made": "now", "words": "w", "done": "d", "decision": "keep", "failed": []}
+    verdict |= {"challenger": version, "champion": version, "test": {"sequences": 200, "patients": 20}}
+    verdict |= {"settings": Promote().model_dump(mode="json"), "rules_digest": "1", "evidence_digest": "2"}
+    page = Page(render(verdict | {"evidence": {}, "rules": [f.as_dict() for f in found]}))
+    fits(page)
+    assert "+0.000 no interval" in page.text and " to +" not in page.text
 
 
 def measured(found: list[float | None], true: list[float], seen: list[float]) -> pd.DataFrame:

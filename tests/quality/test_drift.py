@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from cine_files import speckle as cine
 
-from fetalflow.quality.drift import EVERY_SITE, compare_drop, speckle
+from fetalflow.quality.drift import EVERY_SITE, NO_SITE, compare_drop, speckle
 from fetalflow.settings.params import Drift
 
 FEW = Drift(permutations=999)
@@ -54,6 +54,16 @@ def test_a_gain_turned_at_one_site_is_named_there():
     row = next(r for r in found["tests"] if r["site"] == "site 1" and r["column"] == "mean_intensity")
     assert "site 1, intensity DRIFTED, higher: median" in row["verdict"] and row["new"] - row["before"] > 15
     assert "site 1: intensity" in found["verdict"] and found["drifted"]
+
+
+@pytest.mark.parametrize("empty", ["", " ", None])
+def test_an_empty_site_is_no_site(empty):
+    old, new = sequences(30, 1, sites=2), sequences(12, 2, sites=2)
+    for rows in (old, new):
+        rows["site"] = rows["site"].astype(object).where(rows["site"] == "site 0", empty)
+    found = compare_drop(old, new, FEW)
+    assert {row["site"] for row in found["tests"]} == {"site 0", NO_SITE} and found["sites_never_seen"] == []
+    assert any(row["verdict"].startswith(f"{NO_SITE}, intensity: no significant drift") for row in found["tests"])
 
 
 def test_all_sites_together_go_by_each_site_and_not_by_their_shares():

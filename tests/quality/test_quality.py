@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.ndimage
+from report_page import Page, fits
 
 from fetalflow.artefacts import file_digest
 from fetalflow.cine.image_quality import figures
@@ -520,4 +521,5 @@ def test_the_stage_stops_and_leaves_its_report(workspace, tmp_path):
     assert report / "index.html" in pages and len(pages) > 10
     assert "cines/P0-arm.avi" in (report / "index.html").read_text()
     for page in pages:
+        fits(Page(page.read_text()))
         assert "https://" not in page.read_text() and "<script" not in page.read_text()

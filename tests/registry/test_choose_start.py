@@ -11,7 +11,8 @@ from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn
 from fetalflow.models.building import build
-from fetalflow.models.weights import CONFIG, save
+from fetalflow.models.package_files import CONFIG
+from fetalflow.models.weights import save
 from fetalflow.registry.candidates import SPLIT, Candidate, _seen
 from fetalflow.registry.lineage import PATIENTS, patients_csv, sentences, trace
 from fetalflow.registry.run_record import START, START_RUN, start_tags

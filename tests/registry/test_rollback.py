@@ -23,7 +23,7 @@ from fetalflow.registry.ledger.record import history, record_move, verify
 from fetalflow.registry.tracking import fetch_package, registry
 from flows.cli.app import app
 
-MODEL = "fetalmovnet"  # the name in params.yaml
+MODEL = "fetal-movement"  # the name in params.yaml
 VARIANT = "cnn"
 
 
@@ -70,7 +70,7 @@ def here(versions, tmp_path, monkeypatch):
 
 
 def predicted(recorded: str = "cine.avi", model: str = MODEL) -> bytes:
-    done = CliRunner().invoke(app, ["predict", recorded, "--model", f"models:/{model}@champion"])
+    done = CliRunner().invoke(app, ["predict", recorded, "--model", f"models:/{model}@champion", "--engine", "torch"])
     assert done.exit_code == 0, done.output
     return done.stdout_bytes
 
@@ -166,9 +166,9 @@ def test_a_rollback_can_be_taken_back(here):
     roll_back(MODEL)
     assert roll_back(MODEL, reason="it was the scanner", to="3")["to"] == "3" and champion() == "3"
     assert roll_back(MODEL)["to"] == "2"
-    with pytest.raises(InputError, match="version 9 of fetalmovnet was never champion; by the ledger .* 1, 3"):
+    with pytest.raises(InputError, match="version 9 of fetal-movement was never champion; by the ledger .* 1, 3"):
         roll_back(MODEL, to="9")
-    with pytest.raises(InputError, match="version 2 of fetalmovnet was never champion"):
+    with pytest.raises(InputError, match="version 2 of fetal-movement was never champion"):
         roll_back(MODEL, to="2")
 
 
@@ -206,7 +206,7 @@ def test_a_former_champion_that_was_deleted_cannot_come_back(here):
         record_move(MODEL, "champion", version, None, "better")
     with registry() as store:
         store.client.delete_model_version(MODEL, "2")
-    message = "version 2 of fetalmovnet, the earlier champion, was deleted .* Still there: 1;"
+    message = "version 2 of fetal-movement, the earlier champion, was deleted .* Still there: 1;"
     with pytest.raises(InputError, match=message):
         roll_back(MODEL)
     assert champion() == "3" and verify().wrong == []
@@ -238,7 +238,7 @@ def raised(*words):
 def test_the_verbs_of_the_ledger(here):
     record_move(MODEL, "champion", "1", "f" * 64, "first", "ann")
     said = CliRunner().invoke(app, ["ledger", "history", "--model", MODEL])
-    assert "fetalmovnet@champion went from no version to version 1, by ann: first [evidence ffff" in said.stdout
+    assert f"{MODEL}@champion went from no version to version 1, by ann: first [evidence ffff" in said.stdout
     kept = CliRunner().invoke(app, ["ledger", "history", "--json"]).stdout.splitlines()
     assert len(kept) == 8
     good = CliRunner().invoke(app, ["ledger", "verify"])
@@ -246,8 +246,8 @@ def test_the_verbs_of_the_ledger(here):
     with registry() as store:
         store.set_alias(MODEL, "champion", "2")
     bad = CliRunner().invoke(app, ["ledger", "verify"])
-    assert bad.exit_code == 1 and "WRONG  fetalmovnet@champion was moved by hand" in bad.stdout
-    to_do = "ledger accept fetalmovnet champion --reason"
+    assert bad.exit_code == 1 and f"WRONG  {MODEL}@champion was moved by hand" in bad.stdout
+    to_do = "ledger accept fetal-movement champion --reason"
     assert to_do in bad.stdout and CliRunner().invoke(app, [*to_do.split()[:-1]]).exit_code == 2
     kept = CliRunner().invoke(app, [*to_do.split(), "the clinic asked for it", "--by", "bea"])
     assert kept.exit_code == 0 and "stays at version 2; the ledger said 1" in kept.stdout

@@ -17,6 +17,7 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
+from alone import alone, assert_alone
 from finished_run import FRAMES, LABELS, TASK, make_finished_run
 
 import stages.register
@@ -26,17 +27,20 @@ from fetalflow.inference.package import load
 from fetalflow.inference.serving import COLUMNS, ServedModel
 from fetalflow.models.building import build
 from fetalflow.models.weights import save
+from fetalflow.registry import fetching
+from fetalflow.registry.address import public_uri
 from fetalflow.registry.ledger.record import record_move, verify
 from fetalflow.registry.lineage import trace
 from fetalflow.registry.logged_model import SERVING, network_packages
 from fetalflow.registry.model_card import model_card
 from fetalflow.registry.provenance import data_digest
 from fetalflow.registry.run_record import curve_points, flatten
-from fetalflow.registry.tracking import TrackingFailed, fetch_package, log_run, public_uri, registry
+from fetalflow.registry.tracking import TrackingFailed, fetch_package, log_run, numbered, registry
 from fetalflow.settings.params import load_settings
 
 ROOT = Path(__file__).parents[2]
-MODEL = "fetalmovnet"
+MODEL = "fetal-movement"  # the name in params.yaml
+MAIN = "fetalmovnet"
 URI = f"models:/{MODEL}@challenger"
 
 
@@ -75,7 +79,7 @@ def model(client):
 
 def sequences(workspace: Path, part: str = "test") -> pd.DataFrame:
     """Predictions of the main variant with the frames they are of."""
-    rows = pd.read_csv(workspace / "data" / TASK / "predictions" / f"{MODEL}.csv")
+    rows = pd.read_csv(workspace / "data" / TASK / "predictions" / f"{MAIN}.csv")
     rows = rows[rows["part"] == part]
     paths = pd.read_parquet(workspace / "data" / TASK / "manifest.parquet").set_index("sequence")["path"]
     return rows.assign(array=[np.load(workspace / "data" / TASK / paths[s]) for s in rows["sequence"]])
@@ -88,18 +92,41 @@ def test_the_runs_are_nested(registered, client):
     for variant, run_id in registered["variants"].items():
         child = client.get_run(run_id)
         assert child.data.tags["mlflow.parentRunId"] == registered["run_id"]
-        assert child.info.run_name == variant and child.info.status == "FINISHED"
+        assert child.info.run_name == f"{variant} · demo" and child.info.status == "FINISHED"
 
 
 def test_a_variants_run_has_its_settings_metrics_and_curves(registered, client, workspace):
     child = client.get_run(registered["variants"]["cnn"])
     assert child.data.params["train.batch"] == "8" and child.data.params["preprocess.size"] == "32"
     metrics = json.loads((workspace / "reports" / TASK / "metrics.json").read_text())["cnn"]
-    assert child.data.metrics["accuracy"] == metrics["accuracy"]
-    assert child.data.metrics["accuracy_low"] == metrics["accuracy_low"]
-    history = client.get_metric_history(child.info.run_id, "val_loss")
+    assert child.data.metrics["test/accuracy"] == metrics["accuracy"]
+    assert child.data.metrics["interval/accuracy_low"] == metrics["accuracy_low"]
+    history = client.get_metric_history(child.info.run_id, "curves/val_loss")
     curves = pd.read_csv(workspace / "reports" / TASK / "curves" / "cnn.csv")
     assert {m.step: m.value for m in history} == dict(zip(curves["epoch"], curves["val_loss"], strict=True))
+
+
+def test_metrics_of_classes_and_sites_have_groups(registered, client, workspace):
+    child = client.get_run(registered["variants"][MAIN])
+    score = json.loads((workspace / "reports" / TASK / "evaluation" / f"{MAIN}-score.json").read_text())
+    for row in score["per_class"]:
+        assert child.data.metrics[f"test/f1/{row['label']}"] == row["f1"]
+    for row in score["slices"]["site"]:
+        assert child.data.metrics[f"site/{row['site']}/accuracy"] == row["accuracy"]
+    groups = sorted({name.rpartition("/")[0] for name in child.data.metrics})
+    assert groups[0] == "curves", "MLflow's page sorts the groups: the curves come first"
+    parent = client.get_run(registered["run_id"]).data.metrics
+    assert {name.partition("/")[0] for name in parent} == {"test"} and len(parent) < 25
+
+
+def test_the_registered_model_and_the_experiment_say_what_they_are(registered, client):
+    description = client.get_registered_model(MODEL).description
+    assert description.startswith("Fetal movement: which anatomy moves.") and "not a medical device" in description
+    client.update_registered_model(MODEL, description="by a person")
+    log_run(TASK, load_settings())
+    assert client.get_registered_model(MODEL).description == "by a person"
+    experiment = client.get_experiment(registered["experiment_id"])
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_the_runs_say_where_they_come_from(registered, client, workspace):
@@ -168,7 +195,7 @@ def test_the_model_takes_the_path_of_a_cine(model, workspace, tmp_path):
             frame = np.roll(picture, i, axis=1)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
         container.mux(stream.encode())
-    expected = load(workspace / "models" / TASK / MODEL).predict(path)
+    expected = load(workspace / "models" / TASK / MAIN).predict(path)
     answers = model.predict([str(path), str(path)])
     assert list(answers["label"]) == [expected.label] * 2
     assert model.predict(str(path))["probabilities"][0] == pytest.approx(expected.probabilities)
@@ -201,11 +228,14 @@ def test_the_registered_model_has_a_card_a_signature_and_no_pickle(registered, c
     version = client.get_model_version_by_alias(MODEL, "challenger")
     card = logged["data/package/README.md"].read_text()
     assert version.description == card and str(version.version) == registered["version"]
-    metrics = json.loads((workspace / "reports" / TASK / "metrics.json").read_text())[MODEL]
-    assert f"| Accuracy | {metrics['accuracy']:.4f} | {metrics['accuracy_low']:.4f} to" in card
+    metrics = json.loads((workspace / "reports" / TASK / "metrics.json").read_text())[MAIN]
+    assert f"| Brier score | {metrics['brier']:.4f} | {metrics['brier_low']:.4f} to" in card
+    assert f"| Accuracy | {metrics['accuracy']:.4f} | no interval |" in card, "every answer is right"
     assert "not a medical device" in card.lower() and "| test | " in card and "Kind: grouped (by patient)" in card
     assert "| operator Op. 1 | " in card and "False alarms on test patients: " in card
     assert "4 consecutive frames" in card
+    assert "Task: movement" in card and "Network: fetalmovnet, Turkan et al., FetalMovNet, Section III-C" in card
+    assert "Table 4" not in card, "these are not the paper's settings"
     assert "onnx (0.21 points of macro F1 lost). Refused: int8, it could not be made" in card
 
 
@@ -268,14 +298,14 @@ def test_the_card_of_a_model_of_single_frames_speaks_of_frames(single_frames):
 
 
 def test_the_engines_are_metrics_of_the_variants_run(registered, client):
-    child = client.get_run(registered["variants"][MODEL])
-    figures = {key: value for key, value in child.data.metrics.items() if key.startswith("engine.")}
-    assert figures["engine.onnx.ms"] == 9.0 and figures["engine.onnx.bytes"] == 5_600_000
-    assert figures["engine.onnx.macro_f1_loss"] == 0.21 and figures["engine.onnx.passed"] == 1
-    assert figures["engine.int8.passed"] == 0 and "engine.int8.ms" not in figures
+    child = client.get_run(registered["variants"][MAIN])
+    figures = {key: value for key, value in child.data.metrics.items() if key.startswith(("engine/", "latency/"))}
+    assert figures["latency/ms/onnx"] == 9.0 and figures["engine/bytes/onnx"] == 5_600_000
+    assert figures["engine/macro_f1_loss/onnx"] == 0.21 and figures["engine/passed/onnx"] == 1
+    assert figures["engine/passed/int8"] == 0 and "latency/ms/int8" not in figures
     assert "export.json" in files(client, child.info.run_id)
     other = client.get_run(registered["variants"]["cnn"])
-    assert not any(key.startswith("engine.") for key in other.data.metrics)
+    assert not any(key.startswith(("engine/", "latency/", "stream/")) for key in other.data.metrics)
 
 
 def test_other_times_of_the_same_formats_make_no_version(registered, client, workspace, tmp_path, monkeypatch):
@@ -322,7 +352,7 @@ def test_a_changed_model_gets_a_version_of_its_own(registered, client, workspace
     other = tmp_path / "other"
     shutil.copytree(workspace, other, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
     metrics = json.loads((other / "reports" / TASK / "metrics.json").read_text())
-    metrics[MODEL]["accuracy"] /= 2
+    metrics[MAIN]["accuracy"] /= 2
     (other / "reports" / TASK / "metrics.json").write_text(json.dumps(metrics))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace / 'mlflow.db'}")
     monkeypatch.chdir(other)
@@ -338,9 +368,52 @@ def test_a_changed_model_gets_a_version_of_its_own(registered, client, workspace
 
 def test_the_package_is_fetched_by_its_uri(registered, workspace):
     folder = fetch_package(URI)
-    assert load(folder).config == load(workspace / "models" / TASK / MODEL).config
+    assert load(folder).config == load(workspace / "models" / TASK / MAIN).config
     with pytest.raises(InputError, match="nobody"):
         fetch_package("models:/nobody@challenger")
+
+
+def test_the_embedded_store_is_read_without_mlflow_and_as_mlflow_reads_it(registered, client, monkeypatch):
+    version = f"models:/{MODEL}/{registered['version']}"
+    assert numbered(URI) == version
+    found = version, fetch_package(URI)
+    with pytest.raises(InputError, match="nobody"):
+        fetching.fetch_package("models:/nobody@challenger")
+    client.set_registered_model_alias(MODEL, "for-a-moment", registered["version"])
+    with monkeypatch.context() as patch:
+        patch.setattr("fetalflow.registry.tracking._mlflow", None)
+        for uri in (URI, version, f"models:/{MODEL}@for-a-moment"):
+            assert fetching.fetch_package(uri) == found
+    client.delete_registered_model_alias(MODEL, "for-a-moment")
+    with pytest.raises(InputError, match="for-a-moment"):
+        fetching.fetch_package(f"models:/{MODEL}@for-a-moment")
+
+
+def test_no_verb_speaks_to_another_machine_or_writes_into_the_home_folder(registered, workspace, tmp_path):
+    """All in one process, as their imports take seconds. Verbs that answer: tests/stages/test_export_stage.py; the
+    stages and the flows: tests/whole/test_night.py."""
+    predictions = str(workspace / "data" / TASK / "predictions" / f"{MAIN}.csv")
+    verbs = [
+        *(["describe", MAIN], ["score", predictions], ["compare", predictions, predictions]),
+        *(["ledger", "verify"], ["ledger", "history"], ["lineage", f"models:/{MODEL}/1"], ["rollback"]),
+        *(["promote", "--dry-run"], ["doctor"], ["arrivals"], ["quarantine", "list"], ["deidentify", "in", "out"]),
+        *(["measure", predictions], ["predict", predictions, "--engine", "torch"]),
+    ]
+    code = f"""from flows.cli.app import app
+from flows.surroundings import use_writable_places
+use_writable_places()
+for words in {verbs!r}:
+    try:
+        app(words, standalone_mode=False)
+    except (Exception, SystemExit) as error:
+        print(words, repr(error))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | alone(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 lines, 0 errors" in done.stdout and "15 rules failed" in done.stdout
+    assert_alone(tmp_path)
 
 
 def test_without_a_store_nothing_is_fetched(tmp_path, monkeypatch):
@@ -443,9 +516,9 @@ def test_an_unfinished_run_is_not_registered(workspace, tmp_path, monkeypatch):
 def test_several_folds_and_seeds_have_curves_of_their_own():
     row = {"epoch": 1, "train_loss": 0.5}
     one = curve_points(pd.DataFrame([{"fold": 0, "seed": 0} | row]))
-    assert one == [("train_loss", 0.5, 1)]
+    assert one == [("curves/train_loss", 0.5, 1)]
     two = curve_points(pd.DataFrame([{"fold": 0, "seed": 0} | row, {"fold": 0, "seed": 1} | row]))
-    assert two == [("fold 0 seed 0/train_loss", 0.5, 1), ("fold 0 seed 1/train_loss", 0.5, 1)]
+    assert two == [("curves/train_loss/fold 0 seed 0", 0.5, 1), ("curves/train_loss/fold 0 seed 1", 0.5, 1)]
 
 
 def test_settings_are_flattened():

@@ -360,14 +360,16 @@ def measures(patient: str, concentration: float) -> dict:
 
 def test_the_summary_draws_patients_not_sequences():
     same = summarise(pd.DataFrame([measures("a", value) for value in (1, 2, 3)]), seed=0)
-    assert same["concentration"] == same["concentration_low"] == same["concentration_high"] == 2
+    assert same["concentration"] == 2 and same["concentration_low"] is same["concentration_high"] is None
     rows = [measures("a", 1)] * 8 + [measures("b", 3)] * 8 + [measures("c", np.nan)]
     two = summarise(pd.DataFrame(rows), seed=0)
     assert (two["sequences"], two["patients"], two["empty"]) == (16, 2, 1)
     assert two["concentration"] == 2
-    # Two patients: a draw of the one alone or of the other alone each comes with probability 1/4.
-    assert (two["concentration_low"], two["concentration_high"]) == (1, 3)
+    assert two["concentration_low"] is two["concentration_high"] is None, "two patients are too few"
     assert two["pointing_gain"] == pytest.approx(0.4)
+    six = summarise(pd.DataFrame([measures(name, 1 + 2 * (name > "c")) for name in "abcdef" for _ in range(8)]), seed=0)
+    # Of six draws with probability 1/2, none is one of the last three in 1.6 %, and at most one in 11 %.
+    assert (six["concentration_low"], six["concentration_high"]) == pytest.approx((1 + 2 / 6, 3 - 2 / 6))
 
 
 @pytest.mark.parametrize(

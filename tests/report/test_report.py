@@ -13,12 +13,15 @@ import yaml
 from finished_planes_run import TASK as PLANES
 from finished_planes_run import make_finished_planes_run
 from finished_run import TASK, make_finished_run
-from report_page import Page, page_of
+from report_page import Page, fits, page_of
 
+import stages.evaluate
 import stages.report
+import stages.significance
 from fetalflow.errors import InputError
 from fetalflow.report.drawings import as_image
 from fetalflow.report.page import explained_by_label, number, p_value, percent, split_counts, spread, thousands
+from flows.cli.runs import _in_words
 
 SECTIONS = (
     *("result", "data", "quality", "split", "curves", "metrics", "confusion", "roc", "calibration", "tests"),
@@ -57,14 +60,24 @@ def test_the_page_is_whole(html):
     assert "None" not in page.text and "nan" not in page.text.split()
 
 
+def test_nothing_is_cut_on_a_narrow_screen_or_on_paper(html, planes):
+    fits(Page(html))
+    fits(planes[1])
+
+
+def written(metrics: dict, name: str) -> str:
+    """A metric as a table of the page shows it."""
+    value, low, high = (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.4f} " + ("no interval" if low is None else f"{low:.4f} – {high:.4f}")
+
+
 def test_the_page_says_what_the_files_say(html, workspace):
     text = Page(html).text
     reports = workspace / "reports" / TASK
     metrics = json.loads((reports / "metrics.json").read_text())
     for variant, found in metrics.items():
-        assert re.search(
-            rf"{variant} {found['accuracy']:.4f} {found['accuracy_low']:.4f} – {found['accuracy_high']:.4f}", text
-        )
+        assert f"{variant} {written(found, 'accuracy')}" in text
+    assert metrics["fetalmovnet"]["accuracy"] == 1 and "fetalmovnet 1.0000 no interval" in text
     assert "0.9887" in text and "fetalmovnet (paper)" in text
     assert "For research, not a medical device" in text
     for comparison in json.loads((reports / "significance.json").read_text())["comparisons"].values():
@@ -79,6 +92,7 @@ def test_every_engine_has_its_verdict_its_losses_and_its_times(html):
     assert "Engine Verdict Macro F1, points lost Unlike the training data, points more Same label" in text
     assert re.search(r"torch default passed 0\.00 0\.00 100\.0 % 2\.50 3\.25 2 5\.5", text)
     assert re.search(r"onnx passed 0\.21 0\.00 99\.0 % 9\.00 9\.50 2 5\.6", text)
+    assert "fetalmovnet 2.50 3.25" in text, "the time of torch has one value in all tables"
     assert "int8 refused : it could not be made: no <Sort> – – – – – – –" in text and "no <Sort>" not in html
 
 
@@ -128,8 +142,7 @@ def test_the_published_row_of_planes_has_dashes_where_the_paper_is_silent(planes
     folder, page = planes
     assert re.search(r"lite_attention \(paper\) 0\.9625 0\.9980 – – 0\.9576 –", page.text)
     metrics = json.loads((folder / "reports" / PLANES / "metrics.json").read_text())["lite_attention"]
-    low, high = metrics["top2_accuracy_low"], metrics["top2_accuracy_high"]
-    assert f"{metrics['top2_accuracy']:.4f} {low:.4f} – {high:.4f}" in page.text
+    assert written(metrics, "top2_accuracy") in page.text
 
 
 def test_false_alarms_are_those_of_the_score(planes):
@@ -221,6 +234,27 @@ def test_a_run_without_the_optional_parts_has_a_report(copy):
     page = Page((reports / "report.html").read_text(encoding="utf-8"))
     assert set(SECTIONS) - {"engines"} == set(page.ids) & set(SECTIONS) and page.open == []
     assert "nothing to compare" in page.text and "The explain stage wrote nothing" in page.text
+
+
+def test_two_patients_give_no_interval_and_an_empty_site_is_no_site(copy):
+    """In the report, in the tests between variants and in the last line of `fetalflow run`."""
+    for path in (copy / "data" / TASK / "predictions").glob("*.csv"):
+        table = pd.read_csv(path).query("part == 'test'")
+        table = table[table["patient"].isin(sorted(table["patient"].unique())[:2])]
+        table.assign(site=["S1", *[None] * (len(table) - 1)]).to_csv(path, index=False)
+    manifest = pd.read_parquet(copy / "data" / TASK / "manifest.parquet")
+    manifest["site"] = manifest["site"].replace("S1", " ")
+    manifest.to_parquet(copy / "data" / TASK / "manifest.parquet")
+    stages.evaluate.main(TASK)
+    stages.significance.main(TASK)
+    text = Page(page_of(TASK, copy)).text
+    assert "There is no interval: too few patients for an interval." in text and "no interval" in text
+    assert re.search(r"difference [+-]\d\.\d+ \(too few patients for an interval\) over 2 patients", text)
+    labels = text.split("Metrics on the test part")[1].split("Confusion matrices")[0]
+    assert not re.search(r"\d – \d|By site", labels)
+    assert "sites 1 " in text and re.search(r"arm 12 12 12 1 2", text), "one site, which has a name"
+    figures = json.loads((copy / "reports" / TASK / "metrics.json").read_text())["fetalmovnet"]
+    assert "(too few patients for an interval) on" in _in_words("fetalmovnet", figures)
 
 
 @pytest.mark.parametrize(("missing", "stage"), [("metrics.json", "evaluate"), ("split.parquet", "split")])

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from finished_biometry_run import LABELS, MAIN, MASK_ONLY, TASK, make_finished_biometry_run
-from report_page import Page, page_of
+from report_page import Page, fits, page_of
 
 from fetalflow.artefacts import read_json
 from fetalflow.report.evidence import read_evidence
@@ -29,6 +29,7 @@ def measured(run):
 
 def test_the_page_says_what_the_files_say(run, measured):
     folder, page = run
+    fits(page)
     assert page.open == [] and page.loads == [] and len(page.ids) == len(set(page.ids))
     assert "measurements" in page.ids and {link.removeprefix("#") for link in page.links} <= set(page.ids)
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in page.images)

@@ -211,7 +211,7 @@ def test_official_does_not_look_at_the_test_share():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.drop(columns="part"), "needs the column `part`.*FETAL_PLANES_DB.*`split.kind: grouped`"),
+        (lambda m: m.drop(columns="part"), "needs the column `part`.*FETAL_PLANES_DB.*--set TASK.split.kind=grouped"),
         (lambda m: m.replace({"part": {"test": "exam"}}), r"200 of 600 .*: s0000 of patient P0: 'exam', .* 195 more"),
         (lambda m: m.assign(part=m["part"].where(m.index != 7)), "1 of 600 .*: s0007 of patient P7: ''. Correct"),
         (lambda m: m.replace({"part": {"test": "train"}}), "has no test sequences"),
@@ -242,7 +242,7 @@ def test_random_is_80_to_20_and_shares_patients():
 @pytest.mark.parametrize("kind", ["official", "random", "paper", "site"])
 def test_only_grouped_takes_a_number_of_folds(kind):
     folds = "one fold for each site" if kind == "site" else "one fold"
-    with pytest.raises(InputError, match=f"the {kind} split has {folds}, but `split.folds` is 5.*grouped"):
+    with pytest.raises(InputError, match=f"the {kind} split has {folds}, but split.folds is 5.*split.kind=grouped"):
         split(planes(), Split(kind=kind, folds=5))
 
 

@@ -1,7 +1,10 @@
 """The export stage on a real workspace, and packages that answer by what it wrote."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -9,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from alone import alone, assert_alone
 from cine_files import speckle, write_video
 from finished_run import working_in
 from training_sets import FRAMES, LABELS, SIZE, make_workspace
@@ -22,9 +26,9 @@ from fetalflow.inference.engines import choice, formats, parity, stream_formats
 from fetalflow.inference.engines.choice import choose, exports_of
 from fetalflow.inference.engines.engine import open_engine
 from fetalflow.inference.engines.onnx_file import export_onnx
+from fetalflow.inference.engines.record import ANSWER, KEEP
 from fetalflow.inference.engines.spread import spread
 from fetalflow.inference.engines.stream_engine import Whole
-from fetalflow.inference.engines.stream_parts import ANSWER, KEEP
 from fetalflow.inference.package import NO_WEIGHTS, load
 from fetalflow.inference.streaming.streamer import open_stream
 from fetalflow.settings.params import Export, load_settings
@@ -88,6 +92,7 @@ def test_the_stage_writes_what_passed_and_says_so(workspace, package):
     assert [row["engine"] for row in found["engines"]] == ["torch", "onnx", "int8"]
     assert all(row["passed"] and row["sequences"] == 7 and row["ms"] > 0 for row in found["engines"])
     assert sum(row["default"] for row in found["engines"]) == 1 and found["calibration"] == 21
+    assert found["latency"]["variants"][MAIN]["ms_per_sequence"] == found["engines"][0]["ms"]
     assert found["package"] == read_json(package / "config.json")["weights"]["sha256"]
     folder = exports_of(package)
     assert folder == workspace / "exports" / TASK / MAIN
@@ -239,8 +244,10 @@ def test_auto_is_the_fastest_that_passed_and_is_installed(registered, monkeypatc
     assert choose("auto", registered).name == "int8"
     decided(registered, int8={"passed": False, "reasons": ["Dice"]})
     assert choose("auto", registered).name == "onnx"
+    decided(registered, torch={"ms": 1.0})
+    assert choose("auto", registered) is None and choose("auto", registered, once=True).name == "onnx"
     monkeypatch.setattr(choice, "is_installed", lambda name: name == "torch")
-    assert choose("auto", registered) is None
+    assert choose("auto", registered, once=True) is None
 
 
 def test_a_package_without_exports_answers_by_torch_alone(registered):
@@ -295,6 +302,20 @@ def test_the_registry_keeps_the_formats_with_the_package(workspace, package, tmp
     )
     answer = json.loads(said.stdout)
     assert answer["engine"] == "int8" and answer["label"] in LABELS and len(answer["windows"]) == 3
+    words = [[verb, str(cine), "--model", "models:/tiny/1", "--engine", "onnx"] for verb in ("predict", "stream")]
+    code = f"""import sys
+from flows.cli.app import app
+for words in {words!r}:
+    app(words, standalone_mode=False)
+import fetalflow.inference.examination.examine  # for measure
+slow = {{"torch", "mlflow", "pandas", "sklearn", "matplotlib"}} & set(sys.modules)
+assert not slow, f"a verb that answers by another engine than torch imported {{slow}}"
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | alone(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert_alone(tmp_path)
 
 
 def test_sequences_are_drawn_evenly_over_labels_and_patients():

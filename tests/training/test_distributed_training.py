@@ -1,11 +1,8 @@
 """Two processes that share each batch train as one does; one that dies ends the stage, and nothing is half written."""
 
 import contextlib
-import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ready_processes import Process, stage
 from torch import nn
 from torch.utils.data import TensorDataset
 from training_sets import FRAMES, LABELS, PLANES, SIZE, make_workspace
@@ -28,7 +26,6 @@ from fetalflow.training.fitting import Fitted, fit_network
 from fetalflow.training.loading import Batches, EpochOrder, SequenceDataset, Shares
 from fetalflow.training.together import check_machines
 
-ROOT = Path(__file__).parents[2]
 TWO = Machines(processes=2)
 FIGURES = ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
 OUTPUTS = (
@@ -84,24 +81,13 @@ def test_two_processes_train_as_one(parts, tmp_path):
     assert fitted["two"].best_epoch == fitted["one"].best_epoch
 
 
-def start(workspace: Path, *words: str, **environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-u", "-m", "stages.train", *words],
-        cwd=workspace,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def on(workspace: Path, **machines: int) -> Path:
     file = workspace / "params.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"machines": machines}))
     return workspace
 
 
-def until(process: subprocess.Popen, word: str) -> list[str]:
+def until(process: Process, word: str) -> list[str]:
     said = []
     for line in process.stdout:
         said.append(line)
@@ -110,7 +96,7 @@ def until(process: subprocess.Popen, word: str) -> list[str]:
     raise AssertionError("".join(said))
 
 
-def ranks(process: subprocess.Popen) -> list[psutil.Process]:
+def ranks(process: Process) -> list[psutil.Process]:
     """The stage's training processes, not Python's tracker of shared resources."""
     children = psutil.Process(process.pid).children(recursive=True)
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
@@ -120,23 +106,25 @@ def test_a_killed_process_ends_the_stage_and_the_next_run_goes_on(tmp_path):
     """The stage with batch norm: killed in its third epoch and run again, it ends near the same accuracy."""
     train = {"variants": {"cnn": {"batch_norm_momentum": 0.1}}, "epochs": 8, "patience": 8}
     workspace = on(make_workspace(tmp_path / "w", **train), processes=2)
-    process = start(workspace, "movement", "cnn")
+    process = stage(workspace, "train", "movement", "cnn")
     until(process, "epoch 2/8")
     victim = ranks(process)[-1]
     assert len(ranks(process)) == 2
     victim.send_signal(signal.SIGKILL)
-    said, _ = process.communicate(timeout=150)  # seconds on a quiet machine, 20 at a load of 16
+    said = process.communicate(timeout=150)  # seconds on a quiet machine, 20 at a load of 16
     assert process.returncode == 1 and "ChildProcessError: training stopped: one of 2 processes" in said, said
     assert "-9" in said.splitlines()[-1] and "Run the stage again" in said
     assert not any((workspace / file).exists() for file in OUTPUTS)
     assert not victim.is_running() and list((workspace / "checkpoints").glob("*/last.ckpt"))
 
-    process = start(workspace, "movement", "cnn")
-    said, _ = process.communicate(timeout=300)
+    process = stage(workspace, "train", "movement", "cnn")
+    said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "epoch 8/8" in said and "epoch 1/8" not in said
     curves = pd.read_csv(workspace / OUTPUTS[2])
     assert list(curves["epoch"]) == list(range(1, 9))
+    shown = pd.read_csv(workspace / "live/movement/cnn/fold-0-seed-0/plots/metrics/val/loss.tsv", sep="\t")
+    assert list(shown["step"]) == list(curves["epoch"]), "each epoch once, by the process that trains"
     predictions = pd.read_csv(workspace / OUTPUTS[1])
     assert (predictions["y_true"] == predictions["y_pred"]).mean() >= 0.85
     assert read_json(workspace / "models/movement/cnn/config.json")["training"]["processes"] == 2
@@ -145,11 +133,10 @@ def test_a_killed_process_ends_the_stage_and_the_next_run_goes_on(tmp_path):
 
 def test_the_processes_die_with_the_stage(tmp_path):
     workspace = on(make_workspace(tmp_path / "w", epochs=500, patience=500), processes=2)
-    process = start(workspace, "movement", "cnn")
+    process = stage(workspace, "train", "movement", "cnn")
     until(process, "epoch 1/500")
     orphans = ranks(process)
     process.kill()
-    process.wait()
     gone, alive = psutil.wait_procs(orphans, timeout=60)
     for left in alive:
         left.kill()
@@ -168,8 +155,9 @@ def test_two_nodes_fine_tune_with_standing_weights_and_averages(tmp_path):
     train = {"variants": PLANES, "frames": 1, "size": 64, "epochs": 3, "patience": 3, **FINE_TUNING}
     workspace = on(make_workspace(tmp_path / "w", "planes", **train), nodes=2)
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    nodes = [start(workspace, "planes", "lite_attention", NODE_RANK=str(rank), **meeting) for rank in (0, 1)]
-    said = [node.communicate(timeout=300)[0] for node in nodes]
+    unit = ("train", "planes", "lite_attention")
+    nodes = [stage(workspace, *unit, NODE_RANK=str(rank), **meeting) for rank in (0, 1)]
+    said = [node.communicate(timeout=300) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], "\n".join(said)
     assert "epoch 3/3" in said[0] and "epoch 3/3" not in said[1]
     assert len(pd.read_csv(workspace / "data/planes/predictions/lite_attention.csv")) == 18

@@ -1,16 +1,14 @@
 """A train stage that is killed ends, when it is run again, in the same bytes as one that was never killed."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from ready_processes import stage
 from training_sets import LABELS, PLANES, make_workspace
 
 from fetalflow.artefacts import read_json, write_json
@@ -18,7 +16,6 @@ from fetalflow.errors import InputError
 from fetalflow.training.checkpoints import last_checkpoint, training_digest
 from stages.train import main
 
-ROOT = Path(__file__).parents[2]
 EPOCHS = 5
 WEIGHTS = Path("models/movement/fetalmovnet/model.safetensors")
 PREDICTIONS = Path("data/movement/predictions/fetalmovnet.csv")
@@ -32,23 +29,15 @@ WORKSPACES = {
 }
 
 
-def start(workspace: Path, *words: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-u", "-m", "stages.train", *words]
-    return subprocess.Popen(
-        command, cwd=workspace, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
 def kill_at(workspace: Path, epoch: int, *words: str) -> list[str]:
     """Kill the stage outright once it has told of `epoch`, while it trains on; what it had said until then."""
-    process, said = start(workspace, *words), []
+    process, said = stage(workspace, "train", *words), []
     for line in process.stdout:
         said.append(line)
         if f"epoch {epoch}/{EPOCHS}:" in line:
             process.send_signal(signal.SIGKILL)
             break
-    process.communicate()
+    process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, "".join(said)
     return said
 
@@ -60,26 +49,26 @@ def epochs_told(text: str) -> list[int]:
 def trained(folder: Path, task: str, variant: str) -> Path:
     """A workspace whose train stage was never killed."""
     workspace = make_workspace(folder, task, epochs=EPOCHS, patience=EPOCHS, **WORKSPACES[task, variant])
-    process = start(workspace, task, variant)  # of its own: a test before may have left this one more threads
-    said, _ = process.communicate(timeout=120)
+    process = stage(workspace, "train", task, variant)  # a test before may have left this process more threads
+    said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     return workspace
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Path:
-    return trained(tmp_path_factory.mktemp("whole"), "movement", "fetalmovnet")
+def uninterrupted(tmp_path_factory) -> dict[tuple[str, str], Path]:
+    return {unit: trained(tmp_path_factory.mktemp(unit[0]), *unit) for unit in WORKSPACES}
 
 
 @pytest.mark.parametrize(("task", "variant"), WORKSPACES)
-def test_a_killed_stage_ends_in_the_same_bytes(task, variant, tmp_path):
-    whole = trained(tmp_path / "whole", task, variant)
+def test_a_killed_stage_ends_in_the_same_bytes(task, variant, uninterrupted, tmp_path):
+    whole = uninterrupted[task, variant]
     workspace = make_workspace(tmp_path / "killed", task, epochs=EPOCHS, patience=EPOCHS, **WORKSPACES[task, variant])
     weights, predictions = f"models/{task}/{variant}/model.safetensors", f"data/{task}/predictions/{variant}.csv"
     kill_at(workspace, 3, task, variant)
     assert not (workspace / weights).exists() and not (workspace / predictions).exists()
-    process = start(workspace, task, variant)
-    said, _ = process.communicate(timeout=120)
+    process = stage(workspace, "train", task, variant)
+    said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     # From 3 if it was killed while it wrote the third checkpoint; from 1 would be anew.
     assert epochs_told(said) in ([3, 4, 5], [4, 5]), said
@@ -91,7 +80,8 @@ def test_a_killed_stage_ends_in_the_same_bytes(task, variant, tmp_path):
 
 
 def test_the_stage_writes_what_the_next_ones_read(uninterrupted):
-    table = pd.read_csv(uninterrupted / PREDICTIONS)
+    workspace = uninterrupted["movement", "fetalmovnet"]
+    table = pd.read_csv(workspace / PREDICTIONS)
     identity = ["sequence", "patient", "site", "device", "variant", "fold", "seed", "part", "y_true", "y_pred"]
     identity.append("unfamiliarity")
     assert list(table.columns) == identity + [f"p_{label}" for label in LABELS]
@@ -99,10 +89,10 @@ def test_the_stage_writes_what_the_next_ones_read(uninterrupted):
     p = table[[f"p_{label}" for label in LABELS]]
     assert (p.idxmax(axis=1) == "p_" + table["y_pred"]).all()
     assert (table["y_true"] == table["y_pred"]).mean() >= 0.85
-    curves = pd.read_csv(uninterrupted / CURVES)
+    curves = pd.read_csv(workspace / CURVES)
     figures = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
     assert list(curves.columns) == ["fold", "seed", "epoch", *figures]
-    config = read_json(uninterrupted / WEIGHTS.with_name("config.json"))
+    config = read_json(workspace / WEIGHTS.with_name("config.json"))
     assert config["labels"] == list(LABELS) and config["training"]["best_epoch"] == curves["val_loss"].argmin() + 1
     assert config["training"]["device"] == "cpu" and config["training"]["precision"] == "32-true"
 

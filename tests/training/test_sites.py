@@ -306,6 +306,6 @@ def test_a_compiled_network_is_not_aligned():
 def test_sites_to_align_must_be_known(two_sites):
     rows, data = two_sites
     for wrong in (rows.drop(columns="site"), rows.assign(site=None), rows.assign(site="alpine")):
-        with pytest.raises(InputError, match="aligning sites needs a `site` .* or set `train.align` to 0"):
+        with pytest.raises(InputError, match="aligning sites needs a `site` .* or --set TASK.train.align=0"):
             SequenceDataset(wrong, data, LABELS, sites=True)
     assert len(SequenceDataset(rows, data, LABELS)[0]) == 2

@@ -13,7 +13,7 @@ from training_sets import make_workspace
 
 from fetalflow.artefacts import file_digest
 from fetalflow.errors import InputError
-from fetalflow.models.weights import CONFIG, WEIGHTS
+from fetalflow.models.package_files import CONFIG, WEIGHTS
 from fetalflow.training.start import ORIGIN
 from flows.workspace import overlay
 from stages.train import main

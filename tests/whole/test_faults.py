@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from ready_processes import Process, run, stage
+from small_stages import use_dvc
 from training_sets import make_workspace
 
 from fetalflow.artefacts import file_digest
@@ -60,15 +62,14 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def dvc(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([BIN / "dvc", *words], cwd=folder, env=environment(), capture_output=True, text=True)
+    return run("dvc", *words, cwd=folder, **environment())
 
 
 @pytest.fixture
 def trained(tmp_path) -> Path:
     for name, text in {"writer.py": WRITER, "reader.py": READER, "dvc.yaml": STAGES, "settings.txt": "1"}.items():
         (tmp_path / name).write_text(text)
-    assert dvc(tmp_path, "init", "--no-scm", "-q").returncode == 0
-    done = dvc(tmp_path, "repro")
+    done = dvc(use_dvc(tmp_path), "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     return tmp_path
 
@@ -147,19 +148,23 @@ def _small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST, MOST))
 
 
+def ended(process: Process) -> None:
+    said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+
+
 def test_a_full_disk_leaves_nothing_half_and_the_next_run_ends_in_the_same_bytes(tmp_path):
     """RLIMIT_FSIZE fails the write in the middle, as a full disk does, also of libraries that write in C++."""
     written = ("models/movement/cnn/model.safetensors", "data/movement/predictions/cnn.csv")
-    command = [sys.executable, "-m", "stages.train", "movement", "cnn"]
+    unit = ("train", "movement", "cnn")
     whole, full = make_workspace(tmp_path / "whole", epochs=2), make_workspace(tmp_path / "full", epochs=2)
-    subprocess.run(command, cwd=whole, env=environment(), check=True, capture_output=True)
-    stopped = subprocess.run(
-        command, cwd=full, env=environment(), preexec_fn=_small_files, capture_output=True, text=True
-    )
-    assert stopped.returncode != 0, stopped.stdout
+    ended(stage(whole, *unit))
+    stopped = stage(full, *unit, before=_small_files)
+    said = stopped.communicate(timeout=120)
+    assert stopped.returncode != 0, said
     assert not any((full / file).exists() for file in written)
     assert not list((full / "checkpoints").rglob("last.ckpt")), "a checkpoint is whole or not there"
-    subprocess.run(command, cwd=full, env=environment(), check=True, capture_output=True)
+    ended(stage(full, *unit))
     for file in written:
         assert file_digest(full / file) == file_digest(whole / file), file
 

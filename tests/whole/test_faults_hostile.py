@@ -19,7 +19,8 @@ from fetalflow.artefacts import read_json, write_json
 from fetalflow.cine.masks import mask_shape, read_mask
 from fetalflow.errors import InputError
 from fetalflow.inference.package import load
-from fetalflow.models.weights import read, read_familiarity
+from fetalflow.models.package_files import read_familiarity
+from fetalflow.models.weights import read
 from fetalflow.sequences.extraction import extract_drop
 from fetalflow.sequences.preprocessing import preprocess
 from fetalflow.settings.params import Extract

@@ -2,18 +2,19 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack, chdir
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 import yaml
 from cut_connection import Relay, relay
 from finished_run import TASK, export, make_finished_run, working_in
+from ready_processes import stage
 from servers import BIN, Server, environ, free_port, running
 
 import fetalflow.registry.ledger.record
@@ -24,6 +25,9 @@ import stages.report
 import stages.significance
 from fetalflow.artefacts import read_json
 from fetalflow.registry.ledger.record import history, verify
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = ("cnn", "single_frame")
@@ -119,9 +123,9 @@ def assert_logged_once(workspace: Path) -> None:
     assert "RUNNING" not in {run.info.status for run in everything}, "what is in the trash has ended too"
     for variant, run in registered["variants"].items():
         curves = pd.read_csv(workspace / "reports" / TASK / "curves" / f"{variant}.csv")
-        points = [(m.step, m.value) for m in client.get_metric_history(run, "val_loss")]
+        points = [(m.step, m.value) for m in client.get_metric_history(run, "curves/val_loss")]
         assert sorted(points) == list(zip(curves["epoch"], curves["val_loss"], strict=True))
-        assert len(client.get_metric_history(run, "accuracy")) == 1
+        assert len(client.get_metric_history(run, "test/accuracy")) == 1
         assert len(runs[run].inputs.dataset_inputs) == 1
         held = {entry.path for entry in client.list_artifacts(run)}
         assert f"{variant}.csv" in held
@@ -165,28 +169,27 @@ def test_a_full_store_keeps_the_work_and_is_tried_again(workspace, connection, m
 
 def test_the_stage_killed_while_logging(workspace, connection, monkeypatch):
     connection.reset(cut_after=60_000, stall=True)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": connection.url}
-    process = subprocess.Popen([sys.executable, "-m", "stages.register", TASK], cwd=workspace, env=environment)
+    process = stage(workspace, "register", TASK, MLFLOW_TRACKING_URI=connection.url)
     try:
         assert connection.struck.wait(120)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.communicate(timeout=60)
     assert registers(connection, monkeypatch)
     assert_logged_once(workspace)
 
 
 def test_a_server_killed_while_training_runs(workspace, tracking):
     """Training knows no server; registering waits for it; the server that comes back gets everything once."""
-    command = [sys.executable, "-u", "-m", "stages.train", TASK, "cnn"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, text=True)
-    said = ""
+    process, said = stage(workspace, "train", TASK, "cnn"), ""
     for line in process.stdout:
         said += line
         if "epoch 1/" in line:
+            until(Path("live", TASK, "cnn", "fold-0-seed-0", "mlflow.json").is_file)
             tracking.server.kill()
-    assert process.wait() == 0 and "epoch 2/" in said
+    assert said.count("not shown in MLflow") == 1
+    said += process.communicate(timeout=120)
+    assert process.returncode == 0 and "epoch 2/" in said
     with working_in(workspace):
         export(workspace, VARIANTS[0])
         stages.evaluate.main(TASK)
@@ -197,3 +200,42 @@ def test_a_server_killed_while_training_runs(workspace, tracking):
         tracking.start()
         stages.register.main(TASK)
     assert_logged_once(workspace)
+    assert live_runs(workspace) == [], "the logged runs have the same curves"
+
+
+def until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def live_runs(workspace: Path) -> list["Run"]:
+    from mlflow import MlflowClient
+
+    name = yaml.safe_load((workspace / "params.yaml").read_text())[TASK]["register"]["experiment"]
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    return list(client.search_runs([client.get_experiment_by_name(f"{name}-live").experiment_id]))
+
+
+def test_a_training_is_shown_while_it_runs(workspace, tracking):
+    """Killed in the middle, it goes on in the same run of MLflow, with each epoch once."""
+    from mlflow import MlflowClient
+
+    process = stage(workspace, "train", TASK, "cnn")
+    record = workspace / "live" / TASK / "cnn" / "fold-0-seed-0" / "mlflow.json"
+    for line in process.stdout:
+        if "epoch 2/" in line:
+            until(lambda: record.is_file() and bool(live_runs(workspace)[0].data.metrics))
+            process.kill()
+    process.communicate(timeout=60)
+    (shown,) = live_runs(workspace)
+    assert shown.info.status == "RUNNING" and shown.info.run_name == "cnn, fold 0, seed 0"
+    process = stage(workspace, "train", TASK, "cnn")
+    said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    (run,) = live_runs(workspace)
+    assert (run.info.run_id, run.info.status) == (shown.info.run_id, "FINISHED")
+    points = MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).get_metric_history(run.info.run_id, "curves/val_loss")
+    curves = pd.read_csv(workspace / "reports" / TASK / "curves" / "cnn.csv")
+    assert [(m.step, m.value) for m in points] == list(zip(curves["epoch"], curves["val_loss"], strict=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from small_stages import use_dvc
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -39,6 +40,25 @@ from flows.dvc_stages import reproduce
 signal.signal(signal.SIGINT, signal.default_int_handler)
 reproduce("train", Path("."), print)
 """
+# What `fetalflow run` does around its flow; the second starts no Prefect, and so no server for its runs.
+COMMAND = """
+from flows.stopping import stop_by_force, stop_on_signals
+stop_on_signals()
+from flows.cli import runs
+runs._quiet_the_libraries()
+runs._begin_flow()
+from flows.pipeline import pipeline
+pipeline(".")
+"""
+WITHOUT_PREFECT = """
+from pathlib import Path
+from flows.stopping import stop_by_force, stop_on_signals
+stop_on_signals()
+stop_by_force()
+from flows.dvc_stages import reproduce
+reproduce("train@movement", Path("."), print)
+"""
+KEPT = "Stopped. The finished stages are kept; the same command continues from there."
 
 
 @pytest.fixture
@@ -47,8 +67,7 @@ def workspace(tmp_path):
     (tmp_path / "dvc.yaml").write_text(
         "stages:\n  train:\n    cmd: python trainer.py\n    deps: [trainer.py]\n    outs: [weights.txt]\n"
     )
-    subprocess.run([BIN / "dvc", "init", "--no-scm", "-q"], cwd=tmp_path, check=True, env=environment())
-    return tmp_path
+    return use_dvc(tmp_path)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -114,6 +133,36 @@ def test_interrupting_the_flow_ends_its_whole_group(workspace):
     dvc = dvc_above(trainer)
     flow.send_signal(signal.SIGINT)
     assert gone(trainer) and gone(dvc) and gone(flow)
+    finish(workspace)
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ([sys.executable, "-c", COMMAND], signal.SIGINT),
+        ([sys.executable, "-c", WITHOUT_PREFECT], signal.SIGTERM),
+        ([BIN / "dvc", "repro"], signal.SIGINT),
+    ],
+    ids=["run", "terminated", "dvc"],
+)
+def test_a_stopped_run_ends_in_seconds_with_one_line_and_nothing_left(workspace, command, number):
+    """Ctrl-C reaches every process of the terminal's foreground group; SIGTERM only the one that is named."""
+    (workspace / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    body = "cmd: python trainer.py\n      deps: [trainer.py]\n      outs: [weights.txt]"
+    stages = f"stages:\n  train:\n    foreach: [movement]\n    do:\n      {body}\n"
+    (workspace / "dvc.yaml").write_text(stages)
+    flow, trainer = start(command, workspace, step_s=5)
+    others = flow.children(recursive=True)
+    began = time.monotonic()
+    for process in [flow, *(others if number == signal.SIGINT else [])]:
+        if os.getpgid(process.pid) == os.getpgid(flow.pid):
+            process.send_signal(number)
+    status = flow.wait(timeout=10)
+    assert time.monotonic() - began < 5
+    assert all(gone(process, within_s=1) for process in [trainer, *others])
+    log = (workspace / "log.txt").read_text()
+    assert log.count(KEPT) == 1 and "Traceback" not in log
+    assert status == (128 + number if command[0] == sys.executable else 255)  # DVC has its own status
     finish(workspace)
 
 

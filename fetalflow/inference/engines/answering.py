@@ -5,9 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fetalflow.models.answering import watched_call
+from fetalflow.models.answering import feature_layer, watched_call
 from fetalflow.models.building import Answer, segments
-from fetalflow.models.familiarity import feature_layer
 
 
 class Answering(nn.Module):

@@ -32,11 +32,12 @@ def read_judged(package: Path | str) -> dict[str, Any] | None:
     return judged if judged["package"] == package_digest(package) else None
 
 
-def choose(name: str, package: Path | str, threads: int = THREADS) -> Engine | None:
+def choose(name: str, package: Path | str, threads: int = THREADS, once: bool = False) -> Engine | None:
     """The opened engine `name` for the package in `package`; None means torch, which reads the package itself.
 
     "auto" is the fastest installed engine that passed, by the times of the export stage; torch where nothing was
-    exported. Raises InputError when a requested engine did not pass (with the reasons), was not exported, is not
+    exported. once: the process answers once and ends, so torch, which takes 2 s to start, is chosen only if no other
+    engine passed. Raises InputError when a requested engine did not pass (with the reasons), was not exported, is not
     installed, or its files have changed.
     """
     if name not in (AUTO, *ENGINES):
@@ -46,15 +47,15 @@ def choose(name: str, package: Path | str, threads: int = THREADS) -> Engine | N
     judged = read_judged(package)
     rows = {row["engine"]: row for row in judged["engines"]} if judged else {}
     if name == AUTO:
-        name = _fastest(rows)
+        name = _fastest(rows, once)
     else:
         _check_passed(name, rows, package)
     return None if name == "torch" else open_engine(name, package, exports_of(package), threads)
 
 
-def choose_for_stream(name: str, package: Path | str, reuse: bool = True) -> str:
+def choose_for_stream(name: str, package: Path | str, reuse: bool = True, once: bool = False) -> str:
     """The engine that streams the package: `name`, or for "auto" the fastest installed engine whose parts passed; for
-    a network without parts, or without `reuse`, the fastest engine for whole windows.
+    a network without parts, or without `reuse`, the fastest engine for whole windows. once: as in `choose`.
 
     Raises InputError as `choose` does.
     """
@@ -63,14 +64,16 @@ def choose_for_stream(name: str, package: Path | str, reuse: bool = True) -> str
     judged = read_judged(package) or {}
     rows = {row["engine"]: row for row in (reuse and judged.get("stream")) or judged.get("engines", ())}
     if name == AUTO:
-        return _fastest(rows)
+        return _fastest(rows, once)
     if name != "torch":
         _check_passed(name, rows, package)
     return name
 
 
-def _fastest(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def _fastest(rows: Mapping[str, Mapping[str, Any]], once: bool) -> str:
     usable = [row for name, row in rows.items() if row["passed"] and is_installed(name)]
+    if once:
+        usable = [row for row in usable if row["engine"] != "torch"] or usable
     return min(usable, key=lambda row: row["ms"])["engine"] if usable else "torch"
 
 

@@ -11,16 +11,14 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
-from fetalflow.inference.engines.answering import output_names, watched_layer
+from fetalflow.inference.engines.batch import THREADS, check_batch
 from fetalflow.inference.engines.record import FRAMES, MODEL, read_record
-from fetalflow.models.answering import NetworkAnswer, ask
-from fetalflow.models.weights import CONFIG, WEIGHTS, read
+from fetalflow.models.network_answer import NetworkAnswer
+from fetalflow.models.package_files import CONFIG
 
-THREADS = 2
 # Where each engine's model lies in the folder of a package's exports; torch computes the package itself.
 FOLDERS = {"onnx": "onnx", "int8": "int8", "openvino": "onnx"}
 RUNTIMES = {"onnx": "onnxruntime", "int8": "onnxruntime", "openvino": "openvino"}  # module that must be installed
@@ -40,25 +38,6 @@ class Engine(Protocol):
         ...
 
 
-class Torch:
-    """The package as it was trained, for any number of frames and size that the network takes. The number of threads is
-    set for the whole process."""
-
-    name = "torch"
-
-    def __init__(self, package: Path | str, threads: int = THREADS):
-        self.network, config = read(package)
-        self.layer, self.threads = watched_layer(self.network, config), threads
-        self.outputs = output_names(self.network)
-        self.size = (Path(package) / WEIGHTS).stat().st_size
-
-    def answer(self, batch: np.ndarray) -> NetworkAnswer:
-        _check(batch, [None, None, None])
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
-        return ask(self.network, batch, self.layer)
-
-
 class OnnxRuntime:
     """An exported file, float32 or 8 bits, in ONNX Runtime."""
 
@@ -70,7 +49,7 @@ class OnnxRuntime:
         self.session = onnx_session(folder, threads)
 
     def answer(self, batch: np.ndarray) -> NetworkAnswer:
-        _check(batch, self.record["input"][FRAMES][1:])
+        check_batch(batch, self.record["input"][FRAMES][1:])
         return _named(self.outputs, self.session.run(self.outputs, {FRAMES: batch}))
 
 
@@ -92,7 +71,7 @@ class OpenVINO:
         self.request = core.compile_model(Path(folder) / MODEL, "CPU", options).create_infer_request()
 
     def answer(self, batch: np.ndarray) -> NetworkAnswer:
-        _check(batch, self.record["input"][FRAMES][1:])
+        check_batch(batch, self.record["input"][FRAMES][1:])
         self.request.infer({FRAMES: batch})
         return _named(self.outputs, [self.request.get_tensor(name).data.copy() for name in self.outputs])
 
@@ -106,6 +85,8 @@ def open_engine(name: str, package: Path | str, exported: Path | str, threads: i
     if name not in ENGINES:
         raise InputError(f"no engine is called {name!r}; known engines: {', '.join(ENGINES)}.")
     if name == "torch":
+        from fetalflow.inference.engines.torch_engine import Torch  # it imports torch, which takes 2 s
+
         return Torch(package, threads)
     kind = OpenVINO if name == "openvino" else OnnxRuntime
     return kind(Path(exported) / FOLDERS[name], package_digest(package), threads)
@@ -147,16 +128,6 @@ def installed(module: str) -> ModuleType:
             raise
         extra = "'fetalflow[openvino]'" if module == "openvino" else module
         raise InputError(f"the engine {module} is not installed. Run: pip install {extra}") from None
-
-
-def _check(batch: np.ndarray, shape: list[int | None]) -> None:
-    fits = batch.ndim == 4 and all(want in (None, found) for want, found in zip(shape, batch.shape[1:], strict=True))
-    if batch.dtype != np.float32 or not fits or not len(batch):
-        wanted = ", ".join("any" if side is None else str(side) for side in shape)
-        raise InputError(
-            f"an engine answers float32 [B, {wanted}] in 0-1, found {batch.dtype} {list(batch.shape)}. "
-            "Fit the frames to the package's size; clips of another length are for the engine torch."
-        )
 
 
 def _named(names: Any, outputs: list[np.ndarray]) -> NetworkAnswer:

@@ -17,21 +17,20 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 from fetalflow.errors import InputError
+from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.evaluation.measurement_columns import error_percent
 from fetalflow.evaluation.measurement_rows import known_mask, measurement_row
 from fetalflow.evaluation.metrics import confusion_by_patient, summary_metrics
-from fetalflow.evaluation.predictions import labels_equally_likely
 from fetalflow.inference.engines.engine import Engine
-from fetalflow.inference.engines.timing import in_turns
+from fetalflow.inference.engines.timing import LIMIT_S, in_turns
 from fetalflow.inference.latency import p95
-from fetalflow.models.answering import NetworkAnswer
 from fetalflow.models.familiarity import UNLIKE, Familiarity
+from fetalflow.models.network_answer import NetworkAnswer
 from fetalflow.settings.params import Evaluate, Export
 
 REFERENCE = "torch"
 LOSS = 0.5  # points
 MORE = 5.0  # points of all sequences that may be flagged or left without a length in addition
-LIMIT_S = 30.0  # of timed calls, all engines together
 
 
 class Judged(NamedTuple):
@@ -61,13 +60,13 @@ def judge(
     data: Path,
     settings: Evaluate | Export,
     familiarity: Familiarity | None = None,
-    timed: Mapping[str, Engine] | None = None,
+    times: Mapping[str, list[float]] | None = None,
 ) -> list[dict[str, Any]]:
     """Figures of each engine, in their order; JSON-able, None for what does not apply.
 
     config: of the package. engines: by name, torch among them. rows: of the manifest, sequences of test patients in the
-    task's folder `data`; one at a time is in memory. familiarity: of the package. timed: engines to time instead of
-    `engines`, by the same names.
+    task's folder `data`; one at a time is in memory. familiarity: of the package. times: ms of the timed answers by
+    engine, from `timing.in_turns`; None: they are timed here.
 
     Keys of a row: engine, passed, reasons (of a refusal), default; sequences; p_difference, mask_difference (largest
     difference of a probability from that of torch); same_label (share of the sequences); macro_f1, dice (0-1),
@@ -82,7 +81,8 @@ def judge(
         raise InputError(f"parity needs {REFERENCE} and a test sequence; found {list(engines)} and {len(rows)}.")
     labels = list(config["labels"])
     answers = _answers(engines, rows, data, labels)
-    times = in_turns(timed or engines, _stored(rows.iloc[0], data), settings.latency_repeats, LIMIT_S)
+    if times is None:
+        times = in_turns(engines, stored(rows.iloc[0], data), settings.latency_repeats, LIMIT_S)
     judged = []
     for name, engine in engines.items():
         facts = _figures(answers[name], answers[REFERENCE], rows, labels, familiarity)
@@ -105,7 +105,7 @@ def _answers(
     """The answers of every engine to every sequence, in the order of `rows`."""
     kept: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
     for _, row in rows.iterrows():
-        batch = _stored(row, data)
+        batch = stored(row, data)
         answers = {name: engine.answer(batch) for name, engine in engines.items()}
         reference = answers[REFERENCE]
         mask = None if reference.mask is None else known_mask(data, row)
@@ -184,7 +184,7 @@ def _reasons(facts: Mapping[str, float]) -> list[str]:
     return reasons
 
 
-def _stored(row: pd.Series, data: Path) -> np.ndarray:
+def stored(row: pd.Series, data: Path) -> np.ndarray:
     """float32 [1, N, H, W] in 0-1 of a row of the manifest."""
     return np.load(data / row["path"])[None].astype(np.float32) / 255
 

@@ -10,6 +10,8 @@ MODEL = "model.onnx"
 DATA = "model.onnx.data"
 RECORD = "export.json"
 FRAMES = "frames"
+KEPT = "kept"
+KEEP, KEEP_INT8, ANSWER = "stream-keep", "stream-keep-int8", "stream-answer"  # folders of the two parts for streaming
 
 
 def read_record(folder: Path | str, package: str | None = None) -> dict[str, Any]:

@@ -4,17 +4,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
 from fetalflow.errors import InputError
-from fetalflow.inference.engines.answering import watched_layer
 from fetalflow.inference.engines.engine import ENGINES, THREADS, Engine, onnx_session, open_engine, package_digest
-from fetalflow.inference.engines.record import FRAMES, read_record
-from fetalflow.inference.engines.stream_parts import ANSWER, KEEP, KEEP_INT8, KEPT
-from fetalflow.models.answering import NetworkAnswer, run
-from fetalflow.models.reuse import Reusing
-from fetalflow.models.weights import read, read_config, without_weights
+from fetalflow.inference.engines.record import ANSWER, FRAMES, KEEP, KEEP_INT8, KEPT, read_record
+from fetalflow.models.network_answer import NetworkAnswer
+from fetalflow.models.package_files import read_config
 
 
 class Parts(Protocol):
@@ -51,28 +46,6 @@ class Whole:
         return self.engine.answer(frames)
 
 
-class TorchParts:
-    """The network as it was trained. The number of threads is set for the whole process."""
-
-    name = "torch"
-
-    def __init__(self, network: nn.Module, layer: str, threads: int = THREADS):
-        """layer: the features are its input."""
-        self.network, self.layer, self.threads = network, layer, threads
-        self.reach, self.needs_frames = network.reach, network.needs_frames
-        self.size = sum(each.nbytes for each in network.state_dict().values())
-
-    def keep(self, frames: np.ndarray) -> np.ndarray:
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
-        with torch.inference_mode():
-            return self.network.keep(torch.from_numpy(frames)).numpy()
-
-    def answer(self, kept: np.ndarray, frames: np.ndarray | None) -> NetworkAnswer:
-        inputs = [None if each is None else torch.from_numpy(each) for each in (kept, frames)]
-        return run(self.network, self.layer, self.network.answer, *inputs)
-
-
 class OnnxParts:
     """The files of `export_stream` in ONNX Runtime; int8: the first part is computed in 8 bits, the second in float."""
 
@@ -103,8 +76,10 @@ class OfFrames:
     def answer(self, batch: np.ndarray) -> NetworkAnswer:
         """float32 [B, N, H, W] in 0-1."""
         reach = self.parts.reach
-        runs = (np.ascontiguousarray(batch[:, i : i + reach]) for i in range(batch.shape[1] - reach + 1))
-        return self.parts.answer(np.stack([self.parts.keep(run) for run in runs], axis=1), batch)
+        runs = np.stack([batch[:, i : i + reach] for i in range(batch.shape[1] - reach + 1)], axis=1)
+        # All runs in one call: one call for each frame gives the same and takes longer.
+        kept = self.parts.keep(runs.reshape(-1, *runs.shape[2:]))
+        return self.parts.answer(kept.reshape(*runs.shape[:2], -1), batch)
 
 
 def open_parts(
@@ -125,11 +100,13 @@ def open_parts(
     if name != "torch" and exported is None:
         raise InputError(f"the engine {name} needs the folder of the package's exports. Or take the engine torch.")
     config = read_config(package)
-    if not (reuse and isinstance(without_weights(config), Reusing)):
-        return Whole(open_engine(name, package, exported or "", threads)), config
     if name == "torch":
-        network, _ = read(package)
-        return TorchParts(network, watched_layer(network, config), threads), config
+        from fetalflow.inference.engines.torch_engine import open_torch_parts  # it imports torch, which takes 2 s
+
+        parts = open_torch_parts(package, threads) if reuse else None
+        return parts or Whole(open_engine(name, package, "", threads)), config
+    if not (reuse and any((Path(exported) / part).is_dir() for part in (KEEP, KEEP_INT8, ANSWER))):
+        return Whole(open_engine(name, package, exported, threads)), config
     if name == "openvino":
         raise InputError("the engine openvino has no parts for streaming. Take onnx or int8, or ask windows whole.")
     return OnnxParts(package, exported, name == "int8", threads), config

@@ -13,13 +13,15 @@ import pandas as pd
 from fetalflow.inference.engines.engine import is_installed
 from fetalflow.inference.engines.formats import together, tried
 from fetalflow.inference.engines.onnx_file import IN_ONE_FILE
-from fetalflow.inference.engines.parity import REFERENCE, judge
+from fetalflow.inference.engines.parity import REFERENCE, judge, stored
 from fetalflow.inference.engines.stream_engine import OfFrames, Parts, open_parts
 from fetalflow.inference.engines.stream_parts import PARTS, export_stream, quantise_stream
-from fetalflow.models.answering import NetworkAnswer
+from fetalflow.inference.engines.timing import LIMIT_S, in_turns
 from fetalflow.models.familiarity import Familiarity
+from fetalflow.models.network_answer import NetworkAnswer
+from fetalflow.models.package_files import WEIGHTS, read_config
 from fetalflow.models.reuse import Reusing
-from fetalflow.models.weights import WEIGHTS, read_config, without_weights
+from fetalflow.models.weights import without_weights
 from fetalflow.settings.params import Export
 
 
@@ -70,8 +72,9 @@ def stream_formats(
         else:
             parts[name] = answering
     whole = {name: OfFrames(each) for name, each in parts.items()}
-    timed = {name: NewFrame(each) for name, each in parts.items()}
-    judged = together(judge(config, whole, rows, data, settings, familiarity, timed), refused)
+    new_frame = {name: NewFrame(each) for name, each in parts.items()}
+    times = in_turns(new_frame, stored(rows.iloc[0], data), settings.latency_repeats, LIMIT_S)
+    judged = together(judge(config, whole, rows, data, settings, familiarity, times), refused)
     kept = {part for row in judged if row["passed"] for part in PARTS.get(row["engine"], ())}
     for part in {part for of_engine in PARTS.values() for part in of_engine} - kept:
         shutil.rmtree(folder / part, ignore_errors=True)

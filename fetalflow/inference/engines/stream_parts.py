@@ -18,12 +18,10 @@ from fetalflow.artefacts import atomic_folder
 from fetalflow.inference.engines.answering import Answering, watched_layer
 from fetalflow.inference.engines.int8 import quantise
 from fetalflow.inference.engines.onnx_file import IN_ONE_FILE, save_model, traced, write_record
-from fetalflow.inference.engines.record import FRAMES, read_record
+from fetalflow.inference.engines.record import ANSWER, FRAMES, KEEP, KEEP_INT8, KEPT, read_record
 from fetalflow.models.reuse import Reusing
 from fetalflow.models.weights import read
 
-KEPT = "kept"
-KEEP, KEEP_INT8, ANSWER = "stream-keep", "stream-keep-int8", "stream-answer"
 PARTS = {"onnx": (KEEP, ANSWER), "int8": (KEEP_INT8, ANSWER)}  # by engine
 
 

@@ -15,7 +15,7 @@ from fetalflow.cine.field_of_view import as_text, of_text, sector_of
 from fetalflow.cine.letterbox import fit, fitted_box
 from fetalflow.cine.masked import Masked, open_masked
 from fetalflow.errors import InputError
-from fetalflow.evaluation.predictions import labels_equally_likely
+from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.inference.examination.result import Examination, Length
 from fetalflow.inference.examination.tiling import Clip, clips, evenly
 from fetalflow.inference.package import Package, as_uint8

@@ -24,7 +24,7 @@ from fetalflow.inference.engines.engine import THREADS
 from fetalflow.inference.engines.stream_engine import Parts, open_parts
 from fetalflow.inference.streaming.tally import Tally
 from fetalflow.models.familiarity import UNLIKE, Familiarity
-from fetalflow.models.weights import read_familiarity
+from fetalflow.models.package_files import read_familiarity
 from fetalflow.settings.params import Extract
 
 
@@ -233,14 +233,15 @@ def open_stream(
     engine: str = AUTO,
     threads: int = THREADS,
     reuse: bool = True,
+    once: bool = False,
 ) -> Streamer:
     """A streamer for the model package in `package` with an engine; "auto" is the fastest that passed the gate.
 
     exported: a folder of exports that were not judged by the gate, for a named engine; None: the exports that the
-    export stage kept. Further arguments and exceptions are those of `open_parts`.
+    export stage kept. once: as in `choose_for_stream`. Further arguments and exceptions are those of `open_parts`.
     """
     if exported is None:
-        engine, exported = choose_for_stream(engine, package, reuse), exports_of(package)
+        engine, exported = choose_for_stream(engine, package, reuse, once), exports_of(package)
     parts, config = open_parts(engine, package, exported, threads, reuse)
     arrays = read_familiarity(package, config)
     familiarity = None if arrays is None else Familiarity.of_package(config["familiarity"], arrays)

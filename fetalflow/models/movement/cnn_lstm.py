@@ -1,5 +1,5 @@
-"""The paper's second ablation, CNN-LSTM. The paper only states that it combines "a typical CNN architecture with the
-LSTM model". The rest was chosen here: a CNN computes features of each frame, and an LSTM reads them in order.
+"""The paper's second ablation, CNN-LSTM: a CNN computes features of each frame, and an LSTM reads them in order. The
+paper only states that it combines "a typical CNN architecture with the LSTM model"; the rest was chosen here.
 
 The CNN has FetalMovNet's five 3 x 3 convolutions and poolings with a quarter of the channels. It runs N times per
 sequence, and at full width it would cost ten times as much as FetalMovNet, which it is compared with.

@@ -14,6 +14,9 @@ from fetalflow.report.explain.score import log_odds
 
 METHOD = "absolute integrated gradients from a black {unit}, {steps} steps, Gaussian blur of 1/{blur} of the width"
 STEPS = 8  # Gauss-Legendre nodes on the line from black to the sequence
+# Where a map is only measured, 5 nodes are enough. On 16 test sequences of the demo they find 2.33 times as much mass
+# on the anatomy as chance, 8 nodes 2.32 and 64 nodes 2.36; their rank correlation with the maps of 64 nodes is .996.
+MEASURED_STEPS = 5
 PIXELS = 10 * 64 * 64 * STEPS  # of which gradients are computed at once: limits the memory, costs no time
 BLUR = 48  # width of the frame / standard deviation of the blur: removes speckle grains, keeps structures
 
@@ -23,18 +26,18 @@ def method(frames: int) -> str:
     return METHOD.format(unit="image" if frames == 1 else "sequence", steps=STEPS, blur=BLUR)
 
 
-def integrated_gradients(network: nn.Module, sequences: Tensor, targets: Tensor) -> Tensor:
+def integrated_gradients(network: nn.Module, sequences: Tensor, targets: Tensor, steps: int = STEPS) -> Tensor:
     """Signed attributions float [B, N, H, W] of `sequences` (float 0-1, same shape) for the classes `targets` [B].
 
-    Their sum is nearly the change of the score from black. The image is black outside the sector, so black means
-    "nothing was recorded here".
+    With STEPS nodes their sum is nearly the change of the score from black. The image is black outside the sector, so
+    black means "nothing was recorded here".
     """
     with torch.backends.cudnn.flags(enabled=False):
         values = IntegratedGradients(log_odds(network)).attribute(
             sequences,
             baselines=0.0,
             target=targets,
-            n_steps=STEPS,
+            n_steps=steps,
             method="gausslegendre",
             internal_batch_size=max(len(sequences), PIXELS // sequences[0].numel()),
         )

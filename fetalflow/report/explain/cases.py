@@ -14,8 +14,8 @@ from fetalflow.biometry.clip import MeasuredClip, measure_clip
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.structures import LENGTHS
 from fetalflow.errors import InputError
+from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.evaluation.measurement_rows import fitted_spacing, known_mask, number, seen_area, stated_weeks
-from fetalflow.evaluation.predictions import labels_equally_likely
 from fetalflow.evaluation.segmentation import overlap
 from fetalflow.models.answering import ask, to_input
 from fetalflow.report.explain.choosing import read_sequence

@@ -197,10 +197,10 @@ def draw_overlap(rows: Sequence[Mapping[str, float | str]], still: bool = False)
             if not chosen:
                 continue
             x = np.array([float(row[measure]) for row in chosen])
-            low = x - [float(row[f"{measure}_low"]) for row in chosen]
-            high = np.array([float(row[f"{measure}_high"]) for row in chosen]) - x
+            bounds = [[row[f"{measure}_{end}"] for row in chosen] for end in ("low", "high")]
+            low, high = np.array(bounds, dtype=float)  # None, where there is no interval, becomes NaN: no bar is drawn
             y = [len(names) - 1 - names.index(str(row["map"])) + lift for row in chosen]
-            error = np.maximum([low, high], 0)
+            error = np.maximum([x - low, high - x], 0)
             axes.errorbar(x, y, xerr=error, fmt=marker, color=colour, ms=5, capsize=2.5, lw=1.2, label=texts[kind])
         _bare(axes)
     chance = [float(row["area"]) for row in rows if "area" in row]

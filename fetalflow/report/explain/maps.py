@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fetalflow.models.answering import ask
 from fetalflow.models.building import build
-from fetalflow.report.explain.attribution import PIXELS, frame_maps, integrated_gradients
+from fetalflow.report.explain.attribution import MEASURED_STEPS, PIXELS, frame_maps, integrated_gradients
 from fetalflow.report.explain.choosing import Sequences
 from fetalflow.report.explain.gradcam import CONVOLUTIONS, convolution_layer, earlier_and_later, grad_cam, hires_cam
 
@@ -45,7 +45,7 @@ def network_maps(network: nn.Module, inputs: Tensor, targets: Tensor) -> dict[st
         maps[f"{GRAD_CAM} {short_name(other)}"] = grad_cam(network, inputs, targets, neighbour)
     maps[f"{HIRES_CAM} {short_name(name)}"] = hires_cam(network, inputs, targets, layer)
     arrays = {key: value.float().cpu().numpy() for key, value in maps.items()}
-    attributions = integrated_gradients(network, inputs, targets)
+    attributions = integrated_gradients(network, inputs, targets, MEASURED_STEPS)
     return arrays | {INTEGRATED_GRADIENTS: frame_maps(attributions.cpu().numpy())}
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fetalflow.cine.field_of_view import sector_of
+from fetalflow.evaluation.intervals import no_interval
 from fetalflow.models.answering import to_input
 from fetalflow.report.explain.choosing import Sequences
 from fetalflow.report.explain.maps import batches, image_maps, network_maps, rank_correlation, untrained_twin
@@ -135,26 +136,31 @@ def remarks(frames: int, unmeasured: Mapping[str, int]) -> str:
 
 
 def _share(name: str, row: Mapping[str, Any]) -> str:
-    low, high = row["concentration_low"], row["concentration_high"]
     return (
         f"{name[0].upper()}{name[1:]}: {row['inside']:.0%} of the map lie inside the structure, by chance "
-        f"{row['area']:.0%}; the mean ratio of the two is {row['concentration']:.2f} [{low:.2f}, {high:.2f}] "
+        f"{row['area']:.0%}; the mean ratio of the two is {row['concentration']:.2f}{_interval(row)} "
         f"({_verdict(row)}); the peak lies inside in {row['pointing']:.0%} of the images "
         f"({row['sequences']} test images of {row['patients']} patients)."
     )
 
 
 def _concentration(name: str, row: Mapping[str, Any]) -> str:
-    low, high = row["concentration_low"], row["concentration_high"]
     return (
-        f"{name} puts {row['concentration']:.2f} [{low:.2f}, {high:.2f}] times as much mass on the labelled anatomy as "
+        f"{name} puts {row['concentration']:.2f}{_interval(row)} times as much mass on the labelled anatomy as "
         f"chance ({_verdict(row)}); its peak lies there in {row['pointing']:.0%} of the frames, by chance in "
         f"{row['area']:.0%} ({row['sequences']} test sequences of {row['patients']} patients)."
     )
 
 
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = row["concentration_low"], row["concentration_high"]
+    return "" if low is None else f" [{low:.2f}, {high:.2f}]"
+
+
 def _verdict(row: Mapping[str, Any]) -> str:
     low, high = row["concentration_low"], row["concentration_high"]
+    if low is None:
+        return no_interval(row["patients"])
     if low > 1:
         return "more than chance"
     return "less than chance" if high < 1 else "not significantly different from chance"

@@ -11,7 +11,7 @@ map that only stays inside the sector must not look better than chance.
 import numpy as np
 import pandas as pd
 
-from fetalflow.evaluation.intervals import patient_draws, percentile_interval
+from fetalflow.evaluation.intervals import known_or_none, patient_draws, percentile_interval
 
 DRAWS = 2000
 CONFIDENCE = 0.95
@@ -46,14 +46,14 @@ def map_overlap(maps: np.ndarray, anatomy: np.ndarray, field: np.ndarray) -> dic
     }
 
 
-def summarise(table: pd.DataFrame, seed: int) -> dict[str, float]:
-    """Mean over sequences with 95 % intervals by bootstrap over patients.
+def summarise(table: pd.DataFrame, seed: int) -> dict[str, float | None]:
+    """Mean over sequences with 95 % intervals by bootstrap over patients; None where `intervals.known` finds none.
 
     table: one row per sequence, `patient` and the measures of `map_overlap`. Maps that are 0 everywhere are counted as
     `empty` and left out of the means.
     """
     kept = table.dropna(subset=["concentration"])
-    result: dict[str, float] = {
+    result: dict[str, float | None] = {
         "sequences": len(kept),
         "patients": int(kept["patient"].nunique()),
         "empty": len(table) - len(kept),
@@ -66,6 +66,7 @@ def summarise(table: pd.DataFrame, seed: int) -> dict[str, float]:
     gain = kept.assign(pointing_gain=kept["pointing"] - kept["area"])
     for name in (*MEASURES, "pointing_gain"):
         sums = np.bincount(codes, weights=gain[name])
-        low, high = percentile_interval((weights @ sums) / (weights @ counts), CONFIDENCE)
-        result |= {name: float(sums.sum() / counts.sum()), f"{name}_low": float(low), f"{name}_high": float(high)}
+        bounds = percentile_interval((weights @ sums) / (weights @ counts), CONFIDENCE, len(counts))
+        low, high = known_or_none(*bounds, len(counts))
+        result |= {name: float(sums.sum() / counts.sum()), f"{name}_low": low, f"{name}_high": high}
     return result
