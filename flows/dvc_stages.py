@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ DVC = Path(sys.executable).with_name("dvc")
 
 
 STOPPED = " stopped: "  # in the message of a stage whose input is wrong (stages/runtime/lifeline.py)
+# A path that begins in the workspace, and is not the end of a longer path.
+IN_WORKSPACE = re.compile(r"(?<![\w/.-])(?:data|reports|models|exports|checkpoints|reviews|live|arrivals)/[\w./@+-]+")
 TRACEBACK = "Traceback (most recent call last):"
 OF_DVC = "ERROR: failed to reproduce"  # DVC repeats the command of a stage that failed
 
@@ -133,6 +136,17 @@ def pending(workspace: Path, task: str | None = None) -> list[str]:
     return sorted(name for name in json.loads(done.stdout or "{}") if _is_of(name, task))
 
 
+def openable(line: str, workspace: Path) -> str:
+    """`line` with the whole path of each file of the workspace: a stage runs there, but the person who reads its lines
+    is somewhere else."""
+
+    def whole(match: re.Match) -> str:
+        path = match[0].rstrip(".,:;")
+        return f"{workspace / path}{match[0][len(path) :]}" if (workspace / path).exists() else match[0]
+
+    return IN_WORKSPACE.sub(whole, line)
+
+
 def reproduce(
     stage: str, workspace: Path, show: Callable[[str], None], environment: Mapping[str, str] | None = None
 ) -> str:
@@ -158,6 +172,7 @@ def reproduce(
     lines: list[str] = []
     try:
         for line in process.stdout:
+            line = openable(line, workspace)
             lines.append(line)
             show(line.rstrip())
         if process.wait():

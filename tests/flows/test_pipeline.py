@@ -9,7 +9,7 @@ from small_stages import ORDER, STAGE, make_small_workspace, ran
 
 from fetalflow.settings.params import load_settings
 from flows import terminal
-from flows.dvc_stages import pending, stage_names
+from flows.dvc_stages import openable, pending, stage_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,3 +109,16 @@ def test_each_stage_belongs_to_one_task():
     assert sorted(name for names in of_task.values() for name in names) == sorted(stage_names(ROOT))
     assert "train@planes" in of_task["planes"] and "ablate@planes-no_attention" in of_task["planes"]
     assert not set(of_task["planes"]) & set(of_task["movement"])
+
+
+def test_lines_of_a_stage_name_files_that_can_be_opened_from_anywhere(tmp_path):
+    for name in ("data/movement/quarantine.csv", "reports/movement/quality/index.html"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    line = "reasons in data/movement/quarantine.csv, see reports/movement/quality/index.html. (data/movement)"
+    assert openable(line, tmp_path) == (
+        f"reasons in {tmp_path}/data/movement/quarantine.csv, see {tmp_path}/reports/movement/quality/index.html. "
+        f"({tmp_path}/data/movement)"
+    )
+    for same in (f"{tmp_path}/data/movement", "hospital/data/movement", "data/gone.csv", "53 data/s"):
+        assert openable(same, tmp_path) == same
