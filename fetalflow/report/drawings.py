@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import cv2
 import matplotlib
@@ -26,6 +27,7 @@ from fetalflow.report.measurement_figures import age_figure, bland_altman_figure
 DPI = 130
 PAD = 0.1  # inches around a figure
 WIDEST = 1600  # px; a page is read on a screen
+_BOXES: WeakKeyDictionary[Figure, Bbox] = WeakKeyDictionary()
 JPEG_ABOVE = 250_000  # bytes; ultrasound compresses badly as PNG
 
 
@@ -76,12 +78,14 @@ def as_svg(figure: Figure) -> str:
 
 
 def _box(figure: Figure) -> Bbox:
-    """The box around everything in the figure, in inches. The layout is computed by the first call only, and no format
-    draws the figure a second time to find the box: half of the time of the report stage went there."""
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)
-    return figure.get_tightbbox().padded(PAD)
+    """The box around everything in the figure, in inches. Layout and box are computed by the first call only: no format
+    draws the figure a second time to find them."""
+    if figure not in _BOXES:
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+        _BOXES[figure] = figure.get_tightbbox().padded(PAD)
+    return _BOXES[figure]
 
 
 def as_image(path: Path) -> str:
