@@ -16,7 +16,7 @@ demo: setup
 # Two processes, each with whole test files: many tests wait for servers or for imports.
 # `make test PART=hospital` runs the tests of one room.
 test: setup
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(PART),tests/$(PART))
+	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(PART),tests/$(PART))
 
 # Decoding, loader, training speed, memory of all stages at the paper's size: over an hour, most of it for training.
 benchmarks: setup

@@ -78,9 +78,11 @@ def retrain(
     """Take new drops from the inbox, test them for drift, train on all drops so far, register a challenger."""
     _quiet_the_libraries()
     from fetalflow.settings.params import load_settings
+    from flows.checkout import CHECKOUT
+    from flows.last_run import remember
     from flows.retrain import prepare_workspace, workspace_of
     from flows.retrain import retrain as retrain_flow
-    from flows.workspace import CHECKOUT, parse_changes
+    from flows.workspace import parse_changes
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
     _refuse_path(name)
@@ -93,6 +95,7 @@ def retrain(
             raise InputError("retrain needs --inbox the first time: the folder or URL where drops arrive.")
         where = inbox if "://" in inbox else str(Path(inbox).resolve())
         prepare_workspace(workspace, task, where, profile, [parse_changes(change)] if change else [])
+    remember(workspace, task)
     with _flow_on_terminal():
         _begin_flow()
         retrain_flow(str(workspace), task, warm)

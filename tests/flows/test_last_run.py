@@ -20,6 +20,7 @@ def checkout(tmp_path, monkeypatch):
     (tmp_path / "checkout" / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     monkeypatch.setattr(last_run, "CHECKOUT", tmp_path / "checkout")
     (tmp_path / "elsewhere").mkdir()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # with a server, some verbs need no workspace
     monkeypatch.chdir(tmp_path / "elsewhere")
     return tmp_path / "checkout"
 

@@ -105,9 +105,9 @@ def test_a_table_in_an_inner_folder_keeps_what_leaves_for_the_check_of_rows(path
 
 def test_no_outline_is_read_outside_of_the_drop(monkeypatch, tmp_path):
     monkeypatch.setattr(hc18, "read_mask", lambda path: pytest.fail(f"{path} was read"))
-    facts = {hc18.FILE: "010_HC/../../../a.png", hc18.PIXEL: "0.1", hc18.LENGTH: "100"}
-    video = f"training_set/{facts[hc18.FILE]}"
-    assert hc18._fault(tmp_path, facts, video, hc18._outline(video, {}), 1) == ""
+    video = "training_set/010_HC/../../../a.png"
+    facts = {"video": video, "mask": hc18._outline(video, {}), "mm_per_px": "0.1", "hc_mm": "100", "fault": ""}
+    assert hc18._outline_fault(tmp_path, facts) == ""
     with pytest.raises(Rejected, match="outside"):
         rows.check_row(row(video=video), None)
 
