@@ -4,7 +4,11 @@ import ast
 import re
 import subprocess
 from collections import defaultdict
+from itertools import pairwise, permutations, product
 from pathlib import Path
+
+import networkx as nx
+import yaml
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "fetalflow"
@@ -128,3 +132,25 @@ def test_nobody_cites_a_page_that_only_the_makers_have():
     files = [f for f in project_files(".md", ".py", ".yaml", ".yml", ".j2", ".toml") if f != Path(__file__)]
     citing = [str(file.relative_to(ROOT)) for file in files if pattern.search(file.read_text())]
     assert not citing, f"Cite the paper or a page of docs/ in {citing}"
+
+
+def test_the_drawing_in_the_readme_has_the_arrows_of_the_pipeline():
+    bodies = {name: stage["do"] for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()}
+
+    def paths(stage: str, key: str) -> list[str]:
+        """Files of one task. A variant is the main one for `train` and `export`, and a rival for `ablate`."""
+        variant = "rival" if stage == "ablate" else "main"
+        names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in bodies[stage][key]]
+        filled = [name.replace("${item.variant}", variant).replace("${item.drop}", "data/T/drop") for name in names]
+        return [re.sub(r"\$\{[\w.]+\}", "T", name) for name in filled]
+
+    needs = nx.DiGraph()
+    for before, after in permutations(bodies, 2):
+        pairs = product(paths(before, "outs"), paths(after, "deps"))
+        if any(dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/") for out, dep in pairs):
+            needs.add_edge(before, after)
+    drawn = set()
+    for line in DRAWING.findall((ROOT / "README.md").read_text())[0].splitlines():
+        steps = [[name.strip() for name in step.split("&")] for step in line.split("-->")]
+        drawn |= {pair for left, right in pairwise(steps) for pair in product(left, right)}
+    assert drawn == set(nx.transitive_reduction(needs).edges)
