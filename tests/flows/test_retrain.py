@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from cine_files import speckle, write_video
-from small_stages import use_dvc
+from small_stages import small_pipeline, use_dvc
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import arrive
@@ -69,12 +69,7 @@ def workspace(tmp_path) -> Path:
         "movement": {"retrain": {"inbox": str(inbox)}, "drift": {"permutations": 499}},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(overlay(params, ours)))
-    text = "stages:\n"
-    for before, name in zip([None, *ORDER], ORDER, strict=False):
-        dep = f", {before}.done" if before else ", arrivals/movement/drop"
-        text += f"  {name}:\n    foreach: [movement]\n    do:\n      cmd: python stage.py {name}\n"
-        text += f"      deps: [stage.py{dep}]\n      outs: [{name}.done]\n"
-    (folder / "dvc.yaml").write_text(text)
+    (folder / "dvc.yaml").write_text(small_pipeline(ORDER, "arrivals/movement/drop"))
     return use_dvc(folder)
 
 

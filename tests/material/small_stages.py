@@ -35,16 +35,21 @@ run(main)
 ORDER = ["phantom", "train", "evaluate"]
 
 
+def small_pipeline(order: list[str], *first: str) -> str:
+    """dvc.yaml of small stages, each after the one before it. first: what the first one needs."""
+    text = "stages:\n"
+    for before, name in zip([None, *order], order, strict=False):
+        deps = ", ".join(["stage.py", *([f"{before}.done"] if before else first)])
+        text += f"  {name}:\n    foreach: [movement]\n    do:\n      cmd: python stage.py {name}\n"
+        text += f"      deps: [{deps}]\n      outs: [{name}.done]\n"
+    return text
+
+
 def make_small_workspace(folder: Path) -> Path:
     folder.mkdir()
     (folder / "stage.py").write_text(STAGE)
     shutil.copy(ROOT / "params.yaml", folder)
-    text = "stages:\n"
-    for before, name in zip([None, *ORDER], ORDER, strict=False):
-        dep = f", {before}.done" if before else ""
-        text += f"  {name}:\n    foreach: [movement]\n    do:\n      cmd: python stage.py {name}\n"
-        text += f"      deps: [stage.py{dep}]\n      outs: [{name}.done]\n"
-    (folder / "dvc.yaml").write_text(text)
+    (folder / "dvc.yaml").write_text(small_pipeline(ORDER))
     return use_dvc(folder)
 
 
