@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 demo: setup
 	@$(VENV)/bin/fetalflow run --task $(TASK)
 
-# Two processes, each with whole test files: many tests wait for servers or for imports.
+# Three processes on two cores, each with whole test files: many tests wait for servers.
 # `make test PART=hospital` runs the tests of one room.
 test: setup
 	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(PART),tests/$(PART))

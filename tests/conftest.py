@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py; before anything imports torch
-# Two test processes share two cores: a pool of threads in each only waits for the other's.
+# Several test processes share the cores: a pool of threads in each only waits for the others'.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples every time: a red suite means that the change is at fault.
