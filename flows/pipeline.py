@@ -18,7 +18,7 @@ from fetalflow.settings.params import load_settings
 from flows.durations import FILE, Estimate, in_words, of_the_demo, read_durations, write_duration
 from flows.dvc_stages import StageFailed, pending, reproduce, stages_to_run, task_of, tells_failure
 from flows.side_by_side import TRAINING, at_once, groups, run_together, threads
-from flows.stopping import note_flow_run
+from flows.stopping import note_flow_run, wait_if_stopped
 from flows.terminal import moving
 from flows.workspace import update_workspace
 
@@ -80,6 +80,7 @@ def run_stage(
         with moving(words):
             output = reproduce(name, workspace, show, threads(beside))
     except StageFailed as error:
+        wait_if_stopped()
         # What a stage printed in another form is above already.
         is_shown = error.output.strip() and not held
         logger.error("\n%s\n", f"{name} failed, with the message above" if is_shown else error)

@@ -8,6 +8,7 @@ from stages.runtime.stopping import KEPT, PATIENCE_S, end_now, kill_children, on
 SERVER_S = 1.5  # for telling a Prefect server; the processes are ended whether it answers or not
 
 _flow_runs: list[str] = []  # ids of the runs of this process, the outermost first
+_stopping = threading.Event()
 _is_flow = threading.Event()  # a flow is ended by force: Prefect would wait for the server that the signal ended, too
 
 
@@ -22,6 +23,7 @@ def stop_on_signals() -> None:
         if not _is_flow.is_set():
             threading.Event().wait(PATIENCE_S)
             end_now(number)
+        _stopping.set()
         kill_children()
         line = "\r\x1b[K\x1b[?25h" if sys.stderr.isatty() else "\n"  # ends the moving line and shows the cursor again
         print(line + KEPT, file=sys.__stderr__, flush=True)
@@ -39,6 +41,12 @@ def stop_on_signals() -> None:
 def stop_by_force() -> None:
     """From now on a signal ends this process at once: a flow runs in it. What it wrote so far is whole or not there."""
     _is_flow.set()
+
+
+def wait_if_stopped() -> None:
+    """If a person stops this process, wait for its end: stages that were ended for it have not failed."""
+    if _stopping.is_set():
+        threading.Event().wait()
 
 
 def note_flow_run(run: str | None) -> None:

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def workspace(tmp_path):
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.durations.DEMO", tmp_path / "none")  # the small stages have the demo's names
     return make_small_workspace(tmp_path / "small")
 
 
