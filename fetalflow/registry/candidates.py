@@ -11,7 +11,7 @@ from fetalflow.artefacts import read_json
 from fetalflow.inference.engines.choice import EXPORTS
 from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.run_record import START, START_RUN
-from fetalflow.registry.tracking import fetch_package, registry
+from fetalflow.registry.tracking import download_package, registry
 
 SPLIT = "data/split.parquet"  # artefact of the pipeline's run
 
@@ -58,7 +58,7 @@ def candidate(model: str, alias: str) -> Candidate | None:
         run_id = store.client.get_model_version(model, version).run_id
         run = store.client.get_run(run_id)
         seen = _seen(store.client, run.data.tags.get("mlflow.parentRunId", run_id))
-    return Candidate(model, version, run_id, dict(run.data.tags), seen, fetch_package(f"models:/{model}/{version}"))
+    return Candidate(model, version, run_id, dict(run.data.tags), seen, download_package(f"models:/{model}/{version}"))
 
 
 def alias_versions(model: str, *aliases: str) -> tuple[str | None, ...]:

@@ -33,7 +33,7 @@ def fetch_package(model_uri: str) -> tuple[str, Path]:
         from fetalflow.registry import tracking
 
         version = tracking.numbered(model_uri)
-        found = version, tracking.fetch_package(version)
+        found = version, tracking.download_package(version)
     return found
 
 

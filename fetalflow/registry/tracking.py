@@ -103,36 +103,36 @@ def numbered(model_uri: str) -> str:
     name, at, alias = model_uri.removeprefix("models:/").partition("@")
     if not at:
         return model_uri
-    uri = tracking_uri()
-    require_store(uri)
-    with _mlflow(uri) as mlflow:
-        try:
-            return f"models:/{name}/{mlflow.MlflowClient().get_model_version_by_alias(name, alias).version}"
-        except mlflow.exceptions.MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise InputError(f"{model_uri} is not in the registry at {public_uri(uri)}: {error.message}") from None
-            raise
+    with _holding(model_uri) as mlflow:
+        return f"models:/{name}/{mlflow.MlflowClient().get_model_version_by_alias(name, alias).version}"
 
 
-def fetch_package(model_uri: str) -> Path:
+def download_package(model_uri: str) -> Path:
     """Download the model package `models:/NAME@ALIAS` (or /VERSION) from the tracking server; return its folder.
 
     Raises InputError when there is no such model, TrackingFailed when the server is out of reach.
     """
-    uri = tracking_uri()
-    require_store(uri)
-    with _mlflow(uri) as mlflow:
-        try:
-            folder = Path(mlflow.artifacts.download_artifacts(model_uri))
-        except mlflow.exceptions.MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise InputError(f"{model_uri} is not in the registry at {public_uri(uri)}: {error.message}") from None
-            raise
+    with _holding(model_uri) as mlflow:
+        folder = Path(mlflow.artifacts.download_artifacts(model_uri))
         flavour = mlflow.models.Model.load(folder).flavors.get("python_function", {})
     package = folder / flavour.get("data", "")
     if not (package / CONFIG).is_file():
         raise InputError(f"{model_uri} is not a model package of fetalflow (it has no {CONFIG}).")
     return package
+
+
+@contextmanager
+def _holding(model_uri: str) -> Iterator[ModuleType]:
+    """MLflow with the store that should hold a model. Raises InputError if the block finds no such model there."""
+    uri = tracking_uri()
+    require_store(uri)
+    with _mlflow(uri) as mlflow:
+        try:
+            yield mlflow
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise InputError(f"{model_uri} is not in the registry at {public_uri(uri)}: {error.message}") from None
+            raise
 
 
 @contextmanager

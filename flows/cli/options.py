@@ -9,6 +9,9 @@ Task = Annotated[str, typer.Option(help="A task of params.yaml.")]
 Workspace = Annotated[
     Path | None, typer.Option(help="A workspace; default: the current folder, or the workspace that was run last.")
 ]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE: another value for a setting of params.yaml.")
+]
 Who = Annotated[str, typer.Option("--by", help="The person who decides.")]
 Why = Annotated[str, typer.Option("--why", help="The reason. Do not write a patient's name: it is kept for ever.")]
 Engine = Annotated[

@@ -33,6 +33,10 @@ def registry_in_words() -> Iterator[None]:
         ) from None
 
 
+def _print_line(line: dict) -> None:
+    print(f"Ledger: line {line['number']}, hash {line['sha256']}")
+
+
 def promote(
     task: Task = "movement",
     dry_run: Annotated[bool, typer.Option(help="Check the rules and write the page, but move no alias.")] = False,
@@ -115,7 +119,7 @@ def ledger_accept(model: Model, alias: Alias, reason: Reason, by: By = "", works
     with in_store(workspace), registry_in_words():
         line = accept(model, alias, reason, by or None)
     print(f"{model}@{alias} stays at version {line['to'] or 'none'}; the ledger said {line['from'] or 'none'}.")
-    print(f"Ledger: line {line['number']}, hash {line['sha256']}")
+    _print_line(line)
 
 
 @ledger.command("put-back")
@@ -127,7 +131,7 @@ def ledger_put_back(model: Model, alias: Alias, reason: Reason, by: By = "", wor
     with in_store(workspace), registry_in_words():
         line = put_back(model, alias, reason, by or None)
     print(f"{model}@{alias} is version {line['to'] or 'none'} again, it was {line['from'] or 'none'}.")
-    print(f"Ledger: line {line['number']}, hash {line['sha256']}")
+    _print_line(line)
 
 
 def rollback(
@@ -146,7 +150,7 @@ def rollback(
         block = load_settings().block(task)
         line = roll_back(block.register_.model, block.promote.champion, reason, by or None, to or None)
     print(f"{line['model']}@{line['alias']} is version {line['to']} again, it was {line['from']}.")
-    print(f"Ledger: line {line['number']}, hash {line['sha256']}")
+    _print_line(line)
 
 
 def lineage(

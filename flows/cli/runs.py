@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from fetalflow.errors import InputError
-from flows.cli.options import Task
+from flows.cli.options import Changes, Task
 
 
 def run(
@@ -19,9 +19,7 @@ def run(
     profile: Annotated[
         list[str] | None, typer.Option(help="A profile of params.yaml, such as paper; may be repeated.")
     ] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE: another value for a setting of params.yaml.")
-    ] = None,
+    change: Changes = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the workspace; default: made from drop and profiles.")
     ] = None,
@@ -42,10 +40,10 @@ def run(
     workspace = CHECKOUT / "workspaces" / (name or "-".join(names) or ("changed" if change else "demo"))
     if not name and not names:
         (workspace / ORIGIN).unlink(missing_ok=True)  # without a name, the changes are those of this run alone
-    is_new = not workspace.exists()
+    before = {f: f.read_bytes() for f in (workspace / "params.yaml", workspace / ORIGIN) if f.is_file()}
     prepare(workspace, task, profile or [], changes)
     if drop:
-        _refuse_unusable(drop, task, workspace, is_new)
+        _refuse_unusable(drop, task, workspace, before)
     remember(workspace, task)
     with _flow_on_terminal():
         if pending(workspace, task):
@@ -62,9 +60,7 @@ def retrain(
     inbox: Annotated[
         str | None, typer.Option(help="Folder or URL with one folder per drop; needed the first time.")
     ] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE: another value for a setting of params.yaml.")
-    ] = None,
+    change: Changes = None,
     profile: Annotated[str | None, typer.Option(help="A profile of params.yaml, such as paper.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the workspace; default: arrivals-TASK.")] = None,
     warm: Annotated[
@@ -146,8 +142,9 @@ def _refuse_path(name: str | None) -> None:
         raise InputError(f"--name {name!r} is no name of a workspace. Give the name of a folder, and no path to it.")
 
 
-def _refuse_unusable(drop: Path, task: str, workspace: Path, is_new: bool) -> None:
-    """Print what a drop holds. Raises InputError, and removes a new workspace, if the task cannot use the drop."""
+def _refuse_unusable(drop: Path, task: str, workspace: Path, before: dict[Path, bytes]) -> None:
+    """Print what a drop holds. Raises InputError if the task cannot use the drop: the files of the workspace are then
+    as `before`, and a new workspace, which had none, is removed."""
     import shutil
 
     from fetalflow.hospital.drop.first_look import check_drop
@@ -161,8 +158,10 @@ def _refuse_unusable(drop: Path, task: str, workspace: Path, is_new: bool) -> No
     try:
         print(check_drop(drop, task, block.extract, block.split, usual, reviewed), flush=True)
     except InputError:
-        if is_new:
+        if not before:
             shutil.rmtree(workspace)
+        for file, content in before.items():
+            file.write_bytes(content)
         raise
 
 

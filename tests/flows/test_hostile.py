@@ -14,6 +14,7 @@ from fetalflow.errors import InputError, TrackingFailed
 from flows import checkout, last_run, retrain, surroundings
 from flows.cli import runs
 from flows.cli.app import app
+from flows.workspace import ORIGIN, prepare
 from stages.runtime.crash import DEBUG, in_one_line
 
 FOLDER, FILE = "folder", "empty"  # in the current folder: an empty folder, and an empty file
@@ -158,3 +159,14 @@ def test_a_dead_prefect_server_is_a_message_at_once(monkeypatch):
     with pytest.raises(InputError, match=r"server at http://127.0.0.1:1/api does not answer.*unset it") as refused:
         surroundings.require_prefect_server()
     assert "secret" not in str(refused.value)
+
+
+def test_a_refused_drop_leaves_a_workspace_as_it_was_and_makes_no_new_one(place):
+    kept = prepare(place / "checkout" / "workspaces" / "kept", "movement", (), [{"movement": {"train": {"epochs": 2}}}])
+    before = {name: (kept / name).read_bytes() for name in ("params.yaml", ORIGIN)}
+    (place / FOLDER / "annotations.csv").write_text("video,patient,annotator,label\na.avi,P1,A,head\n")
+    for name in ("kept", "new"):
+        found = CliRunner().invoke(app, ["run", "--drop", FOLDER, "--name", name])
+        assert isinstance(found.exception, InputError), found.output
+    assert {name: (kept / name).read_bytes() for name in before} == before
+    assert not (kept.parent / "new").exists()

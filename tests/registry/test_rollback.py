@@ -20,7 +20,7 @@ from fetalflow.models.weights import read, save
 from fetalflow.registry.ledger import record as ledger
 from fetalflow.registry.ledger.decisions import accept, put_back, roll_back
 from fetalflow.registry.ledger.record import history, record_move, verify
-from fetalflow.registry.tracking import fetch_package, registry
+from fetalflow.registry.tracking import download_package, registry
 from flows.cli.app import app
 
 MODEL = "fetal-movement"  # the name in params.yaml
@@ -115,7 +115,7 @@ def test_the_former_champion_answers_with_the_same_bytes(here):
 
 
 def fetched() -> dict[str, bytes]:
-    folder = fetch_package(f"models:/{MODEL}@champion")
+    folder = download_package(f"models:/{MODEL}@champion")
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -127,7 +127,7 @@ def test_a_model_of_single_frames_answers_an_image_with_the_same_bytes(here, tmp
 
     picture = tmp_path / "plane.png"
     cv2.imwrite(str(picture), np.random.default_rng(1).integers(30, 220, (96, 128), dtype=np.uint8))
-    extract = read(fetch_package(f"models:/{MODEL}/1"))[1]["extract"] | {"frames": 1, "stride": 1}
+    extract = read(download_package(f"models:/{MODEL}/1"))[1]["extract"] | {"frames": 1, "stride": 1}
     config = {"task": "planes", "variant": "net", "network": VARIANT, "labels": LABELS, "frames": 1, "size": SIZE}
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     for seed in (1, 2):

@@ -35,7 +35,7 @@ from fetalflow.registry.logged_model import SERVING, network_packages
 from fetalflow.registry.model_card import model_card
 from fetalflow.registry.provenance import data_digest
 from fetalflow.registry.run_record import curve_points, flatten
-from fetalflow.registry.tracking import TrackingFailed, fetch_package, log_run, numbered, registry
+from fetalflow.registry.tracking import TrackingFailed, download_package, log_run, numbered, registry
 from fetalflow.settings.params import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -367,16 +367,16 @@ def test_a_changed_model_gets_a_version_of_its_own(registered, client, workspace
 
 
 def test_the_package_is_fetched_by_its_uri(registered, workspace):
-    folder = fetch_package(URI)
+    folder = download_package(URI)
     assert load(folder).config == load(workspace / "models" / TASK / MAIN).config
     with pytest.raises(InputError, match="nobody"):
-        fetch_package("models:/nobody@challenger")
+        download_package("models:/nobody@challenger")
 
 
 def test_the_embedded_store_is_read_without_mlflow_and_as_mlflow_reads_it(registered, client, monkeypatch):
     version = f"models:/{MODEL}/{registered['version']}"
     assert numbered(URI) == version
-    found = version, fetch_package(URI)
+    found = version, download_package(URI)
     with pytest.raises(InputError, match="nobody"):
         fetching.fetch_package("models:/nobody@challenger")
     client.set_registered_model_alias(MODEL, "for-a-moment", registered["version"])
@@ -420,7 +420,7 @@ def test_without_a_store_nothing_is_fetched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(InputError, match="no MLflow store here"):
-        fetch_package(URI)
+        download_package(URI)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -483,7 +483,7 @@ print(json.dumps(mlflow.pyfunc.load_model("{URI}").predict(np.load("frames.npy")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert [found[label] for label in LABELS] == pytest.approx([row[f"p_{n}"] for n in LABELS], abs=1e-6)
-    assert load(fetch_package(URI)).labels == tuple(LABELS)
+    assert load(download_package(URI)).labels == tuple(LABELS)
 
 
 def test_a_server_out_of_reach_stops_only_this_step(workspace, monkeypatch):
@@ -499,7 +499,7 @@ def test_a_server_out_of_reach_stops_only_this_step(workspace, monkeypatch):
     assert time.monotonic() - start < 30
     assert (written.read_text() if written.is_file() else None) == before
     with pytest.raises(TrackingFailed):
-        fetch_package(URI)
+        download_package(URI)
 
 
 def test_an_unfinished_run_is_not_registered(workspace, tmp_path, monkeypatch):

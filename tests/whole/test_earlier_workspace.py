@@ -23,7 +23,7 @@ from fetalflow.promotion.verdict import judge
 from fetalflow.registry.candidates import candidate
 from fetalflow.registry.ledger.record import history, verify
 from fetalflow.registry.lineage import trace
-from fetalflow.registry.tracking import fetch_package, registry
+from fetalflow.registry.tracking import download_package, registry
 from fetalflow.settings.params import load_settings
 from flows import workspace as workspaces
 from flows.cli.app import app
@@ -126,7 +126,7 @@ def test_its_registered_version_and_its_package_answer_as_they_did(workspace, mo
         assert done.exit_code == 0, f"{done.output}{done.exception!r}"
         same_answer(json.loads(done.stdout), then[f"{CHALLENGER} {engine}"])
         same_answer(load(PACKAGE, engine=engine).predict(cine).as_dict(), then[f"{PACKAGE} {engine}"])
-    champion = fetch_package(f"models:/{MODEL}@champion")
+    champion = download_package(f"models:/{MODEL}@champion")
     assert (champion / "model.safetensors").read_bytes() == Path(PACKAGE, "model.safetensors").read_bytes()
 
 
