@@ -33,7 +33,10 @@ def measure_latency(folder: Path | str, repeats: int, fps: float | None = None, 
     network, config = read(folder, device)
     frames, size = config["frames"], config["size"]
     batch = torch.rand(1, frames, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-    return latency_figures([1000 * s for s in _repeated(network, batch, repeats)], network, batch, repeats, fps)
+    backbone = getattr(network, "backbone", None)
+    calls = [(network, batch)] + ([(backbone, _input_of(backbone, network, batch))] if backbone is not None else [])
+    times, *alone = _in_turns(calls, repeats)
+    return _figures(times, alone[0] if alone else None, batch, fps)
 
 
 def latency_figures(
@@ -44,13 +47,20 @@ def latency_figures(
     backbone = getattr(network, "backbone", None)
     alone = None
     if backbone is not None:
-        alone = 1000 * statistics.median(_repeated(backbone, _input_of(backbone, network, batch), repeats))
+        (alone,) = _in_turns([(backbone, _input_of(backbone, network, batch))], repeats)
+    return _figures(times, alone, batch, fps)
+
+
+def _figures(
+    times: Sequence[float], backbone: Sequence[float] | None, batch: torch.Tensor, fps: float | None
+) -> dict[str, Any]:
+    """The figures of `measure_latency`. times: ms of each answer; backbone: ms of its backbone alone, if it has one."""
     median, frames = statistics.median(times), batch.shape[1]
     wait = 1000 * frames / fps if fps else None
     return {
         "ms_per_sequence": median,
         "ms_per_sequence_p95": p95(times),
-        "backbone_ms": alone,
+        "backbone_ms": statistics.median(backbone) if backbone else None,
         "ms_per_frame": median / frames,
         "sequences_per_s": 1000 / median,
         "frames_per_s": 1000 * frames / median,
@@ -90,15 +100,17 @@ def _input_of(module: torch.nn.Module, network: torch.nn.Module, batch: torch.Te
     return inputs[0]
 
 
-def _repeated(network: torch.nn.Module, batch: torch.Tensor, repeats: int) -> list[float]:
-    """Seconds of each call."""
+def _in_turns(calls: Sequence[tuple[torch.nn.Module, torch.Tensor]], repeats: int) -> list[list[float]]:
+    """ms of each call, for each network and its input. They take turns, so that other work slows all of them alike."""
+    times: list[list[float]] = [[] for _ in calls]
     with torch.inference_mode():
         for _ in range(WARM_UP):
-            _timed(network, batch)
-        seconds: list[float] = []
-        while len(seconds) < repeats and (len(seconds) < MINIMUM or sum(seconds) < LIMIT_S):
-            seconds.append(_timed(network, batch))
-    return seconds
+            for network, batch in calls:
+                _timed(network, batch)
+        while len(times[0]) < repeats and (len(times[0]) < MINIMUM or sum(map(sum, times)) < 1000 * LIMIT_S):
+            for (network, batch), found in zip(calls, times, strict=True):
+                found.append(1000 * _timed(network, batch))
+    return times
 
 
 def _timed(network: torch.nn.Module, batch: torch.Tensor) -> float:

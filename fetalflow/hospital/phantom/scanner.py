@@ -88,14 +88,14 @@ def scan(scene: Scene, drift: np.ndarray, scanner: Scanner, rng: np.random.Gener
     drift: float32 [T, 3] mm, displacement of the probe. Returns frames uint8 [T, height, width] without overlays,
     and masks uint8 [T, height, width], 1 where the labelled anatomy is.
     """
-    tissue, console = _Scatterers(scene, scanner, rng), _Console(scanner, rng)
+    tissue, console, outlines = _Scatterers(scene, scanner, rng), _Console(scanner, rng), _Outlines(scene)
     frames = np.empty((len(drift), scanner.height, scanner.width), np.uint8)
     masks = np.zeros_like(frames)
     before = None
     for t, probe in enumerate(drift):
         transforms = scene.transforms[t].copy()
         transforms[:, :, 2] -= probe[:2]
-        anatomy = _paint(scene, transforms, scanner)
+        anatomy = outlines.paint(transforms, scanner)
         grey = console.develop(tissue.echo(transforms, probe[2], anatomy), scene, anatomy, rng)
         if before is not None:
             grey = scanner.persistence * before + (1 - scanner.persistence) * grey
@@ -111,22 +111,32 @@ def scan(scene: Scene, drift: np.ndarray, scanner: Scanner, rng: np.random.Gener
 
 
 def _move(points: np.ndarray, transform: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Points [P, 2] under an affine map [2, 3]. Not a matrix product: BLAS may round it differently in another process
-    or on more threads, and the same settings must give the same bytes."""
+    """Points [P, 2] under an affine map [2, 3], or under a map each, [P, 2, 3]. Not a matrix product: BLAS may round it
+    differently in another process or on more threads, and the same settings must give the same bytes."""
     out = np.empty(points.shape, np.float32) if out is None else out
     for axis in (0, 1):
-        out[:, axis] = points[:, 0] * transform[axis, 0] + points[:, 1] * transform[axis, 1] + transform[axis, 2]
+        across, down, shift = (transform[..., axis, i] for i in range(3))
+        out[:, axis] = points[:, 0] * across + points[:, 1] * down + shift
     return out
 
 
-def _paint(scene: Scene, transforms: np.ndarray, scanner: Scanner) -> np.ndarray:
-    """uint8 [samples, lines]: 1 + index of the topmost shape; 0 is amniotic fluid."""
-    anatomy = np.zeros((scanner.samples, scanner.lines), np.uint8)
-    for index, shape in enumerate(scene.shapes, start=1):
-        x, y = _move(shape.outline, transforms[shape.segment]).T
-        _, sample, line = scanner.polar(x, y)
-        cv2.fillPoly(anatomy, [np.round(np.stack([line, sample], -1) * 16).astype(np.int32)], index, shift=4)
-    return anatomy
+class _Outlines:
+    """The outlines of all shapes, one after another, so that each frame moves them in one step."""
+
+    def __init__(self, scene: Scene) -> None:
+        outlines = [shape.outline for shape in scene.shapes]
+        self.points = np.concatenate(outlines)
+        self.segment = np.repeat([shape.segment for shape in scene.shapes], [len(o) for o in outlines])
+        self.ends = np.cumsum([len(outline) for outline in outlines])[:-1]
+
+    def paint(self, transforms: np.ndarray, scanner: Scanner) -> np.ndarray:
+        """uint8 [samples, lines]: 1 + index of the topmost shape; 0 is amniotic fluid."""
+        anatomy = np.zeros((scanner.samples, scanner.lines), np.uint8)
+        _, sample, line = scanner.polar(*_move(self.points, transforms[self.segment]).T)
+        corners = np.round(np.stack([line, sample], -1) * 16).astype(np.int32)
+        for index, outline in enumerate(np.split(corners, self.ends), start=1):
+            cv2.fillPoly(anatomy, [outline], index, shift=4)
+        return anatomy
 
 
 class _Scatterers:

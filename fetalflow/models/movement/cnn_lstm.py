@@ -36,7 +36,7 @@ class FrameBranch(nn.Module):
             x = self.get_submodule(f"conv{i}")(x)
             if self.norm_each:
                 x = self.get_submodule(f"norm{i}")(x)
-            x = self.get_submodule(f"pool{i}")(F.relu(x))
+            x = F.relu(self.get_submodule(f"pool{i}")(x))  # the same as ReLU first, on a quarter of the values
         return F.relu(self.dense(self.norm(x).flatten(1)))
 
 

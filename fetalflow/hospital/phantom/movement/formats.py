@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
@@ -52,8 +53,9 @@ def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
         stream.pix_fmt = pixels
         stream.codec_context.thread_count = 1
         stream.codec_context.bit_rate = 8_000_000
+        convert = VideoReformatter()  # one for all frames: preparing a conversion takes longer than doing it
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame, format="gray").reformat(format=pixels)
+            picture = convert.reformat(av.VideoFrame.from_ndarray(frame, format="gray"), format=pixels)
             output.mux(stream.encode(picture))
         output.mux(stream.encode())
 
