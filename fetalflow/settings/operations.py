@@ -4,11 +4,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MAX_SEED = 2**32 - 1  # of NumPy
+
 
 class Frozen(BaseModel):
-    """Settings that nobody can change after they are read; an unknown key is an error."""
+    """Settings that nobody can change after they are read; an unknown key is an error. Every number has bounds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Register(Frozen):
@@ -36,16 +38,22 @@ class Promote(Frozen):
     # not_refuted: a class or site fails only when a loss beyond its margin is significant.
     guards: Literal["shown", "not_refuted"] = "shown"
     alpha: float = Field(0.05, gt=0, lt=0.5)  # significance level, one-sided, after Holm's correction
-    min_patients: int = Field(5, ge=3)  # a class or site with fewer test patients is not judged; the page lists it
+    min_patients: int = Field(
+        5, ge=3, le=10**6
+    )  # a class or site with fewer test patients is not judged; the page lists it
     max_ece: float = Field(0.15, gt=0, le=1)  # expected calibration error of the challenger
     max_false_alarms: float = Field(0.15, gt=0, le=1)  # share of test sequences flagged as unlike the training data
-    max_latency_ms: float = Field(500, gt=0)  # median time for one sequence, ms
-    max_latency_ratio: float = Field(1.5, gt=0)  # median time divided by the champion's, both in the same process
-    max_size_mb: float = Field(1000, gt=0)  # size of the model package, MB (10^6 bytes)
+    max_latency_ms: float = Field(500, gt=0, le=10**9)  # median time for one sequence, ms
+    max_latency_ratio: float = Field(
+        1.5, gt=0, le=10**6
+    )  # median time divided by the champion's, both in the same process
+    max_size_mb: float = Field(1000, gt=0, le=10**9)  # size of the model package, MB (10^6 bytes)
     clean_tree: bool = True  # the code that trained the challenger must be committed in git
     approval: bool = True  # a person must approve the promotion
-    bootstrap: int = Field(2000, ge=100)  # bootstrap samples for the confidence interval of the calibration error
-    seed: int = 0  # of the bootstrap
+    bootstrap: int = Field(
+        2000, ge=100, le=10_000_000
+    )  # bootstrap samples for the confidence interval of the calibration error
+    seed: int = Field(0, ge=0, le=MAX_SEED)  # of the bootstrap
 
 
 class Retrain(Frozen):
@@ -54,7 +62,9 @@ class Retrain(Frozen):
     inbox: str = ""  # folder or URL (s3://...) with one folder per drop; empty: no drops are taken
     store: str = "arrivals"  # folder of the workspace that keeps every drop that was taken, by task
     marker: str = "COMPLETE"  # file that the sender writes last: the drop is complete
-    settle: float = Field(900, ge=0)  # s; a drop without the marker is complete when it did not change for this time
+    settle: float = Field(
+        900, ge=0, le=10**8
+    )  # s; a drop without the marker is complete when it did not change for this time
     warm: bool = False  # True: the main variant starts from the champion, else from the challenger; rivals never do
     deidentify: bool = False  # True: no drop is taken without a pseudonym key; with a key, all are de-identified anyway
 
@@ -64,8 +74,8 @@ class Drift(Frozen):
 
     alpha: float = Field(0.05, gt=0, lt=0.5)  # significance level, after Holm's correction over all tests of a drop
     # A smaller difference is not reported as drift, even when it is significant.
-    min_effect: float = Field(0.5, gt=0)  # Wasserstein distance, in standard deviations of the training data
+    min_effect: float = Field(0.5, gt=0, le=1000)  # Wasserstein distance, in standard deviations of the training data
     min_mix: float = Field(0.2, gt=0, lt=1)  # class mix: share of the sequences that would need another label
-    min_patients: int = Field(5, ge=3)  # in the drop and before it; with fewer no test is made
-    permutations: int = Field(1999, ge=99)  # random exchanges of patients in each test
-    seed: int = 0  # of the permutations
+    min_patients: int = Field(5, ge=3, le=10**6)  # in the drop and before it; with fewer no test is made
+    permutations: int = Field(1999, ge=99, le=10_000_000)  # random exchanges of patients in each test
+    seed: int = Field(0, ge=0, le=MAX_SEED)  # of the permutations

@@ -20,7 +20,7 @@ from fetalflow.registry.provenance import data_digest
 from fetalflow.settings.params import Retrain, Split
 
 HEADER = "video,patient,site,device,annotator,start_frame,end_frame,label\n"
-CALM = Retrain(settle=1e9)  # without the marker nothing comes in
+CALM = Retrain(settle=1e8)  # without the marker nothing comes in
 LABELS = ("head", "arm", "leg")
 DROPS = {  # patients of each drop; P2's cine comes in two of them, under two names
     "a": {f"{n}.avi": n for n in (0, 1, 2)},

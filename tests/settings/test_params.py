@@ -1,13 +1,16 @@
-"""Settings of an earlier fetalflow are read as today's."""
+"""Settings of an earlier fetalflow are read as today's; every number has bounds."""
 
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from fetalflow.errors import InputError
 from fetalflow.settings.earlier import renewed
-from fetalflow.settings.params import load_settings
+from fetalflow.settings.operations import Frozen
+from fetalflow.settings.params import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,3 +75,60 @@ def test_settings_that_fit_neither_form_are_refused_by_name(earlier, tmp_path, c
 def test_a_trained_network_that_no_list_names_is_a_rival(earlier, tmp_path):
     earlier["tasks"]["movement"]["rivals"] = ["cnn"]
     assert settings_of(earlier, tmp_path).variants("movement") == ("fetalmovnet_s", "cnn", "cnn_lstm")
+
+
+def blocks_of(kind) -> dict[str, Any]:
+    """Every block of settings below the class `kind`, by its class name."""
+    found = {kind.__name__: kind}
+    for field in kind.model_fields.values():
+        for part in parts_of(field.annotation):
+            if isinstance(part, type) and issubclass(part, Frozen):
+                found |= blocks_of(part)
+    return found
+
+
+def parts_of(annotation) -> list:
+    """An annotation and everything inside of it: `tuple[int, ...]` holds int."""
+    return [annotation, *(part for inner in get_args(annotation) for part in parts_of(inner))]
+
+
+NUMBERS = [
+    (block, name)
+    for block in blocks_of(Settings).values()
+    for name, field in block.model_fields.items()
+    if {int, float} & {part for part in parts_of(field.annotation) if isinstance(part, type)}
+]
+
+
+@pytest.mark.parametrize(("block", "name"), NUMBERS)
+def test_every_number_has_bounds(block, name):
+    """Whatever is far too small, far too large, or no number is refused, and the refusal names the key."""
+    for wrong in (-(10.0**30), -25, 10.0**30, float("nan"), float("inf"), -float("inf")):
+        number = int(wrong) if abs(wrong) < float("inf") else wrong
+        for value in (number, [number], {"head": number}):
+            with pytest.raises(ValidationError) as caught:
+                block.model_validate({name: value})
+            assert name in {str(place) for error in caught.value.errors() for place in error["loc"]}
+
+
+def test_there_are_numbers_to_check():
+    assert len(NUMBERS) > 80
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("extract.fps", -25),
+        ("extract.quarantine_share", 20),
+        ("extract.min_agreement", 1.5),
+        ("validate.max_fps", 2),  # below min_fps
+        ("phantom.max_frames", 3),
+        ("train.seeds", []),
+    ],
+)
+def test_a_setting_outside_its_bounds_is_refused_by_its_key(tmp_path, setting, value):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    block, key = setting.split(".")
+    params["movement"][block] = params["movement"][block] | {key: value}
+    with pytest.raises(InputError, match=rf"movement\.{block}.*\b{key}\b"):
+        settings_of(params, tmp_path)
