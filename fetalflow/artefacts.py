@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,15 @@ def write_table(path: Path | str, table: "pd.DataFrame") -> None:
             table.to_parquet(temporary, index=False)
         else:
             table.to_csv(temporary, index=False)
+
+
+def read_columns(path: Path | str, columns: Iterable[str]) -> "pd.DataFrame":
+    """The columns of a Parquet file that are named and that it has; the others are not read."""
+    import pandas as pd
+    import pyarrow.parquet
+
+    names = set(columns)
+    return pd.read_parquet(path, columns=[name for name in pyarrow.parquet.read_schema(path).names if name in names])
 
 
 def named(column: "pd.Series") -> "pd.Series":

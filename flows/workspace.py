@@ -15,7 +15,7 @@ import yaml
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.settings.earlier import kept_names, refuse_earlier, renewed
-from fetalflow.settings.params import checked, load_settings
+from fetalflow.settings.params import Settings, checked, load_settings
 from flows.checkout import CHECKOUT
 from flows.plots_page import use_page
 
@@ -123,6 +123,20 @@ def with_changes(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, A
         merged[task] = merged[task] | {"rivals": {f"{task}-{before['variant']}": was} | rivals}
     rivals = {name: rival for task in merged["tasks"] for name, rival in merged[task].get("rivals", {}).items()}
     return merged | {"ablations": rivals}
+
+
+def settings_of(task: str, profiles: Iterable[str] = (), changes: Iterable[dict[str, Any]] = ()) -> Settings:
+    """The settings of the checkout with profiles and changes, without making a workspace.
+
+    Raises InputError if a profile is unknown or a setting is wrong.
+    """
+    params = _of_checkout()
+    for change in (changes := list(changes)):
+        refuse_wrong_form(params, change)
+        _refuse_other_tasks(change, task, params["tasks"])
+    for change in [*map(profile_changes, profiles), *changes]:
+        params = with_changes(params, change)
+    return checked(params, "params.yaml")
 
 
 def prepare(

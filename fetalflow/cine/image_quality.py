@@ -1,12 +1,13 @@
 """Quality figures of one sequence, which the checks of the quality gate use."""
 
-import warnings
 from typing import Any
 
 import cv2
 import imagehash
 import numpy as np
 from PIL import Image
+
+from fetalflow.cine.natural_scenes import niqe_and_brisque
 
 BLANK_DEVIATION = 2.0  # grey levels; a frame with a smaller standard deviation is blank
 FROZEN_DIFFERENCE = 0.02  # grey levels per pixel; below it, a frame repeats the one before
@@ -29,7 +30,7 @@ def figures(sequence: np.ndarray) -> dict[str, Any]:
       that show the same picture (0 when N is 1).
     - sharpness: variance of the Laplacian of the middle frame, grey levels squared.
     - niqe: NIQE of the middle frame; a larger value is less natural. brisque: `brisque_distance` of the middle frame.
-      Both are computed by scikit-video on a window of at most 288 px around the picture, at native resolution. They are
+      Both are those of scikit-video, in a window of at most 288 px around the picture, at native resolution. They are
       NaN when the frame is blank or smaller than 194 px, the smallest size for NIQE's 96 px patches.
     - phash: perceptual hash of the middle frame, 16 hex digits.
     """
@@ -61,14 +62,7 @@ def naturalness(frame: np.ndarray) -> tuple[float, float]:
     window = picture_window(frame)
     if window is None:
         return np.nan, np.nan
-    # Imported here because the import is slow and most callers do not need it.
-    from fetalflow.cine.scikit_video import measure
-
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        # Patches outside the sector are constant, and scikit-video divides by their variance of 0.
-        warnings.simplefilter("ignore")
-        niqe = float(measure.niqe(window)[0])
-        features = measure.brisque_features(window)[0].astype(np.float64)
+    niqe, features = niqe_and_brisque(window)
     return niqe, brisque_distance(features)
 
 

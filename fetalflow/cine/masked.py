@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fetalflow.cine.cuts import find_cuts, small
-from fetalflow.cine.resampling import frame_step
+from fetalflow.cine.resampling import clock_of, frame_step
 from fetalflow.cine.store import store_cine, stored_frames
 from fetalflow.errors import InputError
 from fetalflow.settings.params import Extract
@@ -19,13 +19,17 @@ from fetalflow.settings.params import Extract
 @dataclass(frozen=True)
 class Masked:
     """frames: uint8 [T, H, W], memory-mapped; cuts: first frames of all scenes except the first; step: recorded frames
-    per frame of a sequence; mm_per_px: None where the source does not state it."""
+    per frame of a sequence; mm_per_px: None where the source does not state it; clock: `cine.resampling.clock_of`;
+    regions, remarks: those of its record (`cine.store`)."""
 
     name: str
     frames: np.ndarray
     cuts: list[int]
     step: float
     mm_per_px: float | None
+    clock: np.ndarray | None = None
+    regions: tuple[dict[str, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -62,4 +66,6 @@ def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[
     with decoded(path, settings) as (record, folder):
         # An image has no frame rate. Of a cine that states none, every recorded frame is used.
         step = frame_step(record["fps"], settings.fps, settings.every)
-        yield Masked(path.name, stored_frames(record, folder), record["cuts"], step, record["mm_per_px"])
+        clock = clock_of(record["times"], record["fps"], settings.fps)
+        frames, about = stored_frames(record, folder), (tuple(record["regions"]), tuple(record["remarks"]))
+        yield Masked(path.name, frames, record["cuts"], step, record["mm_per_px"], clock, *about)

@@ -7,34 +7,75 @@ import numpy as np
 
 from fetalflow.errors import Rejected
 
+SQUARE = 0.01  # share by which a pixel's height and width may differ
 STRONG_COLOUR = 80  # grey levels between the largest and smallest channel; the tint of a sepia or blue map has less
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest input that is decoded: file size in bytes, frames of a cine, pixels of one frame."""
+    """The largest input that is decoded: file size in bytes (of a compressed file also unpacked), frames of a cine,
+    pixels of one frame, and pixels of all frames together. A decoded pixel takes one byte on the disk."""
 
     max_bytes: int = 2_000_000_000
     max_frames: int = 20_000
     max_pixels: int = 16_000_000
+    max_cine_pixels: int = 16_000_000_000
+
+
+@dataclass(frozen=True)
+class Region:
+    """A two-dimensional ultrasound region. box: first row, first column, end row, end column (exclusive); spacing:
+    millimetres per pixel down and across, None if not stated."""
+
+    box: tuple[int, int, int, int]
+    spacing: tuple[float, float] | None
 
 
 @dataclass
 class Recording:
     """An opened cine. `frames` yields uint8 [height, width] grey 0-255; an array is valid until the next one is read.
 
-    fps: frames/s, None if not stated; a GIF's is known only after its last frame. mm_per_px: millimetres per pixel,
-    None if not stated. promised: frames that the header states, None if it states none. box: first row, first column,
-    end row, end column (exclusive) of the area with ultrasound, None if the header does not state it. tint: for the
-    frame yielded last, bool [height, width], True where it is strongly coloured; None if it is grey.
+    promised: frames that the header states, None if it states none. fps: frames/s, None if not stated. times: seconds
+    of every frame where the rate varies, else None; pauses: frames before which the recording paused. spacing:
+    millimetres per pixel down and across, None if not stated. aspect: height of a pixel divided by its width. regions:
+    ultrasound regions of different scale (`Region`), empty where one scale holds for the whole frame. box: first row,
+    first column, end row, end column (exclusive) of the area with ultrasound, None if the header does not state it.
+    tint: for the frame yielded last, bool [height, width], True where it is strongly coloured; None if it is grey.
+    held: frames that the file leaves out, for which the frame before is repeated. remarks: what a person should know.
+
+    `fps`, `times`, `pauses`, `held` and `remarks` of a video are complete only after its last frame.
     """
 
     frames: Iterator[np.ndarray] = field(repr=False)
     promised: int | None = None
     fps: float | None = None
-    mm_per_px: float | None = None
+    spacing: tuple[float, float] | None = None
     box: tuple[int, int, int, int] | None = None
     tint: Callable[[], np.ndarray | None] = field(default=lambda: None, repr=False)
+    aspect: float = 1.0
+    regions: list[Region] = field(default_factory=list)
+    times: list[float] | None = None
+    pauses: list[int] = field(default_factory=list)
+    held: int = 0
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def mm_per_px(self) -> float | None:
+        """Millimetres per pixel; None where the file states none, or where height and width of a pixel differ."""
+        if self.spacing is None:
+            return None
+        down, across = self.spacing
+        return (down + across) / 2 if is_square(down / across) else None
+
+    def remark(self, what: str) -> None:
+        """Add a remark, once."""
+        if what not in self.remarks:
+            self.remarks.append(what)
+
+
+def is_square(aspect: float) -> bool:
+    """Whether height and width of a pixel, in the ratio `aspect`, differ so little that one number holds for both."""
+    return min(aspect, 1 / aspect) >= 1 - SQUARE
 
 
 def check_header(height: int, width: int, promised: int | None, limits: Limits) -> None:
@@ -46,8 +87,20 @@ def check_header(height: int, width: int, promised: int | None, limits: Limits) 
         raise Rejected(
             "huge", f"a frame is {width}x{height} pixels; the limit `max_pixels` is {limits.max_pixels} pixels a frame"
         )
-    if promised is not None and promised > limits.max_frames:
+    if promised is None:
+        return
+    if promised > limits.max_frames:
         raise Rejected("huge", f"the header promises {promised} frames; the limit `max_frames` is {limits.max_frames}")
+    _check_together(promised, height, width, limits)
+
+
+def _check_together(frames: int, height: int, width: int, limits: Limits) -> None:
+    if frames * height * width > limits.max_cine_pixels:
+        raise Rejected(
+            "huge",
+            f"{frames} frames of {width}x{height} pixels are {frames * height * width} pixels; the limit "
+            f"`max_cine_pixels` is {limits.max_cine_pixels} pixels a cine",
+        )
 
 
 def counted(frames: Iterator[np.ndarray], promised: int | None, limits: Limits) -> Iterator[np.ndarray]:
@@ -69,6 +122,7 @@ def counted(frames: Iterator[np.ndarray], promised: int | None, limits: Limits) 
         decoded += 1
         if decoded > limits.max_frames:
             raise Rejected("huge", f"more than {limits.max_frames} frames, the limit `max_frames`")
+        _check_together(decoded, *shape, limits)
         yield frame
     check_count(decoded, promised)
 

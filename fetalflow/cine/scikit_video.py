@@ -1,5 +1,7 @@
 """scikit-video 1.1.11 on NumPy 2, for NIQE, the features of BRISQUE and scene detection.
 
+Nothing of a run imports it: it is the definition that tests and a benchmark compare `natural_scenes` with.
+
 These call names that no longer exist: `np.int` and `np.float` (removed in NumPy 1.24) and `scipy.misc.imresize`
 (removed in SciPy 1.3). Only the modules of scikit-video get these names: their `np` and `scipy` are copies of the two
 namespaces with the names added. NumPy and SciPy themselves stay unchanged.

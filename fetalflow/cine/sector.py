@@ -22,6 +22,12 @@ BRIGHT = 150  # grey level from which a still pixel may be graphics
 SHARP = 90  # grey levels by which a stroke is brighter than its surroundings; averaged speckle is less bright
 AMID = 0.5  # least share of changing pixels around a stroke that is drawn over the picture
 LETTERS = 30  # least area of a group of strokes in px
+SMALL_AREA = 300  # px; a smaller coloured area that stands still is a symbol
+SPECK = 6  # px; fewer coloured pixels that stand still are chance
+LINE, STROKE = 5, 9  # px; what is narrower is a line, or a stroke of a letter
+FLICKERS = 12.0  # grey levels; as STANDS, for lines, whose colour flickers more in lossy video
+MOSTLY = 0.6  # share of a coloured piece; if more of it stands still, all of it does
+FLOWS_AROUND = 0.3  # share of changing colour around a pixel, from which it lies in colour flow
 TINTED_SHARE = 0.1  # of the frame; with more coloured pixels, it is a colour map or Doppler and not graphics
 GRAPHICS_SHARE = 0.02  # of the sector; if more of it seems to be graphics, it is anatomy
 SMALLEST = 0.05  # of the frame; a smaller region is not accepted as the sector
@@ -188,10 +194,65 @@ def _clusters(strokes: np.ndarray) -> np.ndarray:
 
 
 def coloured_graphics(watch: Watch) -> np.ndarray:
-    """Pixels that are coloured in every sampled frame, uint8 [H, W], 255 there; none if they are many."""
-    if watch.coloured is None or np.count_nonzero(watch.coloured) > TINTED_SHARE * watch.coloured.size:
-        return np.zeros(watch.total.shape, np.uint8)
-    return cv2.dilate(watch.coloured.astype(np.uint8) * 255, _disc(3))
+    """Coloured text, calipers and scale bars: uint8 [H, W], 255 there; none if they are many.
+
+    They are coloured in every sampled frame and stand still. Colour flow of a vessel is lit in every frame too, but it
+    changes; and where nothing changes, it is an area within tissue, and graphics are strokes, small, or beside it.
+    """
+    nothing = np.zeros(watch.total.shape, np.uint8)
+    if watch.coloured is None:
+        return nothing
+    if watch.seen == 1:
+        return _grown(watch.coloured) if watch.coloured.mean() <= TINTED_SHARE else nothing
+    mean = watch.mean()
+    deviation = watch.deviation(mean)
+    still = watch.coloured & (deviation < STANDS)
+    lines = watch.coloured & (_areas(watch.coloured, LINE) == 0)
+    for pieces, most in ((watch.coloured, STANDS), (lines, FLICKERS)):
+        for piece in _pieces(pieces):
+            if (deviation[piece] < most).mean() > MOSTLY:  # the rest flickers, as in lossy video
+                still[piece] = True
+    if still.mean() > TINTED_SHARE:
+        return nothing
+    flows = cv2.boxFilter((watch.coloured & ~still).astype(np.float32), -1, (15, 15)) > FLOWS_AROUND
+    tissue = ((mean > _background(mean) + LIT) | (deviation > MOVES)) & ~watch.coloured
+    areas = _areas(still, STROKE)
+    drawn = np.zeros_like(nothing)
+    for piece in _pieces(still & (areas == 0)):
+        if len(piece[0]) >= (LETTERS if flows[piece].mean() > 0.5 else SPECK):
+            drawn[piece] = 1
+    for piece in _pieces(areas > 0):
+        if len(piece[0]) < SMALL_AREA or not _lies_in(piece, tissue):
+            drawn[piece] = 1
+    return _grown(drawn)
+
+
+def _areas(coloured: np.ndarray, width: int) -> np.ndarray:
+    """The parts of `coloured`, bool [H, W], that are at least about `width` px wide: uint8 of 0 and 1."""
+    marked, disc = coloured.astype(np.uint8), _disc(width)
+    return cv2.dilate(cv2.morphologyEx(marked, cv2.MORPH_OPEN, disc), disc) & marked
+
+
+def _pieces(marked: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns of every connected piece of bool [H, W]."""
+    count, pieces, facts, _ = cv2.connectedComponentsWithStats(marked.astype(np.uint8))
+    found = []
+    for number, (left, top, width, height, _) in enumerate(facts[1:count], 1):
+        rows, columns = np.nonzero(pieces[top : top + height, left : left + width] == number)
+        found.append((rows + top, columns + left))
+    return found
+
+
+def _lies_in(piece: tuple[np.ndarray, np.ndarray], tissue: np.ndarray) -> bool:
+    """Whether most of what surrounds a coloured area is tissue; a scale bar stands on black."""
+    area = np.zeros(tissue.shape, np.uint8)
+    area[piece] = 1
+    around = (cv2.dilate(area, _disc(15)) > 0) & (cv2.dilate(area, _disc(5)) == 0)
+    return bool(around.any()) and float(tissue[around].mean()) > 0.5
+
+
+def _grown(marked: np.ndarray) -> np.ndarray:
+    return cv2.dilate(marked.astype(np.uint8) * 255, _disc(3))
 
 
 def _coloured_in_a_still(watch: Watch) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from fetalflow.cine.grey_levels import counts_of, scaled, white_level
 from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
 from fetalflow.cine.suffixes import STILLS
 from fetalflow.errors import Rejected
@@ -25,7 +26,7 @@ MARKS = {  # first bytes of a file -> its format. BMP has only two of them, and 
     b"MM\0*": "TIFF",
     b"BM": "BMP",
 }
-DEPTHS = (10, 12, 16)  # bits per pixel that scanners store in 16
+MAX_SAMPLE_VALUE = (281, 341)  # tags of TIFF that state the largest value
 
 
 def is_still(path: Path) -> bool:
@@ -46,29 +47,62 @@ def open_still(path: Path, limits: Limits) -> Iterator[Recording]:
 
     Raises Rejected: `unreadable` (no image, several images, another kind of pixel), `huge`, `truncated`, `broken`.
     """
-    pixels = _decode(path, limits)
+    pixels = read_pixels(path, limits)
+    stated = stated_white(path) if pixels.dtype == np.uint16 else None
     if pixels.ndim == 2:
-        yield Recording(iter([to_8_bits(pixels)]), promised=1)
+        if (clear := _transparent_grey(path)) is not None:
+            pixels = np.where(pixels == clear, 0, pixels)
+        yield Recording(iter([to_8_bits(pixels, stated)]), promised=1)
         return
-    colour = to_8_bits(_over_black(pixels))
+    colour = to_8_bits(over_black(pixels), stated)
     grey = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
     yield Recording(iter([grey]), promised=1, tint=partial(strongly_coloured, colour))
 
 
-def to_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 of any shape to uint8. An image with a maximum up to 255 is unchanged. Others are scaled from the
-    smallest bit depth of 10, 12 and 16 that holds their maximum, so that 1023, 4095 or 65535 becomes 255."""
+def to_8_bits(pixels: np.ndarray, stated: int | None = None) -> np.ndarray:
+    """uint8 or uint16 of any shape to uint8. stated: the value that the file states as white, which becomes 255.
+
+    Where the file states none, or its pixels are above it, white is found by `cine.grey_levels.white_level`: values up
+    to 255 stay as they are, larger ones are scaled.
+    """
     if pixels.dtype == np.uint8:
         return pixels
-    if (highest := int(pixels.max())) <= 255:
-        return pixels.astype(np.uint8)
-    full = next((1 << bits) - 1 for bits in DEPTHS if highest < 1 << bits)
-    return np.round(pixels * np.float32(255 / full)).astype(np.uint8)
+    if stated is not None and stated >= pixels.max(initial=0):
+        return scaled(pixels, 0, stated)
+    return scaled(pixels, 0, white_level(counts_of(pixels)))
 
 
-def _decode(path: Path, limits: Limits) -> np.ndarray:
+def _transparent_grey(path: Path) -> int | None:
+    """The grey level that a PNG without an alpha channel declares transparent. OpenCV does not use it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            key = image.info.get("transparency") if image.format == "PNG" else None
+    return key if isinstance(key, int) else None
+
+
+def stated_white(path: Path) -> int | None:
+    """The largest value that the pixels of a 16-bit image may have, where its file states it: in PNG the chunk sBIT, in
+    TIFF the tag (S)MaxSampleValue."""
+    with open(path, "rb") as file:
+        start = file.read(4096)
+    place = start.find(b"sBIT")
+    if start.startswith(b"\x89PNG") and 0 <= place < len(start) - 5:
+        bits = start[place + 4]
+        return (1 << bits) - 1 if 8 < bits <= 16 else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as image:
+                values = [np.max(image.tag_v2[tag]) for tag in MAX_SAMPLE_VALUE if tag in image.tag_v2]
+        except Exception:  # not a TIFF, or its tags are damaged
+            return None
+    return int(values[0]) if values and 255 < values[0] <= 65535 else None
+
+
+def read_pixels(path: Path, limits: Limits) -> np.ndarray:
     """The pixels of the file, uint8 or uint16 [H, W] or BGR(A) [H, W, 3 or 4]."""
-    count, height, width = _header(path)
+    count, height, width = stated_size(path)
     check_header(height, width, None, limits)
     if count != 1:
         raise Rejected("unreadable", f"the file holds {count} images; an image file may hold one")
@@ -80,7 +114,7 @@ def _decode(path: Path, limits: Limits) -> np.ndarray:
     return pixels
 
 
-def _header(path: Path) -> tuple[int, int, int]:
+def stated_size(path: Path) -> tuple[int, int, int]:
     """Number of images, height and width (px) that the file states."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -123,7 +157,7 @@ def _message(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).rstrip(".")
 
 
-def _over_black(pixels: np.ndarray) -> np.ndarray:
+def over_black(pixels: np.ndarray) -> np.ndarray:
     """BGR, or BGRA over black, so that transparent pixels are black. uint8 or uint16 [H, W, 3 or 4] to [H, W, 3]."""
     colour = pixels[..., :3]
     if pixels.shape[2] == 3 or (pixels[..., 3] == np.iinfo(pixels.dtype).max).all():

@@ -2,5 +2,9 @@
 
 DICOM = (".dcm", ".dicom", ".ima")
 STILLS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
-VIDEOS = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".wmv")
-CINES = (*VIDEOS, *DICOM, *STILLS)
+VIDEOS = (
+    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg"),
+    *(".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+METAIMAGES = (".mha",)
+CINES = (*VIDEOS, *DICOM, *STILLS, *METAIMAGES)

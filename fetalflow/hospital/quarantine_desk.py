@@ -1,7 +1,7 @@
 """A person's work on the quarantine of a workspace: list its rows, show what to do, and record decisions."""
 
 import hashlib
-import zipfile
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
-from fetalflow.hospital.drop.archive import is_zip
+from fetalflow.hospital.drop.contents import list_contents
 from fetalflow.hospital.drop.inside import leaves
 from fetalflow.hospital.drop.quarantine import REJECTED, count_kinds
 from fetalflow.hospital.drop.review import (
@@ -48,7 +48,7 @@ TO_DO = {  # kind -> what to do; docs/data-engineer/drop.md has the same table
     "wrong ones",
     "mask": "correct or replace the mask's file, or clear the row's `mask`",
     "short": "label a longer span, or remove the row",
-    "rate": "export with a frame rate, or --set TASK.extract.fps=null",
+    "rate": "export with the right frame rate; or --set TASK.extract.fps=null where there is none",
     REJECTED: "nothing: a person decided to keep it out",
 }
 
@@ -191,19 +191,13 @@ class Desk:
         """SHA-256, hex, of the row's cine; None if the drop does not hold it."""
         if leaves(row["video"], self.drop):
             return None
-        if self.drop.is_dir():
-            path = self.drop / row["video"]
-            if not path.is_file():
-                return None
+        if os.path.isfile(path := self.drop / row["video"]):
             with open(path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-        if is_zip(self.drop):
-            with zipfile.ZipFile(self.drop) as archive:
-                if row["video"] not in archive.namelist():
-                    return None
-                with archive.open(row["video"]) as file:
-                    return hashlib.file_digest(file, "sha256").hexdigest()
-        return None
+        if not self.drop.exists() or row["video"] not in (contents := list_contents(self.drop)).files:
+            return None
+        with contents.opened(row["video"]) as file:  # in a zip
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _facts(self, row: dict[str, str]) -> dict[str, Any]:
         """Facts about the row's cine: its record in the store, without the entries that only the store needs."""

@@ -7,6 +7,7 @@ ROW_KEYS = {  # by table: columns that identify a row for people
     "columns": ["column"],
     "rows": ["sequence", "video", "patient"],
     "classes": ["label"],
+    "people": ["patients", "cines"],
     "members": ["sequence", "patient", "fold"],
     "patients": ["patient", "fold"],
     "parts": ["label", "fold"],

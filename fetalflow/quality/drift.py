@@ -4,7 +4,7 @@ The unit is the patient: every patient has the same weight, however many sequenc
 exchanges whole patients between old and new. So many frames of a few patients give no false alarm.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import comb, prod
 from typing import Any
@@ -31,6 +31,7 @@ NO_SITE = "sequences without a site"  # an empty name is no site
 MIX_UNIT = "of the sequences would need another label"
 EFFECT_UNIT = "standard deviations of the training data"
 CELLS = 4_000_000  # largest array of a permutation test
+MANY = 20_000  # patients; with more, a permutation is drawn in another way, so the random numbers differ
 WINDOW = 7  # px; within it speckle varies, but tissue hardly does
 LIT = (30, 220)  # grey levels; between them speckle is neither clipped nor hidden
 
@@ -61,21 +62,25 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
     effect: Wasserstein distance of the two distributions in standard deviations of the reference; for the class mix,
     the share of the new sequences that would need another label (total variation).
     """
-    reference, new = (rows.assign(site=named(rows["site"]).replace("", NO_SITE)) for rows in (reference, new))
+    columns = [column for column in FIGURES if column in reference or column in new]
     reference = reference[~reference["patient"].isin(new["patient"])]
-    sides = pd.concat([reference.assign(new=False), new.assign(new=True)], ignore_index=True)
-    known_sites = set(reference["site"])
+    patients_before = int(reference["patient"].nunique())
+    sides = pd.concat([_side(reference, columns, False), _side(new, columns, True)], ignore_index=True)
+    known_sites, new_sites = (set(sides.loc[sides["new"] == is_new, "site"].unique()) for is_new in (False, True))
+    # Numbers and categories are a tenth of the texts: all earlier rows stay in memory.
+    sides["patient"] = pd.factorize(sides["patient"])[0].astype(np.int32)
+    sides["site"] = sides["site"].astype("category")
     random = np.random.default_rng(settings.seed)
     rows = []
-    for column in [c for c in FIGURES if c in sides]:
-        filled = sides[sides[column].notna()]
+    for column in columns:
+        filled = sides.loc[sides[column].notna(), ["patient", "site", "new", column]]
         strata = []
-        for site in sorted(new["site"].unique()):
+        for site in sorted(new_sites):
             compared = filled[(filled["site"] == site) | (site not in known_sites) & ~filled["new"]]
             stratum = _stratum(compared, column, settings, random)
             rows.append(_row(site, column, stratum, [stratum] if stratum else [], site in known_sites, compared))
             strata += [stratum] if stratum and site in known_sites - {NO_SITE} else []
-        if len(set(new["site"]) - {NO_SITE}) > 1:
+        if len(new_sites - {NO_SITE}) > 1:
             compared_sites = [
                 row
                 for row in rows
@@ -90,12 +95,17 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
     return {
         "patients": int(new["patient"].nunique()),
         "sequences": len(new),
-        "patients_before": int(reference["patient"].nunique()),
+        "patients_before": patients_before,
         "drifted": bool(drifted),
         "verdict": _verdict(rows, drifted),
-        "sites_never_seen": sorted(set(new["site"]) - known_sites - {NO_SITE}),
+        "sites_never_seen": sorted(new_sites - known_sites - {NO_SITE}),
         "tests": rows,
     }
+
+
+def _side(rows: pd.DataFrame, columns: list[str], new: bool) -> pd.DataFrame:
+    site = named(rows["site"]).replace("", NO_SITE)
+    return rows[["patient", *(column for column in columns if column in rows)]].assign(site=site, new=new)
 
 
 @dataclass(frozen=True)
@@ -115,12 +125,9 @@ def _stratum(rows: pd.DataFrame, column: str, settings: Drift, random: np.random
     before, fresh = int((~is_new).sum()), int(is_new.sum())
     if not before or not fresh:
         return None
-    effects = np.concatenate(
-        [
-            _mix_distance(rows, patient, draw) if column == "label" else _distance(rows, column, patient, is_new, draw)
-            for draw in _permutations(is_new, settings.permutations, len(rows), random)
-        ]
-    )
+    distance = _mix_distance(rows, patient) if column == "label" else _distance(rows, column, patient, is_new)
+    draws = _permutations(is_new, settings.permutations, len(rows), random)
+    effects = np.concatenate([distance(draw) for draw in draws])
     return _Stratum(float(effects[0]), effects[1:], (before, fresh))
 
 
@@ -130,32 +137,73 @@ def _permutations(is_new: np.ndarray, n: int, rows: int, random: np.random.Gener
     yield is_new[None]
     for start in range(0, n, block):
         draws = min(block, n - start)
-        yield random.permuted(np.broadcast_to(is_new, (draws, len(is_new))), axis=1)
+        if len(is_new) <= MANY:
+            yield random.permuted(np.broadcast_to(is_new, (draws, len(is_new))), axis=1)
+        else:  # only the new patients are drawn, which is faster
+            drawn = np.zeros((draws, len(is_new)), bool)
+            for draw in drawn:
+                draw[random.choice(len(is_new), int(is_new.sum()), replace=False, shuffle=False)] = True
+            yield drawn
 
 
 def _distance(
-    rows: pd.DataFrame, column: str, patient: np.ndarray, is_new: np.ndarray, draws: np.ndarray
-) -> np.ndarray:
-    """float [draws]: Wasserstein distance between the two groups of patients of each draw, in standard deviations of
-    the true reference. draws: bool [draws, patients]."""
-    order = np.argsort(rows[column].to_numpy(float), kind="stable")
-    values, patient = rows[column].to_numpy(float)[order], patient[order]
-    weight = 1 / np.bincount(patient)[patient]
+    rows: pd.DataFrame, column: str, patient: np.ndarray, is_new: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives, for bool [draws, patients], float [draws]: the Wasserstein distance between the two groups of
+    patients of each draw, in standard deviations of the true reference.
+
+    The distance is the area between two distribution functions. In a draw with n new patients of N, with S the summed
+    weight of the new rows up to a value and T that of all rows, they differ by S / n - (T - S) / (N - n). S changes
+    only at rows of new patients; between two of them T crosses it once, and sums of T that were computed before give
+    the area. So a draw costs as much as its new rows, and not as much as all rows.
+    """
+    values = rows[column].to_numpy(float)
+    order = np.argsort(values, kind="stable")
+    values, patient = values[order], patient[order]
+    sizes = np.bincount(patient)
+    weight = 1 / sizes[patient]
     reference = ~is_new[patient]
     mean = np.average(values[reference], weights=weight[reference])
     spread = np.sqrt(np.average((values[reference] - mean) ** 2, weights=weight[reference]))
     # A site with a constant frame rate has no spread: then 1 % of the value is used instead.
     scale = max(spread, 0.01 * abs(mean), 1e-12)
-    new = draws[:, patient] * weight
-    gap = np.cumsum(new / draws.sum(1, keepdims=True) - (weight - new) / (~draws).sum(1, keepdims=True), axis=1)
-    return np.abs(gap[:, :-1]) @ np.diff(values) / scale
+    total = np.cumsum(weight)
+    width = values - values[0]
+    area = np.concatenate([[0.0], np.cumsum(total[:-1] * np.diff(values))])  # of T, left of each value
+    places = np.argsort(patient, kind="stable")  # of the rows of patient 0, of patient 1, ...
+    ends = np.cumsum(sizes)
+
+    def distance(draws: np.ndarray) -> np.ndarray:
+        draw, chosen = np.nonzero(draws)
+        fresh = int(draws[0].sum())  # new patients, the same number in every draw
+        before = len(sizes) - fresh
+        rows_of = sizes[chosen]
+        within = np.arange(rows_of.sum()) - np.repeat(np.cumsum(rows_of) - rows_of, rows_of)
+        place = places[np.repeat(ends[chosen] - rows_of, rows_of) + within]
+        draw = np.repeat(draw, rows_of)
+        draw, place = np.divmod(np.sort(draw * len(values) + place), len(values))
+        level = (np.cumsum(weight[place]) - draw * fresh) * (1 + before / fresh)  # where T crosses S, in units of T
+        first = np.concatenate([[True], draw[1:] != draw[:-1]])
+        until = np.where(np.append(first[1:], True), len(values) - 1, np.append(place[1:], 0))
+        cross = np.clip(np.searchsorted(total, level, "right"), place, until)
+        below = level * (width[cross] - width[place]) - (area[cross] - area[place])
+        above = (area[until] - area[cross]) - level * (width[until] - width[cross])
+        found = np.bincount(draw, below + above + np.where(first, area[place], 0), len(draws))
+        return found / before / scale
+
+    return distance
 
 
-def _mix_distance(rows: pd.DataFrame, patient: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """float [draws]: total variation between the labels of the two groups of patients of each draw."""
+def _mix_distance(rows: pd.DataFrame, patient: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives, for bool [draws, patients], float [draws]: the total variation between the labels of the two groups
+    of patients of each draw."""
     mix = pd.crosstab(patient, rows["label"].to_numpy(), normalize="index").to_numpy()
-    fresh, before = draws @ mix / draws.sum(1, keepdims=True), ~draws @ mix / (~draws).sum(1, keepdims=True)
-    return np.abs(fresh - before).sum(1) / 2
+
+    def distance(draws: np.ndarray) -> np.ndarray:
+        fresh, before = draws @ mix / draws.sum(1, keepdims=True), ~draws @ mix / (~draws).sum(1, keepdims=True)
+        return np.abs(fresh - before).sum(1) / 2
+
+    return distance
 
 
 def _combined(strata: list[_Stratum]) -> _Stratum | None:

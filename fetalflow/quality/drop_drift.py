@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fetalflow.artefacts import write_json
+from fetalflow.artefacts import read_columns, write_json
 from fetalflow.inference.package import Package, load
-from fetalflow.quality.drift import compare_drop, speckle
+from fetalflow.quality.drift import FIGURES, compare_drop, speckle
 from fetalflow.settings.params import Drift
 
 BASELINE = "The first drops: later drops are compared with them."
@@ -35,10 +35,12 @@ def judge_new_drops(
     if not reported:
         reports = {drop: {"drifted": False, "verdict": BASELINE, "tests": []} for drop in new}
     else:
-        manifest = pd.read_parquet(data / "manifest.parquet")
-        drops = [set(text.split(";")) for text in manifest["drop"]]
-        manifest["speckle"] = [speckle(_middle(data / path)) for path in manifest["path"]]
-        old = np.array([bool(held & reported) for held in drops])
+        manifest = read_columns(data / "manifest.parquet", ["sequence", "path", "patient", "site", "drop", *FIGURES])
+        of_frames = (speckle(_middle(data / path)) for path in manifest["path"])
+        manifest["speckle"] = np.fromiter(of_frames, float, len(manifest))
+        held, drops = pd.factorize(manifest.pop("drop"))
+        drops = [set(text.split(";")) for text in drops]
+        old = np.array([bool(each & reported) for each in drops])[held]
         known = _known_unfamiliarity(predictions)
         model = load(package) if package and known is not None else None
         before = manifest[old]
@@ -46,7 +48,7 @@ def judge_new_drops(
             before = before.assign(unfamiliarity=before["sequence"].map(known))
         reports = {}
         for drop in new:
-            rows = manifest[~old & np.array([drop in held for held in drops])]
+            rows = manifest[~old & np.array([drop in each for each in drops])[held]]
             if "unfamiliarity" in before:
                 rows = rows.assign(unfamiliarity=[_unfamiliarity(model, data / path) for path in rows["path"]])
             empty = {"drifted": False, "verdict": NOTHING, "tests": []}

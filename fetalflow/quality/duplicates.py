@@ -1,6 +1,7 @@
 """Cines that a drop has under more than one patient: with the same bytes, or nearly the same pictures."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,18 +11,22 @@ import pandas as pd
 
 THUMBNAIL = 32  # px, side of the thumbnail that confirms a candidate
 MIN_CORRELATION = 0.95  # of two thumbnails of the same picture; re-encoded copies were above 0.997 (measured)
-BLOCK = 512  # rows compared at once: BLOCK x n distances are in memory, with n rows that share a segment of the hash
+BLOCK = 512  # pairs of thumbnails that are compared at once
+KEPT = 50_000  # thumbnails in memory, 4 kB each
+PAIRS = 1_000_000  # pairs of hashes that are compared at once
 MAX_SEGMENTS = 16  # shorter segments would agree in nearly all rows
 
 
 def duplicate_of(manifest: pd.DataFrame) -> list[str | None]:
     """For every row of (source, video, patient): a cine of another patient with the same bytes, or None."""
-    owners = manifest.drop_duplicates(["source", "patient"]).groupby("source")[["patient", "video"]]
-    shared = {source: list(map(tuple, group.to_numpy())) for source, group in owners if len(group) > 1}
-    return [
-        next((f"{video} of patient {other}" for other, video in shared.get(source, []) if other != patient), None)
-        for source, patient in zip(manifest["source"], manifest["patient"], strict=True)
-    ]
+    owners = manifest[["source", "patient", "video"]].drop_duplicates(["source", "patient"])
+    owners = owners[owners.duplicated("source", keep=False)].groupby("source")[["patient", "video"]]
+    shared = {source: list(map(tuple, group.to_numpy())) for source, group in owners}
+    found: list[str | None] = [None] * len(manifest)
+    for row in np.flatnonzero(manifest["source"].isin(list(shared))):
+        source, patient = manifest["source"].iloc[row], manifest["patient"].iloc[row]
+        found[row] = next((f"{video} of patient {other}" for other, video in shared[source] if other != patient), None)
+    return found
 
 
 def near_duplicate_of(manifest: pd.DataFrame, root: Path, bits: int) -> list[str | None]:
@@ -39,10 +44,17 @@ def near_duplicate_of(manifest: pd.DataFrame, root: Path, bits: int) -> list[str
     largest correlation is 0.911. At least 94 % of re-encoded frames (H.264, crf 18 to 35, smaller, brighter) are found.
     """
     found: list[str | None] = [None] * len(manifest)
-    pictures = _Pictures([root / str(path) for path in manifest["path"]])
+
+    @lru_cache(KEPT)
+    def picture(row: int) -> np.ndarray:
+        return _thumbnail(root / str(manifest["path"].iloc[row]))
+
     ones, others, distance = candidates(manifest, bits)
     blocks = [slice(start, start + BLOCK) for start in range(0, len(ones), BLOCK)]
-    products = [np.einsum("ij,ij->i", pictures[ones[block]], pictures[others[block]]) for block in blocks]
+    products = [
+        np.einsum("ij,ij->i", *(np.stack([picture(row) for row in rows[block]]) for rows in (ones, others)))
+        for block in blocks
+    ]
     correlation = np.concatenate([np.zeros(0), *products])
     best_first = np.lexsort((others, -correlation, ones))
     _, best = np.unique(ones[best_first], return_index=True)
@@ -61,66 +73,60 @@ def candidates(manifest: pd.DataFrame, bits: int) -> tuple[np.ndarray, np.ndarra
     differ in at most `bits` bits agree in one of `bits` + 1 segments, so only rows that agree in a segment are
     compared: all pairs of 100 000 rows would be 10^10 comparisons.
     """
-    hashes = np.array([_hash(value) for value in manifest["phash"]], dtype=np.uint64)
-    valid = [isinstance(value, str) and len(value) == 16 for value in manifest["phash"]]
+    hashes = np.fromiter(map(_hash, manifest["phash"]), np.uint64, len(manifest))
+    known = np.flatnonzero(np.fromiter(map(_is_hash, manifest["phash"]), bool, len(manifest)))
     # Numbers instead of texts: comparing 12 400 x 12 400 texts took 8 s.
     patient, source = (pd.factorize(manifest[column], use_na_sentinel=False)[0] for column in ("patient", "source"))
     edges = (
         np.linspace(0, 64, bits + 2).astype(int) if bits < MAX_SEGMENTS else [0, 0]
     )  # one segment of 0 bits: all rows agree
-    found = [np.zeros((0, 3), np.int64)]
+    found = [np.zeros((0, 2), np.int64)]
     for low, high in pairwise(edges):
         segment = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        known = np.flatnonzero(valid)
-        known = known[np.argsort(segment[known], kind="stable")]
-        for rows in np.split(known, np.flatnonzero(np.diff(segment[known])) + 1):
-            if len(rows) > 1:
-                found.extend(_near(rows, hashes, patient, source, bits))
-    pairs = np.unique(np.concatenate(found), axis=0)
-    return pairs[:, 0], pairs[:, 1], pairs[:, 2]
+        for ones, others in _same(segment, known):
+            near = np.bitwise_count(hashes[ones] ^ hashes[others]) <= bits
+            near &= (patient[ones] != patient[others]) & (source[ones] != source[others])
+            found.append(np.stack([ones[near], others[near]], axis=1))
+    once, count = np.concatenate(found), max(len(manifest), 1)
+    pairs = np.concatenate([once, once[:, ::-1]])
+    # Equal numbers are found faster than equal pairs of numbers.
+    ones, others = np.divmod(np.unique(pairs[:, 0] * count + pairs[:, 1]), count)
+    return ones, others, np.bitwise_count(hashes[ones] ^ hashes[others]).astype(np.int64)
 
 
-def _near(
-    rows: np.ndarray, hashes: np.ndarray, patient: np.ndarray, source: np.ndarray, bits: int
-) -> Iterator[np.ndarray]:
-    """The candidates among `rows`, int64 [pairs, 3], in blocks."""
-    for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        distance = np.bitwise_count(hashes[block, None] ^ hashes[rows])
-        near = (distance <= bits) & (patient[block, None] != patient[rows]) & (source[block, None] != source[rows])
-        i, j = np.nonzero(near)
-        yield np.stack([block[i], rows[j], distance[i, j]], axis=1).astype(np.int64)
+def _same(segment: np.ndarray, known: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of the rows `known` with the same segment, each once, in blocks.
 
-
-class _Pictures:
-    """Thumbnails of sequence files as unit vectors, float32 [rows, THUMBNAIL²]. Each file is read once, at first use.
-
-    The dot product of two vectors is a correlation. A missing file or a blank picture gives a row of zeros.
+    In the order of the segments, neighbours are compared, then rows that are two apart, three apart, and so on, as long
+    as any two agree. So there is no loop over the groups, of which there are millions.
     """
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-        self.vectors = np.zeros((len(paths), THUMBNAIL**2), np.float32)
-        self.read = np.zeros(len(paths), bool)
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        for row in np.unique(rows[~self.read[rows]]):
-            if (picture := _thumbnail(self.paths[row])) is not None:
-                self.vectors[row] = picture
-        self.read[rows] = True
-        return self.vectors[rows]
+    order = known[np.argsort(segment[known], kind="stable")]
+    place, step = np.arange(len(order)), 1
+    while len(place := place[place + step < len(order)]):
+        place = place[segment[order[place]] == segment[order[place + step]]]
+        for start in range(0, len(place), PAIRS):
+            part = place[start : start + PAIRS]
+            yield order[part], order[part + step]
+        step += 1
 
 
-def _thumbnail(path: Path) -> np.ndarray | None:
+def _thumbnail(path: Path) -> np.ndarray:
+    """The middle frame of a sequence's file as a unit vector, float32 [THUMBNAIL²]: the product of two is a
+    correlation. Zeros for a missing file or a blank picture."""
+    nothing = np.zeros(THUMBNAIL**2, np.float32)
     try:
         sequence = np.load(path, mmap_mode="r")
         middle = np.asarray(sequence[len(sequence) // 2])
         frame = cv2.resize(middle, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     except (OSError, ValueError, IndexError, cv2.error):
-        return None  # the check `sequence_files` reports it
+        return nothing  # the check `sequence_files` reports it
     centred = frame.ravel() - frame.mean()
-    return centred / np.linalg.norm(centred) if centred.any() else None
+    return (centred / np.linalg.norm(centred)).astype(np.float32) if centred.any() else nothing
 
 
 def _hash(value: object) -> int:
-    return int(value, 16) if isinstance(value, str) and len(value) == 16 else 0
+    return int(value, 16) if _is_hash(value) else 0
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 16

@@ -8,7 +8,8 @@ import pandas as pd
 from fetalflow.artefacts import file_digest
 from fetalflow.biometry.structures import WEEKS
 from fetalflow.cine.letterbox import fit_scale
-from fetalflow.hospital.drop.rows import LENGTHS
+from fetalflow.cine.outlines import OPEN
+from fetalflow.hospital.drop.columns import LENGTHS
 from fetalflow.quality.duplicates import duplicate_of, near_duplicate_of
 from fetalflow.sequences.split import PARTS
 
@@ -52,6 +53,7 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
     - niqe_z, brisque_z: see `robust_z`
     - file_fault, mask_fault: what is wrong with the file of the sequence or mask, or None
     - mask_share: share of the image that the mask covers, mean over frames; NaN without a mask
+    - mask_done: what was done to the delivered mask, "" without one; line_fault: text if it is an open line, or None
     - unscaled: text if mm per pixel is missing for a mask, in a drop that states lengths; else None
     - age_fault: a stated gestational age that is not a number of weeks, or None
     - seen_fault: a stated share of the structure in view that is not a number from 0 to 1, or None
@@ -80,6 +82,8 @@ def rows_table(manifest: pd.DataFrame, root: Path, size: int, near_duplicate_bit
     rows["file_fault"] = [_file_fault(row, root, size) for row in rows.itertuples(index=False)]
     masks = [_mask(row, root, size) for row in rows.itertuples(index=False)]
     rows["mask_fault"], rows["mask_share"] = [fault for fault, _ in masks], [share for _, share in masks]
+    rows["mask_done"] = manifest.get("mask_done", pd.Series("", manifest.index)).fillna("").to_numpy()
+    rows["line_fault"] = np.where(rows["mask_done"].str.startswith(OPEN), "an open line", None)
     states_lengths = any(column in manifest for column in LENGTHS)
     unscaled = rows["mm_per_px"].isna() & rows["mask_path"].astype(bool) & states_lengths
     rows["unscaled"] = np.where(unscaled, "mm per pixel are not known", None)
@@ -171,6 +175,15 @@ def members_table(rows: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     return table.drop_duplicates(["fold", "sequence"])[
         ["sequence", "patient", "fold", "part", "times", "in_manifest", "fault"]
     ].reset_index(drop=True)
+
+
+def people_table(rows: pd.DataFrame, unknown: int) -> pd.DataFrame:
+    """One row: `cines`, `patients`, `unknown` (sequences that only assume a patient), and `per_cine`, the patients per
+    cine; it is empty with fewer than FEW cines, and in a drop that does not name its patients."""
+    cines, patients = rows["source"].nunique(), rows["patient"].nunique()
+    known = cines >= FEW and not unknown
+    row = {"cines": cines, "patients": patients, "unknown": unknown}
+    return pd.DataFrame([row | {"per_cine": patients / cines if known else np.nan}])
 
 
 def patients_table(split: pd.DataFrame) -> pd.DataFrame:

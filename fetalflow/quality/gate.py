@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.errors import InputError
+from fetalflow.hospital.drop.unknown_patients import count_unknown
 from fetalflow.quality import evidence
 from fetalflow.quality.check import ROW_KEYS, Check
+from fetalflow.quality.mask_checks import mask_changes
 from fetalflow.quality.pages import make_offline, write_index
 
 SHOWN = 10  # rows that a failed check lists
@@ -30,6 +32,7 @@ def build_tables(
         "columns": evidence.columns_table(manifest),
         "rows": rows,
         "classes": evidence.classes_table(rows, labels),
+        "people": evidence.people_table(rows, count_unknown(manifest)),
         "members": evidence.members_table(rows, split),
         "patients": evidence.patients_table(split),
         "parts": evidence.parts_table(split),
@@ -59,7 +62,8 @@ def run_checks(
     """Run all checks. With `folder`, the pages of Great Expectations and an index are written there; they work offline.
 
     Returns {"success": no critical check failed, "task", "expectations": [{name, suite, success, severity (critical or
-    warning), expected, found, advice, n_rows, rows (at most SHOWN lines)}]}. The same tables give the same result.
+    warning), expected, found, advice, n_rows, rows (at most SHOWN lines)}], "masks": what was done to masks, with
+    counts}. The same tables give the same result.
     """
     warning = warning_names(checks, warn_only)
     context, gx = _quiet_context(folder)
@@ -91,7 +95,8 @@ def run_checks(
             verdicts[check.name] = _verdict(check, by_name[check.name], tables[table], check.name in warning)
     ordered = [verdicts[check.name] for check in checks]
     success = all(v["success"] or v["severity"] == "warning" for v in ordered)
-    verdict = {"success": success, "task": task, "expectations": ordered}
+    masks = mask_changes(tables["rows"]) if "rows" in tables else {}
+    verdict = {"success": success, "task": task, "expectations": ordered, "masks": masks}
     if folder is not None:
         context.build_data_docs()
         make_offline(folder)
@@ -157,7 +162,13 @@ def _verdict(check: Check, result: Any, table: pd.DataFrame, warns: bool) -> dic
 
 
 def _found(check: Check, result: Any, table: pd.DataFrame, failing: int) -> str:
-    names = {"rows": "sequences", "classes": "labels", "parts": "labels", "members": "rows of the split"}
+    names = {
+        "rows": "sequences",
+        "classes": "labels",
+        "parts": "labels",
+        "members": "rows of the split",
+        "people": "drop",
+    }
     rows = f"{len(table)} {names.get(check.table, check.table)}"
     if failing:
         found = f"{failing} of {rows} {check.failing}"

@@ -1,5 +1,9 @@
 """Checks of the quality gate for masks, their scale, gestational ages and the share of the structure in view."""
 
+from collections import Counter
+
+import pandas as pd
+
 from fetalflow.quality.check import Check, between, null
 from fetalflow.settings.params import Validate
 
@@ -29,6 +33,15 @@ def mask_checks(s: Validate, size: int) -> list[Check]:
             mostly=s.min_mostly,
         ),
         null(
+            "mask_lines",
+            "sequences",
+            "rows",
+            "line_fault",
+            "no mask is an open line one pen wide",
+            "Look at these masks: an outline that is not closed is not filled. Deliver it closed or filled.",
+            warns=True,
+        ),
+        null(
             "mask_scale",
             "sequences",
             "rows",
@@ -56,3 +69,10 @@ def mask_checks(s: Validate, size: int) -> list[Check]:
             warns=True,
         ),
     ]
+
+
+def mask_changes(rows: pd.DataFrame) -> dict[str, int]:
+    """How many masks were used as they were delivered, and how many were changed and how. rows: with `mask_source` and
+    `mask_done`."""
+    masks = rows.loc[rows["mask_done"].astype(bool), ["mask_source", "mask_done"]].drop_duplicates()
+    return dict(sorted(Counter(masks["mask_done"]).items()))

@@ -42,7 +42,8 @@ def make_offline(folder: Path) -> None:
 
 
 def write_index(folder: Path, verdict: Mapping[str, Any]) -> None:
-    """Write `index.html`: for every check what was expected and found, and links to the data docs of each suite."""
+    """Write `index.html`: for every check what was expected and found, what was done to masks, and links to the data
+    docs of each suite."""
     word = "passed" if verdict["success"] else "failed"
     rows = "".join(map(_row, verdict["expectations"]))
     pages = sorted((folder / "validations").rglob("*.html"))
@@ -54,12 +55,17 @@ def write_index(folder: Path, verdict: Mapping[str, Any]) -> None:
     head = "<tr><th></th><th>check</th><th>suite</th><th>expected</th><th>found</th></tr>"
     title = f"Quality of {escape(verdict['task'])}: {word}"
     table = f'<div class="scroll"><table>{head}{rows}</table></div>'
-    body = f"<h1>{title}</h1>{table}<h2>Great Expectations data docs</h2><ul>{links}</ul>"
+    body = f"<h1>{title}</h1>{table}{_masks(verdict['masks'])}<h2>Great Expectations data docs</h2><ul>{links}</ul>"
     (folder / "index.html").write_text(
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"{HEAD}</head><body>{body}</body></html>\n",
         encoding="utf-8",
     )
+
+
+def _masks(counts: Mapping[str, int]) -> str:
+    rows = "".join(f"<tr><td>{escape(done)}</td><td>{count}</td></tr>" for done, count in counts.items())
+    return f"<h2>What was done to masks</h2><table><tr><th></th><th>masks</th></tr>{rows}</table>" if counts else ""
 
 
 def _row(expectation: Mapping[str, Any]) -> str:

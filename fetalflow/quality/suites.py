@@ -99,8 +99,39 @@ def _manifest(s: Validate, labels: tuple[str, ...] | None, frames: int) -> list[
             "Correct the calibration (DICOM ultrasound regions, column mm_per_px): it may be in cm.",
         ),
         *_label_checks(s, labels),
+        *_patient_checks(s),
     ]
     return checks
+
+
+def _patient_checks(s: Validate) -> list[Check]:
+    """Warnings: a drop may be of one cine per patient, and who splits with unknown patients was asked before."""
+    return [
+        between(
+            "patients_known",
+            "manifest",
+            "people",
+            "unknown",
+            None,
+            0,
+            "the drop names the patient of every sequence",
+            "Say where the names of the files hold the patient (--patient-pattern), or deliver a table with patients: "
+            "every file counts as a patient now, one woman may be in training and test, and metrics are too good.",
+            warns=True,
+        ),
+        between(
+            "patients_per_cine",
+            "manifest",
+            "people",
+            "per_cine",
+            None,
+            s.max_patients_per_cine,
+            f"at most {s.max_patients_per_cine:g} patients per cine, because most patients have several",
+            "Look at the ids of the patients: are they ids of examinations or files? Then one woman may be in training "
+            "and test. If there is one cine of each patient, all is well.",
+            warns=True,
+        ),
+    ]
 
 
 def _label_checks(s: Validate, labels: tuple[str, ...] | None) -> list[Check]:

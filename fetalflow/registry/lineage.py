@@ -13,10 +13,12 @@ from typing import Any
 
 import pandas as pd
 
+from fetalflow.artefacts import named
+from fetalflow.hospital.drop.spelling import near
 from fetalflow.registry.client import Registry
 from fetalflow.registry.run_record import START_RUN
 
-PATIENTS = "data/patients.csv"  # columns: patient, fold, part, sequences
+PATIENTS = "data/patients.csv"  # columns: patient, site, fold, part, sequences; older runs have no site
 EVIDENCE = "promotion"  # folder of a variant's run, with one folder per decision, named by the digest of the evidence
 UNUSED = "in no part"  # part of a sequence that is in the manifest but not in the split
 
@@ -34,7 +36,7 @@ class Version:
 @dataclass(frozen=True)
 class Use:
     """A run that used the patient. parts: number of sequences by "train (fold 0)" and so on; empty if the run used her
-    only because its training started from a model of the run `through`."""
+    only because its training started from a model of the run `through`. sites: of her recordings in this run."""
 
     task: str
     dataset: str  # the manifest's digest
@@ -45,6 +47,7 @@ class Use:
     variants: dict[str, str]  # run id by variant
     versions: tuple[Version, ...]
     through: str = ""
+    sites: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,27 +79,34 @@ class Lineage:
 
 
 def patients_csv(manifest: pd.DataFrame, split: pd.DataFrame) -> str:
-    """CSV with the columns patient, fold, part, sequences, for all patients of the manifest, in the split or not."""
-    placed = manifest[["sequence", "patient"]].merge(split[["sequence", "fold", "part"]], on="sequence", how="left")
+    """CSV with the columns patient, site, fold, part, sequences, for all patients of the manifest, in the split or
+    not."""
+    who = ["patient", *(["site"] if "site" in manifest else [])]
+    placed = manifest[["sequence", *who]].apply(named)
+    placed = placed.merge(split[["sequence", "fold", "part"]], on="sequence", how="left")
     placed["fold"] = placed["fold"].fillna(0).astype(int)
     placed["part"] = placed["part"].fillna(UNUSED)
-    counts = placed.groupby(["patient", "fold", "part"]).size().rename("sequences").reset_index()
+    counts = placed.groupby([*who, "fold", "part"]).size().rename("sequences").reset_index()
     return counts.to_csv(index=False)
 
 
-def trace(store: Registry, pseudonym: str) -> Lineage:
-    """Every run that used this patient, also deleted runs, with the model versions registered from it."""
+def trace(store: Registry, pseudonym: str, site: str | None = None) -> Lineage:
+    """Every run that used this patient, also deleted runs, with the model versions registered from it.
+
+    pseudonym: her name in the manifest, or the pseudonym in a name SITE/PSEUDONYM. Runs of two sites may mean two
+    patients by it: `site` leaves out what is known to be of another site.
+    """
     uses, runs_read, runs_without_table, decisions = [], 0, [], []
     aliases = store.models()[0]
     for run in store.pipeline_runs():
-        decisions += _decisions(store, run, pseudonym)
+        decisions += _decisions(store, run, pseudonym, site)
         table = store.artefact(run.info.run_id, PATIENTS)
         if table is None:
             runs_without_table.append(run.info.run_id)
             continue
         runs_read += 1
-        rows = pd.read_csv(io.StringIO(table), dtype={"patient": str}, keep_default_na=False)
-        rows = rows[rows["patient"] == pseudonym]
+        rows = pd.read_csv(io.StringIO(table), dtype={"patient": str, "site": str}, keep_default_na=False)
+        rows = rows[is_meant(rows, pseudonym, site)]
         start = run.data.tags.get(START_RUN, "")  # an older run, so `uses` has it already if it used the patient
         through = start if start in {use.run for use in uses} else ""
         if len(rows) or through:
@@ -104,7 +114,14 @@ def trace(store: Registry, pseudonym: str) -> Lineage:
     return Lineage(uses, runs_read, runs_without_table, sorted(decisions, key=lambda one: one.made))
 
 
-def _decisions(store: Registry, run: Any, pseudonym: str) -> Iterator[Decision]:
+def is_meant(rows: pd.DataFrame, pseudonym: str, site: str | None) -> pd.Series:
+    """Whether the patient of each row is the one who is asked for. rows: patient, and perhaps site."""
+    sites = named(rows["site"]) if "site" in rows else pd.Series("", index=rows.index)
+    meant = (rows["patient"] == pseudonym) | (rows["patient"] == sites + "/" + pseudonym)
+    return meant & (sites.map(near).isin([near(""), near(site)])) if site is not None else meant
+
+
+def _decisions(store: Registry, run: Any, pseudonym: str, site: str | None) -> Iterator[Decision]:
     """The promotion decisions about models of a pipeline's run that had the patient in the test part."""
     for variant_run in store.variants(run).values():
         for folder in store.folders(variant_run, EVIDENCE):
@@ -112,8 +129,8 @@ def _decisions(store: Registry, run: Any, pseudonym: str) -> Iterator[Decision]:
             verdict = store.artefact(variant_run, f"{folder}/verdict.json")
             if answers is None or verdict is None:  # writing was interrupted, so no alias was moved
                 continue
-            patients = pd.read_csv(io.StringIO(answers), dtype=str, usecols=["patient"], keep_default_na=False)
-            if sequences := int((patients["patient"] == pseudonym).sum()):
+            patients = pd.read_csv(io.StringIO(answers), dtype=str, keep_default_na=False)
+            if sequences := int(is_meant(patients, pseudonym, site).sum()):
                 facts = json.loads(verdict)
                 yield Decision(
                     model=facts["model"],
@@ -139,7 +156,11 @@ def _use(store: Registry, run: Any, rows: pd.DataFrame, aliases: dict[str, dict[
         run=run.info.run_id,
         status=run.info.status + (", deleted" if run.info.lifecycle_stage == "deleted" else ""),
         started=pd.Timestamp(run.info.start_time, unit="ms").isoformat(timespec="seconds") + "Z",
-        parts={f"{row.part} (fold {row.fold})": int(row.sequences) for row in rows.itertuples()},
+        parts={
+            f"{part} (fold {fold})": int(of_part["sequences"].sum())
+            for (fold, part), of_part in rows.groupby(["fold", "part"], sort=False)
+        },
+        sites=tuple(sorted(set(rows["site"]) - {""})) if "site" in rows else (),
         variants=variants,
         versions=tuple(versions),
         through=through,
@@ -156,6 +177,12 @@ def sentences(lineage: Lineage) -> Iterator[str]:
         yield (
             f"{len(datasets)} datasets, {len(lineage.uses)} runs, {len(versions)} model versions and "
             f"{len(lineage.decisions)} promotions used this patient."
+        )
+    of_uses = [set(use.sites) for use in lineage.uses if use.sites]
+    if of_uses and not set.intersection(*of_uses):
+        yield (
+            f"These runs have this pseudonym from different sites ({', '.join(sorted(set.union(*of_uses)))}), so it "
+            "may mean a different patient in each. --site shows one of them."
         )
     for dataset in datasets:
         yield f"dataset {dataset}"

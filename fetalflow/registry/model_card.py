@@ -8,6 +8,7 @@ import pandas as pd
 from fetalflow.artefacts import named, read_json
 from fetalflow.evaluation.intervals import no_interval
 from fetalflow.evaluation.measurement_columns import MEASURES
+from fetalflow.hospital.drop.unknown_patients import count_unknown, in_words
 from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.run_origin import read_origin
 from fetalflow.settings.params import Extract, Settings
@@ -59,7 +60,7 @@ def model_card(task: str, settings: Settings, workspace: Path = Path()) -> str:
         "**For research, not a medical device.**",
         _model(config, measures),
         _data(manifest, many, synthetic=task in settings.phantoms),
-        _split(split, settings.blocks[task].split.kind, many),
+        _split(split, settings.blocks[task].split.kind, many, count_unknown(manifest)),
         _metrics(metrics, confidence, many),
         _published(config, read_origin(task, settings, workspace).profiles),
         _refusals(metrics),
@@ -104,15 +105,21 @@ def _data(manifest: pd.DataFrame, many: str, synthetic: bool) -> str:
     return (
         f"## Data\n\n{kind}{len(manifest)} {many} of {manifest['source'].nunique()} files of "
         f"{manifest['patient'].nunique()} patients; {len(sites)} sites, {len(devices)} devices"
-        f"{' (' + ', '.join(devices[:12]) + ')' if devices else ''}."
+        f"{' (' + ', '.join(devices[:12]) + ')' if devices else ''}.{_licences(manifest)}"
     )
+
+
+def _licences(manifest: pd.DataFrame) -> str:
+    """Where the drop names licences of its rows: whoever passes the model on is bound by them."""
+    found = _distinct(manifest["licence"]) if "licence" in manifest else []
+    return f"\n\nLicences of the data that this model saw: {'; '.join(found)}." if found else ""
 
 
 def _distinct(column: pd.Series) -> list[str]:
     return sorted(set(named(column)) - {""})
 
 
-def _split(split: pd.DataFrame, kind: str, many: str) -> str:
+def _split(split: pd.DataFrame, kind: str, many: str, unknown: int) -> str:
     first = split[split["fold"] == split["fold"].min()]
     lines = [
         f"## Split\n\nKind: {kind} ({SPLITS[kind]}). The table shows the first of {split['fold'].nunique()} fold(s).\n"
@@ -125,6 +132,9 @@ def _split(split: pd.DataFrame, kind: str, many: str) -> str:
     shared = trained & set(first.loc[first["part"] == "test", "patient"])
     warning = " Because of them, every metric below is too good." if shared else ""
     lines.append(f"\nPatients that are in both training and test: {len(shared)}.{warning}")
+    if unknown:
+        words = in_words(unknown, split["sequence"].nunique(), many)
+        lines.append(f"\n**{words[0].upper()}{words[1:]}**")
     return "\n".join(lines)
 
 

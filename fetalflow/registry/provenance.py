@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 
 from fetalflow.artefacts import file_digest
-from fetalflow.hospital.drop.rows import LENGTHS
+from fetalflow.hospital.drop.columns import LENGTHS
 
 PACKAGES = (
     "fetalflow",

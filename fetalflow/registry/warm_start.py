@@ -11,7 +11,7 @@ from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_jso
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.patient_sides import read_sides
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
-from fetalflow.hospital.drop.rows import ANNOTATIONS
+from fetalflow.hospital.drop.columns import ANNOTATIONS
 from fetalflow.models.package_files import CONFIG, WEIGHTS
 from fetalflow.registry.candidates import Candidate, candidate
 from fetalflow.settings.params import TaskSettings

@@ -89,6 +89,8 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         alarms=alarms(evidence),
         kappa=kappa(evidence.extract),
         decoded=decoded(evidence.extract),
+        remarks=(evidence.extract or {}).get("remark_counts") or [],
+        remarked=len((evidence.extract or {}).get("remarks") or {}),
         quarantine=quarantine_kinds(evidence.quarantine),
         checks=checks(evidence.verdict),
         slices=slices(evidence.scores[evidence.main]),

@@ -4,7 +4,7 @@ Every row of the drop is then either used or in quarantine.
 """
 
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +15,23 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from fetalflow.cine.mask_store import store_mask
-from fetalflow.cine.resampling import frame_step
+from fetalflow.cine.masks import Reading
+from fetalflow.cine.resampling import clock_of, frame_step, source_frames
 from fetalflow.cine.store import store_cine, stored_figures
 from fetalflow.cine.suffixes import CINES
-from fetalflow.cine.windows import check_rate, windows
+from fetalflow.cine.windows import Rates, check_rate, check_stated_rate, windows
 from fetalflow.errors import InputError, Rejected
 from fetalflow.hospital.drop.annotators import Group, Span, group
-from fetalflow.hospital.drop.ground_truth import agreed_truth, check_copies, check_masks, named_masks
+from fetalflow.hospital.drop.ground_truth import (
+    HOW,
+    KNOWN,
+    agreed_truth,
+    check_copies,
+    check_masks,
+    check_there,
+    named_masks,
+)
+from fetalflow.hospital.drop.identity import settle
 from fetalflow.hospital.drop.layouts.layout import Drop
 from fetalflow.hospital.drop.opening import open_drop
 from fetalflow.hospital.drop.quarantine import REJECTED, describe, quarantine_table, rejected_row
@@ -36,23 +46,31 @@ Progress = Callable[[str, int, int], None]  # what is counted, how many are done
 @dataclass(frozen=True)
 class Extraction:
     """The result for one drop. sequences: one row per sequence (docs/data-engineer/drop.md); quarantine: a table with
-    `quarantine.COLUMNS`; summary: counts, JSON-able; decoded: how many cines were not in the store before."""
+    `quarantine.COLUMNS`; summary: counts, JSON-able; decoded: how many cines were not in the store before; reasons: why
+    a row of the drop is in quarantine, by its index."""
 
     sequences: pd.DataFrame
     quarantine: pd.DataFrame
     summary: dict[str, Any]
     decoded: int
+    reasons: dict[int, Rejected]
 
 
 def extract_drop(
-    drop: Path, settings: Extract, store: Path, progress: Progress | None = None, decisions: Decisions | None = None
+    drop: Path,
+    settings: Extract,
+    store: Path,
+    progress: Progress | None = None,
+    decisions: Decisions | None = None,
+    rates: Rates | None = None,
 ) -> Extraction:
     """Decode the cines of a drop, of any layout, that `store` does not hold yet and list their sequences.
 
     Every row of its table is either used (at least one sequence has its label within its span) or in quarantine with
     one reason. Runs on `settings.workers` processes through joblib, or on the backend that `joblib.parallel_config`
     sets; all workers must then be able to read and write `store`. `decisions` are those that people made on rows that
-    were in quarantine before (fetalflow/hospital/drop/review.py).
+    were in quarantine before (fetalflow/hospital/drop/review.py). rates: the lowest and the highest rate in frames/s
+    that a cine may state.
 
     Raises InputError when the drop or its table breaks the contract of docs/data-engineer/drop.md.
     """
@@ -60,7 +78,7 @@ def extract_drop(
     store.mkdir(parents=True, exist_ok=True)
     _remove_half_written(store)
     with open_drop(drop.absolute(), store) as opened:
-        extraction = _extract(opened, settings, store, progress, decisions or {})
+        extraction = _extract(opened, settings, store, progress, decisions or {}, rates)
     _remove_half_written(store)
     return extraction
 
@@ -71,14 +89,24 @@ def _remove_half_written(store: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | None, decisions: Decisions) -> Extraction:
-    rows = drop.rows.to_dict("records")
+def _extract(
+    drop: Drop,
+    settings: Extract,
+    store: Path,
+    progress: Progress | None,
+    decisions: Decisions,
+    rates: Rates | None,
+) -> Extraction:
+    who = settle(drop.rows.to_dict("records"), settings)
+    rows = who.rows
     decided = by_index(rows, decisions)
     reasons: dict[int, Rejected] = {}
     for index, row in enumerate(rows):
         if (verdict := _verdict(_check_settled, row, decided.get(index), settings.labels)) is not None:
             reasons[index] = verdict
+    reasons |= {index: reason for index, reason in who.reasons.items() if index not in reasons}
     check_patients(rows, reasons)
+    check_there(rows, drop.near, reasons)
 
     good = [index for index in range(len(rows)) if index not in reasons]
     videos = sorted({rows[index]["video"] for index in good})
@@ -86,39 +114,48 @@ def _extract(drop: Drop, settings: Extract, store: Path, progress: Progress | No
         calls = [delayed(store_cine)(drop.root / video, settings, store) for video in videos]
         records = dict(zip(videos, _with_progress(parallel(calls), "cines", len(calls), progress), strict=True))
         masks = named_masks(rows, good, records)
-        calls = [delayed(store_mask)(drop.root / mask, mask, records[v], store) for v, mask in masks]
+        calls = [
+            delayed(store_mask)(drop.root / mask, mask, records[v], store, Reading(kind, float(pen or 0)))
+            for v, mask, kind, pen in masks
+        ]
         outlines = dict(zip(masks, _with_progress(parallel(calls), "masks", len(calls), progress), strict=True))
         check_copies(rows, good, records, outlines, reasons)
-        check_masks(rows, good, outlines, reasons)
+        check_masks(rows, good, outlines, reasons, drop.near)
+        for index in good:
+            if index not in reasons and (verdict := _verdict(check_stated_rate, records[rows[index]["video"]], rates)):
+                reasons[index] = verdict
         claims = _claims(rows, good, records, reasons, decided)
         by_video = _settle(claims, decided, reasons)
         groups = {video: group(spans) for video, spans in by_video.items()}
 
-        def truth_of(indices: tuple[int, ...], record: dict[str, Any]) -> dict[str, str]:
+        def truth_of(indices: tuple[int, ...]) -> dict[str, str]:
             chosen = [rows[i] for i in indices if i in decided and decided[i].kind == "disagreement"]
-            return agreed_truth([rows[i] for i in indices], chosen, record, outlines)
+            return agreed_truth([rows[i] for i in indices], chosen, outlines)
 
         planned = [
             (video, plan)
             for video, of_video in groups.items()
             for plan in _plan(of_video, records[video], settings, truth_of, reasons)
         ]
-        _mark_short(by_video, planned, settings, reasons)
+        _mark_short(groups, planned, settings, reasons)
         wanted: dict[str, list[tuple[int, float]]] = defaultdict(list)
         for video, plan in planned:
             wanted[video].append((plan.first, plan.step))
-        calls = [delayed(stored_figures)(records[v], store, settings.frames, starts) for v, starts in wanted.items()]
+        frames, fps = settings.frames, settings.fps
+        calls = [delayed(stored_figures)(records[v], store, frames, starts, fps) for v, starts in wanted.items()]
         measured = dict(zip(wanted, _with_progress(parallel(calls), "quality", len(calls), progress), strict=True))
 
-    sequences = sequence_table(rows, planned, records, measured, outlines, settings.frames)
+    sequences = sequence_table(rows, planned, records, measured, outlines, settings.frames, store)
     quarantine = quarantine_table(rejected_row(rows[i], r.kind, r.reason) for i, r in reasons.items())
     summary = summarise(
-        drop, rows, records, sequences, quarantine, [g for spans in claims.values() for g in group(spans)]
+        drop, who, records, sequences, quarantine, [g for spans in claims.values() for g in group(spans)]
     )
+    if outlines:
+        summary["masks"] = dict(sorted(Counter(each["done"] or "not used" for each in outlines.values()).items()))
     if decided:
         released = set(decided) - set(reasons)
         summary |= {"rows_released": len(released), "rows_rejected": summary["quarantined"].get(REJECTED, 0)}
-    return Extraction(sequences, quarantine, summary, sum(record["new"] for record in records.values()))
+    return Extraction(sequences, quarantine, summary, sum(record["new"] for record in records.values()), reasons)
 
 
 def check_usable(extraction: Extraction, drop: Path) -> None:
@@ -183,7 +220,8 @@ def _claims(
             continue
         # Disagreement is reported with the annotators' labels, even where a person has decided on it.
         labelled = row if decision is None or decision.kind == "disagreement" else settled(row, decision)
-        claims[row["video"]].append(Span(index, row["annotator"], labelled["label"], first, last))
+        truth = tuple(row.get(column, "") for column in (*KNOWN, *HOW))
+        claims[row["video"]].append(Span(index, row["annotator"], labelled["label"], first, last, truth))
     return dict(claims)
 
 
@@ -208,7 +246,7 @@ def _plan(
     groups: list[Group],
     record: dict[str, Any],
     settings: Extract,
-    truth_of: Callable[[tuple[int, ...], dict[str, Any]], dict[str, str]],
+    truth_of: Callable[[tuple[int, ...]], dict[str, str]],
     reasons: dict[int, Rejected],
 ) -> Iterator[Planned]:
     """The sequences of one cine. truth_of: gives the `agreed_truth` of some of its rows. Fills in `reasons` for the
@@ -217,14 +255,16 @@ def _plan(
         try:
             check_rate(record, settings)
             _check_agreement(of_group, settings.min_agreement)
-            runs = [(run, truth_of(run.rows, record)) for run in of_group.agreed()]
+            runs = [(run, truth_of(run.rows)) for run in of_group.agreed()]
         except Rejected as verdict:
             reasons.update({claim.row: verdict for claim in of_group.spans})
             continue
-        step = frame_step(record["fps"], settings.fps, settings.every)
+        step, n = frame_step(record["fps"], settings.fps, settings.every), settings.frames
+        clock = clock_of(record["times"], record["fps"], settings.fps)
         for run, truth in runs:
-            for first, last in windows(run.first, run.last, record["cuts"], settings.frames, settings.stride, step):
-                yield Planned(min(run.rows), run.rows, run.label, run.annotators, truth, first, last, step)
+            for first, last in windows(run.first, run.last, record["cuts"], n, settings.stride, step, clock):
+                taken = () if clock is None else tuple(source_frames(first, n, step, clock).tolist())
+                yield Planned(min(run.rows), run.rows, run.label, run.annotators, truth, first, last, step, taken)
 
 
 def _check_agreement(annotated: Group, least: float) -> None:
@@ -240,18 +280,21 @@ def _check_agreement(annotated: Group, least: float) -> None:
 
 
 def _mark_short(
-    claims: dict[str, list[Span]], planned: list[tuple[str, Planned]], settings: Extract, reasons: dict[int, Rejected]
+    groups: dict[str, list[Group]], planned: list[tuple[str, Planned]], settings: Extract, reasons: dict[int, Rejected]
 ) -> None:
     """Fill in `reasons` for rows that are too short: they were not rejected and gave no sequence."""
-    used = defaultdict(list)
-    for _, plan in planned:
-        for row in plan.rows:
-            used[row].append(plan)
-    for claim in (c for spans in claims.values() for c in spans):
-        touching = [p for p in used[claim.row] if p.first <= claim.last and claim.first <= p.last]
-        if claim.row not in reasons and not touching:
-            reasons[claim.row] = Rejected(
+    plans = defaultdict(list)
+    for video, plan in planned:
+        plans[video].append(plan)
+    for video, of_video in groups.items():
+        for block in (block for each in of_video for block in each.blocks):
+            overlapping = (p for p in plans[video] if p.first <= block.last and block.first <= p.last)
+            if any(plan.label == block.label for plan in overlapping):
+                continue
+            reason = Rejected(
                 "short",
-                f"frames {claim.first}-{claim.last} hold no {settings.sequence_in_words} without a scene cut "
+                f"frames {block.first}-{block.last} hold no {settings.sequence_in_words} without a scene cut "
                 "or another label",
             )
+            for claim in block.spans:
+                reasons.setdefault(claim.row, reason)

@@ -17,7 +17,8 @@ from fetalflow.cine.letterbox import fit, fit_scale
 from fetalflow.cine.mask_store import stored_mask
 from fetalflow.cine.resampling import source_frames
 from fetalflow.errors import InputError
-from fetalflow.hospital.drop.rows import LENGTHS
+from fetalflow.hospital.drop.columns import LENGTHS
+from fetalflow.sequences.manifest_columns import FILE_COLUMNS, TAKEN
 
 MASKS = "masks"  # the folder of the masks beside that of the sequences
 HALF = 128  # of 255: a pixel of the fitted image belongs to the structure when half of its area does
@@ -55,6 +56,7 @@ def preprocess(extracted: pd.DataFrame, store: Path, folder: Path, size: int, wo
         manifest[column] = [facts[sequence][column] for sequence in manifest["sequence"]]
     known = manifest["mask_digest"] != ""
     manifest["mask_path"] = (f"{MASKS}/" + manifest["sequence"] + ".npy").where(known, "")
+    assert tuple(manifest)[len(extracted.columns) :] == FILE_COLUMNS, "a column of the drop was replaced"
     return manifest
 
 
@@ -70,7 +72,7 @@ def _write_sequences(
             stored_mask(source, store) if source else None
         )  # one mask at a time: all of them may not fit in memory
         for row in of_mask:
-            taken = source_frames(row["first_frame"], row["frames"], row["step"])
+            taken = _taken(row)
             facts = {"digest": "", "mask_digest": "", "sector": ""}
             frames = cine[taken]
             facts["digest"] = _write(folder / f"{row['sequence']}.npy", fit(frames, size))
@@ -81,6 +83,13 @@ def _write_sequences(
                 facts["sector"] = as_text(sector_of(frames), size)
             written.append((row["sequence"], facts))
     return written
+
+
+def _taken(row: dict) -> np.ndarray:
+    """Recorded frame numbers of a sequence, int [N]."""
+    if by_time := row.get(TAKEN):
+        return np.array(by_time.split(), dtype=int)
+    return source_frames(row["first_frame"], row["frames"], row["step"])
 
 
 def _write(file: Path, array: np.ndarray) -> str:

@@ -11,11 +11,13 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from fetalflow.artefacts import named
 from fetalflow.errors import InputError
-from fetalflow.hospital.drop.rows import OFFICIAL
+from fetalflow.hospital.drop.columns import ASSUMED, OFFICIAL
+from fetalflow.hospital.drop.unknown_patients import check_known, count_unknown
 from fetalflow.settings.params import Split
 
 PARTS = ("train", "validation", "test")
 COLUMNS = ["sequence", "patient", "label", "fold", "part"]
+USED = ("sequence", "patient", "label", "site", "part", ASSUMED)  # columns of a manifest that `split` looks at
 BY_PATIENT = ("grouped", "site", "official")  # kinds of split in which no patient is in two parts
 
 # Table 1 of the paper: sequences of each label for training (validation is taken from them) and for testing.
@@ -40,14 +42,15 @@ def split(manifest: pd.DataFrame, settings: Split) -> pd.DataFrame:
       patient is tested exactly once.
     - site: one fold for each site, in the order of their names. The fold tests all patients of the site, and trains and
       validates on patients of the other sites.
-    - official: one fold. The manifest's column `part` states the test patients; validation patients are drawn from the
-      training patients.
+    - official: one fold. The manifest's column `part` states the test patients. It may state the validation patients,
+      too; else they are drawn from the training patients.
     - random: one fold, drawn by sequence with the wanted shares of each label. A patient may be in several parts.
     - paper: one fold with Table 1's counts, drawn by sequence; the other sequences are left out.
     The result depends on the set of rows and the seed, not on the order of the rows.
 
-    Raises InputError when rows lack an id, a patient or a label, when there are too few patients, sites or sequences,
-    or when official parts or sites are missing, unknown or share patients.
+    Raises InputError when rows lack an id, a patient or a label, when the patients of a grouped split are unknown, when
+    there are too few patients, sites or sequences, or when official parts or sites are missing, unknown or share
+    patients.
     """
     if settings.folds > 1 and settings.kind != "grouped":
         folds = "one fold for each site" if settings.kind == "site" else "one fold"
@@ -55,11 +58,12 @@ def split(manifest: pd.DataFrame, settings: Split) -> pd.DataFrame:
             f"the {settings.kind} split has {folds}, but split.folds is {settings.folds}. Use "
             "--set TASK.split.folds=1 or --set TASK.split.kind=grouped."
         )
-    rows = manifest[COLUMNS[:3]].astype(object)
+    rows = manifest[COLUMNS[:3]]
     if len(empty := rows[rows.isna().any(axis=1)]):
         first = empty.iloc[0].to_dict()
         raise InputError(f"{len(empty)} rows of the manifest lack an id, a patient or a label, the first: {first}")
     rows = rows.astype(str)
+    check_known(count_unknown(manifest), len(manifest), "sequences", settings)
     if settings.kind == "official":
         rows["part"] = _official_parts(manifest).to_numpy()
     if settings.kind == "site":
@@ -78,7 +82,7 @@ def shared_patients(table: pd.DataFrame) -> dict[str, int]:
     """How many patients two parts share, by pair (`train-test`); the largest number of all folds."""
     shared = dict.fromkeys((f"{a}-{b}" for a, b in combinations(PARTS, 2)), 0)
     for _, fold in table.groupby("fold"):
-        patients = {part: set(fold.loc[fold["part"] == part, "patient"]) for part in PARTS}
+        patients = {part: set(fold.loc[fold["part"] == part, "patient"].unique()) for part in PARTS}
         for a, b in combinations(PARTS, 2):
             shared[f"{a}-{b}"] = max(shared[f"{a}-{b}"], len(patients[a] & patients[b]))
     return shared
@@ -110,8 +114,9 @@ def _parts(rows: pd.DataFrame, test: set[str], settings: Split, fold: int) -> pd
         # Every label has one patient. Early stopping still needs one: the patient with the fewest sequences.
         validation = {rest["patient"].value_counts(sort=False).idxmin()}
     validated = rows["patient"].isin(validation)
-    parts = rows.assign(part=np.select([tested, validated], ["test", "validation"], "train"))
-    if missing := [part for part in PARTS if part not in set(parts["part"])]:
+    names = np.array(PARTS, object)  # a shared text for each part, and not a new one for each row
+    parts = rows.assign(part=names[np.select([tested, validated], [2, 1])])
+    if missing := [part for part in PARTS if part not in set(parts["part"].unique())]:
         patients = {label: n for label, n in rows.groupby("label")["patient"].nunique().items()}
         raise InputError(
             f"too few patients for the {' and '.join(missing)} part of fold {fold}. A label needs 3 patients to be in "
@@ -197,7 +202,7 @@ def _by_site(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
 
 
 def _official_parts(manifest: pd.DataFrame) -> pd.Series:
-    """`train` or `test` of every row, by the manifest's column `part`."""
+    """`train`, `validation` or `test` of every row, by the manifest's column `part`."""
     grouped = "--set TASK.split.kind=grouped, which draws its own test patients"
     if "part" not in manifest:
         raise InputError(
@@ -218,17 +223,19 @@ def _official_parts(manifest: pd.DataFrame) -> pd.Series:
 
 
 def _official(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:
-    patients = {part: set(rows.loc[rows["part"] == part, "patient"]) for part in ("train", "test")}
-    if shared := sorted(patients["train"] & patients["test"]):
-        raise InputError(
-            f"{len(shared)} patients are in both parts of the official split: {_some(shared)}. The test scores "
-            "would be too high. Correct `part` in the drop, or use --set TASK.split.kind=grouped, which keeps patients "
-            "apart."
-        )
-    for part, found in patients.items():
-        if not found:
+    patients = {part: set(rows.loc[rows["part"] == part, "patient"]) for part in PARTS}
+    for one, other in combinations(PARTS, 2):
+        if shared := sorted(patients[one] & patients[other]):
+            both = "both parts" if {one, other} == {"train", "test"} else f"{one} and {other}"
+            raise InputError(
+                f"{len(shared)} patients are in {both} of the official split: {_some(shared)}. The test scores "
+                "would be too high. Correct `part` in the drop, or use --set TASK.split.kind=grouped, which keeps "
+                "patients apart."
+            )
+    for part in ("train", "test"):
+        if not patients[part]:
             raise InputError(f"the official split has no {part} sequences. Use --set TASK.split.kind=grouped.")
-    return [_parts(rows, patients["test"], settings, 0)]
+    return [rows] if patients["validation"] else [_parts(rows, patients["test"], settings, 0)]
 
 
 def _random(rows: pd.DataFrame, settings: Split) -> list[pd.DataFrame]:

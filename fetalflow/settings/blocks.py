@@ -107,7 +107,7 @@ class Split(Frozen):
 class Validate(Ranges):
     """Limits of the quality checks."""
 
-    min_fps: float = Field(5, gt=0, le=1000)  # frames per second
+    min_fps: float = Field(5, gt=0, le=1000)  # frames/s; the rows of a cine outside go to quarantine
     max_fps: float = Field(120, gt=0, le=100_000)
     min_pixels: int = Field(96, ge=1, le=100_000)  # px, shorter side of the recorded frame
     max_pixels: int = Field(4096, ge=1, le=100_000)  # px, longer side
@@ -132,7 +132,12 @@ class Validate(Ranges):
         30, ge=1, le=10**9
     )  # sequences of the largest class divided by those of the smallest
     min_patients_per_class: int = Field(3, ge=1, le=10**6)
+    max_patients_per_cine: float = Field(0.9, gt=0, le=1)  # above: perhaps no patients, but examinations or files
     warn_only: tuple[str, ...] = ()  # names of checks that warn instead of stopping the run
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        return self.min_fps, self.max_fps
 
 
 class Train(Frozen):

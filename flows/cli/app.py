@@ -6,7 +6,7 @@ import sys
 import typer
 
 from fetalflow.errors import InputError, TrackingFailed
-from flows.cli import analysis, answers, drops, registry, runs, stream
+from flows.cli import analysis, answers, check, drops, registry, runs, stream
 from flows.stopping import Stopped, stop_on_signals
 from flows.surroundings import use_writable_places
 from stages.runtime.crash import in_one_line
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 GROUPS = {
     "Run the pipeline": (runs.run, runs.retrain, runs.deploy, runs.doctor),
-    "A hospital's drops": (drops.deidentify, drops.arrivals, drops.withdraw, drops.quarantine),
+    "A hospital's drops": (check.check, drops.deidentify, drops.arrivals, drops.withdraw, drops.quarantine),
     "Use a model": (answers.predict, answers.measure, stream.stream),
     "Models in use": (registry.promote, registry.rollback, registry.lineage, registry.ledger),
     "Examine networks and predictions": (analysis.describe, analysis.score, analysis.compare),

@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 
 from fetalflow.errors import InputError
 from flows.cli.options import Task, Who, Why, Workspace
@@ -111,6 +112,7 @@ def withdraw(
     patient: Annotated[str, typer.Argument(help="The patient's pseudonym, as in the manifest.")],
     by: Who,
     why: Why,
+    site: Annotated[str | None, typer.Option(help="Her site, if patients of several sites have the pseudonym.")] = None,
     task: Task = "movement",
     workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK.")] = None,
 ) -> None:
@@ -119,7 +121,8 @@ def withdraw(
     from fetalflow.settings.params import load_settings
 
     folder, store = _store(task, workspace)
-    rows, files = withdraw_patient(store, patient, by, why, load_settings(folder / "params.yaml").blocks[task].split)
+    split = load_settings(folder / "params.yaml").blocks[task].split
+    rows, files = withdraw_patient(store, patient, by, why, split, site)
     decoded = [p for file in files for p in (folder / "data" / task / "frames").glob(f"{Path(file).stem}.*")]
     for path in decoded:
         path.unlink()
@@ -148,6 +151,12 @@ def deidentify(
     out: Annotated[Path, typer.Argument(help="Folder to write the de-identified drop to.")],
     key_file: Annotated[Path | None, typer.Option(help="The secret key; default: from the environment.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="A label to keep; default: the labels of the task.")] = None,
+    patient_pattern: Annotated[
+        str | None, typer.Option(help="Finds the patient in a file's name, such as 'P(\\d+)', if the drop names none.")
+    ] = None,
+    near_patients: Annotated[
+        Literal["stop", "same", "different"], typer.Option(help="What patients with nearly equal names are.")
+    ] = "stop",
     reveal: Annotated[
         bool, typer.Option(help="Messages may quote the drop; only for a terminal in the hospital.")
     ] = False,
@@ -160,8 +169,13 @@ def deidentify(
     from flows.checkout import CHECKOUT
 
     extract = load_settings(CHECKOUT / "params.yaml").block(task).extract
-    if label:
-        extract = extract.model_copy(update={"labels": tuple(label)})
+    changes = {"near_patients": near_patients} | ({"patient_pattern": patient_pattern} if patient_pattern else {})
+    try:
+        extract = type(extract).model_validate(
+            extract.model_dump() | changes | ({"labels": tuple(label)} if label else {})
+        )
+    except ValidationError as error:
+        raise InputError(f"--patient-pattern: {error.errors()[0]['msg']}.") from None
     found = deidentify_drop(drop, out, read_key(key_file), extract, reveal=reveal).summary
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["quarantined"].items()) or "none"
     print(

@@ -159,6 +159,7 @@ def lineage(
         bool, typer.Option(help="Enter the hospital's identifier at a hidden prompt instead; needs the pseudonym key.")
     ] = False,
     key_file: Annotated[Path | None, typer.Option(help="The secret key; default: from the environment.")] = None,
+    site: Annotated[str | None, typer.Option(help="Her site, if several sites use the pseudonym.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     workspace: Workspace = None,
 ) -> None:
@@ -176,5 +177,5 @@ def lineage(
         pseudonym = key.pseudonym("patient", typer.prompt("Identifier", hide_input=True, err=True).strip())
         print(f"Pseudonym {pseudonym} (key {key.name})", file=sys.stderr)
     with in_store(workspace), registry_in_words(), registry() as store:
-        found = trace(store, pseudonym)
+        found = trace(store, pseudonym, site)
     print(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(sentences(found)))

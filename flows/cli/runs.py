@@ -23,6 +23,9 @@ def run(
     name: Annotated[
         str | None, typer.Option(help="Name of the workspace; default: made from drop and profiles.")
     ] = None,
+    patient_pattern: Annotated[
+        str | None, typer.Option(help="Finds the patient in a file's name, such as 'P(\\d+)', if the drop names none.")
+    ] = None,
     task: Task = "movement",
 ) -> None:
     """Run all stages of a task on the synthetic hospital or on a drop, as a Prefect flow."""
@@ -35,7 +38,11 @@ def run(
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
     _refuse_path(name)
+    if patient_pattern is not None and drop is None:
+        raise InputError("--patient-pattern finds the patients of a drop: give --drop as well.")
     changes = [*([drop_changes(drop, task)] if drop else []), *([parse_changes(change)] if change else [])]
+    if patient_pattern is not None:
+        changes.append({task: {"extract": {"patient_pattern": patient_pattern}}})
     names = [*([drop.resolve().name] if drop else []), *(profile or [])]
     workspace = CHECKOUT / "workspaces" / (name or "-".join(names) or ("changed" if change else "demo"))
     if not name and not names:
@@ -212,14 +219,25 @@ def _print_results(workspace: Path, task: str) -> None:
     metrics = read_json(reports / "metrics.json")
     variant, figures = next(iter(metrics.items()))
     print(
-        f"\n{_in_words(variant, figures)}\n"
+        f"\n{_in_words(variant, figures, _of_whom(reports))}\n"
         f"Report            {reports / 'report.html'}\n"
         f"Registered model  {registered['model_uri']} (version {registered['version']})\n"
         f"{pages(workspace, registered, variant)}"
     )
 
 
-def _in_words(variant: str, figures: dict) -> str:
+def _of_whom(reports: Path) -> str:
+    """Whether the test patients may be in training, too."""
+    from fetalflow.artefacts import read_json
+
+    split = read_json(reports / "split.json")
+    if split.get("unknown_patients"):
+        return ". THE PATIENTS ARE UNKNOWN: each file counts as one, and a woman may be in training and test"
+    both = split["overlap"]["train-test"]
+    return f", {both} of them also in training" if both else " never seen in training"
+
+
+def _in_words(variant: str, figures: dict, whom: str = " never seen in training") -> str:
     """The main metrics on the test patients, with intervals: accuracy, errors of lengths, or both."""
     from fetalflow.evaluation.intervals import in_words
 
@@ -233,5 +251,5 @@ def _in_words(variant: str, figures: dict) -> str:
             bounds = [figures.get(f"{name}_{end}") for end in ("low", "high")]
             interval = in_words(*bounds, figures["n_patients"], form)
             facts.append(f"{title} {figures[name]:{form}} {interval}" + (" mm" if name.endswith("_mm") else ""))
-    where = f"{figures['n_sequences']} sequences of {figures['n_patients']} patients never seen in training"
+    where = f"{figures['n_sequences']} sequences of {figures['n_patients']} patients{whom}"
     return f"{variant}: {', '.join(facts)} on {where}"

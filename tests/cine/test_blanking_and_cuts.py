@@ -84,6 +84,39 @@ def test_coloured_graphics_go_from_still_and_moving_cines(tmp_path):
         assert (found[:, 100:110, 150:160] == 0).all() and (found[:, 120:130, 150:160] > 0).mean() > 0.9
 
 
+def vessel(frames: np.ndarray, flow: str) -> tuple[np.ndarray, np.ndarray]:
+    """RGB frames in which a vessel is lit in every frame, and where it is, bool [H, W]."""
+    rng, coloured = np.random.default_rng(0), np.repeat(frames[..., None], 3, axis=3)
+    lumen = cv2.ellipse(np.zeros(frames.shape[1:], np.uint8), (170, 140), (34, 11), 15, 0, 360, 1, cv2.FILLED) > 0
+    if flow == "thin":
+        lumen = cv2.line(np.zeros(frames.shape[1:], np.uint8), (140, 130), (200, 150), 1, 6) > 0
+    for t, frame in enumerate(coloured):
+        texture = cv2.GaussianBlur(rng.uniform(0.3, 1.3, lumen.shape), (0, 0), 1.5)
+        level = np.ones_like(texture) if flow == "constant" else np.clip(texture + 0.2 * np.sin(t), 0.5, 1)
+        frame[lumen] = (level[..., None] * (235, 60, 20))[lumen]
+    return coloured, lumen
+
+
+@pytest.mark.parametrize("flow", ["changing", "constant", "thin"])
+@pytest.mark.parametrize("speed", [1.5, 0.0], ids=["moving", "frozen"])
+def test_colour_flow_stays_and_coloured_graphics_go(tmp_path, flow, speed):
+    frames, lumen = vessel(speckle(20, HEIGHT, WIDTH, speed=speed), flow)
+    marks = {name: np.zeros((HEIGHT, WIDTH), np.uint8) for name in ("calipers", "text", "scale bar")}
+    for at in ((120, 90), (190, 100)):
+        cv2.drawMarker(marks["calipers"], at, 1, cv2.MARKER_CROSS, 11)
+    cv2.line(marks["calipers"], (120, 90), (190, 100), 1)
+    cv2.putText(marks["text"], "28 W 3 D", (120, 75), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1, 1)
+    for name, colour in (("calipers", (255, 240, 0)), ("text", (0, 255, 255))):
+        frames[:, marks[name] > 0] = colour
+    marks["scale bar"][60:160, 300:311] = 1
+    frames[:, 60:160, 300:311] = np.linspace((255, 0, 0), (0, 0, 255), 100).astype(np.uint8)[:, None]
+    record = store_cine(save_dicom(tmp_path / "a.dcm", dicom(frames, "RGB")), Extract(mask_sector=False), tmp_path)
+    found = stored_frames(record, tmp_path)
+    assert (found[:, lumen] == 0).mean() < 0.01
+    for name, drawn in marks.items():
+        assert (found[:, drawn > 0] == 0).mean() > 0.99, name
+
+
 def test_a_dicom_region_bounds_the_picture(tmp_path):
     frames = np.full((4, HEIGHT, WIDTH), 90, np.uint8)
     dataset = dicom(frames, SequenceOfUltrasoundRegions=[ultrasound_region(0.05, 40, 30, 279, 209)])

@@ -137,6 +137,7 @@ BAD = {
     "empty": ({"mask": 0 * disc()}, "is empty"),
     "of objects": ({"mask": np.array([{}], dtype=object)}, "whole numbers or true and false, found object"),
     "of text": ({"mask": disc().astype("U9")}, "whole numbers or true and false, found text"),
+    "of two classes": ({"mask": disc() + disc()[:, ::-1]}, "holds several classes .the values 1, 2.*column mask_class"),
     "of fractions": ({"mask": disc() / 2}, "whole numbers or true and false, found float64"),
 }
 
@@ -176,11 +177,28 @@ def test_a_picture_is_the_mask_of_one_frame_and_of_no_cine(delivery):
     assert found.summary["cines_without_a_row"] == ["cine.avi", "good.avi", "masks/cine.png"]
 
 
+def test_rows_may_name_two_classes_of_one_file(delivery):
+    classes = np.where(disc()[:, ::-1] > 0, 2, disc()).astype(np.uint8)
+    delivery.add("both", mask=classes)
+    (row,) = delivery.rows[1:]
+    first, second = (row.replace("A,,,head", f"A,{span},{label}") for span, label in (("0,3", "head"), ("4,8", "arm")))
+    delivery.rows = [delivery.rows[0] + ",", f"{first},1", f"{second},2"]
+    (delivery.folder / "annotations.csv").write_text("\n".join((f"{HEADER},mask_class", *delivery.rows)) + "\n")
+    found = extract_drop(delivery.folder, SETTINGS, delivery.store)
+    assert found.quarantine.empty and found.summary["masks"] == {"as delivered": 3}
+    used = found.sequences[found.sequences.video == "both.avi"].drop_duplicates("label").set_index("label")
+    for label, value in (("head", 1), ("arm", 2)):
+        assert np.array_equal(stored_mask(used.mask_source[label], delivery.store), classes == value)
+    assert set(used.mask_done) == {"as delivered"}
+
+
 def test_masks_are_read_again_only_when_they_changed_or_were_damaged(delivery, monkeypatch):
     first = delivery.extract().sequences
     read = []
-    real = fetalflow.cine.mask_store.read_mask
-    monkeypatch.setattr(fetalflow.cine.mask_store, "read_mask", lambda path: read.append(path.name) or real(path))
+    real = fetalflow.cine.mask_store.mask_of
+    monkeypatch.setattr(
+        fetalflow.cine.mask_store, "mask_of", lambda path, *how: read.append(path.name) or real(path, *how)
+    )
     delivery.extract()
     assert read == []
     (stored,) = delivery.store.glob("*.mask.npz")

@@ -218,7 +218,7 @@ def test_missing_pixels_and_other_modalities(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "fps", "mm"),
     [
-        ("examples_ybr_color.dcm", (30, 240, 320), 30.0, 0.5105),
+        ("examples_ybr_color.dcm", (30, 240, 320), 30.0, None),  # its regions are those of the frame of 480x640
         ("JPGLosslessP14SV1_1s_1f_8b.dcm", (1, 768, 1024), None, 0.2548),
         ("US1_J2KR.dcm", (1, 480, 640), None, None),
         ("OBXXXX1A_rle_2frame.dcm", (2, 600, 800), None, 0.2623),

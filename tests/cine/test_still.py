@@ -1,5 +1,8 @@
 """Still images of every kind give one grey frame; what is broken, ends early or is no image is rejected."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -61,10 +64,11 @@ def test_alpha_palettes_and_colour(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("highest", [200, 1023, 4095, 65535])
-def test_16_bits_are_scaled_by_the_depth_that_holds_the_maximum(tmp_path, suffix, highest):
+def test_16_bits_are_scaled_by_the_value_below_which_99_of_100_lit_pixels_are(tmp_path, suffix, highest):
     ramp = np.linspace(0, highest, 160 * 120).round().astype(np.uint16).reshape(120, 160)
     found = read_cine(saved(tmp_path / f"a.{suffix}", ramp), LIMITS).frames[0]
-    expected = ramp if highest == 200 else ramp * (255 / highest)
+    white = np.percentile(ramp[ramp > 0], 99, method="inverted_cdf")
+    expected = ramp if highest == 200 else np.minimum(ramp * (255 / white), 255)
     assert np.abs(found - expected).max() <= 0.51
     deep = read_cine(saved(tmp_path / f"b.{suffix}", np.repeat(ramp[..., None], 3, 2)), LIMITS).frames[0]
     assert np.abs(deep.astype(int) - found).max() <= 1
@@ -79,6 +83,37 @@ def test_scaling_keeps_the_order_and_the_range(pixels):
         assert np.array_equal(found, pixels)
     else:
         assert found.max() >= 16  # 4096 of 65535: nothing gets darker than that
+
+
+@pytest.mark.parametrize("brightest", [0, 1100, 4095, 5000, 65535])
+def test_the_same_tissue_has_the_same_grey_level_whatever_is_brightest(tmp_path, brightest):
+    tissue = (GREY.astype(np.uint16) * 3) + 100 * (GREY > 0)
+    plain = read_cine(saved(tmp_path / "a.png", tissue), LIMITS).frames[0]
+    marked = tissue.copy()
+    marked[:4, :8] = brightest  # a mark in a corner
+    found = read_cine(saved(tmp_path / "b.png", marked), LIMITS).frames[0]
+    assert np.abs(found[8:].astype(int) - plain[8:]).max() <= 12 and plain.max() == 255
+
+
+def test_the_white_that_a_file_states_counts(tmp_path):
+    ramp = np.linspace(0, 900, 160 * 120).round().astype(np.uint16).reshape(120, 160)
+    data = saved(tmp_path / "a.png", ramp).read_bytes()
+    for bits, white in ((10, 1023), (12, 4095), (16, 65535)):
+        chunk = b"sBIT" + bytes([bits])
+        stated = data[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+        (tmp_path / "b.png").write_bytes(stated)
+        found = read_cine(tmp_path / "b.png", LIMITS).frames[0]
+        assert np.abs(found - ramp * (255 / white)).max() <= 0.51
+    Image.fromarray(ramp).save(tmp_path / "c.tif", tiffinfo={281: 1023})
+    assert np.abs(read_cine(tmp_path / "c.tif", LIMITS).frames[0] - ramp * (255 / 1023)).max() <= 0.51
+    lying = ramp + np.uint16(500)
+    Image.fromarray(lying).save(tmp_path / "d.tif", tiffinfo={281: 1023})
+    assert np.array_equal(read_cine(tmp_path / "d.tif", LIMITS).frames[0], to_8_bits(lying))
+
+
+def test_a_grey_level_that_a_png_declares_transparent_is_black(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.png", transparency=int(GREY.max()))
+    assert np.array_equal(read_cine(tmp_path / "a.png", LIMITS).frames[0], np.where(GREY.max() == GREY, 0, GREY))
 
 
 def test_an_image_is_known_by_its_content(tmp_path):

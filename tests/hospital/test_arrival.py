@@ -136,7 +136,7 @@ def test_a_prepared_drop_is_all_that_is_kept(inbox, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fetalflow.hospital.arrival import accumulated_drop, intake
+from fetalflow.hospital.arrival import accumulated_drop, intake, journal
 from fetalflow.settings.params import Retrain, Split
 
 inbox, stores = sys.argv[1], Path(sys.argv[2])
@@ -155,7 +155,7 @@ def counted(module, name):
 counted(intake.os, "fsync")
 counted(intake.os, "replace")
 counted(accumulated_drop, "write_table")
-counted(intake, "write_line")
+counted(journal.Journal, "add")
 for last in map(int, sys.argv[3:]):
     if not (child := os.fork()):  # a process of its own, without paying for the imports again
         done = 0

@@ -156,7 +156,7 @@ def test_a_crash_in_a_decoder_names_nobody(tmp_path, monkeypatch):
         raise RuntimeError(f"cannot decode {NAME}")
 
     drop = canary_drop(tmp_path / "drop")
-    monkeypatch.setattr("fetalflow.hospital.deidentify.drop.write_video", crash)
+    monkeypatch.setattr("fetalflow.hospital.deidentify.files.write_video", crash)
     deidentify_drop(drop, tmp_path / "out", KEY, SETTINGS)
     assert ",broken," in (tmp_path / "out" / QUARANTINE).read_text()
     assert_clean(tmp_path / "out")

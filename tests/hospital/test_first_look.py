@@ -56,7 +56,7 @@ def test_a_column_may_be_missing_if_the_page_says_so(tmp_path, missing):
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("start_frames", "start_frame"), ("End Frame", "end_frame"), ("Device", "device"), ("mm_per_pixel", "mm_per_px")],
+    [("start_frames", "start_frame"), ("End Frame", "end_frame"), ("devise", "device"), ("mm_per_pixel", "mm_per_px")],
 )
 def test_a_misspelt_column_is_refused_because_its_values_would_not_be_used(tmp_path, name, meant):
     drop = drop_of(tmp_path / "drop", *(f"{row},1" for row in ROWS), header=f"{LEAST},{name}")
@@ -76,7 +76,7 @@ def test_the_least_drop_is_accepted_and_what_it_holds_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
-        (["gone.avi,P1,r,head"], {}, r"none of the 1 rows can be used(.|\n)*line 2.*no file gone.avi"),
+        (["gone.avi,P1,r,head"], {}, r"none of the 1 rows can be used(.|\n)*line 2.*no file 'gone.avi' in the drop"),
         (
             ["head0.avi,,r,head", "../x.avi,P1,r,arm"],
             {},

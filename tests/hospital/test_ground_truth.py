@@ -70,11 +70,14 @@ def test_two_values_for_the_same_frames_go_to_quarantine(drop, one, other):
     assert set(found.quarantine.reason) == {f"{told}{value} and {other[column]}"}
 
 
-def test_a_file_that_states_its_scale_is_not_argued_with(drop):
+def test_the_scale_of_a_row_goes_before_that_of_its_file(drop):
     stated = dicom(speckle(T, HEIGHT, WIDTH, seed=2), FrameTime="40", PixelSpacing=["0.5", "0.5"])
     save_dicom(drop / "c.dcm", stated)
+    assert set(extract(drop, row(video="c.dcm")).sequences.mm_per_px) == {0.5}
+    found = extract(drop, row(video="c.dcm", mm_per_px="0.2"), row("B", video="c.dcm"))
+    assert found.quarantine.empty and set(found.sequences.mm_per_px) == {0.2}
     found = extract(drop, row(video="c.dcm", mm_per_px="0.2"), row("B", video="c.dcm", mm_per_px="2.0"))
-    assert found.quarantine.empty and set(found.sequences.mm_per_px) == {0.5}
+    assert found.sequences.empty and set(found.quarantine.kind) == {"disagreement"}
 
 
 @pytest.mark.parametrize(

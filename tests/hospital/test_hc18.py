@@ -11,6 +11,7 @@ import pytest
 
 from fetalflow.biometry.measuring import measure_frame
 from fetalflow.biometry.outline import Spacing
+from fetalflow.cine.mask_store import stored_mask
 from fetalflow.cine.masks import filled, read_mask
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import arrive
@@ -98,6 +99,23 @@ def test_it_may_lie_in_a_folder_of_the_drop_and_in_a_zip(heads):
             made.write(file, file.relative_to(drop / "hc18"))
     found = extract_drop(drop.parent / "hc18.zip", SETTINGS, drop.parent / "frames")
     assert found.quarantine.empty and list(found.sequences.mask_source) == list(table.mask_source)
+
+
+def test_half_of_the_pen_is_taken_off_masks_and_outlines(heads):
+    heads.add("020_HC.png", drawn=outline(solid=True))
+    found = heads.extract()
+    table = found.sequences.set_index("video")
+    assert set(table.mask_pen_px) == {"2.78"}
+    assert found.summary["masks"] == {
+        "as delivered; half of the pen taken off": 1,
+        "outline filled; half of the pen taken off": 3,
+    }
+    areas = {}
+    for name in ("001_HC.png", "020_HC.png"):
+        mask = stored_mask(table.mask_source[f"training_set/{name}"], heads.folder.parent / "frames")[0]
+        areas[name] = mask.sum() / np.pi
+    assert areas["001_HC.png"] == pytest.approx(HALF_AXES[0] * HALF_AXES[1], rel=0.01)
+    assert areas["020_HC.png"] == pytest.approx((HALF_AXES[0] - 0.9) * (HALF_AXES[1] - 0.9), rel=0.02)
 
 
 FAULTS = {

@@ -106,7 +106,7 @@ def test_a_table_in_an_inner_folder_keeps_what_leaves_for_the_check_of_rows(path
 def test_no_outline_is_read_outside_of_the_drop(monkeypatch, tmp_path):
     monkeypatch.setattr(hc18, "read_mask", lambda path: pytest.fail(f"{path} was read"))
     video = "training_set/010_HC/../../../a.png"
-    facts = {"video": video, "mask": hc18._outline(video, {}), "mm_per_px": "0.1", "hc_mm": "100", "fault": ""}
+    facts = {"video": video, "mask": hc18._outline(video), "mm_per_px": "0.1", "hc_mm": "100", "fault": ""}
     assert hc18._outline_fault(tmp_path, facts) == ""
     with pytest.raises(Rejected, match="outside"):
         rows.check_row(row(video=video), None)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.patient_sides import COLUMNS, grow_sides, read_sides, side_of_rows
+from fetalflow.hospital.arrival.permanent_names import name_patients
 from fetalflow.sequences.split import shared_patients, split
 from fetalflow.settings.params import Split
 
@@ -89,3 +90,61 @@ def test_a_file_that_somebody_changed_stops_everything(tmp_path, broken):
     (tmp_path / "patients.csv").write_text("patient,side,since\n" + broken)
     with pytest.raises(InputError, match="changed by hand"):
         read_sides(tmp_path)
+
+
+def grown(rows, known=NOBODY):
+    table = pd.DataFrame(rows).fillna("")
+    named, sites = name_patients(table, known)
+    return named, grow_sides(named.assign(label=table["label"], drop=table["drop"], official=""), sites, 0.3, 0)
+
+
+def arrived(patient: str, site: str, drop: str = "d0", **further) -> dict:
+    return {"patient": patient, "site": site, "label": "head", "drop": drop, **further}
+
+
+def test_one_pseudonym_at_two_sites_is_two_patients_and_the_first_keeps_her_name():
+    first = [arrived("P001", "North"), arrived("P002", "North")]
+    _, sides = grown(first)
+    assert list(sides["patient"]) == ["P001", "P002"] and set(sides["site"]) == {"North"}
+    named, later = grown([*first, arrived("P001", "South", "d1"), arrived("P001", "north ", "d1")], sides)
+    assert list(named["patient"]) == ["P001", "P002", "South/P001", "P001"]
+    pd.testing.assert_frame_equal(later[: len(sides)], sides)
+    again, same = grown([*first, arrived("P001", "South", "d1")], later)
+    assert list(again["patient"]) == ["P001", "P002", "South/P001"] and same.equals(later)
+
+
+def test_a_person_of_two_sites_is_one_patient_with_the_name_that_she_had():
+    first = [arrived("P001", "North")]
+    _, sides = grown(first)
+    named, later = grown(
+        [*first, arrived("Q9", "South", "d1", person="W7"), arrived("P001", "North", "d1", person="W7")], sides
+    )
+    assert set(named["patient"]) == {"P001"} and list(later["patient"]) == ["P001"]
+
+
+def test_without_a_site_she_is_the_only_one_of_this_pseudonym_or_nobody_knows():
+    _, sides = grown([arrived("P001", "")])
+    named, later = grown([arrived("P001", ""), arrived("P001", "North")], sides)
+    assert set(named["patient"]) == {"P001"} and list(later["site"]) == ["North"]
+    named, _ = grown([arrived("P001", ""), arrived("P001", "North"), arrived("P001", "South")], later)
+    assert "North, South; fill in site" in named["fault"][0] and named["fault"][1] == ""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nearly_equal_names_get_one_side_because_they_may_be_one_woman(seed):
+    rows = [
+        arrived(name, "North", f"d{n}") for n, name in enumerate(["P001", "p001", "P1", *(f"Q{n}" for n in range(20))])
+    ]
+    table = pd.DataFrame(rows)
+    named, sites = name_patients(table, NOBODY)
+    named = named.assign(label="head", drop=table["drop"], official=["train", "test", *[""] * 21])
+    sides = grow_sides(named, sites, 0.5, seed).set_index("patient")["side"]
+    assert sides["P001"] == sides["p001"] == sides["P1"] and set(sides) == {"test", "train"}
+
+
+def test_a_store_from_before_sites_counted_keeps_every_side(tmp_path):
+    (tmp_path / "patients.csv").write_text("patient,side,since\nP001,train,d0\nP002,test,d0\n")
+    rows = [arrived("P001", "North"), arrived("P001", "South"), arrived("P002", "")]
+    named, sides = grown(rows, read_sides(tmp_path))
+    assert list(named["patient"]) == ["P001", "South/P001", "P002"]
+    assert list(side_of_rows(named, sides)) == ["train", "train", "test"]

@@ -22,8 +22,9 @@ from fetalflow.cine.image_quality import figures
 from fetalflow.cine.letterbox import fit
 from fetalflow.errors import InputError
 from fetalflow.quality.duplicates import candidates, duplicate_of, near_duplicate_of
-from fetalflow.quality.evidence import robust_z
+from fetalflow.quality.evidence import people_table, robust_z
 from fetalflow.quality.gate import SHOWN, build_tables, failure_lines, run_checks, stop_if_failed
+from fetalflow.quality.pages import write_index
 from fetalflow.quality.suites import checks
 from fetalflow.sequences.split import split
 from fetalflow.settings.params import Split, Validate
@@ -327,6 +328,16 @@ def test_a_drop_without_masks_is_judged_without_them(workspace):
     assert "mask_share is not known for any of 27 sequences" in [e["found"] for e in verdict["expectations"]]
 
 
+def test_what_was_done_to_masks_is_counted_and_open_lines_are_reported(workspace, tmp_path):
+    workspace.manifest["mask_source"] = ["a", "a", "b"] * 9
+    workspace.manifest["mask_done"] = ["outline filled", "outline filled", "open line, as delivered"] * 9
+    verdict = workspace.judge(names={"mask_lines"})
+    assert verdict["masks"] == {"open line, as delivered": 1, "outline filled": 1}, "each file counts once"
+    assert verdict["success"] and verdict["expectations"][0]["n_rows"] == 9
+    write_index(tmp_path, verdict)
+    assert "<tr><td>outline filled</td><td>1</td></tr>" in (tmp_path / "index.html").read_text()
+
+
 def test_masks_without_a_scale_and_ages_that_are_no_numbers_are_reported(workspace):
     workspace.manifest.loc[3, "mm_per_px"] = np.nan
     assert workspace.judge(names={"mask_scale"})["expectations"][0]["success"]  # the drop states no length
@@ -523,3 +534,22 @@ def test_the_stage_stops_and_leaves_its_report(workspace, tmp_path):
     for page in pages:
         fits(Page(page.read_text()))
         assert "https://" not in page.read_text() and "<script" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("patients", "assumed", "failing"),
+    [
+        (list("ABCDEFGHIJKL"), 0, "patients_per_cine"),
+        (list("AABBCCDDEEFF"), 0, None),
+        (list("ABCDEFGHIJKL"), 12, "patients_known"),
+        (list("ABC"), 0, None),
+    ],
+    ids=["a patient per cine", "two cines each", "unknown", "too few to say"],
+)
+def test_names_of_patients_that_may_be_those_of_files_are_a_warning(patients, assumed, failing):
+    rows = pd.DataFrame({"source": [f"s{n}" for n in range(len(patients))], "patient": patients})
+    chosen = [c for c in checks(BOUNDS, None, FRAMES, SIZE, "grouped") if c.table == "people"]
+    verdict = run_checks("movement", {"people": people_table(rows, assumed)}, chosen, ())
+    assert verdict["success"] and [e["name"] for e in verdict["expectations"] if not e["success"]] == [failing] * bool(
+        failing
+    )

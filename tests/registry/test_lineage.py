@@ -1,5 +1,6 @@
 """From a pseudonym to the runs and models that used the patient."""
 
+import io
 import json
 
 import pandas as pd
@@ -7,7 +8,16 @@ import pytest
 from typer.testing import CliRunner
 
 from fetalflow.errors import InputError
-from fetalflow.registry.lineage import PATIENTS, UNUSED, patients_csv, sentences, trace
+from fetalflow.registry.lineage import (
+    PATIENTS,
+    UNUSED,
+    Lineage,
+    Use,
+    is_meant,
+    patients_csv,
+    sentences,
+    trace,
+)
 from fetalflow.registry.tracking import registry
 from flows.cli.app import app
 
@@ -154,3 +164,19 @@ def test_the_verb_answers_in_words_and_as_json(store):
     assert none.exit_code == 0
     nothing = "No dataset, run, model or promotion used a patient with this pseudonym.\n"
     assert none.stdout.startswith(nothing + "The patients of 2 runs were")
+
+
+def test_a_pseudonym_of_two_sites_may_be_two_patients():
+    both = MANIFEST.assign(
+        site=["North", "North", "South", "", "South", "North"], patient=["P1"] * 3 + ["P2", "South/P1", "P3"]
+    )
+    table = pd.read_csv(io.StringIO(patients_csv(both, SPLIT)), keep_default_na=False)
+    counted = {site: int(rows["sequences"].sum()) for site, rows in table[is_meant(table, "P1", None)].groupby("site")}
+    assert counted == {"North": 4, "South": 3}  # the first four are in two folds
+    assert set(table[is_meant(table, "P1", "north")]["site"]) == {"North"}
+    assert set(table[is_meant(table, "P2", "North")]["site"]) == {""}  # nobody knows where she was
+    uses = [
+        Use("t", "d", run, "FINISHED", "", {}, {}, (), sites=(site,)) for run, site in (("1", "North"), ("2", "South"))
+    ]
+    assert any("North, South" in line and "--site" in line for line in sentences(Lineage(uses, 2, [], [])))
+    assert not any("--site" in line for line in sentences(Lineage(uses[:1], 1, [], [])))

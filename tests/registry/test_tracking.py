@@ -32,7 +32,7 @@ from fetalflow.registry.address import public_uri
 from fetalflow.registry.ledger.record import record_move, verify
 from fetalflow.registry.lineage import trace
 from fetalflow.registry.logged_model import SERVING, network_packages
-from fetalflow.registry.model_card import model_card
+from fetalflow.registry.model_card import _data, model_card
 from fetalflow.registry.provenance import data_digest
 from fetalflow.registry.run_record import curve_points, flatten
 from fetalflow.registry.tracking import TrackingFailed, download_package, log_run, numbered, registry
@@ -288,6 +288,20 @@ def test_a_model_of_single_frames_answers_images_and_sweeps(single_frames):
     assert sweep["best_frame"]["label"] in LABELS and 0 <= sweep["best_frame"]["frame"] < len(images)
     with pytest.raises(InputError, match=r"an image \[H, W\] or a sweep"):
         model.predict([np.zeros((2, 2, 8, 8), np.uint8)])
+
+
+def test_the_card_says_that_patients_are_unknown(single_frames, monkeypatch):
+    monkeypatch.setattr("fetalflow.registry.model_card.count_unknown", lambda manifest: 5)
+    card = model_card(TASK, load_settings(single_frames / "params.yaml"), single_frames)
+    assert "**The patients are unknown: the drop does not name the patient of 5 of" in card
+
+
+def test_the_card_names_the_licences_of_the_data():
+    rows = {"source": ["a", "b", "c"], "patient": ["1", "2", "2"], "site": "", "device": ""}
+    manifest = pd.DataFrame(rows | {"licence": ["CC BY 4.0", "CC BY-NC-SA 4.0 (landmarks)", ""]})
+    said = "Licences of the data that this model saw: CC BY 4.0; CC BY-NC-SA 4.0 (landmarks)."
+    assert _data(manifest, "frames", synthetic=False).endswith(said)
+    assert "icences" not in _data(manifest.drop(columns="licence"), "frames", synthetic=False)
 
 
 def test_the_card_of_a_model_of_single_frames_speaks_of_frames(single_frames):

@@ -21,7 +21,7 @@ import stages.significance
 from fetalflow.errors import InputError
 from fetalflow.report.drawings import as_image
 from fetalflow.report.page import explained_by_label, number, p_value, percent, split_counts, spread, thousands
-from flows.cli.runs import _in_words
+from flows.cli.runs import _in_words, _of_whom
 
 SECTIONS = (
     *("result", "data", "quality", "split", "curves", "metrics", "confusion", "roc", "calibration", "tests"),
@@ -245,9 +245,13 @@ def test_two_patients_give_no_interval_and_an_empty_site_is_no_site(copy):
     manifest = pd.read_parquet(copy / "data" / TASK / "manifest.parquet")
     manifest["site"] = manifest["site"].replace("S1", " ")
     manifest.to_parquet(copy / "data" / TASK / "manifest.parquet")
+    summary = copy / "reports" / TASK / "split.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"unknown_patients": 31}))
     stages.evaluate.main(TASK)
     stages.significance.main(TASK)
     text = Page(page_of(TASK, copy)).text
+    assert "The patients are unknown: the drop does not name the patient of 31 sequences" in text
+    assert "never seen in training" not in text and "UNKNOWN" in _of_whom(copy / "reports" / TASK)
     assert "There is no interval: too few patients for an interval." in text and "no interval" in text
     assert re.search(r"difference [+-]\d\.\d+ \(too few patients for an interval\) over 2 patients", text)
     labels = text.split("Metrics on the test part")[1].split("Confusion matrices")[0]

@@ -20,7 +20,7 @@ from fetalflow.hospital.drop.quarantine import check_share
 from fetalflow.hospital.drop.rows import COLUMNS, read_annotations
 from fetalflow.sequences.extraction import check_usable, extract_drop
 from fetalflow.sequences.preprocessing import preprocess
-from fetalflow.settings.params import Extract
+from fetalflow.settings.params import Extract, Validate
 from stages import extract as stage
 
 SETTINGS = Extract(labels=("head", "arm"), frames=5, stride=5, workers=1)
@@ -132,6 +132,44 @@ def test_rows_that_name_two_patients_for_one_cine(drop):
     assert list(found.quarantine.kind) == ["patient", "patient"] and "P1, P2" in found.quarantine.reason[0]
 
 
+def one_row_a_frame(first: int, last: int, **kind) -> list[dict]:
+    return [row(start=str(n), end=str(n), **kind) for n in range(first, last + 1)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        one_row_a_frame(0, 22),
+        [row(start="0", end="3"), row(start="4", end="7"), row(start="8", end="22")],
+        [row(start="8", end="22"), row(start="0", end="12")],
+        [*one_row_a_frame(0, 9), row(start="10", end="22", annotator="ann")],
+    ],
+    ids=["frames", "spans", "overlap", "mixed"],
+)
+def test_a_span_in_several_rows_is_what_it_is_in_one(drop, rows):
+    """Also with a second reader, who writes one row."""
+    for others in (
+        [],
+        [row(start="0", end="20", annotator="bob")],
+        [row(start="0", end="8", annotator="bob", label="arm")],
+    ):
+        one, several = extract(drop, row(start="0", end="22"), *others), extract(drop, *rows, *others)
+        pd.testing.assert_frame_equal(one.sequences, several.sequences)
+        assert (one.quarantine.kind.nunique(), len(one.quarantine) > 0) == (
+            several.quarantine.kind.nunique(),
+            len(several.quarantine) > 0,
+        )
+        assert one.summary["kappa"] == several.summary["kappa"]
+
+
+def test_adjacent_rows_that_say_different_things_stay_two_spans(drop):
+    rows = [row(start="0", end="9", hc_mm="180"), row(start="10", end="19", hc_mm="182"), row("c.dcm", "P3", hc_mm="")]
+    found = extract(drop, *rows)
+    assert list(found.sequences.hc_mm) == ["180", "180", "182", "182", *[""] * 4] and found.quarantine.empty
+    two = extract(drop, row(start="0", end="9"), row(start="10", end="19", annotator="bob"), row("c.dcm", "P3"))
+    assert set(two.sequences.annotators) == {"ann", "bob"} and two.quarantine.empty
+
+
 spans = st.tuples(
     st.integers(0, 30), st.integers(0, 30), st.sampled_from(["head", "arm", "liver"]), st.sampled_from("xyz")
 )
@@ -174,6 +212,15 @@ def test_resampling_and_unknown_rates(drop):
     assert found.sequences[["first_frame", "last_frame"]].values.tolist() == [[0, 8], [10, 18]]
     assert (found.sequences.fps == 12.5).all() and (found.sequences.step == 2).all()
     assert list(found.quarantine.kind) == ["rate"]
+
+
+def test_a_cine_of_an_impossible_rate_does_not_stop_the_good_ones(drop):
+    write_video(drop / "slow.avi", FRAMES, fps=2)
+    annotate(drop, row(), row("slow.avi", "P2"), row("c.dcm", "P3"))
+    found = extract_drop(drop, SETTINGS, drop.parent / "frames", rates=Validate().rates)
+    assert set(found.sequences.video) == {"a.avi", "c.dcm"}
+    assert list(found.quarantine.video) == ["slow.avi"] and list(found.quarantine.kind) == ["rate"]
+    assert "2 frames/s; expected 5 to 120" in found.quarantine.reason[0]
 
 
 # Several annotators
@@ -270,11 +317,9 @@ def test_a_drop_without_a_usable_cine_is_an_error(drop):
     ("text", "message"),
     [
         ("", "is empty"),
-        ("video;patient;site\n", "missing: video, patient"),
+        ("video;patient;site\n", "missing: annotator, label"),
         (",".join(COLUMNS[:-1]) + "\na,b\n", "missing: label"),
         (",".join(COLUMNS) + "\n", "no row below.*3 cine files"),
-        (",".join(COLUMNS) + "\na.avi,P1,s,d,x,,,head\na.avi,P1,s,d,x,,,head,more\n", "line 3"),
-        (",".join(COLUMNS) + "\na.avi,P1,s,d,x,,,head,more\n", "Expected 8 fields in line 2, saw 9"),
         (",".join((*COLUMNS, "label")) + "\na.avi,P1,s,d,x,,,head,arm\n", "found twice: label"),
         (b"video\xff\n", "UTF-8"),
     ],
@@ -286,8 +331,12 @@ def test_annotations_that_break_the_contract(drop, text, message):
 
 
 def test_columns_called_like_ours_are_kept_under_another_name(drop):
-    found = extract(drop, row(fps="99", licence="CC"))
-    assert set(found.sequences.annotations_fps) == {"99"} and set(found.sequences.licence) == {"CC"}
+    taken = dict.fromkeys(["path", "digest", "sector", "mask_path", "niqe", "patient_assumed"], "mine")
+    found = extract(drop, row(fps="99", licence="CC", annotations_fps="98", **taken))
+    table = preprocess(found.sequences, drop.parent / "frames", drop.parent / "sequences", 32, workers=1)
+    assert set(table.annotations_annotations_fps) == {"99"} and set(table.annotations_fps) == {"98"}
+    assert set(table.licence) == {"CC"} and "mine" not in set(table.path) | set(table.digest) | set(table.sector)
+    assert all(set(table[f"annotations_{column}"]) == {"mine"} for column in taken if column != "patient_assumed")
     assert (found.sequences.fps == 25).all()
 
 

@@ -204,6 +204,17 @@ def test_official_validates_on_the_wanted_share_of_the_training_patients():
     assert share.between(0.1, 0.2).all()  # of every label
 
 
+def test_official_keeps_the_validation_patients_that_the_drop_states():
+    manifest = planes()
+    manifest.loc[manifest["patient"].isin(["P1", "P2"]), "part"] = "valid"
+    result = split(manifest, Split(kind="official"))
+    assert set(result.loc[result["part"] == "validation", "patient"]) == {"P1", "P2"}
+    assert set(shared_patients(result).values()) == {0} and len(result) == len(manifest)
+    manifest.loc[manifest.index[manifest["patient"] == "P1"][0], "part"] = "train"
+    with pytest.raises(InputError, match="1 patients are in train and validation of the official split: P1"):
+        split(manifest, Split(kind="official"))
+
+
 def test_official_does_not_look_at_the_test_share():
     assert split(planes(), Split(kind="official", test=0.9)).equals(split(planes(), Split(kind="official")))
 

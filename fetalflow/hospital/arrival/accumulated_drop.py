@@ -9,26 +9,30 @@ import pandas as pd
 
 from fetalflow.artefacts import write_table
 from fetalflow.hospital.arrival.patient_sides import grow_sides, read_sides, side_of_rows
-from fetalflow.hospital.arrival.withdrawal import read_withdrawn
-from fetalflow.hospital.drop.rows import ANNOTATIONS, COLUMNS
+from fetalflow.hospital.arrival.permanent_names import column_of, name_patients
+from fetalflow.hospital.arrival.withdrawal import is_withdrawn, may_be_withdrawn, read_withdrawn
+from fetalflow.hospital.drop.columns import ANNOTATIONS, COLUMNS, PERSON
 from fetalflow.settings.params import Split
 
 
 def accumulate(store: Path, split: Split) -> pd.DataFrame | None:
     """Write `drop/annotations.csv`: the rows of every received drop, each once; None while nothing was received.
 
-    Rows that differ in any column are both kept; extraction decides whether they contradict each other. Two columns are
-    added: `drop`, the drops that hold the row (';'-joined), and `part`, the permanent side of the row's patient.
+    Rows that differ in any column are both kept; extraction decides whether they contradict each other. `patient` is
+    the permanent name of the patient. Two columns are added: `drop`, the drops that hold the row (';'-joined), and
+    `part`, the permanent side of the row's patient. Rows of which it is not known whether they are of a withdrawn
+    patient, or of which of two patients, have a `fault`.
     """
-    withdrawn = set(read_withdrawn(store)["patient"])
-    tables = [_read_rows(path).assign(drop=path.stem) for path in sorted((store / "received").glob("*.csv"))]
-    if not tables:
+    rows = received_rows(store)
+    if rows is None:
         return None
-    rows = pd.concat(tables, ignore_index=True).fillna("")
-    rows = rows[~rows["patient"].isin(withdrawn)].reset_index(drop=True)
-    official = rows["part"] if "part" in rows else pd.Series("", index=rows.index)
-    sides = grow_sides(rows.assign(official=official), read_sides(store), split.test, split.seed)
-    rows = rows.drop(columns="part", errors="ignore")
+    who, known = name_patients(rows, read_sides(store))
+    facts = who.assign(label=rows["label"], drop=rows["drop"], official=column_of(rows, "part"))
+    sides = grow_sides(facts, known, split.test, split.seed)
+    rows = rows.drop(columns=["part", PERSON], errors="ignore").assign(patient=who["patient"])
+    if "fault" in rows or (who["fault"] != "").any():
+        fault = column_of(rows, "fault")
+        rows = rows.assign(fault=fault.where(fault != "", who["fault"]))
     columns = [*COLUMNS, *sorted(set(rows) - set(COLUMNS) - {"drop"})]
     merged = rows.groupby(columns, sort=True, as_index=False)["drop"].agg(lambda drops: ";".join(sorted(set(drops))))
     merged["part"] = side_of_rows(merged, sides)
@@ -38,16 +42,34 @@ def accumulate(store: Path, split: Split) -> pd.DataFrame | None:
     return merged
 
 
+def received_rows(store: Path) -> pd.DataFrame | None:
+    """The rows of all received drops without those of withdrawn patients; None while nothing was received."""
+    tables = [_read_rows(path).assign(drop=path.stem) for path in sorted((store / "received").glob("*.csv"))]
+    if not tables:
+        return None
+    withdrawn = read_withdrawn(store)
+    rows = pd.concat(tables, ignore_index=True).fillna("")
+    rows = rows[~is_withdrawn(rows, withdrawn)].reset_index(drop=True)
+    held = may_be_withdrawn(rows, withdrawn)
+    if held.any():
+        rows = rows.assign(fault=rows.get("fault", ""))
+        rows.loc[held & (rows["fault"] == ""), "fault"] = (
+            "this patient is spelled nearly like one who withdrew. If it is she, withdraw this spelling too (fetalflow "
+            "withdraw); if not, deliver the rows with another pseudonym"
+        )
+    return rows
+
+
 def copy_files(rows: pd.DataFrame, root: Path, store: Path, scratch: Path) -> tuple[str, pd.DataFrame]:
     """Copy the files that `rows` name (paths from `root`) into the accumulated drop.
 
     Returns the name of the drop, a digest of all its rows, and the rows that are kept, with the new paths of their
     files, sorted, each once. Rows and files of withdrawn patients are not kept.
     """
-    is_withdrawn = rows["patient"].isin(set(read_withdrawn(store)["patient"]))
+    gone = is_withdrawn(rows, read_withdrawn(store))
     rows = rows.copy()
     for column in paths(rows):
-        wanted = set(rows.loc[~is_withdrawn, column])
+        wanted = set(rows.loc[~gone, column])
         places = {
             path: _keep(root / path, f"{column}s", store, scratch, path in wanted)
             for path in rows[column].unique()
@@ -56,9 +78,9 @@ def copy_files(rows: pd.DataFrame, root: Path, store: Path, scratch: Path) -> tu
         rows[column] = rows[column].map(lambda path, places=places: places.get(path, ""))
     rows = rows.rename(columns={"drop": "drop_said"})
     columns = [*COLUMNS, *sorted(set(rows) - set(COLUMNS))]
-    rows = rows.assign(gone=is_withdrawn)[[*columns, "gone"]].drop_duplicates().sort_values(columns, ignore_index=True)
-    name = hashlib.sha256(rows[columns].to_csv(index=False).encode()).hexdigest()[:12]
-    return name, rows.loc[~rows["gone"], columns].reset_index(drop=True)
+    rows = rows[columns].drop_duplicates().sort_values(columns)
+    name = hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()[:12]
+    return name, rows[~gone[rows.index]].reset_index(drop=True)
 
 
 def is_received(store: Path, name: str) -> bool:
@@ -76,20 +98,21 @@ def _received(store: Path, name: str) -> Path:
 def forget(store: Path) -> tuple[int, set[str]]:
     """Remove rows and cines of withdrawn patients from the store. Returns the number of rows, and the files (paths in
     `drop/`). A cine that another patient's row names is kept. After a kill, the next call finishes the work."""
-    withdrawn = set(read_withdrawn(store)["patient"])
+    withdrawn = read_withdrawn(store)
     received = {path: _read_rows(path) for path in sorted((store / "received").glob("*.csv"))}
-    affected = {path: rows for path, rows in received.items() if rows["patient"].isin(withdrawn).any()}
+    gone = {path: is_withdrawn(rows, withdrawn) for path, rows in received.items()}
+    affected = {path: rows for path, rows in received.items() if gone[path].any()}
     named = {False: set(), True: set()}  # files, by whether the row's patient is withdrawn
-    for rows in received.values():
+    for path, rows in received.items():
         for column in paths(rows):
-            for is_withdrawn, group in rows.groupby(rows["patient"].isin(withdrawn))[column]:
-                named[is_withdrawn] |= set(group) - {""}
+            for of_withdrawn, group in rows.groupby(gone[path])[column]:
+                named[of_withdrawn] |= set(group) - {""}
     files = named[True] - named[False]
     for file in files:
         (store / "drop" / file).unlink(missing_ok=True)
     for path, rows in affected.items():  # last: as long as the rows are there, the next call finds the files to remove
-        write_table(path, rows[~rows["patient"].isin(withdrawn)])
-    return sum(int(rows["patient"].isin(withdrawn).sum()) for rows in affected.values()), files
+        write_table(path, rows[~gone[path]])
+    return sum(int(gone[path].sum()) for path in affected), files
 
 
 def paths(rows: pd.DataFrame) -> list[str]:

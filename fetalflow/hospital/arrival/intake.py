@@ -7,12 +7,14 @@ call finishes the work. The inbox is only read.
 """
 
 import errno
+import hashlib
 import os
 import shutil
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,9 @@ from fetalflow.hospital.arrival.accumulated_drop import (
     paths,
     write_received,
 )
-from fetalflow.hospital.arrival.inbox import Delivery, NotFetched, deliveries, opened
-from fetalflow.hospital.arrival.journal import read_journal, write_line, write_look
-from fetalflow.hospital.arrival.patient_sides import read_sides
+from fetalflow.hospital.arrival.find_patient import find_patient
+from fetalflow.hospital.arrival.inbox import Delivery, NotFetched, deliveries, is_unchanged, opened
+from fetalflow.hospital.arrival.journal import SETTLED, Journal, write_look
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn, read_withdrawn
 from fetalflow.hospital.drop.inside import leaves
 from fetalflow.hospital.drop.opening import open_drop
@@ -50,10 +52,10 @@ class Prepare:
     name: Callable[[str], str] = str
 
 
-SETTLED = ("taken", "again", "refused")  # states that stay until the delivery changes
 SCRATCH = ".scratch"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the store cannot be written, so no delivery can be taken
 FAILED = "reading it failed"
+CHANGED = "it changed while it was read"
 HELD_BACK = (
     "it could not be read or de-identified. The reason is not shown, because it may quote names: run `fetalflow "
     "deidentify --reveal` inside the hospital to see it"
@@ -88,75 +90,85 @@ def arrive(
     Raises InputError when there is no such inbox.
     """
     store.mkdir(parents=True, exist_ok=True)
-    with FileLock(store / ".lock"), _scratch(store) as scratch:
-        journal = read_journal(store)
+    with (
+        FileLock(store / ".lock"),
+        _scratch(store) as scratch,
+        _outside(store) if prepare else nullcontext(scratch) as originals,
+    ):
+        journal = Journal(store)
         arrivals = []
         for delivery in deliveries(inbox, settings.marker):
             name = prepare.name(delivery.name) if prepare else delivery.name
-            arrival = _settled(delivery, name, journal)
+            arrival = None if delivery.waits else _settled(delivery, name, journal)
             if arrival is None:
-                arrival = replace(_take(inbox, delivery, store, scratch, settings, prepare, clock, name), name=name)
+                arrival = replace(
+                    _take(inbox, delivery, store, (scratch, originals), settings, prepare, clock, (journal, name)),
+                    name=name,
+                )
                 if arrival.state in SETTLED:
-                    write_line(store, _line(arrival, delivery, clock()))
+                    journal.add(_line(arrival, delivery, clock()))
             arrivals.append(arrival)
         accumulate(store, split)
         forget(store)  # finishes a withdrawal that was killed
-        write_look(store, clock(), [asdict(arrival) for arrival in arrivals])
+        write_look(store, clock(), [asdict(arrival) for arrival in arrivals if arrival.state != "known"])
     return arrivals
 
 
-def withdraw(store: Path, patient: str, by: str, why: str, split: Split) -> tuple[int, set[str]]:
+def withdraw(
+    store: Path, patient: str, by: str, why: str, split: Split, site: str | None = None
+) -> tuple[int, set[str]]:
     """Remove a patient's rows and cines from the store for ever. Returns the number of rows, and the files they named.
 
-    Raises InputError when the store has never had a row of this patient.
+    patient: her name in the manifest, or her pseudonym at `site`. Raises InputError when the store has never had a row
+    of this patient, or two patients have this pseudonym.
     """
     with FileLock(store / ".lock"), _scratch(store):
+        patient, pseudonyms = find_patient(store, patient, site)
         withdrawn = patient in set(read_withdrawn(store)["patient"])
-        if not withdrawn and patient not in set(read_sides(store)["patient"]):
-            raise InputError(
-                f"nothing of a patient {patient!r} is in {store}. Give the pseudonym as the manifest has it."
-            )
-        add_withdrawn(store, patient, by, why)
+        add_withdrawn(store, patient, by, why, pseudonyms)
         accumulate(store, split)
         rows, files = forget(store)
         if rows or not withdrawn:
             cines = sum(file.startswith("videos/") for file in files)
             line = Arrival(patient, "withdrawn", rows=rows, cines=cines, said=f"by {by}: {why}")
-            write_line(store, {"time": time.time(), "fingerprint": "", "files": 0} | asdict(line))
+            Journal(store).add({"time": time.time(), "fingerprint": "", "files": 0} | asdict(line))
     return rows, files
 
 
-def _settled(delivery: Delivery, name: str, journal: list[dict[str, Any]]) -> Arrival | None:
+def _settled(delivery: Delivery, name: str, journal: Journal) -> Arrival | None:
     """The settled result in the journal for this delivery in its present state, or None."""
-    for line in reversed(journal):
-        same = line["name"] == name and line["fingerprint"] == delivery.fingerprint
-        if same and line["state"] in SETTLED:
-            state = "refused" if line["state"] == "refused" else "known"
-            return Arrival(name, state, line["drop"], line["rows"], line["cines"], line["said"])
-    return None
+    if (line := journal.settled(name, delivery.fingerprint)) is None:
+        return None
+    state = "refused" if line["state"] == "refused" else "known"
+    return Arrival(name, state, line["drop"], line["rows"], line["cines"], line["said"])
 
 
 def _take(
     inbox: str,
     delivery: Delivery,
     store: Path,
-    scratch: Path,
+    places: tuple[Path, Path],
     settings: Retrain,
     prepare: Prepare | None,
     clock: Callable[[], float],
-    journal_name: str,
+    record: tuple[Journal, str],
 ) -> Arrival:
+    """places: a folder in the store, and one for the delivery as the hospital sent it. record: the journal, and the
+    name of the delivery there."""
+    scratch, originals = places
     if delivery.fault:
         return Arrival(delivery.name, "refused", said=delivery.fault)
+    if delivery.waits:
+        return Arrival(delivery.name, "waiting", said=delivery.waits)
     if not delivery.files:
         return Arrival(delivery.name, "waiting", said="it is empty")
-    if not delivery.marked and (left := settings.settle - _unchanged(store, delivery, journal_name, clock)) > 0:
+    if not delivery.marked and (left := settings.settle - _seconds_unchanged(*record, delivery, clock)) > 0:
         where = "beside" if delivery.zipped else "in"
         return Arrival(delivery.name, "waiting", said=f"no {settings.marker} {where} it; it settles in {left:.0f} s")
     shown = prepare is None
     try:
-        with opened(inbox, delivery, scratch) as folder:
-            with open_drop(folder, scratch) as drop:
+        with opened(inbox, delivery, originals) as folder:
+            with open_drop(folder, originals) as drop:
                 _refuse_leaving_paths(drop.rows, drop.root)
                 missing = _missing(drop.rows, drop.root)
             if missing:
@@ -165,22 +177,22 @@ def _take(
                 folder, shown = prepare.drop(folder, scratch), True
             with open_drop(folder, scratch) as drop:
                 name, rows = copy_files(_with_faults(drop.rows), drop.root, store, scratch)
-    except InputError as error:
-        said = str(error).replace(str(scratch), "").replace(inbox, "inbox")
-        return Arrival(delivery.name, "refused", said=said if shown else HELD_BACK)
     except NotFetched as error:
         return Arrival(delivery.name, "waiting", said=str(error))
-    except Exception as error:  # it must not keep other deliveries out, and is tried again at the next look
+    except Exception as error:  # it must not keep other deliveries out
         if getattr(error, "errno", None) in NO_ROOM:
             raise
+        if not is_unchanged(inbox, delivery, settings.marker):  # what was to be read was renamed or removed meanwhile
+            return Arrival(delivery.name, "waiting", said=CHANGED)
+        if isinstance(error, InputError):
+            said = str(error).replace(str(scratch), "").replace(inbox, "inbox")
+            return Arrival(delivery.name, "refused", said=said if shown else HELD_BACK)
         why = f"{type(error).__name__}: {error}" if prepare is None else crash_in_words(error)
-        return Arrival(delivery.name, "waiting", said=f"{FAILED}: {why}")
-    # Only this delivery is listed: listing a thousand sites for each of them takes hours on an object store.
-    now = {d.name: d.fingerprint for d in deliveries(inbox, settings.marker, delivery.name)}
-    if now.get(delivery.name) != delivery.fingerprint:
-        return Arrival(delivery.name, "waiting", said="it changed while it was read")
+        return Arrival(delivery.name, "waiting", said=f"{FAILED}: {why}")  # and tried again at the next look
+    if not is_unchanged(inbox, delivery, settings.marker):
+        return Arrival(delivery.name, "waiting", said=CHANGED)
     # After a kill between the rows and the journal's line, the rows are there but the journal has no "taken" yet.
-    again = is_received(store, name) and any(line["drop"] == name for line in read_journal(store))
+    again = is_received(store, name) and name in record[0].drops
     write_received(store, name, rows)
     state = "again" if again else "taken"
     return Arrival(delivery.name, state, name, len(rows), int(rows["video"].nunique()))
@@ -194,14 +206,12 @@ def crash_in_words(error: BaseException) -> str:
     return type(error).__name__ + (f", {os.strerror(number)}," if isinstance(number, int) else "") + where
 
 
-def _unchanged(store: Path, delivery: Delivery, journal_name: str, clock: Callable[[], float]) -> float:
+def _seconds_unchanged(journal: Journal, name: str, delivery: Delivery, clock: Callable[[], float]) -> float:
     """Seconds since this delivery was first seen in its present state."""
-    for line in reversed(read_journal(store)):
-        if line["name"] == journal_name:
-            if line["state"] == "seen" and line["fingerprint"] == delivery.fingerprint:
-                return clock() - line["time"]
-            break
-    write_line(store, _line(Arrival(journal_name, "seen"), delivery, clock()))
+    line = journal.last.get(name)
+    if line and line["state"] == "seen" and line["fingerprint"] == delivery.fingerprint:
+        return clock() - line["time"]
+    journal.add(_line(Arrival(name, "seen"), delivery, clock()))
     return 0.0
 
 
@@ -224,7 +234,7 @@ def _with_faults(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _missing(rows: pd.DataFrame, root: Path) -> int:
-    return sum(not (root / path).is_file() for column in paths(rows) for path in rows[column].unique() if path)
+    return sum(not os.path.isfile(root / path) for column in paths(rows) for path in rows[column].unique() if path)
 
 
 @contextmanager
@@ -239,3 +249,14 @@ def _scratch(store: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _outside(store: Path) -> Iterator[Path]:
+    """An empty folder, closed to other users, for deliveries that may name patients. It is in the temporary folder of
+    the system (TMPDIR), because the store is in backups. The leftovers of a killed call are removed first."""
+    prefix = f"fetalflow-{hashlib.sha256(str(store.resolve()).encode()).hexdigest()[:12]}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        yield Path(folder)

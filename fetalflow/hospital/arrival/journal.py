@@ -10,6 +10,7 @@ from fetalflow.artefacts import read_json, write_json
 
 FILE = "journal.jsonl"
 LOOK = "last_look.json"  # the deliveries of the last look into the inbox
+SETTLED = ("taken", "again", "refused")  # states that stay until the delivery changes
 
 
 def read_journal(store: Path) -> list[dict[str, Any]]:
@@ -19,20 +20,49 @@ def read_journal(store: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def write_line(store: Path, line: dict[str, Any]) -> None:
-    """Add a line; it is on the disk when this returns. Only one process may write at a time."""
-    with open(store / FILE, "ab+") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        whole = file.read(end).rfind(b"\n") + 1
-        file.truncate(whole)  # remove a last line that a kill cut short
-        file.write(json.dumps(line).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+class Journal:
+    """The journal of a store, read once; afterwards it answers from memory. Only one process may write at a time.
+
+    last: the last line of each delivery by its name. drops: the names of all drops that came.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._path = store / FILE
+        self._size = 0  # bytes of whole lines; what a kill left behind them is removed before a line is added
+        self._settled: dict[tuple[str, str], dict[str, Any]] = {}
+        self.last: dict[str, dict[str, Any]] = {}
+        self.drops: set[str] = set()
+        if self._path.is_file():
+            *lines, cut = self._path.read_bytes().split(b"\n")
+            self._size = self._path.stat().st_size - len(cut)
+            for line in lines:
+                self._keep(json.loads(line))
+
+    def settled(self, name: str, fingerprint: str) -> dict[str, Any] | None:
+        """The last line that settled a delivery in this state, or None."""
+        return self._settled.get((name, fingerprint))
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Add a line; it is on the disk when this returns."""
+        text = json.dumps(line).encode() + b"\n"
+        with open(self._path, "ab") as file:
+            file.truncate(self._size)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self._size += len(text)
+        self._keep(line)
+
+    def _keep(self, line: dict[str, Any]) -> None:
+        self.last[line["name"]] = line
+        if line["drop"]:
+            self.drops.add(line["drop"])
+        if line["state"] in SETTLED:
+            self._settled[line["name"], line["fingerprint"]] = line
 
 
 def write_look(store: Path, time: float, arrivals: list[dict[str, Any]]) -> None:
-    """Keep the result for every delivery that was in the inbox at `time`."""
+    """Keep what a look into the inbox at `time` found: each delivery but those that were taken before."""
     write_json(store / LOOK, {"time": time, "arrivals": arrivals})
 
 

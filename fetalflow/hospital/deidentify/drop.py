@@ -2,39 +2,44 @@
 (docs/data-engineer/deidentification.md).
 """
 
-import hashlib
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from fetalflow.artefacts import atomic_file, atomic_folder, file_digest, write_json, write_table
-from fetalflow.cine.dicom import is_dicom
-from fetalflow.cine.masks import read_mask
+from fetalflow.artefacts import atomic_folder, file_digest, write_json, write_table
 from fetalflow.cine.reading import check_file
 from fetalflow.cine.recording import Limits
-from fetalflow.cine.still import is_still
+from fetalflow.cine.store import LIMITS
 from fetalflow.errors import InputError, Rejected
-from fetalflow.hospital.deidentify.header import empty_header, read_header
-from fetalflow.hospital.deidentify.pixels import masked_frames, survey, write_dicom, write_still, write_video
+from fetalflow.hospital.deidentify.files import CINES, Written, write_cine, write_mask
 from fetalflow.hospital.deidentify.pseudonyms import Key
-from fetalflow.hospital.deidentify.table import FURTHER, REASONS, check_rows, clean_row, mark_copies, rejected
+from fetalflow.hospital.deidentify.table import (
+    FREE,
+    FURTHER,
+    REASONS,
+    USED_UP,
+    check_rows,
+    clean_row,
+    mark_copies,
+    rejected,
+)
+from fetalflow.hospital.drop.columns import ANNOTATIONS, COLUMNS, OWN
+from fetalflow.hospital.drop.identity import Settled, settle
 from fetalflow.hospital.drop.layouts.layout import Drop
 from fetalflow.hospital.drop.layouts.registry import known_tables
 from fetalflow.hospital.drop.opening import open_drop
-from fetalflow.hospital.drop.rows import ANNOTATIONS, COLUMNS, OWN, span
+from fetalflow.hospital.drop.rows import span
 from fetalflow.settings.params import Extract
 
 RECORD = "deidentification.json"
 QUARANTINE = "deidentification_quarantine.csv"
-CINES, MASKS = "cines", "masks"
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,6 @@ class Deidentified:
 
     summary: dict[str, Any]
     quarantine: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class _Written:
-    name: str  # path in the new drop
-    shape: tuple[int, int, int]
-    blanked: float  # share of the pixels
 
 
 def deidentify_drop(drop: Path, out: Path, key: Key, settings: Extract, *, reveal: bool = False) -> Deidentified:
@@ -70,7 +68,7 @@ def deidentify_drop(drop: Path, out: Path, key: Key, settings: Extract, *, revea
         )
     with tempfile.TemporaryDirectory(prefix="fetalflow-") as scratch, atomic_folder(out) as target:
         with _opened(drop, Path(scratch), reveal) as opened:
-            result = _deidentify(opened, target, key, settings)
+            result = _deidentify(opened, _settled(opened, settings, reveal), target, key, settings)
         if not result.summary["rows_written"]:
             kinds = ", ".join(f"{count} {kind}" for kind, count in result.summary["quarantined"].items())
             raise InputError(f"no row of the drop could be de-identified: {kinds}. Nothing was written.")
@@ -114,10 +112,27 @@ def _opened(drop: Path, scratch: Path, reveal: bool) -> Iterator[Drop]:
         context.__exit__(None, None, None)
 
 
-def _deidentify(drop: Drop, target: Path, key: Key, settings: Extract) -> Deidentified:
-    rows = drop.rows.to_dict("records")
-    limits = Limits(settings.max_bytes, settings.max_frames, settings.max_pixels)
-    faults = check_rows(rows, settings.labels)
+def _settled(drop: Drop, settings: Extract, reveal: bool) -> Settled:
+    """`settle`, without its message unless `reveal`. Afterwards nobody could see that two names are nearly equal."""
+    message = ""
+    try:
+        return settle(drop.rows.to_dict("records"), settings, by_site=False)
+    except InputError as error:
+        message = str(error)
+    raise InputError(
+        message
+        if reveal
+        else "some patients are spelled in several ways, or are different patients with nearly equal names. The names "
+        "are not shown. Give --near-patients same if the nearly equal names are one patient each, or different if all "
+        "are different; in a run, set `extract: near_patients` in params.yaml. To see the names, use --reveal at a "
+        "terminal inside the hospital."
+    )
+
+
+def _deidentify(drop: Drop, who: Settled, target: Path, key: Key, settings: Extract) -> Deidentified:
+    rows = who.rows
+    limits = Limits(**{name: getattr(settings, name) for name in LIMITS})
+    faults = check_rows(rows, settings.labels, {index: rejected(r.kind) for index, r in who.reasons.items()})
     digests: dict[str, str] = {}
     for index, row in enumerate(rows):
         if index not in faults:
@@ -131,11 +146,15 @@ def _deidentify(drop: Drop, target: Path, key: Key, settings: Extract) -> Deiden
                 faults[index] = "unreadable"
     mark_copies(rows, digests, faults)
 
-    patients = {row["video"]: row["patient"] for i, row in enumerate(rows) if i not in faults}
+    patients, texts = {}, defaultdict(set)
+    for index, row in enumerate(rows):
+        if index not in faults:
+            patients[row["video"]] = row["patient"]
+            texts[row["video"]] |= {row[column] for column in FREE if row[column]}
     root = drop.root.absolute()  # a worker process may have another working folder
     calls = [
-        delayed(_write_cine)(
-            root / video, digests[video], patient, target.absolute(), key, limits, settings.cut_threshold
+        delayed(write_cine)(
+            root / video, digests[video], patient, texts[video], target.absolute(), key, limits, settings.cut_threshold
         )
         for video, patient in sorted(patients.items())
     ]
@@ -150,54 +169,12 @@ def _deidentify(drop: Drop, target: Path, key: Key, settings: Extract) -> Deiden
                 raise Rejected(cine, REASONS[cine])
             clean = clean_row(row, cine.name, span(row, cine.shape[0]), key)
             if row.get("mask"):
-                clean["mask"] = _write_mask(drop.root / row["mask"], cine, target, key)
+                clean["mask"] = write_mask(drop.root / row["mask"], row, cine, target, key)
             table.append(clean)
         except Rejected as verdict:
             faults[index] = rejected(verdict.kind)
     _drop_unused(table, target)
     return _finish(drop, rows, table, faults, written, target, key)
-
-
-def _write_cine(
-    path: Path, source: str, patient: str, target: Path, key: Key, limits: Limits, cut_threshold: float
-) -> _Written | str:
-    """Write one de-identified cine. Returns a kind of REASONS if that is impossible."""
-    name = f"{CINES}/{key.pseudonym('patient', patient)}-{key.digest('cine', source).hex()[:12]}"
-    try:
-        first_pass = survey(path, limits, cut_threshold)
-        frames = masked_frames(path, limits, first_pass)
-        if is_still(path):
-            name += ".png"
-            write_still(target / name, next(frames))
-        elif is_dicom(path) or not first_pass.fps:
-            name += ".dcm"
-            header = read_header(path, key, patient, source) if is_dicom(path) else empty_header(key, patient, source)
-            write_dicom(target / name, header, frames, first_pass.shape)
-        else:
-            name += ".mkv"
-            write_video(target / name, frames, first_pass.shape[1:], first_pass.fps)
-    except Rejected as verdict:
-        return rejected(verdict.kind)
-    except Exception:  # messages of readers and writers may quote a name; the number of the row is enough
-        return "broken"
-    starts = [0, *(end for end, _ in first_pass.masks)]
-    blank = [np.mean(m == 0) * (end - start) for (end, m), start in zip(first_pass.masks, starts[:-1], strict=True)]
-    return _Written(name, first_pass.shape, float(sum(blank) / first_pass.frames))
-
-
-def _write_mask(path: Path, cine: _Written, target: Path, key: Key) -> str:
-    """Write the known outline of a cine as 0 and 1. Raises Rejected `mask`."""
-    try:
-        mask = read_mask(path)
-    except Exception:  # NumPy and zipfile raise errors of many types, and every message quotes the path
-        raise Rejected("mask", REASONS["mask"]) from None
-    if mask.shape != cine.shape:
-        raise Rejected("mask", REASONS["mask"])
-    content = key.digest("mask", hashlib.sha256(mask.tobytes()).hexdigest()).hex()[:12]
-    name = f"{MASKS}/{Path(cine.name).stem}-{content}.npz"
-    with atomic_file(target / name) as temporary:
-        np.savez_compressed(temporary, mask=mask)
-    return name
 
 
 def _drop_unused(table: list[dict[str, str]], target: Path) -> None:
@@ -213,7 +190,7 @@ def _finish(
     rows: list[dict[str, str]],
     table: list[dict[str, str]],
     faults: dict[int, str],
-    written: dict[str, _Written | str],
+    written: dict[str, Written | str],
     target: Path,
     key: Key,
 ) -> Deidentified:
@@ -228,8 +205,8 @@ def _finish(
         columns=["row", "kind", "reason"],
     )
     write_table(target / QUARANTINE, quarantine)
-    good = [cine for cine in written.values() if isinstance(cine, _Written)]
-    unknown = set(drop.rows.columns) - {*COLUMNS, *OWN, *FURTHER, "mask"}
+    good = [cine for cine in written.values() if isinstance(cine, Written)]
+    unknown = set(drop.rows.columns) - {*COLUMNS, *OWN, *FURTHER, *USED_UP}
     summary = {
         "layout": drop.layout,
         "key": key.name,
@@ -238,7 +215,7 @@ def _finish(
         "rows_quarantined": len(quarantine),
         "quarantined": dict(sorted(Counter(faults.values()).items())),
         "cines_written": int(clean["video"].nunique()),
-        "cine_files_without_a_row": len(set(drop.cines) - {row["video"] for row in rows}),
+        "cine_files_without_a_row": sum(name in drop.not_used for name in drop.cines),
         "patients": int(clean["patient"].nunique()),
         "patients_assumed": drop.patients_assumed,
         "columns_left_out": len(unknown),

@@ -4,23 +4,21 @@ Every value is rebuilt as a number, a date or a short word, whatever type the fi
 can hide in a numeric element.
 """
 
-import re
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    UltrasoundMultiFrameImageStorage,
-)
-from pydicom.valuerep import DSfloat
+from pydicom.uid import ExplicitVRLittleEndian
 
+from fetalflow.cine.dicom_frames import opened
+from fetalflow.cine.recording import Limits
+from fetalflow.hospital.deidentify.free_text import is_harmless, words_of
+from fetalflow.hospital.deidentify.image_header import describe_image
+from fetalflow.hospital.deidentify.pixels import Survey
 from fetalflow.hospital.deidentify.pseudonyms import Key, shift_date
+from fetalflow.hospital.deidentify.values import LARGEST, bounded, copy
 
 METHOD = ("fetalflow: header by whitelist; outside the region blanked;", "text over tissue found in part")
 # PS3.16 CID 7050. Clean Pixel Data (113101) is not claimed: text over tissue is only partly found.
@@ -28,79 +26,77 @@ CODES = (
     ("113100", "Basic Application Confidentiality Profile"),
     ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
 )
-RATES = ("CineRate", "RecommendedDisplayFrameRate")
-DECIMAL = ("FrameTime", "FrameTimeVector", "PixelSpacing")
-LARGEST = 10_000  # rate, time in ms, spacing in mm or position in px: a larger number may identify a person
+ORDER = ("SeriesNumber", "InstanceNumber")
+LARGEST_PLACE = 99_999  # in ORDER: some scanners count all images that they ever made
 WORDS = ("Manufacturer", "ManufacturerModelName")
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
-TIMES = ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime")
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+PERSONS = (
+    *("PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName"),
+    *("ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName"),
+)
+REGION_PLACES = (
+    *("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1"),
+    *("ReferencePixelX0", "ReferencePixelY0"),
+)
 REGION_WHOLE = (
-    *("RegionSpatialFormat", "RegionDataType", "RegionFlags", "RegionLocationMinX0", "RegionLocationMinY0"),
-    *("RegionLocationMaxX1", "RegionLocationMaxY1", "ReferencePixelX0", "ReferencePixelY0"),
-    *("PhysicalUnitsXDirection", "PhysicalUnitsYDirection"),
+    *("RegionSpatialFormat", "RegionDataType", "RegionFlags", "PhysicalUnitsXDirection", "PhysicalUnitsYDirection"),
 )
 REGION_DECIMAL = ("PhysicalDeltaX", "PhysicalDeltaY", "ReferencePixelPhysicalValueX", "ReferencePixelPhysicalValueY")
-SHORT_WORDS = re.compile(r"[^\W_][\w .,'’/+()&-]{0,39}")
-LONG_NUMBER = re.compile(r"\d{5,}")
 
 
-def is_harmless(text: str, names: set[str]) -> bool:
-    """Whether a free text is a few plain words, without a long number and without one of the words in `names`."""
-    if not SHORT_WORDS.fullmatch(text) or LONG_NUMBER.search(text):
-        return False
-    text = text.casefold()
-    words = re.split(r"[\W_]+", text)
-    return not any(name in words or (len(name) > 4 and name in text) for name in names)
-
-
-def words_of(*names: str) -> set[str]:
-    """The words of three characters or more in a person's names and numbers, for `is_harmless`."""
-    return {word for name in names for word in re.split(r"[\W_]+", name.casefold()) if len(word) > 2}
-
-
-def empty_header(key: Key, patient: str, source: str) -> Dataset:
-    """A header for pixels from a file without one. source: SHA-256 of that file."""
-    return _build(Dataset(), key, patient, source)
-
-
-def read_header(path: Path, key: Key, patient: str, source: str) -> Dataset:
-    """The whitelisted part of a DICOM file's header. `fetalflow.hospital.deidentify.pixels` adds the pixels.
-
-    patient: the identifier in the drop's table, from which the pseudonym and the shift of the dates follow. Raises what
-    pydicom raises.
-    """
+def read_header(path: Path, limits: Limits) -> Dataset:
+    """The original header of a DICOM file. Raises what `dicom_frames.opened` and pydicom raise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote values
-        return _build(dcmread(path, stop_before_pixels=True, force=True), key, patient, source)
+        with opened(path, limits) as file:
+            file.seek(0)
+            return dcmread(file, stop_before_pixels=True, force=True)
 
 
-def _build(header: Dataset, key: Key, patient: str, source: str) -> Dataset:
+def persons(header: Dataset) -> list[str]:
+    """The names and numbers of persons in a header, for `words_of`."""
+    return [str(header.get(name) or "") for name in PERSONS]
+
+
+def clean_header(header: Dataset, key: Key, patient: str, source: str, first_pass: Survey) -> Dataset:
+    """The whitelisted part of a header. `fetalflow.hospital.deidentify.pixels` adds the pixels.
+
+    header: the original one, empty for a file without one; patient: the identifier in the drop's table, from which the
+    pseudonym and the shift of the dates follow; source: SHA-256 of the file; first_pass: what was found in the cine.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _build(header, key, patient, source, first_pass)
+
+
+def _build(header: Dataset, key: Key, patient: str, source: str, first_pass: Survey) -> Dataset:
     clean = Dataset()
-    names = words_of(patient, *(str(header.get(n) or "") for n in ("PatientName", "PatientID", "OtherPatientIDs")))
-    _copy(header, clean, RATES, lambda value: round(_bounded(value)))
-    _copy(header, clean, DECIMAL, lambda value: DSfloat(_bounded(value), auto_format=True))
-    if times := [name for name in ("FrameTimeVector", "FrameTime") if name in clean]:
-        clean.FrameIncrementPointer = tag_for_keyword(times[0])
-    _copy(header, clean, WORDS, lambda value: _word(value, names))
+    for name in ("PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName", "StudyID"):
+        setattr(clean, name, "")
+    clean.StudyDate = clean.StudyTime = clean.Manufacturer = ""
+    clean.SeriesNumber = clean.InstanceNumber = None
+    clean.PatientName = clean.PatientID = key.pseudonym("patient", patient)
+    names = words_of(patient, *persons(header))
+    copy(header, clean, WORDS, lambda value: _word(value, names))
+    if not all(clean.get(name, "").isascii() for name in WORDS):
+        clean.SpecificCharacterSet = "ISO_IR 192"  # UTF-8
     days = key.days(patient)
-    _copy(header, clean, DATES, lambda value: shift_date(str(value), days))
-    _copy(header, clean, TIMES, _time)
-    _copy(header, clean, ("AcquisitionDateTime",), lambda v: shift_date(str(v)[:8], days) + _time(str(v)[8:]))
-    if header.get("SequenceOfUltrasoundRegions"):
-        clean.SequenceOfUltrasoundRegions = [_region(region) for region in header.SequenceOfUltrasoundRegions]
+    copy(header, clean, DATES, lambda value: shift_date(str(value).replace(".", ""), days))  # 2026.01.10 is ACR-NEMA's
+    copy(header, clean, ("AcquisitionDateTime",), lambda value: shift_date(str(value)[:8], days))
+    if "ContentDate" in clean:
+        clean.ContentTime = ""
+    copy(header, clean, ORDER, lambda value: int(bounded(value, LARGEST_PLACE)))
+    is_ultrasound = str(header.get("Modality") or "") in ("US", "IVUS")
+    clean.Modality = "US" if is_ultrasound else "OT"
+    describe_image(header, clean, first_pass, is_ultrasound)
+    if regions := [region for each in header.get("SequenceOfUltrasoundRegions") or [] if (region := _region(each))]:
+        clean.SequenceOfUltrasoundRegions = regions
     for name in UIDS:
         if name in header or name != "FrameOfReferenceUID":
             setattr(clean, name, key.uid(str(header.get(name) or f"{name} {source}")))
-    clean.PatientName = clean.PatientID = key.pseudonym("patient", patient)
-    for name in ("PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName", "StudyID"):
-        setattr(clean, name, "")
-    clean.SeriesNumber = clean.InstanceNumber = None
-    is_ultrasound = str(header.get("Modality") or "") in ("US", "IVUS")
-    clean.Modality = "US" if is_ultrasound else "OT"
-    clean.SOPClassUID = (
-        UltrasoundMultiFrameImageStorage if is_ultrasound else MultiFrameGrayscaleByteSecondaryCaptureImageStorage
-    )
+    if "FrameOfReferenceUID" in clean:
+        clean.PositionReferenceIndicator = ""
     _mark(clean, header)
     clean.file_meta = FileMetaDataset()
     clean.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -109,44 +105,21 @@ def _build(header: Dataset, key: Key, patient: str, source: str) -> Dataset:
     return clean
 
 
-def _copy(source: Dataset, target: Dataset, names: tuple[str, ...], clean: Callable[[Any], Any]) -> None:
-    """Copy elements by name, each value through `clean`. An element that `clean` refuses is left out."""
-    for name in names:
-        value = source.get(name)
-        if value is None or value == "":
-            continue
-        values = list(value) if not isinstance(value, str) and hasattr(value, "__iter__") else None
-        try:
-            setattr(target, name, clean(value) if values is None else [clean(v) for v in values])
-        except (TypeError, ValueError, OverflowError):
-            continue
-
-
-def _region(source: Dataset) -> Dataset:
+def _region(source: Dataset) -> Dataset | None:
+    """A region of the image; None if one of its values may not be kept, since half of a region would be misread."""
     region = Dataset()
-    _copy(source, region, REGION_WHOLE, lambda value: int(_bounded(value)))
-    _copy(source, region, REGION_DECIMAL, _bounded)
-    return region
-
-
-def _bounded(value: Any) -> float:
-    number = float(value)
-    if not abs(number) <= LARGEST:
-        raise ValueError("out of bounds")
-    return number
+    # A corner far beyond the frame stays beyond it, so that readers see that the region is wrong.
+    copy(source, region, REGION_PLACES, lambda value: max(-LARGEST, min(LARGEST, int(value))))
+    copy(source, region, REGION_WHOLE, lambda value: int(bounded(value)))
+    copy(source, region, REGION_DECIMAL, bounded)
+    kept = (*REGION_PLACES, *REGION_WHOLE, *REGION_DECIMAL)
+    return region if all(name in region for name in kept if source.get(name) is not None) else None
 
 
 def _word(value: Any, names: set[str]) -> str:
     text = str(value).strip()
     if not is_harmless(text, names):
         raise ValueError("not a plain word")
-    return text
-
-
-def _time(value: Any) -> str:
-    text = str(value)
-    if not re.fullmatch(r"(\d{2}){0,3}(\.\d{1,6})?", text, re.ASCII):
-        raise ValueError("no time")
     return text
 
 

@@ -38,11 +38,16 @@ LARGEST_DICOM = 2**32 - 2  # bytes of uncompressed pixels that the standard can 
 @dataclass(frozen=True)
 class Survey:
     """Result of the first pass over a cine. masks: end frame (exclusive) and uint8 [H, W], 255 keep and 0 blank, of
-    every scene; frames: their number; fps: None if the file states none."""
+    every scene; frames: their number; fps: None if the file states none; times: seconds of every frame where the rate
+    varies, else None; aspect: height of a pixel divided by its width; spacing: mm per pixel down and across, None if
+    the file states none."""
 
     masks: list[tuple[int, np.ndarray]]
     frames: int
     fps: float | None
+    times: list[float] | None = None
+    aspect: float = 1.0
+    spacing: tuple[float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -60,12 +65,12 @@ def survey(path: Path, limits: Limits, cut_threshold: float) -> Survey:
         for frame in cine.frames:
             watch.look(frame, cine.tint)
             pictures.append(small(frame))
-        box, fps = cine.box, cine.fps
+        box, facts = cine.box, (len(pictures), cine.fps, cine.times, cine.aspect, cine.spacing)
     cuts = find_cuts(np.stack(pictures), cut_threshold)
     if not cuts:
         if box is None and not _has_sector(watch):
             raise Rejected("sector", "no ultrasound region was found in the pixels and the header states none")
-        return Survey([(len(pictures), keep(watch, box))], len(pictures), fps)
+        return Survey([(len(pictures), keep(watch, box))], *facts)
     nothing = np.zeros(watch.mean().shape, np.uint8)
     masks = []
     for end, scene in zip([*cuts, len(pictures)], _watches(path, limits, cuts), strict=True):
@@ -73,7 +78,7 @@ def survey(path: Path, limits: Limits, cut_threshold: float) -> Survey:
         masks.append((end, keep(scene, box) & ~coloured_graphics(watch) if _has_sector(scene) else nothing))
     if not any(kept.any() for _, kept in masks):
         raise Rejected("sector", "no ultrasound region was found in any scene")
-    return Survey(masks, len(pictures), fps)
+    return Survey(masks, *facts)
 
 
 def _watches(path: Path, limits: Limits, cuts: list[int]) -> Iterator[Watch]:
@@ -114,18 +119,26 @@ def write_still(path: Path, frame: np.ndarray) -> None:
         cv2.imwrite(str(temporary), frame)
 
 
-def write_video(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, int], fps: float) -> None:
-    """frames: uint8 [H, W] of `shape`, as FFV1 in Matroska; the same frames give the same bytes."""
+def write_video(path: Path, frames: Iterator[np.ndarray], first_pass: Survey) -> None:
+    """frames: uint8 [H, W], as FFV1 in Matroska, with the rate or the times of the frames that `first_pass` found; the
+    same frames give the same bytes. PyAV cannot write the shape of pixels that are not square."""
     with (
         atomic_file(path) as temporary,
         av.open(str(temporary), "w", format="matroska", options={"fflags": "+bitexact"}) as container,
     ):
-        stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(10_000))
-        stream.height, stream.width, stream.pix_fmt = *shape, "gray"
+        stream = container.add_stream("ffv1", rate=Fraction(first_pass.fps).limit_denominator(10_000))
+        stream.height, stream.width, stream.pix_fmt = *first_pass.shape[1:], "gray"
         stream.codec_context.thread_count = 1
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
-        for frame in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "gray")):
+        ticks, last = Fraction(1, 1000), -1  # of Matroska
+        if first_pass.times:
+            stream.codec_context.time_base = ticks
+        for index, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "gray")
+            if first_pass.times:
+                last = max(last + 1, round(first_pass.times[index] / ticks))
+                picture.pts, picture.time_base = last, ticks
+            for packet in stream.encode(picture):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -139,7 +152,9 @@ def write_dicom(path: Path, header: Dataset, frames: Iterator[np.ndarray], shape
     size = shape[0] * shape[1] * shape[2]
     if size > LARGEST_DICOM:
         raise Rejected("huge", "its pixels do not fit into an uncompressed DICOM file")
-    header.NumberOfFrames, header.Rows, header.Columns = shape
+    frame_count, header.Rows, header.Columns = shape
+    if "FrameIncrementPointer" in header:  # an object of several frames
+        header.NumberOfFrames = frame_count
     header.SamplesPerPixel, header.PhotometricInterpretation, header.PixelRepresentation = 1, "MONOCHROME2", 0
     header.BitsAllocated, header.BitsStored, header.HighBit = 8, 8, 7
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,17 +6,23 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from fetalflow.errors import Rejected
-from fetalflow.hospital.deidentify.header import is_harmless, words_of
+from fetalflow.hospital.deidentify.free_text import is_harmless, words_of
 from fetalflow.hospital.deidentify.pseudonyms import Key, shift_date
-from fetalflow.hospital.drop.rows import COLUMNS, check_row
+from fetalflow.hospital.drop.columns import ASSUMED, COLUMNS, LENGTHS, PERSON, YES
+from fetalflow.hospital.drop.ground_truth import HOW
+from fetalflow.hospital.drop.layouts.landmarks import TERMS
+from fetalflow.hospital.drop.rows import check_row
 
 BRAIN_PLANES = ("not a brain", "other", "trans-cerebellum", "trans-thalamic", "trans-ventricular")
 PARTS = ("", "train", "validation", "test")
+FREE = ("site", "device")  # columns whose text is kept if it is harmless
+USED_UP = ("mask", *HOW)  # a mask is written again, as 0 and 1
 REASONS = {  # by kind; the sentences quote nothing of the row
     "row": "a required column is empty, or a value is not a number",
     "outside": "a path leaves the drop",
     "label": "the label is not one of the task's; correct it, or add it to `extract: labels`",
-    "site": "site or device is not a few plain words, or holds a long number or part of the patient's identifier",
+    "site": "site or device is not a few plain words, or holds a date, a long number, or part of a person's name or "
+    "identifier; write the name of the hospital or device alone",
     "value": "a value of a further column is not allowed (docs/data-engineer/deidentification.md lists the columns)",
     "patient": "the rows of this cine name more than one patient",
     "copy": "another file of the drop has the same bytes; one of them is used, or none if their rows differ",
@@ -40,17 +46,19 @@ def rejected(kind: str) -> str:
     return kind if kind in REASONS else "broken"
 
 
-def check_rows(rows: list[dict[str, str]], labels: Iterable[str]) -> dict[int, str]:
-    """Kind of fault, by index, of the rows that cannot be de-identified."""
-    faults: dict[int, str] = {}
+def check_rows(rows: list[dict[str, str]], labels: Iterable[str], known: dict[int, str]) -> dict[int, str]:
+    """Kind of fault, by index, of the rows that cannot be de-identified. known: faults that were found before."""
+    faults = dict(known)
     for index, row in enumerate(rows):
+        if index in known:
+            continue
         try:
             check_row(row, labels)
         except Rejected as verdict:
             faults[index] = rejected(verdict.kind)
             continue
         names = words_of(row["patient"])
-        if any(row[column] and not is_harmless(row[column], names) for column in ("site", "device")):
+        if any(row[column] and not is_harmless(row[column], names) for column in FREE):
             faults[index] = "site"
     patients = defaultdict(set)
     for index, row in enumerate(rows):
@@ -124,13 +132,28 @@ def _date(text: str, row: dict[str, str], key: Key) -> str:
     return shift_date(text, key.days(row["patient"]))
 
 
+LICENCE = re.compile(r"((CC0|CC BY(-NC)?(-SA|-ND)?)( \d\.\d)?)( \(.*\))?")  # a remark in brackets may name a person
+
+
+def _licence(text: str, row: dict[str, str], key: Key) -> str:
+    """The public licence that a text names, without its remark; "" for another text."""
+    if text == TERMS:
+        return text
+    found = LICENCE.fullmatch(text)
+    return found[1] if found else ""
+
+
 FURTHER = {  # further columns that are kept, and the function that cleans their values
     "mm_per_px": _number(0.001, 10),
     "part": _one_of(PARTS),
     "brain_plane": _one_of(BRAIN_PLANES),
+    "licence": _licence,
     "operator": lambda text, row, key: key.pseudonym("operator", text),
     "study": lambda text, row, key: key.pseudonym("study", text),
     "study_date": _date,
+    PERSON: lambda text, row, key: key.pseudonym(PERSON, text),
+    ASSUMED: _one_of(("", YES)),
     "gestational_age": _number(4, 44),  # weeks
-    **dict.fromkeys(("hc_mm", "bpd_mm", "ofd_mm", "ac_mm", "fl_mm"), _number(1, 600)),
+    "seen": _number(0, 1),  # share of the structure in view
+    **dict.fromkeys(LENGTHS, _number(1, 600)),
 }

@@ -1,7 +1,7 @@
 """Several annotators of one cine: the frames on which they agree, and Cohen's kappa."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,13 +13,26 @@ NONE = ""  # the label of a frame that an annotator did not label
 
 @dataclass(frozen=True)
 class Span:
-    """The claim of one row: frames first to last, inclusive, show `label`. row: index of the row."""
+    """The claim of one row: frames first to last, inclusive, show `label`. row: index of the row; truth: what else the
+    row says about these frames, such as lengths."""
 
     row: int
     annotator: str
     label: str
     first: int
     last: int
+    truth: Hashable = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one annotator says of frames first to last, inclusive, in one row or in several that touch: whether a span
+    is written as one row or as one row for each frame changes nothing."""
+
+    label: str
+    first: int
+    last: int
+    spans: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
@@ -35,23 +48,17 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Group:
-    """Overlapping spans of one cine. labels: for each annotator str [frames], from frame `first` on."""
+    """Overlapping blocks of one cine. labels: for each annotator str [frames], from frame `first` on;
+    contradicts_itself: one annotator gives two labels to one frame."""
 
-    spans: tuple[Span, ...]
+    blocks: tuple[Block, ...]
     first: int
     labels: dict[str, np.ndarray]
+    contradicts_itself: bool
 
     @property
-    def contradicts_itself(self) -> bool:
-        """One annotator gives two labels to one frame."""
-        by_annotator = defaultdict(list)
-        for span in self.spans:
-            by_annotator[span.annotator].append(span)
-        return any(
-            a.label != b.label and a.first <= b.last and b.first <= a.last
-            for spans in by_annotator.values()
-            for a, b in combinations(spans, 2)
-        )
+    def spans(self) -> list[Span]:
+        return [span for block in self.blocks for span in block.spans]
 
     def agreement(self) -> float:
         """Share of the group's frames to which all its annotators gave the same label."""
@@ -85,26 +92,41 @@ class Group:
 
 def group(spans: Iterable[Span]) -> list[Group]:
     """The spans of one cine, of all annotators, in groups that overlap."""
-    groups: list[list[Span]] = []
+    groups: list[list[Block]] = []
     end = -1
-    for span in sorted(spans, key=lambda s: (s.first, s.last, s.row)):
-        if not groups or span.first > end:
+    for block in sorted(_blocks(spans), key=lambda b: (b.first, b.last, b.spans[0].row)):
+        if not groups or block.first > end:
             groups.append([])
-        groups[-1].append(span)
-        end = max(end, span.last)
+        groups[-1].append(block)
+        end = max(end, block.last)
     return [_make_group(overlapping) for overlapping in groups]
 
 
-def _make_group(spans: list[Span]) -> Group:
-    first, last = min(s.first for s in spans), max(s.last for s in spans)
-    labels = {}
-    for annotator in sorted({s.annotator for s in spans}):
-        frames = np.full(last - first + 1, NONE, dtype=object)
-        for span in spans:
-            if span.annotator == annotator:
-                frames[span.first - first : span.last - first + 1] = span.label
-        labels[annotator] = frames
-    return Group(tuple(spans), first, labels)
+def _blocks(spans: Iterable[Span]) -> list[Block]:
+    by_claim: dict[Hashable, list[Span]] = defaultdict(list)
+    for span in sorted(spans, key=lambda s: (s.first, s.last, s.row)):
+        by_claim[span.annotator, span.label, span.truth].append(span)
+    blocks = []
+    for (_, label, _), of_claim in by_claim.items():
+        last, begin = of_claim[0].last, 0
+        for index, span in enumerate([*of_claim[1:], None], 1):
+            if span is None or span.first > last + 1:
+                blocks.append(Block(label, of_claim[begin].first, last, tuple(of_claim[begin:index])))
+                begin, last = index, span.last if span else last
+            else:
+                last = max(last, span.last)
+    return blocks
+
+
+def _make_group(blocks: list[Block]) -> Group:
+    first, last = min(b.first for b in blocks), max(b.last for b in blocks)
+    labels, contradicts = {}, False
+    for block in blocks:
+        frames = labels.setdefault(block.spans[0].annotator, np.full(last - first + 1, NONE, dtype=object))
+        held = frames[block.first - first : block.last - first + 1]
+        contradicts |= bool(((held != NONE) & (held != block.label)).any())
+        held[:] = block.label
+    return Group(tuple(blocks), first, {name: labels[name] for name in sorted(labels)}, contradicts)
 
 
 def kappa(groups: Iterable[Group]) -> dict[str, Any]:

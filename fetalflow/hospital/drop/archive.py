@@ -1,17 +1,21 @@
-"""Unpacks a zip file into a temporary folder, so that no file lands outside of it and the disk does not fill up."""
+"""Lists and unpacks zip files, so that no file lands outside of the folder and the disk does not fill up."""
 
 import shutil
 import zipfile
-from collections.abc import Collection, Iterator
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop.inside import leaves
+from fetalflow.hospital.drop.plain_names import decoded, plain
 
 LARGEST_RATIO = 200  # of unpacked bytes to bytes of the zip: images hardly shrink, only a zip bomb has a larger one
 SPARE = 1_000_000_000  # bytes that stay free on the disk
+UTF8 = 0x800  # flag of a member whose name is UTF-8; without it the bytes may be anything, and Python takes cp437
+DAMAGES = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError, ValueError)
 
 
 def is_zip(path: Path) -> bool:
@@ -20,67 +24,68 @@ def is_zip(path: Path) -> bool:
 
 
 def zip_names(path: Path) -> list[str]:
-    """Paths of the files in a zip, sorted. Raises InputError when it is damaged or a path leaves it."""
-    with _opened(path) as archive:
-        return sorted(_members(path, archive))
+    """Plain paths of the files in a zip, sorted. Raises InputError when it is damaged or a path leaves it."""
+    with opened_zip(path, str(path)) as archive:
+        return sorted(members(archive, str(path)))
 
 
 @contextmanager
-def unpacked(path: Path, scratch: Path) -> Iterator[Path]:
-    """A new folder in `scratch` with the files of a zip. It is removed when the block ends.
-
-    Raises InputError when the zip is damaged or encrypted, a path leaves it, or it is too large once unpacked.
-    """
-    with TemporaryDirectory(dir=scratch, prefix=".unpacked-") as name:
-        folder = Path(name)
-        unpack(path, zip_names(path), folder, SPARE)
-        yield folder
-
-
-def unpack(path: Path, names: Collection[str], folder: Path, spare: int = 0) -> None:
-    """Write some files of a zip into `folder`; `spare` bytes of the disk stay free. Raises InputError as `unpacked`."""
-    wanted = set(names)
-    with _opened(path) as archive:
-        members = {inner: member for inner, member in _members(path, archive).items() if inner in wanted}
-        _check_size(path, members.values(), shutil.disk_usage(folder).free - spare)
-        for inner, member in members.items():
-            target = folder / inner
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, open(target, "wb") as copy:
-                    shutil.copyfileobj(source, copy, 1 << 20)
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
-                raise InputError(f"{path}: {inner} cannot be unpacked ({error}). Download or copy it again.") from None
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def opened_zip(file: Path | BinaryIO, name: str) -> Iterator[zipfile.ZipFile]:
+    """A zip, by its path or from a file that is open. name: for the message. Raises InputError when it is damaged."""
     try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{path} is no zip file, or is damaged ({error}). Download or copy it again.") from None
+        archive = zipfile.ZipFile(file)
+    except DAMAGES as error:
+        raise InputError(f"{name} is no zip file, or is damaged ({error}). Download or copy it again.") from None
     with archive:
         yield archive
 
 
-def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The files of a zip by their path in it. Folders are left out; links become small files."""
-    members = {member.filename.replace("\\", "/"): member for member in archive.infolist() if not member.is_dir()}
-    for name in members:
-        if leaves(name):
-            raise InputError(f"{path}: the path {name!r} leaves the zip. Do not trust this file.")
-    return members
+def members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
+    """The files of a zip by their plain path in it. Folders are left out; links become small files.
+
+    Raises InputError when a path leaves the zip, or two different files have one path.
+    """
+    found: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        if member.is_dir() or member.filename.endswith("\\"):
+            continue
+        path = member.filename if member.flag_bits & UTF8 else decoded(member.filename.encode("cp437"))
+        if leaves(path):
+            raise InputError(f"{name}: the path {path!r} leaves the zip. Do not trust this file.")
+        other = found.setdefault(plain(path), member)
+        if (other.CRC, other.file_size) != (member.CRC, member.file_size):
+            raise InputError(f"{name} holds two different files with the path {plain(path)!r}. Make the zip again.")
+    return found
 
 
-def _check_size(path: Path, members: Collection[zipfile.ZipInfo], free: int) -> None:
+def check_size(name: str, packed: int, found: Collection[zipfile.ZipInfo]) -> None:
+    """Raises InputError when the files of a zip of `packed` bytes would grow as only those of a zip bomb do."""
     # The stated sizes can be trusted: Python stops reading a member at its stated size.
-    size = sum(member.file_size for member in members)
-    if size > LARGEST_RATIO * path.stat().st_size:
+    size = sum(member.file_size for member in found)
+    if size > LARGEST_RATIO * packed:
         raise InputError(
-            f"{path} would unpack to {size} bytes, over {LARGEST_RATIO} times its own size. Do not trust this file."
+            f"{name} would unpack to {size} bytes, over {LARGEST_RATIO} times its own size. Do not trust this file."
         )
+
+
+def unpack(archive: zipfile.ZipFile, name: str, wanted: Mapping[Path, zipfile.ZipInfo]) -> None:
+    """Write members of a zip to the given paths. Raises InputError when one is damaged or encrypted."""
+    for target, member in sorted(wanted.items(), key=lambda item: item[1].header_offset):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, open(target, "wb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+        except DAMAGES as error:
+            raise InputError(
+                f"{name}: {plain(member.filename)} cannot be unpacked ({error}). Download or copy it again."
+            ) from None
+
+
+def check_room(name: str, size: int, folder: Path, spare: int) -> None:
+    """Raises InputError when `size` bytes do not fit on the disk of `folder`, of which `spare` bytes stay free."""
+    free = shutil.disk_usage(folder).free - spare
     if size > free:
         raise InputError(
-            f"{path} unpacks to {size} bytes; the disk of the store has {free} free. Make room, or unpack the zip "
-            "yourself."
+            f"{name} unpacks to {size} bytes; the disk of the store has {max(free, 0)} free. Make room, or unpack the "
+            "zip yourself."
         )

@@ -4,13 +4,16 @@ Only names and the table are read. What is wrong with single rows or files is fo
 """
 
 from collections.abc import Collection, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from fetalflow.biometry.structures import LENGTHS
 from fetalflow.errors import InputError, Rejected
+from fetalflow.hospital.drop.ground_truth import check_there
+from fetalflow.hospital.drop.identity import Settled, settle
 from fetalflow.hospital.drop.opening import read_rows
 from fetalflow.hospital.drop.rows import check_patients, check_row
+from fetalflow.hospital.drop.unknown_patients import check_known, in_words, what_to_do
 from fetalflow.settings.params import Extract, Split
 
 SHOWN = 3  # reasons in a message
@@ -26,16 +29,20 @@ def check_drop(
     decided on rows of this drop, so that rows which look unusable may be used, and the other way round.
 
     Raises InputError when the drop has no layout or its table breaks the contract, when no row can be used, when the
-    task cannot use the labels, or when a split by patient has too few patients.
+    task cannot use the labels, or when a split by patient has too few patients or does not know them.
     """
-    opened, names = read_rows(drop)
-    rows = opened.rows.to_dict("records")
-    reasons = _reasons(rows, set(names), extract.labels)
+    opened, _ = read_rows(drop)
+    who = settle(opened.rows.to_dict("records"), extract)
+    rows, reasons = who.rows, first_reasons(who, opened.near, extract.labels)
     usable = [row for index, row in enumerate(rows) if index not in reasons]
     words = (
         f"{drop}, read as {opened.layout}: {len(rows)} rows, {len({row['video'] for row in usable})} cines, "
         f"{len({row['patient'] for row in usable})} patients."
     )
+    unknown = len(who.assumed - set(reasons))
+    said = [*opened.warnings, *who.notes, *_on_parts(task, usable, split)]
+    said += [f"{in_words(unknown, len(usable), 'rows')} {what_to_do(task)}"] if unknown else []
+    words = "\n".join([words, *(f"Warning: {sentence}" for sentence in said)])
     if reviewed:
         return words
     if not usable:
@@ -45,6 +52,7 @@ def check_drop(
             "Correct the rows or the files (docs/data-engineer/drop.md)."
         )
     _check_labels(drop, task, sorted({row["label"] for row in usable}), usual)
+    check_known(unknown, len(usable), "rows", split, task)
     patients = {row["patient"] for row in usable}
     if split.kind == "grouped" and len(patients) < max(LEAST_PATIENTS, split.folds):
         raise InputError(
@@ -55,20 +63,29 @@ def check_drop(
     return words
 
 
-def _reasons(
-    rows: list[dict[str, Any]], names: Collection[str], labels: Collection[str] | None
-) -> Mapping[int, Rejected]:
+def first_reasons(who: Settled, near: Mapping[str, str], labels: Collection[str] | None) -> dict[int, Rejected]:
+    """Why a row cannot be used, by its index, as far as names and tables show it. near: `Drop.near`."""
     reasons: dict[int, Rejected] = {}
-    for index, row in enumerate(rows):
+    for index, row in enumerate(who.rows):
         try:
             check_row(row, labels)
         except Rejected as reason:
             reasons[index] = reason
-    check_patients(rows, reasons)
-    for index, row in enumerate(rows):
-        if index not in reasons and PurePosixPath(row["video"]).as_posix() not in names:
-            reasons[index] = Rejected("missing", f"{row['where']}: there is no file {row['video']}")
+    reasons = dict(who.reasons) | reasons
+    check_patients(who.rows, reasons)
+    check_there(who.rows, near, reasons)
     return reasons
+
+
+def _on_parts(task: str, usable: list[dict[str, Any]], split: Split) -> list[str]:
+    """A sentence on a split that the drop states and the run does not use."""
+    parts = sorted({row["part"] for row in usable if row.get("part")})
+    if not parts or split.kind == "official":
+        return []
+    return [
+        f"The drop states a split ({', '.join(parts)}), and the split `{split.kind}` draws another one. To use that of "
+        f"the drop: --set {task}.split.kind=official."
+    ]
 
 
 def _check_labels(drop: Path, task: str, labels: list[str], usual: Collection[str]) -> None:

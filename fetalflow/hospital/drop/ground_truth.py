@@ -5,32 +5,51 @@ all. If two of them give different values, it is unknown which one is right.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any
 
 from fetalflow.errors import Rejected
-from fetalflow.hospital.drop.rows import COLUMNS, LENGTHS
+from fetalflow.hospital.drop.columns import ASSUMED, COLUMNS, LENGTHS
+from fetalflow.hospital.drop.rows import shown
 
 KNOWN = ("mask", *LENGTHS, "gestational_age", "seen", "mm_per_px")
 
 Rows = Sequence[dict[str, Any]]
 Records = dict[str, dict[str, Any]]  # of `store_cine`, by video
-Outlines = dict[tuple[str, str], dict[str, Any]]  # of `store_mask`, by video and mask
+MaskKey = tuple[str, str, str, str]  # video, mask, mask_class and mask_pen_px of a row
+Outlines = dict[MaskKey, dict[str, Any]]  # of `store_mask`
+HOW = ("mask_class", "mask_pen_px")  # columns that say how the file in the column mask is read
 
 
-def named_masks(rows: Rows, good: Iterable[int], records: Records) -> list[tuple[str, str]]:
-    """Video and mask, sorted, of the rows that name a mask and whose cine is readable."""
+def mask_key(row: Mapping[str, Any]) -> MaskKey:
+    return row["video"], row.get("mask", ""), *(row.get(column, "") for column in HOW)
+
+
+def named_masks(rows: Rows, good: Iterable[int], records: Records) -> list[MaskKey]:
+    """`mask_key`, sorted, of the rows that name a mask and whose cine is readable."""
     named = (rows[index] for index in good if rows[index].get("mask"))
-    return sorted({(row["video"], row["mask"]) for row in named if not records[row["video"]]["rejected"]})
+    return sorted({mask_key(row) for row in named if not records[row["video"]]["rejected"]})
 
 
-def check_masks(rows: Rows, good: Iterable[int], outlines: Outlines, reasons: dict[int, Rejected]) -> None:
-    """Fill `reasons` for the rows whose mask cannot be used."""
+def check_there(rows: Rows, near: Mapping[str, str], reasons: dict[int, Rejected]) -> None:
+    """Fill `reasons` for the rows whose cine is not in the drop. near: `Drop.near`."""
+    for index, row in enumerate(rows):
+        if index not in reasons and row["video"] in near:
+            text = f"{row['where']}: there is no file {shown(row['video'])} in the drop"
+            reasons[index] = Rejected("missing", "; ".join(filter(None, (text, near[row["video"]]))))
+
+
+def check_masks(
+    rows: Rows, good: Iterable[int], outlines: Outlines, reasons: dict[int, Rejected], near: Mapping[str, str]
+) -> None:
+    """Fill `reasons` for the rows whose mask cannot be used. near: `Drop.near`."""
     for index in good:
-        outline = outlines.get((rows[index]["video"], rows[index].get("mask", "")))
+        outline = outlines.get(mask_key(rows[index]))
         if index not in reasons and outline and outline["fault"]:
-            reasons[index] = Rejected("mask", f"{rows[index]['where']}: {outline['fault']}")
+            hint = near.get(rows[index]["mask"], "")
+            text = f"{rows[index]['where']}: {outline['fault']}"
+            reasons[index] = Rejected("mask", "; ".join(filter(None, (text, hint))))
 
 
 def check_copies(
@@ -44,7 +63,9 @@ def check_copies(
     for index in good:
         row, source = rows[index], records[rows[index]["video"]]["source"]
         if source:
-            claim = *(row[column] for column in COLUMNS if column != "video"), *_known(row, outlines).items()
+            # A patient that is only assumed is named by the file, so two copies would have two.
+            same = [column for column in COLUMNS if column not in ("video", *(["patient"] if row.get(ASSUMED) else []))]
+            claim = *(row[column] for column in same), *_known(row, outlines).items()
             claims[source][row["video"]].add(claim)
     for index in good:
         video = rows[index]["video"]
@@ -56,15 +77,14 @@ def check_copies(
             reasons[index] = Rejected("copy", f"the file has the same bytes as {other}; {what}")
 
 
-def agreed_truth(rows: Rows, preferred: Rows, record: dict[str, Any], outlines: Outlines) -> dict[str, str]:
+def agreed_truth(rows: Rows, preferred: Rows, outlines: Outlines) -> dict[str, str]:
     """The columns of KNOWN that `rows` have, each with the one value that the rows give, or "".
 
-    rows: rows of the same frames of one cine; preferred: those whose values a person chose; record: of the cine, whose
-    scale overrides the column. Raises Rejected `disagreement` where the rows give two values.
+    rows: rows of the same frames of one cine; preferred: those whose values a person chose. Raises Rejected
+    `disagreement` where the rows give two values.
     """
-    columns = [c for c in KNOWN if c in rows[0] and not (c == "mm_per_px" and record["mm_per_px"])]
     truth = {}
-    for column in columns:
+    for column in (c for c in KNOWN if c in rows[0]):
         giving = _values(preferred, column, outlines) or _values(rows, column, outlines)
         if len(giving) > 1:
             one, other, *_ = giving
@@ -74,6 +94,8 @@ def agreed_truth(rows: Rows, preferred: Rows, record: dict[str, Any], outlines: 
                 f"{one[column]} and {other[column]}",
             )
         truth[column] = giving[0][column] if giving else ""
+        if column == "mask" and giving:
+            truth |= {how: giving[0][how] for how in HOW if how in giving[0]}
     return truth
 
 
@@ -90,7 +112,7 @@ def _known(row: dict[str, Any], outlines: Outlines) -> dict[str, Any]:
     """The values of a row by column, so that they can be compared: the content of an outline, the value of a number."""
     known = {column: _number(row[column]) for column in KNOWN if column in row}
     if row.get("mask"):
-        outline = outlines.get((row["video"], row["mask"]), {"source": ""})
+        outline = outlines.get(mask_key(row), {"source": ""})
         known["mask"] = outline["source"] or row["mask"]
     return known
 

@@ -1,71 +1,132 @@
 """A drop in any layout, as a folder or as a zip, opened and read into one table of rows (docs/data-engineer/drop.md).
 
-`layouts/` beside this file has one file for each layout. Everything may lie in one folder inside the drop.
+`layouts/` beside this file has one file for each layout. Everything may lie in one folder inside the drop. Every file
+of the drop is named by a row, is the table, or is listed in `not_used` with the reason.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fetalflow.errors import InputError
-from fetalflow.hospital.drop.archive import is_zip, unpack, unpacked, zip_names
-from fetalflow.hospital.drop.layouts.layout import Drop
-from fetalflow.hospital.drop.layouts.registry import known_tables, recognise
+from fetalflow.hospital.drop import archive
+from fetalflow.hospital.drop.archive import is_zip
+from fetalflow.hospital.drop.columns import PATHS
+from fetalflow.hospital.drop.contents import Contents, list_contents
+from fetalflow.hospital.drop.identity import tidy_rows
+from fetalflow.hospital.drop.inside import leaves
+from fetalflow.hospital.drop.layouts.layout import Drop, Files, Found, Layout
+from fetalflow.hospital.drop.layouts.registry import TABLES, known_tables, recognise
+from fetalflow.hospital.drop.plain_names import Names, is_added
 from fetalflow.hospital.drop.rows import is_cine
+
+TEXTS = (".doc", ".docx", ".htm", ".html", ".ipynb", ".json", ".md", ".pdf", ".py", ".rtf", ".txt", ".xml", ".yaml")
+ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 
 
 def layout_of(drop: Path) -> str:
     """The layout of a drop, without reading its table or unpacking it. Raises InputError when it has none."""
-    return recognise(drop, _names(drop))[0].NAME
+    return _recognised(drop)[2].NAME
 
 
 @contextmanager
-def open_drop(drop: Path, scratch: Path) -> Iterator[Drop]:
-    """Read a drop in any layout. A zip is unpacked into a folder in `scratch` that is gone when the block ends.
+def open_drop(drop: Path, scratch: Path, check_files: bool = True) -> Iterator[Drop]:
+    """Read a drop in any layout. `video` and `mask` of its rows are paths from `root`, where the files can be read.
+    What lies in a zip is unpacked, as far as rows name it, into a folder in `scratch` that is gone when the block ends.
+    check_files: whether the layout may open the files to find their faults, which takes longer.
 
-    Raises InputError when there is no drop, its table breaks its contract, or the zip is damaged.
+    Raises InputError when there is no drop, its table breaks its contract, or a zip is damaged.
     """
-    names = _names(drop)
-    layout, base = recognise(drop, names)
-    cines = [name for name in names if is_cine(name)]
-    with unpacked(drop, scratch) if is_zip(drop) else nullcontext(drop) as folder:
-        opened = layout.read(folder, base, cines)
-        check = getattr(layout, "check_files", None)
-        yield replace(opened, rows=check(folder, opened.rows)) if check else opened
+    contents, files, layout, found = _recognised(drop)
+    with TemporaryDirectory(dir=scratch, prefix=".unpacked-") as name:
+        opened = _read(contents, files, layout, found, Path(name) / "tables")
+        named = sorted(_named(opened) & set(contents.files) - set(contents.left_out))
+        root, places = contents.laid_out(named, Path(name) / "files", archive.SPARE)
+        rows = opened.rows.assign(**{c: opened.rows[c].map(lambda p: places.get(p, p)) for c in _paths(opened)})
+        check = getattr(layout, "check_files", None) if check_files else None
+        yield replace(opened, root=root, rows=check(root, rows) if check else rows)
 
 
 def read_rows(drop: Path) -> tuple[Drop, list[str]]:
-    """A drop in any layout by its table alone, and the paths of all its files. Of a zip only the table is unpacked.
+    """A drop in any layout by its table alone, and the plain paths of all its files. Only tables are unpacked.
 
-    Raises InputError when there is no drop, its table breaks its contract, or the zip is damaged.
+    Raises InputError when there is no drop, its table breaks its contract, or a zip is damaged.
     """
-    names = _names(drop)
-    layout, base = recognise(drop, names)
-    cines = [name for name in names if is_cine(name)]
-    if not (is_zip(drop) and layout.TABLE):
-        return layout.read(drop, base, cines), names
-    with TemporaryDirectory(prefix="fetalflow-") as scratch:
-        unpack(drop, [base + layout.TABLE], Path(scratch))
-        return layout.read(Path(scratch), base, cines), names
+    contents, files, layout, found = _recognised(drop)
+    with TemporaryDirectory(prefix="fetalflow-") as name:
+        return _read(contents, files, layout, found, Path(name)), list(contents.files)
 
 
-def _names(drop: Path) -> list[str]:
-    """Paths in a drop, sorted, of all its files."""
-    if is_zip(drop):
-        return zip_names(drop)
-    if not drop.is_dir():
-        found = "it is a file" if drop.is_file() else "there is no such folder"
+def _recognised(drop: Path) -> tuple[Contents, Files, Layout, Found]:
+    if not drop.is_dir() and not is_zip(drop):
+        what = "it is a file" if drop.is_file() else "there is no such folder"
         raise InputError(
-            f"the drop {drop} is not a folder and not a zip: {found}. Expected one with "
+            f"the drop {drop} is not a folder and not a zip: {what}. Expected one with "
             f"{', or with '.join(known_tables())}, or with a folder per class (docs/data-engineer/drop.md). Give "
             "the right path: fetalflow run --drop PATH."
         )
-    inside = sorted(drop.rglob("*"))
-    if links := [path.relative_to(drop).as_posix() for path in inside if path.is_symlink()]:
-        raise InputError(
-            f"{drop}: {links[0]} is a link ({len(links)} in all), and what it leads to may lie outside of the drop. "
-            "Copy the files themselves in its place."
-        )
-    return [path.relative_to(drop).as_posix() for path in inside if path.is_file()]
+    contents = list_contents(drop)
+    shown = tuple(name for name in contents.files if not is_added(name) and name not in contents.left_out)
+    dicoms = contents.dicoms(name for name in shown if not (is_cine(name) or _is_text(name)))
+    cines = tuple(name for name in shown if is_cine(name) or name in dicoms)
+    files = Files("", shown, cines, drop=drop)
+    return contents, files, *recognise(drop, files)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name says that a file is no DICOM, so that it need not be opened: DICOM is often `IM_0001`, or a number
+    such as `1.2.840.1`."""
+    return name.lower().endswith((*TABLES, *ARCHIVES, *TEXTS, ".zip"))
+
+
+def _read(contents: Contents, files: Files, layout: Layout, found: Found, scratch: Path) -> Drop:
+    """What the layout reads, with its files matched with those of the drop. scratch: a folder for tables of a zip."""
+    root, places = contents.laid_out(found.tables, scratch)
+    try:
+        opened = layout.read(replace(files.below(found.folder), place=lambda name: root / places[name]))
+    except InputError as error:
+        raise InputError(str(error).replace(f"{scratch}/", f"{contents.drop}/")) from None
+    opened = replace(opened, rows=tidy_rows(opened.rows), cines=files.cines)
+    return _with_unused(_matched(opened, contents), contents, layout, found)
+
+
+def _paths(opened: Drop) -> list[str]:
+    return [column for column in PATHS if column in opened.rows]
+
+
+def _named(opened: Drop) -> set[str]:
+    return {path for column in _paths(opened) for path in opened.rows[column].unique() if path}
+
+
+def _matched(opened: Drop, contents: Contents) -> Drop:
+    """Every path of the rows as the drop spells it; `near` has the other ones."""
+    names = Names(name for name in contents.files if name not in contents.left_out)
+    matched = {path: names.find(path) for path in sorted(_named(opened)) if not leaves(path)}
+    rows = opened.rows.assign(**{c: opened.rows[c].map(lambda p: matched.get(p) or p) for c in _paths(opened)})
+    near = {path: contents.left_out.get(path) or names.near(path) for path, file in matched.items() if file is None}
+    return replace(opened, rows=rows, near=near)
+
+
+def _with_unused(opened: Drop, contents: Contents, layout: Layout, found: Found) -> Drop:
+    """`opened` with a reason for every file that no row names and that is no table."""
+    used, why = _named(opened) | set(found.tables), {}
+    for name in contents.files:
+        if name in used:
+            continue
+        if name in contents.left_out:
+            why[name] = contents.left_out[name]
+        elif is_added(name):
+            why[name] = "it is hidden, or a file that a system adds"
+        elif name in opened.not_used:
+            why[name] = opened.not_used[name]
+        elif name in opened.cines:
+            why[name] = f"no row of {layout.TABLE or layout.NAME} names it"
+        elif name.lower().endswith(ARCHIVES):
+            why[name] = "it is an archive of a kind that is not opened: unpack it"
+        elif name.lower().endswith(TABLES):
+            why[name] = f"it is a table that the layout {layout.NAME} does not read"
+        else:
+            why[name] = "it is no cine and no known table, by its name and, if its ending is unknown, by its content"
+    return replace(opened, not_used=why, recognised=f"It was recognised by {found.how}.")

@@ -1,7 +1,8 @@
 """Rows of a drop, one per labelled span of a cine, checked against their contract (docs/data-engineer/drop.md)."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
@@ -9,94 +10,56 @@ import pandas as pd
 
 from fetalflow.cine.suffixes import CINES
 from fetalflow.errors import InputError, Rejected
+from fetalflow.hospital.drop.columns import (
+    ANNOTATIONS,
+    COLUMNS,
+    FILLED,
+    FURTHER,
+    OPTIONAL,
+    OWN,
+    PATHS,
+    POSITIVE,
+)
 from fetalflow.hospital.drop.inside import leaves
+from fetalflow.hospital.drop.plain_names import is_added
+from fetalflow.hospital.drop.table import read_text_table
 
-ANNOTATIONS = "annotations.csv"
-COLUMNS = ("video", "patient", "site", "device", "annotator", "start_frame", "end_frame", "label")
-FILLED = ("video", "patient", "annotator", "label")  # must be in the header, and filled in every row
-OPTIONAL = tuple(column for column in COLUMNS if column not in FILLED)  # a missing column counts as empty
-LENGTHS = ("hc_mm", "bpd_mm", "ofd_mm", "ac_mm", "fl_mm")  # further columns with known lengths
-POSITIVE = ("mm_per_px", *LENGTHS)  # further columns that hold numbers above 0
-FURTHER = ("mask", *POSITIVE, "gestational_age", "seen", "part", "fault")  # further columns that fetalflow uses
 SIMILAR = 0.82  # difflib's ratio, from which an unknown name counts as a misspelt column: start_frames, but not parity
-OFFICIAL = {"train": "train", "1": "train", "test": "test", "0": "test"}  # FETAL_PLANES_DB's `Train` is 1 or 0
-OWN = ("where", "fault")  # columns that the reader of a layout adds: the row's place, and what is wrong with it
+LONGEST = 200  # characters of a name; a longer text is a remark in the wrong column
+LONGEST_NAME = 255  # bytes of a file's name, on every usual file system
+NUMBER = re.compile(r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mär|mai|okt|dez"
+SPOILT = re.compile(  # what Excel makes of an identifier: a date, a number with an exponent, an error, a full cell
+    r"(19|20)\d\d([-/.])(0?[1-9]|1[0-2])\2\d{1,2}([ T].*)?|\d{1,2}([-/.])\d{1,2}\5(19|20)\d\d([ T].*)?|"
+    rf"\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{1,2}}[-. ]+({MONTHS})\.?([-. ]\d{{2,4}})?|({MONTHS})\.?-\d{{2,4}}|"
+    r"\d([.,]\d+)?e\+\d+|#{2,}|#(ref|n/a|name\?|value|null|num|div/0)!?",
+    re.IGNORECASE,
+)
 
 
 def is_cine(name: str) -> bool:
-    """Whether a path in a drop is named like a cine. What is hidden, and what macOS adds to a zip, is not."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in CINES and not hidden
+    """Whether a path in a drop is named like a cine. What is hidden, or added by a system, is not."""
+    return PurePosixPath(name).suffix.lower() in CINES and not is_added(name)
 
 
-def read_annotations(folder: Path) -> pd.DataFrame:
-    """`annotations.csv` in `folder`: every value text without surrounding spaces, and the columns of `OWN`. A column
-    `fault` that it has itself, as an accumulated drop does, says why a row may not be used. A column of `OPTIONAL` that
-    it does not have is empty.
+def read_annotations(place: Path) -> pd.DataFrame:
+    """`annotations.csv`, or the one in a folder: every value text without surrounding spaces, and the columns of `OWN`.
+    A column `fault` that it has itself, as an accumulated drop does, says why a row may not be used. A column of
+    `OPTIONAL` that it does not have is empty.
 
     Raises InputError when a column of `FILLED` or every row is missing, the name of a column seems to be misspelt, or
     the file is no CSV.
     """
-    path = folder / ANNOTATIONS
-    table = read_text_table(path, FILLED)
-    _refuse_misspelt(path, table.columns.drop("where"))
+    path = place / ANNOTATIONS if place.is_dir() else place
+    table = read_text_table(path, FILLED, known=(*OPTIONAL, *FURTHER))
+    _refuse_misspelt(path, table.columns.difference(OWN))
     table = table.assign(**dict.fromkeys([column for column in OPTIONAL if column not in table], ""))
-    table = table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
     if table.empty:
-        found = sum(is_cine(inner.relative_to(folder).as_posix()) for inner in folder.rglob("*"))
+        found = sum(is_cine(inner.relative_to(path.parent).as_posix()) for inner in path.parent.rglob("*"))
         raise InputError(
             f"{path} holds no row below its first line; its folder holds {found} cine files. Annotate them."
         )
     return table if "fault" in table else table.assign(fault="")
-
-
-def read_text_table(path: Path, columns: Sequence[str], separators: str = ",") -> pd.DataFrame:
-    """A CSV file, every value text without surrounding spaces, and `where`, its row's place.
-
-    columns: those it must have; separators: the first of these that separates all of them, else the first.
-    Raises InputError when a column is missing or stands there twice, or the file is no CSV in UTF-8.
-    """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = next((s for s in separators if len(header.split(s)) >= len(columns)), separators[0])
-        # The first line is read as a row, because pandas renames columns that stand there twice.
-        lines = pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            skip_blank_lines=False,
-        )
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path} is empty. Expected a first line with {', '.join(columns)}.") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not a CSV file in UTF-8: {str(error).strip()}. Save it again as CSV ({separators[0]}, UTF-8)."
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Correct the file or its permissions.") from None
-    table = lines.iloc[1:].reset_index(drop=True)
-    table.columns = [str(name).strip() for name in lines.iloc[0].fillna("")]
-    _check_columns(path, table, columns, separators[0])
-    table = table.apply(lambda column: column.fillna("").str.strip())
-    return table.assign(where=[f"line {line} of {path.name}" for line in range(2, len(table) + 2)])
-
-
-def _check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str], separator: str) -> None:
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise InputError(
-            f"{path}, line 1: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}; "
-            f"found: {', '.join(table.columns)}. Add or rename columns, and separate values by {separator!r} "
-            "(docs/data-engineer/drop.md)."
-        )
-    twice = sorted({column for column in table.columns if list(table.columns).count(column) > 1})
-    if twice:
-        raise InputError(f"{path}, line 1: a column may stand there once; found twice: {', '.join(twice)}.")
 
 
 def _refuse_misspelt(path: Path, columns: Iterable[str]) -> None:
@@ -125,22 +88,58 @@ def check_row(row: dict[str, str], labels: Iterable[str] | None) -> None:
         raise Rejected("row", f"{where}: {row['fault']}")
     if empty := [column for column in FILLED if not row[column]]:
         raise Rejected("row", f"{where}: {', '.join(empty)} must be filled in, found empty")
-    for column in ("video", "mask"):
+    for column in PATHS:
         if leaves(row.get(column, "")):
-            raise Rejected("outside", f"{where}: {column} must be a path inside the drop, found {row[column]}")
+            raise Rejected("outside", f"{where}: {column} must be a path inside the drop, found {shown(row[column])}")
+        if fault := _no_path(row.get(column, "")):
+            raise Rejected("row", f"{where}: {column} {fault}: {shown(row[column])}")
+    _check_names(row)
     for column in ("start_frame", "end_frame"):
-        if row[column] and not (row[column].isascii() and row[column].isdigit()):
+        if row[column] and not re.fullmatch(r"\d{1,9}", row[column], re.ASCII):
             raise Rejected(
-                "row", f"{where}: {column} must be a whole number from 0 on, or empty; found {row[column]!r}"
+                "row", f"{where}: {column} must be a whole number from 0 on, or empty; found {shown(row[column])}"
             )
     for column in POSITIVE:
         if (value := row.get(column, "")) and not _is_positive(value):
-            raise Rejected("row", f"{where}: {column} must be a number above 0, or empty; found {value!r}")
+            raise Rejected("row", f"{where}: {column} must be a number above 0, or empty; found {shown(value)}")
     start, end = row["start_frame"], row["end_frame"]
     if end and int(start or 0) > int(end):
         raise Rejected("row", f"{where}: start_frame {start} lies after end_frame {end}")
     if labels is not None and row["label"] not in labels:
-        raise Rejected("label", f"{where}: label {row['label']!r} is none of {', '.join(labels)}")
+        raise Rejected("label", f"{where}: label {shown(row['label'])} is none of {', '.join(labels)}")
+
+
+def shown(text: str, most: int = 80) -> str:
+    """A text of the drop for a message: in quotation marks, cut off where it is long, no control characters."""
+    return repr(text) if len(text) <= most else f"{text[:most]!r} and {len(text) - most} characters more"
+
+
+def _no_path(path: str) -> str:
+    """Why a text can be no path on any file system, or empty."""
+    if any(len(name.encode(errors="surrogatepass")) > LONGEST_NAME for name in path.replace("\\", "/").split("/")):
+        return f"has a name of more than {LONGEST_NAME} bytes, which no file can have"
+    if len(path) > 4000:
+        return "is longer than any path"
+    if any(ord(character) < 32 or ord(character) == 127 or "\ud800" <= character <= "\udfff" for character in path):
+        return "has characters that cannot be printed; rename the file"
+    return ""
+
+
+def _check_names(row: dict[str, str]) -> None:
+    """Raises Rejected `row` for a name that is none."""
+    for column in ("patient", "site", "device", "annotator", "label"):
+        if len(row[column]) > LONGEST:
+            raise Rejected(
+                "row",
+                f"{row['where']}: {column} must have at most {LONGEST} characters, found {len(row[column])}: "
+                f"{shown(row[column], 30)}",
+            )
+    if SPOILT.fullmatch(row["patient"]):
+        raise Rejected(
+            "row",
+            f"{row['where']}: patient must be a pseudonym, found {row['patient']!r}, which Excel may have made of one. "
+            "Correct it, with the column's cells set to Text",
+        )
 
 
 def check_patients(rows: list[dict[str, str]], reasons: dict[int, Rejected]) -> None:
@@ -159,10 +158,7 @@ def check_patients(rows: list[dict[str, str]], reasons: dict[int, Rejected]) -> 
 
 
 def _is_positive(text: str) -> bool:
-    try:
-        return 0 < float(text) < float("inf")
-    except ValueError:
-        return False
+    return NUMBER.fullmatch(text) is not None and 0 < float(text) < float("inf")
 
 
 def span(row: dict[str, str], frames: int) -> tuple[int, int]:

@@ -10,10 +10,11 @@ from scipy.special import expit, softmax
 from fetalflow.biometry.clip import join_frames
 from fetalflow.biometry.estimates import ages, z_and_percentile
 from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, measure_frame
-from fetalflow.biometry.outline import Spacing
+from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.cine.field_of_view import as_text, of_text, sector_of
-from fetalflow.cine.letterbox import fit, fitted_box
+from fetalflow.cine.letterbox import fit, fitted_box, unfit
 from fetalflow.cine.masked import Masked, open_masked
+from fetalflow.cine.scales import scale_at
 from fetalflow.errors import InputError
 from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.inference.examination.result import Examination, Length
@@ -53,17 +54,19 @@ def examine(
     if isinstance(source, np.ndarray):
         source = as_uint8(source)
     with open_masked(source, Extract.model_validate(package.config["extract"])) as cine:
-        every = clips(len(cine.frames), cine.cuts, package.frames, cine.step)
+        every = clips(len(cine.frames), cine.cuts, package.frames, cine.step, cine.clock)
         chosen = evenly(every, MOST_CLIPS)
         p, unfamiliarity, answers = _ask(package, cine.frames, chosen)
         mean = np.average(p, axis=0, weights=[len(clip.new) for clip in chosen])
         probabilities = dict(zip(package.labels, mean.tolist(), strict=True))
         label = max(probabilities, key=probabilities.get)
         known = None if unfamiliarity is None else float(np.median(unfamiliarity))
-        scale = cine.mm_per_px if mm_per_px is None else mm_per_px
+        of_file = cine.mm_per_px or _of_region(cine, answers)
+        scale = of_file if mm_per_px is None else mm_per_px
         has_label = not labels_equally_likely(mean)
         warnings = [
-            *_about_scale(cine.mm_per_px, mm_per_px),
+            *cine.remarks,
+            *_about_scale(of_file, mm_per_px),
             *_about_label(probabilities, has_label, structure),
             *([] if known is None or known <= UNLIKE else [_strange(known)]),
             *_left_out(every, chosen),
@@ -142,6 +145,13 @@ def _ask(package: Package, frames: np.ndarray, chosen: list[Clip]) -> tuple[np.n
         masks = expit(answered.mask).astype(np.float16)
         answers += [mask[clip.known :] for clip, mask in zip(group, masks, strict=True)]
     return np.concatenate(p), np.concatenate(scores) if scores else None, np.concatenate(answers)
+
+
+def _of_region(cine: Masked, answers: np.ndarray) -> float | None:
+    """The scale of the ultrasound region in which the structure lies, where regions have different scales."""
+    if not cine.regions:
+        return None
+    return scale_at(cine.regions, unfit(answers.max(axis=0), *cine.frames.shape[1:]) > HALF)
 
 
 def _alike(chosen: list[Clip]) -> list[list[Clip]]:

@@ -22,16 +22,17 @@ class Clip:
         return self.frames[self.known :]
 
 
-def clips(frames: int, cuts: Iterable[int], n: int, step: float = 1.0) -> list[Clip]:
+def clips(frames: int, cuts: Iterable[int], n: int, step: float = 1.0, clock: np.ndarray | None = None) -> list[Clip]:
     """Clips of at most `n` consecutive frames that cover a cine of `frames` frames; none crosses a scene cut.
 
-    cuts: first frames of scenes. step: recorded frames per frame of a clip (`cine.resampling`). The last clip of a
+    cuts: first frames of scenes. step, clock: see `cine.resampling`. The last clip of a
     scene repeats earlier frames to have `n`; a clip is shorter only where its scene is.
     """
     starts = [0, *sorted({cut for cut in cuts if 0 < cut < frames})]
     result = []
     for begin, end in zip(starts, [*starts[1:], frames], strict=True):
-        taken = source_frames(begin, ceil((end - begin) / step) + 1, step)
+        lasts = end - begin if clock is None else clock[end - 1] + 0.5 - clock[begin]
+        taken = source_frames(begin, ceil(lasts / step) + (clock is None), step, clock)
         taken = taken[taken < end]
         for first in range(0, len(taken), n):
             back = max(0, min(first, first + n - len(taken)))

@@ -3,7 +3,6 @@ images with their outline and circumference."""
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -16,28 +15,68 @@ from fetalflow.biometry.calipers import fit_ellipse
 from fetalflow.cine.masks import read_mask
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop.inside import leaves
-from fetalflow.hospital.drop.layouts.layout import Drop, at_the_top_or_below
-from fetalflow.hospital.drop.rows import read_text_table
+from fetalflow.hospital.drop.layouts.landmarks import read_landmarks, remarks, with_landmarks
+from fetalflow.hospital.drop.layouts.layout import Drop, Files, Found, with_table
+from fetalflow.hospital.drop.plain_names import alike
+from fetalflow.hospital.drop.table import read_text_table
 
 NAME = "HC18"
 TABLE = "training_set_pixel_size_and_HC.csv"
 KNOWN_BY = f"{TABLE} (with training_set/ beside it)"
 FILE, PIXEL, LENGTH = COLUMNS = ("filename", "pixel size(mm)", "head circumference (mm)")
 FOLDER = "training_set"
+NOT_TRAINED_ON = "it lies outside of training_set, so no outline and no length is known: `fetalflow measure` answers it"
 OUTLINE = "_Annotation"  # between an image's name and its suffix: the picture of its outline
+OF_LANDMARKS = ("bpd_mm", "ofd_mm", "part", "licence")
 HEAD = re.compile(r"(\d+)_\d*HC")  # 010_HC and its repeat 010_2HC are of head 010
 # Share by which the outline, times the pixel size, may miss the table's circumference. Of 797 images as published none
 # missed by more than 1.4 %.
 MISMATCH = 0.05
+# Px. The filled masks reach the outer edge of the pen that drew them, and the table measures its middle. On 797 images
+# half of this width is the difference of the radii, 1.39 px, nearly the same for all (docs/ml-lead/biometry.md).
+PEN = "2.78"
 
 
-def recognise(paths: Sequence[PurePosixPath]) -> str | None:
-    return at_the_top_or_below(TABLE, paths)
+def recognise(files: Files) -> Found | None:
+    return with_landmarks(with_table(files, TABLE, f" with {FOLDER}/ beside it"), files, NAME)
 
 
-def read(root: Path, base: str, cines: list[str]) -> Drop:
-    """Raises InputError when a column or every row is missing, or there is no image."""
-    return Drop(NAME, root, _rows(root, base, cines), [name for name in cines if not is_outline(name)])
+def read(files: Files) -> Drop:
+    """Raises InputError when a column or every row is missing, or there is no image in `training_set`."""
+    path, folder = files.place(files.table(TABLE)), _folder_of_images(files)
+    reasons = dict.fromkeys((name for name in files.cines if not name.startswith(folder)), NOT_TRAINED_ON)
+    outlines = (name for name in files.names if name.startswith(folder) and is_outline(name))
+    reasons |= dict.fromkeys(outlines, "it is the outline of an image that the table does not name")
+    rows, marks = _rows(path, folder), read_landmarks(files, NAME)
+    said = ()
+    if marks:
+        rows = pd.DataFrame([row | _measured(row, marks) for row in rows.to_dict("records")])
+        bare = int((rows["bpd_mm"] == "").sum())
+        said = (*([f"{bare} of {len(rows)} images have no landmarks."] if bare else []), *remarks(rows))
+    patients_from = f"the leading number of the file names in {TABLE}"
+    return Drop(NAME, rows, patients_from, not_used=reasons, warnings=tuple(said))
+
+
+def _measured(row: dict[str, str], marks: dict[str, dict[str, str]]) -> dict[str, str]:
+    """BPD, OFD and part of a row by its landmarks; the circumference and the scale stay those of HC18's table."""
+    mark = marks.get(alike(PurePosixPath(row["video"]).name))
+    if mark is None:
+        return dict.fromkeys(OF_LANDMARKS, "")
+    fault = row["fault"] or mark["fault"]
+    for column in ("mm_per_px", "hc_mm") if not fault else ():
+        if not fault and abs(float(mark[column]) / float(row[column]) - 1) > MISMATCH:
+            fault = f"{column} is {row[column]} in {TABLE} and {mark[column]} by its landmarks ({mark['where']})"
+    return {column: mark[column] for column in OF_LANDMARKS} | {"fault": fault}
+
+
+def _folder_of_images(files: Files) -> str:
+    """The folder `training_set` in which the images lie; unzipping may put a second one into the first."""
+    parents = {name[: -len(PurePosixPath(name).name)] for name in files.cines}
+    held = sorted(each for each in parents if alike(PurePosixPath(each).name) == FOLDER)
+    if len(held) != 1:
+        found = f"there are {len(held)}: {', '.join(held)}" if held else "there are none"
+        raise InputError(f"{files.title}: expected {FOLDER}/ with images beside {TABLE}; {found}.")
+    return held[0]
 
 
 def check_files(root: Path, rows: pd.DataFrame) -> pd.DataFrame:
@@ -52,22 +91,21 @@ def is_outline(name: str) -> bool:
     return PurePosixPath(name).stem.endswith(OUTLINE)
 
 
-def read_hc18(root: Path, base: str, images: list[str]) -> pd.DataFrame:
-    """HC18's table as rows of a drop, with all faults. root / base: the folder of the table; images: paths from `root`
-    of all of them. Raises InputError when a column or every row is missing, or there is no image."""
-    return check_files(root, _rows(root, base, images))
+def read_hc18(root: Path) -> pd.DataFrame:
+    """HC18's table in the folder `root` as rows of a drop, with all faults. Raises InputError when a column or every
+    row is missing, or there is no image."""
+    names = tuple(sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()))
+    return check_files(root, read(Files("", names, names, lambda name: root / name, root)).rows)
 
 
-def _rows(root: Path, base: str, images: list[str]) -> pd.DataFrame:
-    """Every row says by `fault` whether its name, pixel size or circumference is wrong."""
-    table = read_text_table(root / base / TABLE, COLUMNS)
+def _rows(path: Path, folder: str) -> pd.DataFrame:
+    """path: of the table; folder: of the images, from the drop. Every row says by `fault` whether its name, pixel size
+    or circumference is wrong."""
+    table = read_text_table(path, COLUMNS)
     table = table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
     if table.empty:
-        raise InputError(f"{root / base / TABLE} holds no row below its first line.")
-    held = {PurePosixPath(path).name: path for path in reversed(images) if path.startswith(base)}
-    if not held:
-        raise InputError(f"{root / base}: expected {FOLDER}/ with images beside {TABLE}; there are none.")
-    videos = table[FILE].map(lambda name: held.get(name, f"{base}{FOLDER}/{name}") if name else "")
+        raise InputError(f"{path} holds no row below its first line.")
+    videos = table[FILE].map(lambda name: folder + name if name else "")
     counts = Counter(videos)
     own = {
         "video": videos,
@@ -78,7 +116,8 @@ def _rows(root: Path, base: str, images: list[str]) -> pd.DataFrame:
         "start_frame": "",
         "end_frame": "",
         "label": "head",
-        "mask": videos.map(lambda video: _outline(video, held)),
+        "mask": videos.map(_outline),
+        "mask_pen_px": PEN,
         "mm_per_px": table[PIXEL],
         "hc_mm": table[LENGTH],
         "where": table["where"],
@@ -88,10 +127,9 @@ def _rows(root: Path, base: str, images: list[str]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(own), further], axis=1)
 
 
-def _outline(video: str, held: dict[str, str]) -> str:
+def _outline(video: str) -> str:
     path = PurePosixPath(video)
-    name = f"{path.stem}{OUTLINE}{path.suffix}"
-    return held.get(name, str(path.with_name(name))) if video else ""
+    return str(path.with_name(f"{path.stem}{OUTLINE}{path.suffix}")) if video else ""
 
 
 def _fault(row: dict[str, str], times: int) -> str:
@@ -113,8 +151,10 @@ def _outline_fault(root: Path, row: dict[str, str]) -> str:
         return row["fault"]  # nothing is read outside of the drop: `rows.check_row` rejects the row
     try:
         outline = read_mask(root / mask)[0]
-    except InputError:
-        return f"the outline {mask} {'cannot be read' if (root / mask).is_file() else 'is missing'}"
+    except InputError as error:
+        if not (root / mask).is_file():
+            return f"the outline {mask} is missing"
+        return f"the outline cannot be read: {str(error).replace(str(root / mask), mask).rstrip('.')}"
     if (size := _size(root / video)) not in (None, outline.shape[::-1]):
         return (
             f"the outline is {outline.shape[1]}x{outline.shape[0]} pixels, its image {size[0]}x{size[1]}; "
