@@ -63,7 +63,9 @@ def look_at(
     found = EMPTY | {"refused": None}
     try:
         found |= preview(drop, block.extract, decode, block.validation.rates)
-        check_drop(drop, task, block.extract, block.split, usual)
+        said = check_drop(drop, task, block.extract, block.split, usual).splitlines()
+        further = (line.removeprefix("Warning: ") for line in said if line.startswith("Warning: "))
+        found["warnings"] += [line for line in further if line not in found["warnings"]]
         rejected = quarantine_table(
             rejected_row({"video": each["file"]}, each["kind"], each["reason"]) for each in found["quarantined"]
         )
