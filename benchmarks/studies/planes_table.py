@@ -1,4 +1,4 @@
-"""The official table of FETAL_PLANES_DB through extraction, split and quality gate, with small drawn images.
+"""The table of FETAL_PLANES_DB through extraction, split and gate, with small drawn images.
 
     python -m benchmarks planes_table TABLE
 

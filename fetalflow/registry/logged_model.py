@@ -17,7 +17,7 @@ from fetalflow.models.weights import read, without_weights
 
 # Packages that reading a cine and predicting import. The source of fetalflow is part of the logged model.
 SERVING = (
-    *("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "PyYAML", "joblib", "scikit-learn"),
+    *("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "PyYAML", "joblib", "pyarrow", "scikit-learn"),
     *("av", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "opencv-python-headless"),
     *("pillow", "ImageHash", "scikit-video", "scipy", "contourpy"),
 )

@@ -33,6 +33,7 @@ VERBS = {
         *("", f"{FILE} out", f"{FOLDER} out", f"nowhere out --key-file {FOLDER}", f"{FOLDER} out --task nix"),
         *(f"{FOLDER} out --key-file {FILE}", f"{FOLDER} out --key-file nowhere"),
     ],
+    "check": ["nowhere", "nowhere --task nix", f"{FILE}"],
     "arrivals": ["--task nix", f"--workspace {FOLDER}", "--workspace nowhere", f"--workspace {FILE}"],
     "withdraw": ["", f"P1 {WHO}", f"P1 {WHO} --workspace {FOLDER}"],
     "quarantine": [
