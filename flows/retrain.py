@@ -141,8 +141,9 @@ def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None
         )
     store = folder / block.retrain.store / task_name
     arrivals = task(take_arrivals, task_run_name="arrival", cache_policy=None)(store, block)
-    if rows := [asdict(arrival) for arrival in arrivals]:
-        create_table_artifact(key=f"{task_name}-arrivals", table=rows, description="Deliveries in the inbox")
+    # Prefect keeps every table, so it gets no row for the deliveries of earlier looks.
+    if rows := [asdict(arrival) for arrival in arrivals if arrival.state != "known"]:
+        create_table_artifact(key=f"{task_name}-arrivals", table=rows, description="New deliveries, and what waits")
     if not (folder / settings.tasks[task_name].drop).is_dir():
         get_run_logger().info("No drop has arrived yet")
         return []

@@ -177,7 +177,7 @@ def accumulate_job(count: int, folder: Path) -> Callable[[], str]:
     (folder / "drop").mkdir()
     for number, (_, rows) in enumerate(manifest.groupby("site")):
         rows.to_csv(folder / "received" / f"{number:012x}.csv", index=False)
-    return lambda: f"{len(accumulate(folder, Split()))} rows, {manifest['site'].nunique()} drops"
+    return lambda: f"{accumulate(folder, Split())} rows, {manifest['site'].nunique()} drops"
 
 
 def accumulate_again_job(count: int, folder: Path) -> Callable[[], str]:

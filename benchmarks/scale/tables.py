@@ -98,8 +98,7 @@ def accumulate() -> str:
     from fetalflow.hospital.arrival.accumulated_drop import accumulate
     from fetalflow.settings.params import Split
 
-    accumulate(Path(), Split())
-    return f"{Path('drop/annotations.csv').stat().st_size / 1e6:.0f} MB written"
+    return f"{accumulate(Path(), Split())} rows"
 
 
 def split() -> str:
@@ -110,10 +109,11 @@ def split() -> str:
 
 
 def duplicates() -> str:
+    from fetalflow.artefacts import read_columns
     from fetalflow.quality.duplicates import duplicate_of, near_duplicate_of
 
     columns = ["sequence", "video", "patient", "source", "phash", "path"]
-    manifest = pd.read_parquet(DATA / "manifest.parquet", columns=columns)
+    manifest = read_columns(DATA / "manifest.parquet", columns, repeated=("video", "patient", "source"))
     return f"{sum(map(bool, duplicate_of(manifest) + near_duplicate_of(manifest, DATA, 2)))} found"
 
 

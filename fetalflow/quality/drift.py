@@ -64,12 +64,14 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
     """
     columns = [column for column in FIGURES if column in reference or column in new]
     reference = reference[~reference["patient"].isin(new["patient"])]
-    patients_before = int(reference["patient"].nunique())
     sides = pd.concat([_side(reference, columns, False), _side(new, columns, True)], ignore_index=True)
-    known_sites, new_sites = (set(sides.loc[sides["new"] == is_new, "site"].unique()) for is_new in (False, True))
+    del reference
     # Numbers and categories are a tenth of the texts: all earlier rows stay in memory.
     sides["patient"] = pd.factorize(sides["patient"])[0].astype(np.int32)
-    sides["site"] = sides["site"].astype("category")
+    for column in {"site", "label"} & set(sides):
+        sides[column] = sides[column].astype("category")
+    patients_before = int(sides.loc[~sides["new"], "patient"].nunique())
+    known_sites, new_sites = (set(sides.loc[sides["new"] == is_new, "site"].unique()) for is_new in (False, True))
     random = np.random.default_rng(settings.seed)
     rows = []
     for column in columns:
@@ -104,8 +106,10 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
 
 
 def _side(rows: pd.DataFrame, columns: list[str], new: bool) -> pd.DataFrame:
-    site = named(rows["site"]).replace("", NO_SITE)
-    return rows[["patient", *(column for column in columns if column in rows)]].assign(site=site, new=new)
+    code, sites = pd.factorize(rows["site"], use_na_sentinel=False)
+    sites = named(pd.Series(sites, dtype=object)).replace("", NO_SITE).to_numpy(object)
+    known = ["patient", *(column for column in columns if column in rows)]
+    return rows[known].assign(site=pd.Series(sites[code], rows.index, dtype=str), new=new)
 
 
 @dataclass(frozen=True)

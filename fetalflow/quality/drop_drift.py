@@ -35,22 +35,25 @@ def judge_new_drops(
     if not reported:
         reports = {drop: {"drifted": False, "verdict": BASELINE, "tests": []} for drop in new}
     else:
-        manifest = read_columns(data / "manifest.parquet", ["sequence", "path", "patient", "site", "drop", *FIGURES])
-        of_frames = (speckle(_middle(data / path)) for path in manifest["path"])
-        manifest["speckle"] = np.fromiter(of_frames, float, len(manifest))
-        held, drops = pd.factorize(manifest.pop("drop"))
-        drops = [set(text.split(";")) for text in drops]
-        old = np.array([bool(each & reported) for each in drops])[held]
         known = _known_unfamiliarity(predictions)
         model = load(package) if package and known is not None else None
-        before = manifest[old]
+        table = data / "manifest.parquet"
+        # One column after another, and no column twice: of ten million rows, a text column is half a gigabyte.
+        speckles = [speckle(_middle(data / path)) for path in read_columns(table, ["path"])["path"]]
+        held, drops = pd.factorize(read_columns(table, ["drop"])["drop"])
+        drops = [set(text.split(";")) for text in drops]
+        old = np.array([bool(each & reported) for each in drops])[held]
+        manifest = read_columns(table, ["patient", "site", *FIGURES]).assign(speckle=np.array(speckles, float))
+        before, rest, held = manifest[old], manifest[~old], held[~old]
+        del manifest, speckles
         if model is not None and model.familiarity is not None:
-            before = before.assign(unfamiliarity=before["sequence"].map(known))
+            sequences = read_columns(table, ["sequence", "path"])
+            before = before.assign(unfamiliarity=sequences.loc[old, "sequence"].map(known))
+            paths = sequences.loc[~old, "path"]
+            rest = rest.assign(unfamiliarity=[_unfamiliarity(model, data / path) for path in paths])
         reports = {}
         for drop in new:
-            rows = manifest[~old & np.array([drop in each for each in drops])[held]]
-            if "unfamiliarity" in before:
-                rows = rows.assign(unfamiliarity=[_unfamiliarity(model, data / path) for path in rows["path"]])
+            rows = rest[np.array([drop in each for each in drops])[held]]
             empty = {"drifted": False, "verdict": NOTHING, "tests": []}
             reports[drop] = compare_drop(before, rows, settings) if len(rows) else empty
     for drop, report in reports.items():

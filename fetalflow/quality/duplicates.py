@@ -19,14 +19,23 @@ MAX_SEGMENTS = 16  # shorter segments would agree in nearly all rows
 
 def duplicate_of(manifest: pd.DataFrame) -> list[str | None]:
     """For every row of (source, video, patient): a cine of another patient with the same bytes, or None."""
-    owners = manifest[["source", "patient", "video"]].drop_duplicates(["source", "patient"])
-    owners = owners[owners.duplicated("source", keep=False)].groupby("source")[["patient", "video"]]
-    shared = {source: list(map(tuple, group.to_numpy())) for source, group in owners}
+    numbers = pd.DataFrame({column: _numbers(manifest[column]) for column in ("source", "patient")})
+    owners = numbers.drop_duplicates()
+    shared = owners.loc[owners.duplicated("source", keep=False), "source"]
+    rows = manifest[["source", "patient", "video"]][numbers["source"].isin(shared).to_numpy()]
+    first = rows.drop_duplicates(["source", "patient"]).groupby("source")[["patient", "video"]]
+    cines = {source: list(map(tuple, group.to_numpy())) for source, group in first}
     found: list[str | None] = [None] * len(manifest)
-    for row in np.flatnonzero(manifest["source"].isin(list(shared))):
-        source, patient = manifest["source"].iloc[row], manifest["patient"].iloc[row]
-        found[row] = next((f"{video} of patient {other}" for other, video in shared[source] if other != patient), None)
+    places = np.flatnonzero(numbers["source"].isin(shared))
+    for place, source, patient in zip(places, rows["source"], rows["patient"], strict=True):
+        others = (f"{video} of patient {other}" for other, video in cines.get(source, []) if other != patient)
+        found[place] = next(others, None)
     return found
+
+
+def _numbers(names: pd.Series) -> np.ndarray:
+    """A number for each name, int32: texts are compared slowly and need much memory."""
+    return pd.factorize(names, use_na_sentinel=False)[0].astype(np.int32)
 
 
 def near_duplicate_of(manifest: pd.DataFrame, root: Path, bits: int) -> list[str | None]:
@@ -75,8 +84,7 @@ def candidates(manifest: pd.DataFrame, bits: int) -> tuple[np.ndarray, np.ndarra
     """
     hashes = np.fromiter(map(_hash, manifest["phash"]), np.uint64, len(manifest))
     known = np.flatnonzero(np.fromiter(map(_is_hash, manifest["phash"]), bool, len(manifest)))
-    # Numbers instead of texts: comparing 12 400 x 12 400 texts took 8 s.
-    patient, source = (pd.factorize(manifest[column], use_na_sentinel=False)[0] for column in ("patient", "source"))
+    patient, source = _numbers(manifest["patient"]), _numbers(manifest["source"])
     edges = (
         np.linspace(0, 64, bits + 2).astype(int) if bits < MAX_SEGMENTS else [0, 0]
     )  # one segment of 0 bits: all rows agree

@@ -173,7 +173,7 @@ def test_looks_survive_a_sender_that_never_stops(moving, tmp_path, expected):
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        for _ in range(8):
+        for _ in range(5):
             looked(moving, store)
             for _ in range(20):
                 assert not any(each.fault for each in deliveries(str(moving), "COMPLETE"))
@@ -185,7 +185,7 @@ def test_looks_survive_a_sender_that_never_stops(moving, tmp_path, expected):
 
 
 def test_a_look_reads_the_journal_once_and_writes_only_what_is_new(tmp_path, monkeypatch):
-    inbox, store, count = tmp_path / "inbox", tmp_path / "store", 30
+    inbox, store, count = tmp_path / "inbox", tmp_path / "store", 10
     for number in range(count):
         deliver(inbox, f"d{number}", [f"1.avi,P{number},n,U7,A,,,head"], {"1.avi": b"%d" % number}, marked=False)
     real, parsed = journal_module.json.loads, Counter()

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -13,8 +14,9 @@ from processes import OURS, free_port
 from servers import s3_client, s3_store
 
 from fetalflow.errors import InputError
-from fetalflow.hospital.arrival.inbox import S3_LIMITS, NotFetched, deliveries, opened
+from fetalflow.hospital.arrival.inbox import LISTINGS, S3_LIMITS, NotFetched, deliveries, opened
 from fetalflow.hospital.arrival.intake import Prepare, arrive
+from fetalflow.hospital.arrival.journal import read_journal
 from fetalflow.settings.params import Retrain, Split
 
 URL = "s3://drops/in"
@@ -128,6 +130,55 @@ def test_what_cannot_be_fetched_is_tried_again_and_keeps_nothing_else_out(bucket
     assert "could not be fetched" in found["tuesday"][1] and "7.AVI" not in found["tuesday"][1]
     bucket.put_object(Bucket="drops", Key="in/tuesday/7.AVI", Body=b"cine 7" * 1000)
     assert look(tmp_path / "store")["tuesday"][0] == "taken"
+
+
+@pytest.mark.parametrize("disappears", [1, 2])
+def test_a_key_that_is_removed_while_it_is_listed_fails_no_look(bucket, inbox, tmp_path, monkeypatch, disappears):
+    from s3fs import S3FileSystem
+
+    upload(bucket, inbox)
+    real, left = S3FileSystem.find, disappears
+
+    def find(self, place, **others):
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise FileNotFoundError(f"{place}/monday/cines/1.part")
+        return real(self, place, **others)
+
+    monkeypatch.setattr(S3FileSystem, "find", find)
+    assert [each.name for each in deliveries(URL, "COMPLETE")] == ["monday", "tuesday"]
+    left = LISTINGS  # in every listing: then the store is broken
+    with pytest.raises(InputError, match="gives no answer .FileNotFoundError"):
+        deliveries(URL, "COMPLETE")
+
+
+def test_looks_survive_a_sender_that_renames_keys(bucket, inbox, tmp_path):
+    """A store renames a key by a copy and a removal."""
+    upload(bucket, inbox)
+    stop, names = threading.Event(), ["in/monday/cines/3.avi", "in/monday/cines/3.part"]
+
+    def send() -> None:
+        while not stop.is_set():
+            here, there = names
+            bucket.copy_object(Bucket="drops", CopySource={"Bucket": "drops", "Key": here}, Key=there)
+            bucket.delete_object(Bucket="drops", Key=here)
+            names.reverse()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        found = [look(tmp_path / "store") for _ in range(3)]
+    finally:
+        stop.set()
+        sender.join()
+    assert found[-1]["tuesday"][0] == "known"
+    if names[0].endswith(".part"):
+        bucket.copy_object(Bucket="drops", CopySource={"Bucket": "drops", "Key": names[0]}, Key=names[1])
+        bucket.delete_object(Bucket="drops", Key=names[0])
+    assert look(tmp_path / "store")["monday"][0] in ("taken", "again", "known")
+    assert {line["state"] for line in read_journal(tmp_path / "store")} <= {"taken", "again"}
+    assert len(rows_of(tmp_path / "store")) == 11
 
 
 def test_keys_that_no_folder_can_hold_are_refused(bucket, inbox, tmp_path):

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from cine_files import speckle as cine
+from scipy.stats import wasserstein_distance
 
-from fetalflow.quality.drift import EVERY_SITE, NO_SITE, compare_drop, speckle
+from fetalflow.quality.drift import EVERY_SITE, NO_SITE, _distance, compare_drop, speckle
 from fetalflow.settings.params import Drift
 
 FEW = Drift(permutations=999)
@@ -143,3 +144,36 @@ def test_speckle_follows_the_dynamic_range_and_not_the_gain():
     even = np.random.default_rng(0).normal(90, 12, (120, 160))
     assert speckle((even + 30).astype(np.uint8)) == pytest.approx(speckle(even.astype(np.uint8)), rel=0.02)
     assert np.isnan(speckle(np.zeros((50, 50), np.uint8)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_distance_is_scipys_for_every_draw(seed):
+    """Weighted by patients, with equal values, few and many new patients, and patients with many rows."""
+    random = np.random.default_rng(seed)
+    patient = random.integers(0, 12, 80)
+    _, patient = np.unique(patient, return_inverse=True)
+    rows = pd.DataFrame({"fps": random.integers(0, 6 if seed % 2 else 10**6, 80).astype(float)})
+    is_new = np.arange(patient.max() + 1) < 1 + seed
+    draws = random.permuted(np.broadcast_to(is_new, (40, len(is_new))), axis=1)
+    draws[0] = is_new
+    weight = 1 / np.bincount(patient)[patient]
+    before = ~is_new[patient]
+    mean = np.average(rows["fps"][before], weights=weight[before])
+    spread = np.average((rows["fps"][before] - mean) ** 2, weights=weight[before]) ** 0.5
+    expected = [
+        wasserstein_distance(rows["fps"][new], rows["fps"][~new], weight[new], weight[~new]) / spread
+        for new in draws[:, patient]
+    ]
+    assert _distance(rows, "fps", patient, is_new)(draws) == pytest.approx(expected, rel=1e-9)
+
+
+def test_many_patients_are_drawn_in_another_way_with_the_same_result(monkeypatch):
+    old, new = sequences(60, 1), sequences(24, 2)
+    new.loc[new["site"] == "site 1", "mean_intensity"] += 25
+    few = compare_drop(old, new, FEW)
+    monkeypatch.setattr("fetalflow.quality.drift.MANY", 10)
+    many = compare_drop(old, new, FEW)
+    assert drifted(many) == drifted(few)
+    for one, other in zip(few["tests"], many["tests"], strict=True):
+        assert one["effect"] == other["effect"]
+        assert one["p"] is None or one["p"] == pytest.approx(other["p"], abs=0.08)

@@ -1,63 +1,58 @@
 """The accumulated drop of a store: every row and cine that was received, each once, without withdrawn patients."""
 
+import filecmp
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from fetalflow.artefacts import write_table
-from fetalflow.hospital.arrival.patient_sides import grow_sides, read_sides, side_of_rows
-from fetalflow.hospital.arrival.permanent_names import column_of, name_patients
+from fetalflow.artefacts import atomic_file, write_table
+from fetalflow.hospital.arrival.patient_sides import grow_sides, read_sides
+from fetalflow.hospital.arrival.permanent_names import name_patients
+from fetalflow.hospital.arrival.received_rows import read_rows, received_rows
 from fetalflow.hospital.arrival.withdrawal import is_withdrawn, may_be_withdrawn, read_withdrawn
 from fetalflow.hospital.drop.columns import ANNOTATIONS, COLUMNS, PERSON
 from fetalflow.settings.params import Split
 
+MAY_BE_WITHDRAWN = (
+    "this patient is spelled nearly like one who withdrew. If it is she, withdraw this spelling too (fetalflow "
+    "withdraw); if not, deliver the rows with another pseudonym"
+)
 
-def accumulate(store: Path, split: Split) -> pd.DataFrame | None:
+
+def accumulate(store: Path, split: Split) -> int | None:
     """Write `drop/annotations.csv`: the rows of every received drop, each once; None while nothing was received.
 
     Rows that differ in any column are both kept; extraction decides whether they contradict each other. `patient` is
     the permanent name of the patient. Two columns are added: `drop`, the drops that hold the row (';'-joined), and
     `part`, the permanent side of the row's patient. Rows of which it is not known whether they are of a withdrawn
-    patient, or of which of two patients, have a `fault`.
+    patient, or of which of two patients, have a `fault`. Returns the number of rows.
     """
-    rows = received_rows(store)
-    if rows is None:
-        return None
-    who, known = name_patients(rows, read_sides(store))
-    facts = who.assign(label=rows["label"], drop=rows["drop"], official=column_of(rows, "part"))
-    sides = grow_sides(facts, known, split.test, split.seed)
-    rows = rows.drop(columns=["part", PERSON], errors="ignore").assign(patient=who["patient"])
-    if "fault" in rows or (who["fault"] != "").any():
-        fault = column_of(rows, "fault")
-        rows = rows.assign(fault=fault.where(fault != "", who["fault"]))
-    columns = [*COLUMNS, *sorted(set(rows) - set(COLUMNS) - {"drop"})]
-    merged = rows.groupby(columns, sort=True, as_index=False)["drop"].agg(lambda drops: ";".join(sorted(set(drops))))
-    merged["part"] = side_of_rows(merged, sides)
-    # The sides are written first: after a kill in between, the sides are settled and the next call writes the rows.
-    _write_if_changed(store / "patients.csv", sides)
-    _write_if_changed(store / "drop" / ANNOTATIONS, merged)
-    return merged
-
-
-def received_rows(store: Path) -> pd.DataFrame | None:
-    """The rows of all received drops without those of withdrawn patients; None while nothing was received."""
-    tables = [_read_rows(path).assign(drop=path.stem) for path in sorted((store / "received").glob("*.csv"))]
-    if not tables:
-        return None
-    withdrawn = read_withdrawn(store)
-    rows = pd.concat(tables, ignore_index=True).fillna("")
-    rows = rows[~is_withdrawn(rows, withdrawn)].reset_index(drop=True)
-    held = may_be_withdrawn(rows, withdrawn)
-    if held.any():
-        rows = rows.assign(fault=rows.get("fault", ""))
-        rows.loc[held & (rows["fault"] == ""), "fault"] = (
-            "this patient is spelled nearly like one who withdrew. If it is she, withdraw this spelling too (fetalflow "
-            "withdraw); if not, deliver the rows with another pseudonym"
+    with received_rows(store) as rows:
+        if rows is None:
+            return None
+        people = known_people(rows.who(), store)
+        called, known = name_patients(people, read_sides(store))
+        called["fault"] = people["fault"].where(people["fault"] != "", called["fault"])
+        rows.call(people, called.rename(columns={"patient": "name"}))
+        sides = grow_sides(rows.of_patients(), known, split.test, split.seed)
+        further = set(rows.columns) - {*COLUMNS, "drop", "part", PERSON} | (
+            {"fault"} if called["fault"].any() else set()
         )
-    return rows
+        # The sides are written first: after a kill in between, the sides are settled and the next call writes the rows.
+        _write_if_changed(store / "patients.csv", [sides])
+        merged = rows.each_once([*COLUMNS, *sorted(further)], sides)
+        return _write_if_changed(store / "drop" / ANNOTATIONS, merged)
+
+
+def known_people(people: pd.DataFrame, store: Path) -> pd.DataFrame:
+    """`people` (site, patient, person) without those who withdrew, and `fault`, which says who may have withdrawn."""
+    withdrawn = read_withdrawn(store)
+    people = people[~is_withdrawn(people, withdrawn)].reset_index(drop=True)
+    return people.assign(fault=may_be_withdrawn(people, withdrawn).map({True: MAY_BE_WITHDRAWN, False: ""}).astype(str))
 
 
 def copy_files(rows: pd.DataFrame, root: Path, store: Path, scratch: Path) -> tuple[str, pd.DataFrame]:
@@ -88,7 +83,7 @@ def is_received(store: Path, name: str) -> bool:
 
 
 def write_received(store: Path, name: str, rows: pd.DataFrame) -> None:
-    _write_if_changed(_received(store, name), rows)
+    _write_if_changed(_received(store, name), [rows])
 
 
 def _received(store: Path, name: str) -> Path:
@@ -99,20 +94,26 @@ def forget(store: Path) -> tuple[int, set[str]]:
     """Remove rows and cines of withdrawn patients from the store. Returns the number of rows, and the files (paths in
     `drop/`). A cine that another patient's row names is kept. After a kill, the next call finishes the work."""
     withdrawn = read_withdrawn(store)
-    received = {path: _read_rows(path) for path in sorted((store / "received").glob("*.csv"))}
-    gone = {path: is_withdrawn(rows, withdrawn) for path, rows in received.items()}
-    affected = {path: rows for path, rows in received.items() if gone[path].any()}
+    if withdrawn.empty:
+        return 0, set()
+    affected, count = [], 0
     named = {False: set(), True: set()}  # files, by whether the row's patient is withdrawn
-    for path, rows in received.items():
+    for path in sorted((store / "received").glob("*.csv")):
+        rows = read_rows(path)
+        gone = is_withdrawn(rows, withdrawn)
+        if gone.any():
+            affected.append(path)
+            count += int(gone.sum())
         for column in paths(rows):
-            for of_withdrawn, group in rows.groupby(gone[path])[column]:
+            for of_withdrawn, group in rows.groupby(gone)[column]:
                 named[of_withdrawn] |= set(group) - {""}
     files = named[True] - named[False]
     for file in files:
         (store / "drop" / file).unlink(missing_ok=True)
-    for path, rows in affected.items():  # last: as long as the rows are there, the next call finds the files to remove
-        write_table(path, rows[~gone[path]])
-    return sum(int(gone[path].sum()) for path in affected), files
+    for path in affected:  # last: as long as the rows are there, the next call finds the files to remove
+        rows = read_rows(path)
+        write_table(path, rows[~is_withdrawn(rows, withdrawn)])
+    return count, files
 
 
 def paths(rows: pd.DataFrame) -> list[str]:
@@ -142,10 +143,18 @@ def _keep(path: Path, kind: str, store: Path, scratch: Path, wanted: bool) -> st
     return place.as_posix()
 
 
-def _read_rows(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
-
-
-def _write_if_changed(path: Path, table: pd.DataFrame) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != table.to_csv(index=False):
-        write_table(path, table)
+def _write_if_changed(path: Path, blocks: Iterable[pd.DataFrame]) -> int:
+    """Write the blocks as one CSV, unless the file is already so. Returns the number of rows."""
+    written, count = path.parent / f".{path.stem}-new.csv", 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(written, "w", encoding="utf-8", newline="") as file:
+            for number, rows in enumerate(blocks):
+                rows.to_csv(file, index=False, header=number == 0)
+                count += len(rows)
+        if not path.is_file() or not filecmp.cmp(written, path, shallow=False):
+            with atomic_file(path) as temporary:
+                os.replace(written, temporary)
+    finally:
+        written.unlink(missing_ok=True)
+    return count

@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from fetalflow.errors import InputError
-from fetalflow.hospital.arrival.accumulated_drop import received_rows
+from fetalflow.hospital.arrival.accumulated_drop import known_people
 from fetalflow.hospital.arrival.patient_sides import read_sides
-from fetalflow.hospital.arrival.permanent_names import KEY, column_of, name_patients
+from fetalflow.hospital.arrival.permanent_names import KEY, name_patients
+from fetalflow.hospital.arrival.received_rows import received_rows
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.hospital.drop.spelling import near
 
@@ -18,12 +19,14 @@ def find_patient(store: Path, patient: str, site: str | None) -> tuple[str, set[
     patient: her name or her pseudonym. Raises InputError when the store has never had a row of this patient, or several
     patients have the pseudonym and `site` does not say which is meant.
     """
-    rows, sides = received_rows(store), read_sides(store)
+    sides = read_sides(store)
+    with received_rows(store) as received:
+        rows = None if received is None else known_people(received.who(), store)
     if rows is not None:
         named, sides = name_patients(rows, sides)
         known = sides[["patient", *KEY]].assign(site_written=sides["site"], written=sides["pseudonym"])
         found = named[["patient", "of_site", "pseudonym"]].set_axis(["patient", *KEY], axis=1)
-        found = found.assign(site_written=column_of(rows, "site"), written=rows["patient"])
+        found = found.assign(site_written=rows["site"], written=rows["patient"])
         everybody = pd.concat([known, found], ignore_index=True).drop_duplicates()
     else:
         everybody = sides[["patient", *KEY]].assign(site_written=sides["site"], written=sides["pseudonym"])

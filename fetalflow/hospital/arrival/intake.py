@@ -34,6 +34,7 @@ from fetalflow.hospital.arrival.accumulated_drop import (
 from fetalflow.hospital.arrival.find_patient import find_patient
 from fetalflow.hospital.arrival.inbox import Delivery, NotFetched, deliveries, is_unchanged, opened
 from fetalflow.hospital.arrival.journal import SETTLED, Journal, write_look
+from fetalflow.hospital.arrival.received_rows import SCRATCH
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn, read_withdrawn
 from fetalflow.hospital.drop.inside import leaves
 from fetalflow.hospital.drop.opening import open_drop
@@ -52,7 +53,6 @@ class Prepare:
     name: Callable[[str], str] = str
 
 
-SCRATCH = ".scratch"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the store cannot be written, so no delivery can be taken
 FAILED = "reading it failed"
 CHANGED = "it changed while it was read"

@@ -7,7 +7,7 @@ share.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
@@ -56,48 +56,73 @@ def grow_sides(rows: pd.DataFrame, known: pd.DataFrame, share: float, seed: int)
     rows = rows[rows["patient"] != ""]
     rows = pd.DataFrame({"of_site": "", "pseudonym": rows["patient"]}).assign(**rows)
     counts = pd.crosstab(rows["patient"], rows["label"])
-    by_patient = dict(zip(counts.index, counts.to_numpy(), strict=True))  # number of rows by label
-    of_patient = rows.drop_duplicates("patient").set_index("patient")[["of_site", "pseudonym"]]
-    keys = dict(zip(of_patient.index, of_patient.itertuples(index=False, name=None), strict=True))
-    side = dict(zip(known["patient"], known["side"], strict=True))
-    alike: dict[Hashable, dict[Hashable, str]] = defaultdict(dict)  # sides by pseudonym and site, in their plain form
-    for site, pseudonym, of_known in known[[*KEY, "side"]].itertuples(index=False):
-        alike[near(pseudonym)].setdefault(near(site), of_known)
-    official = rows["official"].str.strip().str.lower().map(OFFICIAL).fillna("")
-    parts = pd.DataFrame({"patient": rows["patient"], "part": official}).drop_duplicates()
-    parts = parts[~parts["patient"].duplicated(keep=False) & (parts["part"] != "")]
-    stated = dict(zip(parts["patient"], parts["part"], strict=True))
-    new = sorted(set(by_patient) - set(side), key=lambda patient: _rank(patient, seed))
+    counts = counts.set_axis(counts.index.astype(str)).sort_index()
+    # From here on a patient is a row of arrays, because two million patients in dictionaries need gigabytes.
+    by_label = counts.to_numpy()  # number of rows
+    first = _by_patient(rows.drop_duplicates("patient")).reindex(counts.index)
+    of_site, pseudonym = (first[column].astype(str).to_numpy(object) for column in ("of_site", "pseudonym"))
+    since = _by_patient(rows.assign(drop=_earliest(rows["drop"])).sort_values("drop").drop_duplicates("patient"))[
+        "drop"
+    ]
+    parts = rows[["patient"]].assign(part=rows["official"].str.strip().str.lower().map(OFFICIAL).fillna(""))
+    parts = _by_patient(parts.drop_duplicates().drop_duplicates("patient", keep=False))["part"]
+    stated = parts.reindex(counts.index).fillna("").to_numpy(object)
+    side = pd.Series(counts.index).map(dict(zip(known["patient"], known["side"], strict=True)))
+    side = side.astype(object).where(side.notna(), "").to_numpy(object, copy=True)
+    new = np.flatnonzero(side == "")
+    alike = _Alike(known, pseudonym[new])
 
-    def place(patient: str, chosen: str) -> None:
-        site, pseudonym = keys[patient]
-        side[patient] = _side_of_the_same(alike[near(pseudonym)], near(site)) or chosen
-        alike[near(pseudonym)].setdefault(near(site), side[patient])
+    def place(patient: int, chosen: str) -> None:
+        side[patient] = alike.side(of_site[patient], pseudonym[patient], chosen)
 
-    for patient in filter(stated.get, new):
+    ranked = new[np.argsort(np.array([_rank(name, seed) for name in counts.index[new]], dtype="S64"))]
+    for patient in ranked[stated[ranked] != ""]:
         place(patient, stated[patient])
-    total, tested = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
-    for patient in (p for p in by_patient if p in side):
-        total += by_patient[patient]
-        tested += by_patient[patient] * (side[patient] == "test")
-    for patient in (p for p in new if p not in side):
-        labels = by_patient[patient]
+    total, tested = (by_label[chosen].sum(axis=0).astype(float) for chosen in (side != "", side == "test"))
+    for patient in ranked[stated[ranked] == ""]:
+        labels = by_label[patient]
         brought = labels > 0
         total += labels
         held = np.stack([tested + labels, tested])[:, brought]
         if_tested, if_not = np.square(held / total[brought] - share).sum(axis=1)
         place(patient, "test" if if_tested < if_not else "train")
         tested += labels * (side[patient] == "test")
-    first = rows.assign(since=rows["drop"].str.split(";").map(min)).groupby("patient")["since"].min()
-    added = pd.DataFrame([(p, side[p], first[p], *keys[p]) for p in sorted(new)], columns=COLUMNS)
-    return pd.concat([known, added], ignore_index=True).astype(str)
+    of_new = [counts.index, side, since.reindex(counts.index), of_site, pseudonym]
+    added = pd.DataFrame({name: np.asarray(each)[new] for name, each in zip(COLUMNS, of_new, strict=True)})
+    return pd.concat([known, added.astype(str)], ignore_index=True).astype(str)
 
 
-def _side_of_the_same(by_site: Mapping[Hashable, str], site: Hashable) -> str | None:
-    """The side of a patient who may be the same woman: of the same site, or where one of the two sites is not known."""
-    if site == "":
-        return next(iter(by_site.values()), None)
-    return by_site.get(site, by_site.get(""))
+def _by_patient(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.set_index(rows["patient"].astype(str))
+
+
+def _earliest(drops: pd.Series) -> pd.Series:
+    number, texts = pd.factorize(drops)
+    return pd.Series(np.array([min(text.split(";")) for text in texts], object)[number], drops.index, dtype=str)
+
+
+class _Alike:
+    """The sides of patients whose pseudonyms are nearly equal to that of another one; the others are not kept."""
+
+    def __init__(self, known: pd.DataFrame, new: np.ndarray) -> None:
+        forms = pd.Series([hash(near(name)) for names in (known["pseudonym"], new) for name in names], dtype="int64")
+        self.shared = set(forms[forms.duplicated()])
+        self.sides: dict[Hashable, dict[Hashable, str]] = defaultdict(
+            dict
+        )  # by pseudonym and site, in their plain form
+        for site, pseudonym, of_known in known[[*KEY, "side"]].itertuples(index=False):
+            self.side(site, pseudonym, of_known)
+
+    def side(self, site: str, pseudonym: str, chosen: str) -> str:
+        """The side of a patient: of one who may be the same woman, at this site or where one of the two sites is not
+        known, or else `chosen`."""
+        form = near(pseudonym)
+        if hash(form) not in self.shared:
+            return chosen
+        by_site, place = self.sides[form], near(site)
+        found = by_site.get(place, by_site.get("")) if place != "" else next(iter(by_site.values()), None)
+        by_site.setdefault(place, found or chosen)
+        return found or chosen
 
 
 def side_of_rows(rows: pd.DataFrame, sides: pd.DataFrame) -> pd.Series:

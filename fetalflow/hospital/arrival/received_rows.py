@@ -1,0 +1,140 @@
+"""The rows of all received drops as one table in DuckDB, which puts on disk what the memory does not hold.
+
+So ten million rows of ten years need no more memory than a night's.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from fetalflow.hospital.drop.columns import COLUMNS, PERSON
+
+SCRATCH = ".scratch"  # folder in a store for unfinished work
+MEMORY = "600MB"  # of DuckDB; pandas needs more for the patients
+BLOCK = 200_000  # rows that are in pandas at a time
+WHO = ("site", "patient", PERSON)
+CALLED = ("name", "of_site", "pseudonym", "fault")  # what `permanent_names` says of each WHO
+
+
+class ReceivedRows:
+    """The rows as they were received, every value text. `columns`: those of any drop; a drop without one has ''."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self.database = database
+        self.columns: list[str] = []
+        # DuckDB takes `Age` and `age` for one name, and a drop may have both. So the columns have numbers.
+        self._number: dict[str, str] = {}
+        database.execute("CREATE TABLE received (c0 VARCHAR DEFAULT '')")
+        self._add_columns([*COLUMNS, PERSON, "fault", "part", "drop"])
+
+    def _add_columns(self, names: list[str]) -> None:
+        for name in names:
+            if name not in self._number:
+                self._number[name] = f"c{len(self._number)}"
+                self.database.execute(
+                    f"ALTER TABLE received ADD COLUMN IF NOT EXISTS {self._number[name]} VARCHAR DEFAULT ''"
+                )
+
+    def add(self, rows: pd.DataFrame) -> None:
+        self._add_columns(list(rows))
+        self.columns += [name for name in rows if name not in self.columns]
+        self._register("delivery", rows.rename(columns=self._number))
+        self.database.execute("INSERT INTO received BY NAME FROM delivery")
+
+    def who(self) -> pd.DataFrame:
+        """Every site, patient and person that occur together."""
+        chosen = ", ".join(f"{self._number[name]} AS {name}" for name in WHO)
+        return self._answer(f"SELECT DISTINCT {chosen} FROM received").read_all().to_pandas()
+
+    def call(self, who: pd.DataFrame, called: pd.DataFrame) -> None:
+        """Name the patients: `called` has CALLED for each row of `who`. Rows of nobody in `who` are left out."""
+        self._register("called", pd.concat([who[list(WHO)], called[list(CALLED)].add_prefix("called_")], axis=1))
+        same = " AND ".join(f"{self._number[name]} = {name}" for name in WHO)
+        self.database.execute(f"CREATE VIEW named AS FROM received JOIN called ON {same}")
+
+    def of_patients(self) -> pd.DataFrame:
+        """patient, of_site, pseudonym, label, drop and official (the drop's `part`) of every row, as
+        categories: a text that occurs often is in memory once."""
+        of = self._number
+        reader = self._answer(
+            f"SELECT called_name AS patient, called_of_site AS of_site, called_pseudonym AS pseudonym, "
+            f"{of['label']} AS label, {of['drop']} AS drop, {of['part']} AS official FROM named"
+        )
+        blocks = [
+            pa.table([column.dictionary_encode() for column in block.columns], names=block.schema.names)
+            for block in reader
+        ]
+        if not blocks:
+            return reader.schema.empty_table().to_pandas()
+        return pa.concat_tables(blocks).unify_dictionaries().to_pandas()
+
+    def each_once(self, columns: list[str], sides: pd.DataFrame) -> Iterator[pd.DataFrame]:
+        """Blocks of the different rows, sorted by `columns`: these, `drop` with the ids of the drops that have the row
+        (';'-joined), and `part`, the side of the patient. At least one block."""
+        self._register("sides", sides[["patient", "side"]])
+        fault = self._number["fault"]
+        shown = {name: number for name, number in self._number.items() if name in columns}
+        shown |= {"patient": "called_name", "fault": f"CASE {fault} WHEN '' THEN called_fault ELSE {fault} END"}
+        chosen = ", ".join(f"{shown[name]} AS k{number}" for number, name in enumerate(columns))
+        keys = ", ".join(f"k{number}" for number in range(len(columns)))
+        reader = self._answer(
+            f"SELECT DISTINCT {chosen}, {self._number['drop']} AS drop, coalesce(side, '') AS part "
+            f"FROM named LEFT JOIN sides ON called_name = sides.patient ORDER BY {keys}, drop"
+        )
+        rest = reader.schema.empty_table().to_pandas()
+        names = dict(zip(keys.split(", "), columns, strict=True))
+        for block in reader:
+            rows = pd.concat([rest, block.to_pandas()], ignore_index=True)
+            known = rows[list(names)]
+            row = (known != known.shift()).any(axis=1).cumsum()
+            complete = row != row.iloc[-1]  # the next block may go on with the last row
+            yield _joined(rows[complete], row[complete]).rename(columns=names)
+            rest = rows[~complete]
+        yield _joined(rest, pd.Series(0, rest.index)).rename(columns=names)
+
+    def _register(self, name: str, table: pd.DataFrame) -> None:
+        self.database.register(name, pa.Table.from_pandas(table.astype(str), preserve_index=False))
+
+    def _answer(self, query: str) -> pa.RecordBatchReader:
+        return self.database.sql(query).to_arrow_reader(BLOCK)
+
+
+def _joined(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
+    """The first of the rows with one number, with the drops of all of them."""
+    several = row.duplicated(keep=False)
+    drops = rows["drop"].where(~several, rows.loc[several].groupby(row)["drop"].transform(";".join))
+    return rows.assign(drop=drops)[~row.duplicated()]
+
+
+@contextmanager
+def received_rows(store: Path) -> Iterator[ReceivedRows | None]:
+    """The rows of all received drops; None while nothing was received."""
+    paths = sorted((store / "received").glob("*.csv"))
+    if not paths:
+        yield None
+        return
+    folder = store / SCRATCH / "tables"
+    settings = {
+        "memory_limit": MEMORY,
+        "temp_directory": str(folder),
+        "threads": 2,
+        "preserve_insertion_order": False,
+    }
+    try:
+        with duckdb.connect(config=settings) as database:
+            database.execute("SET enable_progress_bar = false")
+            rows = ReceivedRows(database)
+            for path in paths:
+                rows.add(read_rows(path).assign(drop=path.stem))
+            yield rows
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")
