@@ -61,3 +61,15 @@ def test_rows_of_a_withdrawn_patient_are_in_no_file(tmp_path):
 
 def test_nothing_received_is_nothing_written(tmp_path):
     assert accumulate(tmp_path, Split()) is None and not [*tmp_path.iterdir()]
+
+
+def test_what_the_memory_does_not_hold_goes_to_disk_and_away_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(received_rows, "MEMORY", "15MB")
+    (tmp_path / "received").mkdir()
+    rows = pd.DataFrame(dict.fromkeys(COLUMNS, "x"), index=range(30_000))
+    rows = rows.assign(video=[f"{number:0200d}" for number in np.random.default_rng(0).permutation(len(rows))])
+    rows.to_csv(tmp_path / "received" / "0.csv", index=False)
+    assert accumulate(tmp_path, Split()) == len(rows)
+    found = pd.read_csv(tmp_path / "drop" / "annotations.csv", usecols=["video"], dtype=str)["video"]
+    assert found.is_monotonic_increasing and set(found) == set(rows["video"])
+    assert not [*(tmp_path / ".scratch").glob("*")]

@@ -482,6 +482,20 @@ def test_candidates_are_those_of_a_plain_loop(workspace, monkeypatch, block):
     assert found
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_cines_of_two_patients_are_those_of_a_plain_loop(seed):
+    random = np.random.default_rng(seed)
+    rows = pd.DataFrame({"source": random.choice(["a", "b", "c", None], 12), "patient": random.choice(["P", "Q"], 12)})
+    rows["video"] = [f"{number}.avi" for number in range(12)]
+    first = rows.drop_duplicates(["source", "patient"]).dropna()
+    expected = [
+        next((f"{o.video} of patient {o.patient}" for o in first.itertuples() if o[1] == r[1] and o[2] != r[2]), None)
+        for r in rows.itertuples()
+    ]
+    assert duplicate_of(rows) == expected
+    assert duplicate_of(rows.astype({"source": "category", "video": "category"})) == expected
+
+
 def test_near_duplicates_among_12_400_images_are_found_in_seconds(workspace):
     count, random = 12_400, np.random.default_rng(5)
     hashes = [f"{value:016x}" for value in random.integers(0, 2**64, count, dtype=np.uint64)]

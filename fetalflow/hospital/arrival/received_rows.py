@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -28,20 +29,15 @@ class ReceivedRows:
         self.database = database
         self.columns: list[str] = []
         # DuckDB takes `Age` and `age` for one name, and a drop may have both. So the columns have numbers.
-        self._number: dict[str, str] = {}
-        database.execute("CREATE TABLE received (c0 VARCHAR DEFAULT '')")
-        self._add_columns([*COLUMNS, PERSON, "fault", "part", "drop"])
-
-    def _add_columns(self, names: list[str]) -> None:
-        for name in names:
-            if name not in self._number:
-                self._number[name] = f"c{len(self._number)}"
-                self.database.execute(
-                    f"ALTER TABLE received ADD COLUMN IF NOT EXISTS {self._number[name]} VARCHAR DEFAULT ''"
-                )
+        names = (*COLUMNS, PERSON, "fault", "part", "drop")
+        self._number = {name: f"c{number}" for number, name in enumerate(names)}
+        columns = ", ".join(f"{number} VARCHAR DEFAULT ''" for number in self._number.values())
+        database.execute(f"CREATE TABLE received ({columns})")
 
     def add(self, rows: pd.DataFrame) -> None:
-        self._add_columns(list(rows))
+        for name in (name for name in rows if name not in self._number):
+            self._number[name] = number = f"c{len(self._number)}"
+            self.database.execute(f"ALTER TABLE received ADD COLUMN {number} VARCHAR DEFAULT ''")
         self.columns += [name for name in rows if name not in self.columns]
         self._register("delivery", rows.rename(columns=self._number))
         self.database.execute("INSERT INTO received BY NAME FROM delivery")
@@ -53,25 +49,31 @@ class ReceivedRows:
 
     def call(self, who: pd.DataFrame, called: pd.DataFrame) -> None:
         """Name the patients: `called` has CALLED for each row of `who`. Rows of nobody in `who` are left out."""
-        self._register("called", pd.concat([who[list(WHO)], called[list(CALLED)].add_prefix("called_")], axis=1))
+        self._called = called[list(CALLED)].reset_index(drop=True)
+        people = pd.concat([who[list(WHO)], self._called.add_prefix("called_")], axis=1)
+        self._register("people", people.assign(person_number=np.arange(len(people), dtype=np.int32)))
         same = " AND ".join(f"{self._number[name]} = {name}" for name in WHO)
-        self.database.execute(f"CREATE VIEW named AS FROM received JOIN called ON {same}")
+        self.database.execute(f"CREATE VIEW named AS FROM received JOIN people ON {same}")
 
     def of_patients(self) -> pd.DataFrame:
-        """patient, of_site, pseudonym, label, drop and official (the drop's `part`) of every row, as
-        categories: a text that occurs often is in memory once."""
-        of = self._number
-        reader = self._answer(
-            f"SELECT called_name AS patient, called_of_site AS of_site, called_pseudonym AS pseudonym, "
-            f"{of['label']} AS label, {of['drop']} AS drop, {of['part']} AS official FROM named"
-        )
+        """patient, of_site, pseudonym, label, drop and official (the drop's `part`) of every row, as categories: a text
+        that occurs often is in memory once."""
+        of = {
+            name: self._number[column] for name, column in (("label", "label"), ("drop", "drop"), ("official", "part"))
+        }
+        chosen = ", ".join(f"{number} AS {name}" for name, number in of.items())
+        reader = self._answer(f"SELECT person_number, {chosen} FROM named")
         blocks = [
-            pa.table([column.dictionary_encode() for column in block.columns], names=block.schema.names)
+            pa.table(
+                [block.column(0), *(block.column(name).dictionary_encode() for name in of)], names=block.schema.names
+            )
             for block in reader
-        ]
-        if not blocks:
-            return reader.schema.empty_table().to_pandas()
-        return pa.concat_tables(blocks).unify_dictionaries().to_pandas()
+        ] or [reader.schema.empty_table()]
+        rows = pa.concat_tables(blocks).unify_dictionaries().to_pandas()
+        number = rows.pop("person_number").to_numpy()
+        for name, column in (("patient", "name"), ("of_site", "of_site"), ("pseudonym", "pseudonym")):
+            rows[name] = self._called[column].astype("category").take(number).array
+        return rows
 
     def each_once(self, columns: list[str], sides: pd.DataFrame) -> Iterator[pd.DataFrame]:
         """Blocks of the different rows, sorted by `columns`: these, `drop` with the ids of the drops that have the row
@@ -98,7 +100,7 @@ class ReceivedRows:
         yield _joined(rest, pd.Series(0, rest.index)).rename(columns=names)
 
     def _register(self, name: str, table: pd.DataFrame) -> None:
-        self.database.register(name, pa.Table.from_pandas(table.astype(str), preserve_index=False))
+        self.database.register(name, pa.Table.from_pandas(table, preserve_index=False))
 
     def _answer(self, query: str) -> pa.RecordBatchReader:
         return self.database.sql(query).to_arrow_reader(BLOCK)
@@ -119,6 +121,7 @@ def received_rows(store: Path) -> Iterator[ReceivedRows | None]:
         yield None
         return
     folder = store / SCRATCH / "tables"
+    folder.mkdir(parents=True, exist_ok=True)  # DuckDB makes no folder above its last one
     settings = {
         "memory_limit": MEMORY,
         "temp_directory": str(folder),
