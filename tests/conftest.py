@@ -1,9 +1,16 @@
 """Settings that hold for every test, in this process and in those it starts."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
+
+if TYPE_CHECKING:
+    from processes import Server
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py; before anything imports torch
 # Several test processes share the cores: a pool of threads in each only waits for the others'.
@@ -13,10 +20,47 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("steady", derandomize=True)
 settings.load_profile("steady")
 
+# Files that one process runs, since they share what takes long to start: Prefect's server (12 s of processor time) and
+# the process that stages are forked from (7 s).
+FLOWS = ("test_promote_flow", "test_retrain", "test_pipeline")
+FORKED = ("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli")
 # The files that take longest, longest first: then the processes of `make test` end at about the same time.
-LONGEST = ("test_night", "test_faults_tracking", "test_extend", "test_distributed_training", "test_promote_flow")
-LONGEST += ("test_retrain", "test_resume", "test_tracking", "test_rollback", "test_pipeline", "test_streaming")
+LONGEST = ("test_night", *FORKED, *FLOWS, "test_extend", "test_tracking", "test_rollback", "test_streaming")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+class FilesThatShare(LoadFileScheduling):
+    """Whole files go to a process, and those of FLOWS and of FORKED to the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return next((group[0] for group in (FLOWS, FORKED) if Path(file).stem in group), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesThatShare | None:
+    return FilesThatShare(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="session")
+def server_of_prefect(tmp_path_factory) -> Iterator["Server"]:
+    from servers import prefect_server
+
+    with prefect_server(tmp_path_factory.mktemp("prefect"), services=False) as server:
+        yield server
+
+
+@pytest.fixture
+def prefect_here(server_of_prefect) -> Iterator[None]:
+    """Flows of this process run on a real server."""
+    from prefect.logging.handlers import APILogWorker
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    access = server_of_prefect.access
+    there = {name: access[name.name] for name in (PREFECT_API_URL, PREFECT_API_AUTH_STRING)}
+    with temporary_settings(there):
+        yield
+        APILogWorker.drain_all(timeout=60)

@@ -20,14 +20,10 @@ def workspace(tmp_path, monkeypatch):
     return make_small_workspace(tmp_path / "small")
 
 
-@pytest.fixture(scope="module")
-def prefect_without_server():
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setattr("flows.pipeline.RETRY_AFTER_S", 0)
-        yield
+@pytest.fixture
+def flows_here(prefect_here, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr("flows.pipeline.RETRY_AFTER_S", 0)
 
 
 @pytest.fixture
@@ -49,7 +45,7 @@ def on_terminal(capsys, monkeypatch):
     logging.getLogger().handlers[:] = handlers
 
 
-def test_runs_every_stage_in_order_and_then_nothing(workspace, prefect_without_server):
+def test_runs_every_stage_in_order_and_then_nothing(workspace, flows_here):
     from flows.pipeline import pipeline
 
     assert pending(workspace, "planes") == [], "the stages of another task do not count"
@@ -59,7 +55,7 @@ def test_runs_every_stage_in_order_and_then_nothing(workspace, prefect_without_s
     assert ran(workspace) == ORDER
 
 
-def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, prefect_without_server, on_terminal):
+def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, flows_here, on_terminal):
     """And each fault is shown once, beside the number of its stage."""
     from flows.dvc_stages import StageFailed
     from flows.pipeline import pipeline
@@ -84,7 +80,7 @@ def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, pref
     assert ran(workspace)[6:] == ["train", "evaluate"], "what was done stays done"
 
 
-def test_a_night_without_tracking_server_leaves_registering_to_the_next_run(workspace, prefect_without_server):
+def test_a_night_without_tracking_server_leaves_registering_to_the_next_run(workspace, flows_here):
     """The last stage is the real one's way out: no input at fault, so it is tried again, and then said."""
     from flows.dvc_stages import StageFailed
     from flows.pipeline import pipeline

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,14 +92,10 @@ def ran(workspace: Path) -> list[str]:
     return done
 
 
-@pytest.fixture(scope="module")
-def prefect_server():
-    from prefect.testing.utilities import prefect_test_harness
-
-    os.environ.pop("FETALFLOW_PSEUDONYM_KEY", None)
-    with prefect_test_harness(server_startup_timeout=120):
-        os.environ["PYTHONPATH"] = str(ROOT)
-        yield
+@pytest.fixture
+def flows_here(prefect_here, monkeypatch):
+    monkeypatch.delenv("FETALFLOW_PSEUDONYM_KEY", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 def artefact(key: str) -> str:
@@ -112,7 +107,7 @@ def artefact(key: str) -> str:
     return str(max(found, key=lambda a: a.created).data)
 
 
-def test_a_drop_in_the_inbox_becomes_a_challenger_once(workspace, prefect_server):
+def test_a_drop_in_the_inbox_becomes_a_challenger_once(workspace, flows_here):
     from flows.retrain import retrain
 
     assert retrain(str(workspace), "movement") == [] and ran(workspace) == []
@@ -135,7 +130,7 @@ def test_a_drop_in_the_inbox_becomes_a_challenger_once(workspace, prefect_server
     assert 8 <= (now["side"] == "test").sum() <= 12
 
 
-def test_a_night_that_failed_is_finished_by_the_next(workspace, prefect_server):
+def test_a_night_that_failed_is_finished_by_the_next(workspace, flows_here):
     from flows.dvc_stages import StageFailed
     from flows.retrain import retrain
 
@@ -150,7 +145,7 @@ def test_a_night_that_failed_is_finished_by_the_next(workspace, prefect_server):
     assert json.loads((workspace / "challenger.json").read_text()) == {"rows": 12}
 
 
-def test_a_workspace_without_an_inbox_is_said_to_be(workspace, prefect_server):
+def test_a_workspace_without_an_inbox_is_said_to_be(workspace, flows_here):
     from flows.retrain import retrain
 
     params = yaml.safe_load((workspace / "params.yaml").read_text())
@@ -248,7 +243,7 @@ def test_the_workspace_of_an_inbox_keeps_everybodys_side(tmp_path):
     assert len(names) == len(set(names)) and "extract@movement" in names
 
 
-def test_inboxes_are_looked_at_on_a_schedule(prefect_server):
+def test_inboxes_are_looked_at_on_a_schedule(flows_here):
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 

@@ -35,6 +35,8 @@ from flows.retrain import prepare_workspace
 
 RIVALS = ("fetalmovnet", "cnn", "cnn_lstm", "single_frame", "shuffled_frames")
 SMALL = {
+    # The main variant keeps its name and is a network that is quick to train, to export and to explain.
+    "tasks": {"movement": {"network": "cnn", "base": "movement/fetalmovnet.py"}},
     "movement": {
         "rivals": {f"movement-{rival}": None for rival in RIVALS},
         "extract": {"labels": ["head", "arm"], "frames": 4, "stride": 8, "workers": 1, "quarantine_share": 1.0},
@@ -67,14 +69,20 @@ class Site:
     scratch: Path
     alone: dict[str, str]
 
-    def fetalflow(self, *words: str) -> str:
-        """What a verb prints in the workspace, for one who may speak to MLflow and not to the store."""
+    @contextmanager
+    def as_operator(self) -> Iterator[None]:
+        """In the workspace, with what lets one speak to MLflow and not to the store."""
         with pytest.MonkeyPatch.context() as patch:
             for name in [name for name in os.environ if name.startswith(OURS)]:
                 patch.delenv(name)
             for name, value in self.mlflow.access.items():
                 patch.setenv(name, value)
             patch.chdir(self.workspace)
+            yield
+
+    def fetalflow(self, *words: str) -> str:
+        """What a verb prints for the operator."""
+        with self.as_operator():
             done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, f"{done.output}{done.exception!r}"
         return done.stdout
@@ -99,13 +107,14 @@ class Site:
     def ask_mlflow(self, path: str, **wanted) -> dict:
         url = f"{self.mlflow.url}/api/2.0/mlflow/{path}"
         how = {"method": "POST", "json": wanted} if path == "runs/search" else {"method": "GET", "params": wanted}
-        answer = httpx.request(url=url, auth=MLFLOW_LOG_IN, timeout=60, **how)
+        answer = httpx.request(url=url, auth=MLFLOW_LOG_IN, timeout=60, verify=False, **how)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def ask_prefect(self, path: str, body: dict | None = None) -> dict | list:
         method = "GET" if body is None else "POST"
-        answer = httpx.request(method, f"{self.prefect.url}/{path}", json=body, auth=PREFECT_LOG_IN, timeout=60)
+        url = f"{self.prefect.url}/{path}"
+        answer = httpx.request(method, url, json=body, auth=PREFECT_LOG_IN, timeout=60, verify=False)
         assert answer.status_code in (200, 201), answer.text
         return answer.json()
 

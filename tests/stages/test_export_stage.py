@@ -77,6 +77,16 @@ def stored(workspace, part="test"):
     return np.stack([np.load(workspace / "data" / TASK / "sequences" / f"{name}.npy") for name in names])
 
 
+def with_exported_parts(workspace, patch):
+    """Instead of exporting the parts of a stream again, which takes seconds, take those of the stage."""
+
+    def copied(package, folder):
+        for part in (KEEP, ANSWER):
+            shutil.copytree(workspace / "exports" / TASK / MAIN / part, folder / part)
+
+    patch.setattr(stream_formats, "export_stream", copied)
+
+
 def decided(folder, of="engines", **changes):
     """Change what the gate said of an engine: `decided(folder, int8={"ms": 0.1})`."""
     path = folder / "exports" / "export.json"
@@ -145,6 +155,7 @@ def test_8_bits_that_fail_leave_the_float_parts(workspace, package, tmp_path, mo
     rows = pd.read_parquet(workspace / "data" / TASK / "manifest.parquet").head(3)
     settings = Export(engines=("onnx", "int8"), latency_repeats=5)
     given = (stored(workspace, "train"), rows, workspace / "data" / TASK, settings, None)
+    with_exported_parts(workspace, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(stream_formats, "quantise_stream", fails)
         found = stream_formats.stream_formats(package, tmp_path / "a", *given)
@@ -181,6 +192,7 @@ def test_what_loses_too_much_or_cannot_be_made_is_refused(workspace, tmp_path, m
     def fails(*_):
         raise RuntimeError("step 2 of 3") from ValueError("no such operator: Sort\nand more")
 
+    with_exported_parts(workspace, monkeypatch)
     monkeypatch.setattr(formats, "export_onnx", copied)
     monkeypatch.setattr(formats, "quantise", fails)
     strict = LENIENT | {"macro_f1": LENIENT["macro_f1"]._replace(allowed=-1.0)}

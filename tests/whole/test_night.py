@@ -8,7 +8,6 @@ with its smallest settings.
 import json
 import logging
 import shutil
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ import stages.register
 from fetalflow.artefacts import file_digest, read_json
 from fetalflow.hospital.arrival import intake as arrival
 from fetalflow.hospital.arrival.journal import read_journal
+from fetalflow.registry.ledger.record import record_move
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -71,9 +71,8 @@ def test_a_drop_in_an_s3_inbox_becomes_a_challenger_in_the_registry(site):
     stored = {found["Key"]: found for found in s3_client(site.store).list_objects_v2(Bucket="fetalflow")["Contents"]}
     assert any(key.endswith("model.safetensors") for key in stored)
     assert f"{MODEL}@challenger" in site.fetalflow("ledger", "history") and len(site.head()) == 64
-    move = "from fetalflow.registry.ledger.record import record_move; "
-    move += f"record_move({MODEL!r}, 'champion', '1', None, 'the first')"
-    site.run(sys.executable, "-c", move)
+    with site.as_operator():
+        record_move(MODEL, "champion", "1", None, "the first")
     answer = json.loads(site.answer_of_champion())
     assert answer["label"] in ("head", "arm") and abs(sum(answer["probabilities"].values()) - 1) < 1e-5
 
