@@ -10,12 +10,8 @@ from fetalflow.cine.recording import SQUARE, Recording, Region, is_square
 
 CENTIMETRES = 3  # PhysicalUnitsXDirection
 TWO_DIMENSIONAL = 1  # RegionSpatialFormat; others are M-mode, spectral, wave form and graphics
-TISSUE = {
-    0,
-    1,
-    2,
-    15,
-}  # RegionDataType: none stated, tissue, colour flow over tissue, backscatter; no Doppler, no trace
+# RegionDataType: none stated, tissue, colour flow over tissue, backscatter. Doppler and traces are no tissue.
+TISSUE = {0, 1, 2, 15}
 CORNERS = ("RegionLocationMinY0", "RegionLocationMinX0", "RegionLocationMaxY1", "RegionLocationMaxX1")
 SMALL = 0.04  # of the frame; a smaller region is a symbol or a thumbnail and has no influence on the scale
 PLACEHOLDER = (1.0, 1.0)  # PixelSpacing that exporting programs write where they know none

@@ -14,7 +14,7 @@ from fetalflow.hospital.arrival.patient_sides import grow_sides, read_sides
 from fetalflow.hospital.arrival.permanent_names import name_patients
 from fetalflow.hospital.arrival.received_rows import read_rows, received_rows
 from fetalflow.hospital.arrival.withdrawal import is_withdrawn, may_be_withdrawn, read_withdrawn
-from fetalflow.hospital.drop.columns import ANNOTATIONS, COLUMNS, PERSON
+from fetalflow.hospital.drop.columns import ANNOTATIONS, COLUMNS, PERSON, path_columns
 from fetalflow.settings.params import Split
 
 MAY_BE_WITHDRAWN = (
@@ -63,7 +63,7 @@ def copy_files(rows: pd.DataFrame, root: Path, store: Path, scratch: Path) -> tu
     """
     gone = is_withdrawn(rows, read_withdrawn(store))
     rows = rows.copy()
-    for column in paths(rows):
+    for column in path_columns(rows):
         wanted = set(rows.loc[~gone, column])
         places = {
             path: _keep(root / path, f"{column}s", store, scratch, path in wanted)
@@ -104,7 +104,7 @@ def forget(store: Path) -> tuple[int, set[str]]:
         if gone.any():
             affected.append(path)
             count += int(gone.sum())
-        for column in paths(rows):
+        for column in path_columns(rows):
             for of_withdrawn, group in rows.groupby(gone)[column]:
                 named[of_withdrawn] |= set(group) - {""}
     files = named[True] - named[False]
@@ -114,11 +114,6 @@ def forget(store: Path) -> tuple[int, set[str]]:
         rows = read_rows(path)
         write_table(path, rows[~is_withdrawn(rows, withdrawn)])
     return count, files
-
-
-def paths(rows: pd.DataFrame) -> list[str]:
-    """The columns that name files of a drop."""
-    return [column for column in ("video", "mask") if column in rows]
 
 
 def _keep(path: Path, kind: str, store: Path, scratch: Path, wanted: bool) -> str:

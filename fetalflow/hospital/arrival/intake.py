@@ -28,7 +28,6 @@ from fetalflow.hospital.arrival.accumulated_drop import (
     copy_files,
     forget,
     is_received,
-    paths,
     write_received,
 )
 from fetalflow.hospital.arrival.find_patient import find_patient
@@ -36,6 +35,7 @@ from fetalflow.hospital.arrival.inbox import Delivery, NotFetched, deliveries, i
 from fetalflow.hospital.arrival.journal import SETTLED, Journal, write_look
 from fetalflow.hospital.arrival.received_rows import SCRATCH
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn, read_withdrawn
+from fetalflow.hospital.drop.columns import named_files, path_columns
 from fetalflow.hospital.drop.inside import leaves
 from fetalflow.hospital.drop.opening import open_drop
 from fetalflow.settings.params import Retrain, Split
@@ -221,7 +221,7 @@ def _line(arrival: Arrival, delivery: Delivery, now: float) -> dict[str, Any]:
 
 def _refuse_leaving_paths(rows: pd.DataFrame, root: Path) -> None:
     """Any other fault is one row's: extraction puts that row in quarantine with its reason."""
-    for column in paths(rows):
+    for column in path_columns(rows):
         for text, where in zip(rows[column], rows["where"], strict=True):
             if leaves(text, root):
                 raise InputError(f"{where}: the path in {column} leaves the drop. Name files inside of it.")
@@ -234,7 +234,7 @@ def _with_faults(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _missing(rows: pd.DataFrame, root: Path) -> int:
-    return sum(not os.path.isfile(root / path) for column in paths(rows) for path in rows[column].unique() if path)
+    return sum(not os.path.isfile(root / path) for path in named_files(rows))
 
 
 @contextmanager

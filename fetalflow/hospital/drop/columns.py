@@ -1,5 +1,11 @@
 """The names of a drop's columns (docs/data-engineer/drop.md)."""
 
+from collections.abc import Container
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 ANNOTATIONS = "annotations.csv"
 COLUMNS = ("video", "patient", "site", "device", "annotator", "start_frame", "end_frame", "label")
 FILLED = ("video", "patient", "annotator", "label")  # must be in the header, and filled in every row
@@ -15,3 +21,13 @@ OFFICIAL |= {"training": "train", "testing": "test", "valid": "validation", "val
 LINE_FAULT = "line_fault"  # of `table.read_text_table`: why a line of the file is not a row
 OWN = ("where", "fault", LINE_FAULT)  # columns that readers add: the row's place, and what is wrong with it
 ASSUMED, YES = "patient_assumed", "yes"  # of a row whose patient the drop does not name; it counts as one of its own
+
+
+def path_columns(columns: Container[str]) -> list[str]:
+    """Those of the columns that name files."""
+    return [column for column in PATHS if column in columns]
+
+
+def named_files(rows: "pd.DataFrame") -> set[str]:
+    """The paths of all files that rows name."""
+    return {path for column in path_columns(rows) for path in rows[column].unique() if path}

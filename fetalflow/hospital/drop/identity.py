@@ -194,7 +194,7 @@ def _name_by_site(settled: Settled) -> None:
     for row in rows:
         if row.get(PERSON):
             persons[row["site"] or place.get(row["patient"], ""), row["patient"]].add(row[PERSON])
-    keys, bearers = {}, defaultdict(set)
+    keys, women = {}, defaultdict(set)
     for index, row in enumerate(settled.rows):
         if row["fault"]:
             continue
@@ -210,11 +210,11 @@ def _name_by_site(settled: Settled) -> None:
         else:
             keys[index] = (site, name)
         if index in keys and keys[index][1]:
-            bearers[keys[index][1]].add(keys[index])
+            women[keys[index][1]].add(keys[index])
     for index, (site, name) in keys.items():
-        settled.rows[index]["patient"] = f"{site}/{name}" if site and len(bearers[name]) > 1 else name
-    for name in sorted(name for name, of_name in bearers.items() if len(of_name) > 1):
-        places = ", ".join(sorted(site for site, _ in bearers[name] if site))
+        settled.rows[index]["patient"] = f"{site}/{name}" if site and len(women[name]) > 1 else name
+    for name in sorted(name for name, of_name in women.items() if len(of_name) > 1):
+        places = ", ".join(sorted(site for site, _ in women[name] if site))
         settled.notes.append(
             f"{name} is a pseudonym at several sites ({places}), each for another patient. If they are one, add a "
             f"column {PERSON} with one name for all of them."

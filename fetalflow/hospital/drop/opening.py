@@ -4,16 +4,18 @@
 of the drop is named by a row, is the table, or is listed in `not_used` with the reason.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
+
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop import archive
 from fetalflow.hospital.drop.archive import is_zip
-from fetalflow.hospital.drop.columns import PATHS
+from fetalflow.hospital.drop.columns import named_files, path_columns
 from fetalflow.hospital.drop.contents import Contents, list_contents
 from fetalflow.hospital.drop.identity import tidy_rows
 from fetalflow.hospital.drop.inside import leaves
@@ -42,9 +44,9 @@ def open_drop(drop: Path, scratch: Path, check_files: bool = True) -> Iterator[D
     contents, files, layout, found = _recognised(drop)
     with TemporaryDirectory(dir=scratch, prefix=".unpacked-") as name:
         opened = _read(contents, files, layout, found, Path(name) / "tables")
-        named = sorted(_named(opened) & set(contents.files) - set(contents.left_out))
+        named = sorted(named_files(opened.rows) & set(contents.files) - set(contents.left_out))
         root, places = contents.laid_out(named, Path(name) / "files", archive.SPARE)
-        rows = opened.rows.assign(**{c: opened.rows[c].map(lambda p: places.get(p, p)) for c in _paths(opened)})
+        rows = _with_paths(opened.rows, places)
         check = getattr(layout, "check_files", None) if check_files else None
         yield replace(opened, root=root, rows=check(root, rows) if check else rows)
 
@@ -92,26 +94,23 @@ def _read(contents: Contents, files: Files, layout: Layout, found: Found, scratc
     return _with_unused(_matched(opened, contents), contents, layout, found)
 
 
-def _paths(opened: Drop) -> list[str]:
-    return [column for column in PATHS if column in opened.rows]
-
-
-def _named(opened: Drop) -> set[str]:
-    return {path for column in _paths(opened) for path in opened.rows[column].unique() if path}
+def _with_paths(rows: pd.DataFrame, changed: Mapping[str, str]) -> pd.DataFrame:
+    """The rows with the paths in `changed` in the place of others."""
+    return rows.assign(**{c: rows[c].map(lambda path: changed.get(path, path)) for c in path_columns(rows)})
 
 
 def _matched(opened: Drop, contents: Contents) -> Drop:
     """Every path of the rows as the drop spells it; `near` has the other ones."""
     names = Names(name for name in contents.files if name not in contents.left_out)
-    matched = {path: names.find(path) for path in sorted(_named(opened)) if not leaves(path)}
-    rows = opened.rows.assign(**{c: opened.rows[c].map(lambda p: matched.get(p) or p) for c in _paths(opened)})
+    matched = {path: names.find(path) for path in sorted(named_files(opened.rows)) if not leaves(path)}
+    rows = _with_paths(opened.rows, {path: file for path, file in matched.items() if file is not None})
     near = {path: contents.left_out.get(path) or names.near(path) for path, file in matched.items() if file is None}
     return replace(opened, rows=rows, near=near)
 
 
 def _with_unused(opened: Drop, contents: Contents, layout: Layout, found: Found) -> Drop:
     """`opened` with a reason for every file that no row names and that is no table."""
-    used, why = _named(opened) | set(found.tables), {}
+    used, why = named_files(opened.rows) | set(found.tables), {}
     for name in contents.files:
         if name in used:
             continue
