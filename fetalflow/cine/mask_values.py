@@ -49,17 +49,18 @@ def one_class(pixels: np.ndarray, wanted: str = "") -> np.ndarray:
 def one_colour(picture: np.ndarray, wanted: str = "") -> np.ndarray:
     """uint8 [T, H, W], 1 in the structure. picture: uint8 or uint16 BGR [T, H, W, 3]. wanted: a colour like `#ff0000`,
     or as for `one_class` where the picture is grey. Raises InputError as `one_class`."""
-    brightest = picture.max(axis=3)
+    blue, green, red = np.moveaxis(picture, 3, 0)
     if COLOUR.fullmatch(wanted) and picture.dtype == np.uint8:
         colour = [int(wanted[i : i + 2], 16) for i in (5, 3, 1)]
         chosen = (picture == np.array(colour)).all(axis=3)
         if not chosen.any():
             raise InputError(f"{NAME} is {wanted}, and the file holds {_colours(picture)}. Name one of these")
         return chosen.astype(np.uint8)
-    if (brightest == picture.min(axis=3)).all():
-        return one_class(brightest, wanted)
+    if np.array_equal(blue, green) and np.array_equal(blue, red):
+        return one_class(np.ascontiguousarray(blue), wanted)
     if wanted:
         raise InputError(f"{NAME} is {wanted!r}, and the file holds colours: {_colours(picture)}. Name one of these")
+    brightest = np.maximum(np.maximum(blue, green), red)
     chosen = one_class(brightest)
     shades = picture[chosen > 0] / brightest[chosen > 0][:, None].astype(float)
     kinds, times = np.unique(np.round(shades, 2), axis=0, return_counts=True)

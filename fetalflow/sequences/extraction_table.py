@@ -152,7 +152,7 @@ def summarise(
         "sequences": len(sequences),
         "sequences_by_label": dict(sorted(Counter(sequences["label"]).items())),
         "patients": int(sequences["patient"].nunique()),
-        "patients_from": _patients_from(drop, who),
+        "patients_from": patients_from(drop, who),
         "patients_assumed": len(who.assumed),
         "names": who.notes,
         "cuts": sum(len(record.get("cuts", ())) for record in records.values()),
@@ -168,7 +168,7 @@ def summarise(
     }
 
 
-def _patients_from(drop: Drop, who: Settled) -> str:
+def patients_from(drop: Drop, who: Settled) -> str:
     """Where the names of the patients come from."""
     if not drop.patients_assumed or who.assumed:
         return drop.patients_from

@@ -23,6 +23,7 @@ from fetalflow.hospital.drop.opening import open_drop
 from fetalflow.hospital.drop.rows import span
 from fetalflow.hospital.drop.unknown_patients import in_words
 from fetalflow.sequences.extraction import extract_drop
+from fetalflow.sequences.extraction_table import patients_from
 from fetalflow.settings.params import Extract
 
 LINE = re.compile(r"line (\d+) of ")  # in `where`, the place of a row
@@ -59,7 +60,7 @@ def preview(drop: Path, settings: Extract, decode: bool = False, rates: Rates | 
         "used": len(used),
         "quarantined": [_quarantined(who.rows[index], reasons[index]) for index in sorted(reasons)],
         "patients": len({row["patient"] for row in used}),
-        "patients_from": opened.patients_from,
+        "patients_from": patients_from(opened, who),
         "labels": dict(sorted(Counter(row["label"] for row in used).items())),
         "sites": dict(sorted(Counter(row["site"] for row in used if row["site"]).items())),
         "cines": [{"file": file} | facts for file, facts in sorted(headers.items())],

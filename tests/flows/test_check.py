@@ -120,7 +120,7 @@ def test_patients_that_only_a_pattern_names(tmp_path):
     status, found = check(tmp_path / "drop")
     assert status == 2 and "patients are unknown" in found["refused"] and "--patient-pattern" in found["refused"]
     status, found = check(tmp_path / "drop", "--patient-pattern", r"P(\d+)")
-    assert found["patients"] == 3 and found["refused"] is None
+    assert found["patients"] == 3 and found["refused"] is None and "patient_pattern" in found["patients_from"]
 
 
 def test_a_thousand_headers_take_seconds(good, tmp_path):

@@ -104,7 +104,7 @@ def _one_spelling(settled: Settled, column: str, key: Any, stated: Mapping[Any, 
     chosen = {name: (stated or {}).get(k, of_key[0]) for k, of_key in spellings.items() for name in of_key}
     if changed := sorted(name for name, other in chosen.items() if name != other):
         pairs = ", ".join(f"{name!r} as {chosen[name]!r}" for name in changed[:SHOWN])
-        settled.notes.append(f"{len(changed)} spellings of a {column} were read as another one: {pairs}.")
+        settled.notes.append(f"Spellings of a {column} that were read as another one: {len(changed)} ({pairs}).")
     for row in settled.live:
         row[column] = chosen.get(row[column], row[column])
 
@@ -165,7 +165,7 @@ def _which(found: Sequence[Sequence[str]], rows: Rows) -> str:
             counts[name] += 1
             first.setdefault(name, row["where"])
     lines = [
-        "  " + ", ".join(f"{name!r} ({counts[name]} rows, first {first[name]})" for name in group)
+        "  " + ", ".join(f"{name!r} (rows: {counts[name]}; first: {first[name]})" for name in group)
         for group in found[:SHOWN]
     ]
     more = [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
@@ -173,7 +173,7 @@ def _which(found: Sequence[Sequence[str]], rows: Rows) -> str:
     mapping = ", ".join(f"{other!r}: {name!r}" for other in others)
     return "\n".join(
         [
-            f"{len(found)} patients are spelled in several ways, or are different patients with nearly equal names:",
+            "Some patients are spelled in several ways, or are different patients with nearly equal names:",
             *lines,
             *more,
             "If they are one patient each, --set TASK.extract.near_patients=same; if all are different, =different. To "
