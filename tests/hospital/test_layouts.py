@@ -276,15 +276,31 @@ def test_a_zip_whose_paths_leave_it_is_refused(published, name):
     assert not list(path.parent.rglob("evil.png"))
 
 
+def test_a_damaged_file_in_a_zip_costs_its_rows_only(published):
+    path = zipped(published)
+    whole = path.read_bytes()
+    at = whole.index(b"IDAT") + 40
+    path.write_bytes(whole[:at] + bytes(40) + whole[at + 40 :])
+    found = extract(path)
+    assert len(found.sequences) == 2 and list(found.quarantine.kind) == ["missing"]
+    assert "in the zip it cannot be unpacked" in found.quarantine.reason[0]
+    path.write_bytes(whole.replace(b"Fetal", b"Fatal", 1))  # the table
+    with pytest.raises(InputError, match=r"the table FETAL_PLANES_DB_data\.csv cannot be read"):
+        extract(path)
+
+
+def test_a_damaged_zip_inside_of_a_drop_is_left_out_and_said(published):
+    (published / "more.zip").write_bytes(b"PK\x03\x04 half a zip")
+    with open_drop(published, published.parent) as drop:
+        assert len(drop.rows) == 3 and "damaged" in drop.not_used["more.zip"]
+        assert any(line.startswith("more.zip: it is a zip that is damaged") for line in drop.warnings)
+
+
 def test_a_zip_that_is_damaged_or_a_bomb_is_refused(published, monkeypatch):
     path = zipped(published)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="no zip file"):
-        extract(path)
-    at = whole.index(b"IDAT") + 40
-    path.write_bytes(whole[:at] + bytes(40) + whole[at + 40 :])
-    with pytest.raises(InputError, match="cannot be unpacked"):
         extract(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr("FETAL_PLANES_DB_data.csv", HEADER)

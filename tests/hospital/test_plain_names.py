@@ -158,8 +158,7 @@ def test_a_zip_whose_files_lie_beside_it_is_not_read_twice(tmp_path):
 
 def test_zips_that_cannot_be_trusted_are_refused_wherever_they_lie(tmp_path):
     drop = folder_of(tmp_path / "drop", table_of("cines/a.png"), "cines.zip")
-    with pytest.raises(InputError, match=r"drop/cines\.zip is no zip file"):
-        read_rows(drop)
+    assert "may be in cines.zip, which is damaged" in read_rows(drop)[0].near["cines/a.png"]
     inner_zip(drop / "cines.zip", "../a.png")
     with pytest.raises(InputError, match=r"drop/cines\.zip: the path .* leaves the zip"):
         read_rows(drop)

@@ -63,10 +63,14 @@ SEMICOLON = TEXT.replace(",", ";").replace("0.2", "0,2")
         "\n\n" + TEXT,
         TEXT.replace("P1", "\u200bP1\u00a0").replace("head", "head\u200b "),
         "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in TEXT.splitlines()),
+        TEXT.replace(",", "\t").encode("utf-16"),
+        b"\xfe\xff" + TEXT.encode("utf-16-be"),
+        SEMICOLON.encode("cp1252"),
     ],
     ids=[
         *("plain", "bom_crlf", "old_mac", "doubled_cr", "no_end", "semicolon", "sep_line", "sep_quoted", "tab"),
         *("decimal_comma", "trailing", "case", "float", "blanks", "empty_first", "invisible", "quoted"),
+        *("utf16_tab", "utf16_big_endian", "windows_1252"),
     ],
 )
 def test_what_excel_and_people_write_is_read(tmp_path, text):
@@ -131,8 +135,11 @@ def test_columns_that_the_reader_adds_itself_are_kept_under_another_name(tmp_pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TEXT.encode("utf-16"), "UTF-16"),
-        (TEXT.encode("latin-1"), "line 2, near.*CSV UTF-8"),
+        (TEXT.encode("utf-16")[:-1], "CSV UTF-8"),
+        (TEXT.encode("utf-16-le"), "line 2, near.*CSV UTF-8"),
+        (TEXT.encode("cp850"), "line 2, near.*CSV UTF-8"),  # its ö is a quotation mark in Windows-1252
+        (TEXT.encode() + ROWS[1].encode("cp1252"), "line 4, near.*CSV UTF-8"),  # two encodings in one file
+        (TEXT.encode("cp1252") + b"\x00\x01", "line 2, near.*CSV UTF-8"),
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (b"sep=;\n", "missing: video"),

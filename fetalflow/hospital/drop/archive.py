@@ -18,6 +18,10 @@ UTF8 = 0x800  # flag of a member whose name is UTF-8; without it the bytes may b
 DAMAGES = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError, ValueError)
 
 
+class Damaged(InputError):
+    """A file that should be a zip, and is none or only a part of one."""
+
+
 def is_zip(path: Path) -> bool:
     """Whether an existing file is a zip by its content, or by its suffix, so that a damaged zip counts as one, too."""
     return path.is_file() and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path))
@@ -31,11 +35,12 @@ def zip_names(path: Path) -> list[str]:
 
 @contextmanager
 def opened_zip(file: Path | BinaryIO, name: str) -> Iterator[zipfile.ZipFile]:
-    """A zip, by its path or from a file that is open. name: for the message. Raises InputError when it is damaged."""
+    """A zip, by its path or from a file that is open. name: for the message. Raises Damaged when it cannot be
+    read."""
     try:
         archive = zipfile.ZipFile(file)
     except DAMAGES as error:
-        raise InputError(f"{name} is no zip file, or is damaged ({error}). Download or copy it again.") from None
+        raise Damaged(f"{name} is no zip file, or is damaged ({error}). Download or copy it again.") from None
     with archive:
         yield archive
 
@@ -68,17 +73,24 @@ def check_size(name: str, packed: int, found: Collection[zipfile.ZipInfo]) -> No
         )
 
 
-def unpack(archive: zipfile.ZipFile, name: str, wanted: Mapping[Path, zipfile.ZipInfo]) -> None:
-    """Write members of a zip to the given paths. Raises InputError when one is damaged or encrypted."""
+def unpack(archive: zipfile.ZipFile, name: str, wanted: Mapping[Path, zipfile.ZipInfo]) -> dict[Path, str]:
+    """Write members of a zip to the given paths. Returns why a member could not be read, by the path that is then not
+    there. Raises InputError when a file cannot be written."""
+    damaged: dict[Path, str] = {}
     for target, member in sorted(wanted.items(), key=lambda item: item[1].header_offset):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as source, open(target, "wb") as copy:
                 shutil.copyfileobj(source, copy, 1 << 20)
         except DAMAGES as error:
-            raise InputError(
-                f"{name}: {plain(member.filename)} cannot be unpacked ({error}). Download or copy it again."
-            ) from None
+            if isinstance(error, OSError):
+                raise InputError(
+                    f"{name}: {plain(member.filename)} cannot be unpacked ({error}). Make room on the disk, or correct "
+                    "its permissions."
+                ) from None
+            target.unlink(missing_ok=True)
+            damaged[target] = f"in the zip it cannot be unpacked ({error}): download or copy the zip again"
+    return damaged
 
 
 def check_room(name: str, size: int, folder: Path, spare: int) -> None:

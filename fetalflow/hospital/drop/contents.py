@@ -16,10 +16,11 @@ from typing import BinaryIO
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop import archive
-from fetalflow.hospital.drop.archive import check_room, check_size, is_zip, members, opened_zip, unpack
+from fetalflow.hospital.drop.archive import Damaged, check_room, check_size, is_zip, members, opened_zip, unpack
 from fetalflow.hospital.drop.plain_names import alike, is_added, plain
 
 LONGEST = 255  # bytes of a file's name that file systems take
+DAMAGED = "it is a zip that is damaged, so none of its files can be read: download or copy it again"
 DICOM_MARK = b"DICM"  # at byte 128
 
 
@@ -73,16 +74,20 @@ class Contents:
             found[self.files[name].holder][name] = self.files[name].name
         return found
 
-    def laid_out(self, names: Collection[str], folder: Path, spare: int = 0) -> tuple[Path, dict[str, str]]:
-        """The folder from which the files `names` can be read, and the path of each from there.
+    def laid_out(
+        self, names: Collection[str], folder: Path, spare: int = 0
+    ) -> tuple[Path, dict[str, str], dict[str, str]]:
+        """The folder from which the files `names` can be read, the path of each from there, and why a file cannot be
+        unpacked, by its plain path.
 
         That is the drop itself if they all lie in it under names that can be written down. Else they are unpacked,
-        linked or copied into `folder`; `spare` bytes of its disk stay free. Raises InputError when a zip is damaged, or
-        the disk has no room.
+        linked or copied into `folder`; `spare` bytes of its disk stay free. Raises InputError when the disk has no
+        room.
         """
         stored = {name: self.files[name] for name in names}
         if all(where.holder is None and _can_be_written(where.name) for where in stored.values()):
-            return self.drop, {name: where.name for name, where in stored.items()}
+            return self.drop, {name: where.name for name, where in stored.items()}, {}
+        damaged: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         for holder, inner in self._by_holder(names).items():
             if holder is None:
@@ -94,13 +99,14 @@ class Contents:
                 file, found = _open_zip(self.drop, holder, stack)
                 wanted = {folder / name: found[stored_name] for name, stored_name in inner.items()}
                 check_room(title, sum(member.file_size for member in wanted.values()), folder, spare)
-                unpack(file, title, wanted)
-        return folder, {name: name for name in stored}
+                failed = unpack(file, title, wanted)
+                damaged |= {path.relative_to(folder).as_posix(): why for path, why in failed.items()}
+        return folder, {name: name for name in stored if name not in damaged}, damaged
 
 
 def list_contents(drop: Path) -> Contents:
     """The files of a drop. Raises InputError when it is neither folder nor zip, holds a link or a folder that cannot
-    be read, or a zip in it is damaged or cannot be trusted."""
+    be read, or a zip cannot be trusted. A damaged zip in it is left out."""
     left_out: dict[str, str] = {}
     if is_zip(drop):
         files = _in_zip(drop, Stored(""))
@@ -111,7 +117,11 @@ def list_contents(drop: Path) -> Contents:
     inner = [name for name in files if name.lower().endswith(".zip") and not is_added(name)]
     spelled = {alike(name) for name in files}
     for name in inner:
-        held = _in_zip(drop, files[name])
+        try:
+            held = _in_zip(drop, files[name])
+        except Damaged:
+            left_out[name] = DAMAGED
+            continue
         top, into = PurePosixPath(name).stem, name[: -len(PurePosixPath(name).name)]
         shown = [path for path in held if not is_added(path)]
         folder = into if shown and all(path.startswith(f"{top}/") for path in shown) else f"{into}{top}/"

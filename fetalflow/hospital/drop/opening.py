@@ -16,13 +16,14 @@ from fetalflow.errors import InputError
 from fetalflow.hospital.drop import archive
 from fetalflow.hospital.drop.archive import is_zip
 from fetalflow.hospital.drop.columns import named_files, path_columns
-from fetalflow.hospital.drop.contents import Contents, list_contents
+from fetalflow.hospital.drop.contents import DAMAGED, Contents, list_contents
 from fetalflow.hospital.drop.identity import tidy_rows
 from fetalflow.hospital.drop.inside import leaves
 from fetalflow.hospital.drop.layouts.layout import Drop, Files, Found, Layout
 from fetalflow.hospital.drop.layouts.registry import TABLES, known_tables, recognise
 from fetalflow.hospital.drop.plain_names import Names, is_added
 from fetalflow.hospital.drop.rows import is_cine
+from fetalflow.hospital.drop.table import warning_of_encoding
 
 TEXTS = (".doc", ".docx", ".htm", ".html", ".ipynb", ".json", ".md", ".pdf", ".py", ".rtf", ".txt", ".xml", ".yaml")
 ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
@@ -45,8 +46,8 @@ def open_drop(drop: Path, scratch: Path, check_files: bool = True) -> Iterator[D
     with TemporaryDirectory(dir=scratch, prefix=".unpacked-") as name:
         opened = _read(contents, files, layout, found, Path(name) / "tables")
         named = sorted(named_files(opened.rows) & set(contents.files) - set(contents.left_out))
-        root, places = contents.laid_out(named, Path(name) / "files", archive.SPARE)
-        rows = _with_paths(opened.rows, places)
+        root, places, damaged = contents.laid_out(named, Path(name) / "files", archive.SPARE)
+        rows, opened = _with_paths(opened.rows, places), replace(opened, near=opened.near | damaged)
         check = getattr(layout, "check_files", None) if check_files else None
         yield replace(opened, root=root, rows=check(root, rows) if check else rows)
 
@@ -85,12 +86,17 @@ def _is_text(name: str) -> bool:
 
 def _read(contents: Contents, files: Files, layout: Layout, found: Found, scratch: Path) -> Drop:
     """What the layout reads, with its files matched with those of the drop. scratch: a folder for tables of a zip."""
-    root, places = contents.laid_out(found.tables, scratch)
+    root, places, damaged = contents.laid_out(found.tables, scratch)
+    for name, why in damaged.items():
+        raise InputError(f"{contents.drop}: the table {name} cannot be read; {why}.")
     try:
         opened = layout.read(replace(files.below(found.folder), place=lambda name: root / places[name]))
     except InputError as error:
         raise InputError(str(error).replace(f"{scratch}/", f"{contents.drop}/")) from None
-    opened = replace(opened, rows=tidy_rows(opened.rows), cines=files.cines)
+    encodings = [warning_of_encoding(root / path) for path in places.values() if path.lower().endswith(".csv")]
+    zips = [f"{name}: {why}." for name, why in contents.left_out.items() if why == DAMAGED]
+    warnings = (*opened.warnings, *filter(None, encodings), *zips)
+    opened = replace(opened, rows=tidy_rows(opened.rows), cines=files.cines, warnings=warnings)
     return _with_unused(_matched(opened, contents), contents, layout, found)
 
 
@@ -104,7 +110,10 @@ def _matched(opened: Drop, contents: Contents) -> Drop:
     names = Names(name for name in contents.files if name not in contents.left_out)
     matched = {path: names.find(path) for path in sorted(named_files(opened.rows)) if not leaves(path)}
     rows = _with_paths(opened.rows, {path: file for path, file in matched.items() if file is not None})
-    near = {path: contents.left_out.get(path) or names.near(path) for path, file in matched.items() if file is None}
+    zips = [name for name, why in contents.left_out.items() if why == DAMAGED]
+    lost = f"it may be in {', '.join(zips)}, which is damaged: download or copy that again" if zips else ""
+    missing = [path for path, file in matched.items() if file is None]
+    near = {path: contents.left_out.get(path) or lost or names.near(path) for path in missing}
     return replace(opened, rows=rows, near=near)
 
 

@@ -18,6 +18,11 @@ SEPARATORS = ",;\t"
 INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad"  # byte order mark, zero-width characters, soft hyphen
 BLANKS = INVISIBLE + " \t\u00a0\v\f"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
+WINDOWS = "windows-1252"
+UTF8_LETTER = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}")
+# What text of Windows-1252 does not have: control characters, and quotation marks inside of a word. Text of DOS (cp850)
+# that is read as Windows-1252 has them: its "Köln" becomes "K”ln".
+FOREIGN = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]|(?<=\w)[‚ƒ„…†‡‰“”•](?=\w)")
 NUL = "it holds a NUL character. Write the row again"
 MOST_LINES = 30  # of one cell
 
@@ -33,7 +38,7 @@ def read_text_table(
     one that gives most of `columns` is used, and Excel's first line `sep=;` is obeyed. Lines without any value are left
     out. If a line is no row (a quote that is not closed, a value too many), its column LINE_FAULT says so; without such
     lines the column is not there.
-    Raises InputError when a column is missing or is there twice, or the file is not text in UTF-8.
+    Raises InputError when a column is missing or is there twice, or the file is not text (`decoded_text`).
     """
     lines = _lines(path)
     first = next((number for number, line in enumerate(lines) if line.strip(BLANKS)), None)
@@ -63,21 +68,50 @@ def read_text_table(
     return table.assign(**{LINE_FAULT: faults}) if any(faults) else table
 
 
-def _lines(path: Path) -> list[str]:
+def decoded_text(path: Path) -> tuple[str, str]:
+    """The text of a table and its encoding: UTF-8, UTF-16 with a byte order mark, or else Windows-1252, in which Excel
+    writes `CSV` in Western Europe and America.
+
+    Raises InputError when the file cannot be read, or is no text in one of these.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Correct the file or its permissions.") from None
-    if data.startswith(UTF16):
-        raise InputError(f"{path} is not a CSV file in UTF-8 but text in UTF-16. Save it again as CSV UTF-8.")
+    encoding = "utf-16" if data.startswith(UTF16) else "utf-8-sig"
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode(encoding), encoding
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        around = data[max(0, error.start - 10) : error.start + 10].decode("ascii", "replace")
-        raise InputError(
-            f"{path} is not a CSV file in UTF-8: line {line}, near {around!r}. Save it again as CSV UTF-8."
-        ) from None
+        wrong = error
+    line = data.count(b"\n", 0, wrong.start) + 1
+    around = data[max(0, wrong.start - 10) : wrong.start + 10].decode("ascii", "replace")
+    # A letter outside ASCII that is correct UTF-8 shows that only a part of the file is in another encoding.
+    if encoding == "utf-8-sig" and not UTF8_LETTER.search(data):
+        try:
+            text = data.decode(WINDOWS)
+        except UnicodeDecodeError:
+            text = "\0"
+        if not FOREIGN.search(text):
+            return text, WINDOWS
+    raise InputError(
+        f"{path} is not a CSV file in UTF-8: line {line}, near {around!r}. Save it again as CSV UTF-8."
+    ) from None
+
+
+def warning_of_encoding(path: Path) -> str:
+    """A sentence for a table whose encoding is only the likely one, with an example; "" for all others."""
+    text, encoding = decoded_text(path)
+    if encoding != WINDOWS:
+        return ""
+    word = next(word for word in re.findall(r"[^\s,;\"]+", text) if not word.isascii())
+    return (
+        f"{path.name} is not UTF-8 and was read as {WINDOWS.capitalize()}: it has words such as {word[:40]!r}. If they "
+        "look wrong, save the table as CSV UTF-8."
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    text, _ = decoded_text(path)
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
