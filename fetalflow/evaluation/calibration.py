@@ -53,19 +53,19 @@ def classwise_ece(truth: np.ndarray, probabilities: np.ndarray, bins: int) -> fl
     return float(np.mean([expected_calibration_error(s) for s in sums]))
 
 
-def ece_if_calibrated(confidence: np.ndarray, bins: int, draws: int, seed: int, quantile: float) -> float:
-    """The `quantile` of the ECE of a perfectly calibrated model with these top probabilities [rows].
+def ece_if_calibrated(
+    confidence: np.ndarray, right: np.ndarray, patient: np.ndarray, bins: int, draws: int, seed: int, quantile: float
+) -> float:
+    """The `quantile` of the ECE that a perfectly calibrated model has on these rows by chance.
 
-    Chance alone makes the ECE larger than zero, the more so the fewer rows there are. In each draw a row is right with
-    exactly its stated probability (Bröcker & Smith 2007); rows are taken as independent.
+    confidence: float [rows], the top probabilities; right: bool [rows]; patient: int [rows], numbered from 0.
+    Chance alone makes the ECE larger than zero, the more so the fewer patients there are. Each draw changes the sign of
+    what `right` differs from `confidence`, for all rows of a patient together, because her sequences, and the answers
+    of several seeds to one sequence, are alike (the wild cluster bootstrap of Cameron, Gelbach & Miller 2008, with the
+    hypothesis imposed). Error rates: docs/ml-lead/evaluation.md.
     """
-    rng = np.random.default_rng(seed)
-    confidence = np.sort(confidence)  # so that the order of the rows does not change the draws
-    number = bin_numbers(confidence, bins)
-    by_bin = [confidence[number == b] for b in range(bins)]
-    gap = np.zeros(draws)
-    for p in by_bin:
-        for start in range(0, draws, 250):
-            right = rng.random((min(250, draws - start), len(p))) < p
-            gap[start : start + 250] += np.abs(right.sum(axis=1) - p.sum())
-    return float(np.quantile(gap / len(confidence), quantile))
+    rng, patients = np.random.default_rng(seed), int(patient.max()) + 1
+    cell = patient * bins + bin_numbers(confidence, bins)
+    gap = np.bincount(cell, right - confidence, patients * bins).reshape(patients, bins)
+    signs = rng.choice(np.array([-1.0, 1.0]), size=(draws, patients))
+    return float(np.quantile(np.abs(signs @ gap).sum(axis=1) / len(confidence), quantile))

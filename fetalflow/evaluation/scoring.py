@@ -56,10 +56,10 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
     by_patient = confusion_by_patient(truth, predicted, patient, classes)
     counts = by_patient.sum(axis=0)
     patients = len(by_patient)
-    right_by_patient = _patient_labels_right(predictions)
+    share_right = np.trace(by_patient, axis1=1, axis2=2) / by_patient.sum(axis=(1, 2))
 
     estimates: dict[str, Any] = {**summary_metrics(counts), **class_metrics(counts)}
-    estimates["patient_accuracy"] = right_by_patient[:, 0].sum() / right_by_patient[:, 1].sum()
+    estimates["patient_accuracy"] = share_right.mean()
     aucs, by_row = [], {}
     if probabilities is not None:
         class_auc = class_aucs(truth, probabilities)
@@ -74,8 +74,7 @@ def score(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
     def resampled(weights: np.ndarray) -> dict[str, np.ndarray]:
         drawn = (weights @ by_patient.reshape(patients, -1)).reshape(-1, classes, classes)
         values = {**summary_metrics(drawn), **class_metrics(drawn)}
-        right, number = (weights @ right_by_patient).T
-        values["patient_accuracy"] = right / number
+        values["patient_accuracy"] = (weights @ share_right) / patients
         if probabilities is not None:
             rows = weights[:, patient].astype(np.float32)  # integers, exact in float32
             values["class_auc"] = np.stack([auc(rows) for auc in aucs], axis=1)
@@ -185,34 +184,18 @@ def _without_labels(predictions: Predictions, settings: Evaluate) -> dict[str, A
     )
 
 
-def _patient_labels_right(predictions: Predictions) -> np.ndarray:
-    """float [patients, 2]: how many of a patient's true labels are predicted rightly, and how many there are.
-
-    The sequences of one patient and one true label vote together: by mean probability, or by share of y_pred where
-    there are no probabilities. Labels with equal votes share the point, so the order of the labels has no influence.
-    """
-    votes = predictions.probabilities
-    if votes is None:
-        votes = np.eye(len(predictions.labels))[predictions.predicted]
-    keys = pd.DataFrame({"patient": predictions.patient_codes, "truth": predictions.truth})
-    means = pd.DataFrame(votes).groupby([keys["patient"], keys["truth"]]).mean()
-    top = np.isclose(means, means.max(axis=1).to_numpy()[:, None], rtol=0, atol=1e-12)
-    owner, label = (means.index.get_level_values(name).to_numpy() for name in ("patient", "truth"))
-    right = top[np.arange(len(means)), label] / top.sum(axis=1)
-    patients = keys["patient"].max() + 1
-    return np.stack([np.bincount(owner, right, patients), np.bincount(owner, minlength=patients)], axis=1)
-
-
 def _patient_majority_rate(predictions: Predictions) -> float:
-    pairs = predictions.table[["patient", "y_true"]].drop_duplicates()
-    return float(pairs["y_true"].value_counts(normalize=True).max())
+    """The best `patient_accuracy` of one label for all sequences."""
+    shares = pd.crosstab(predictions.table["patient"], predictions.table["y_true"], normalize="index")
+    return float(shares.mean().max())
 
 
 def _calibration(predictions: Predictions, settings: Evaluate) -> dict[str, Any]:
     truth, probabilities = predictions.truth, predictions.probabilities
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
     sums = bin_sums(confidence, right, np.zeros(len(truth), dtype=int), 1, settings.bins)[0]
-    ceiling = ece_if_calibrated(confidence, settings.bins, settings.bootstrap, settings.seed, settings.confidence)
+    drawn = settings.bins, settings.bootstrap, settings.seed, settings.confidence
+    ceiling = ece_if_calibrated(confidence, right, predictions.patient_codes, *drawn)
     return {
         "binning": f"{settings.bins} bins of equal width over the top probability",
         "ece": float(expected_calibration_error(sums)),

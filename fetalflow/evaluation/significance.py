@@ -65,13 +65,15 @@ def compare_all(
 def compare_models(a: Predictions, b: Predictions, settings: Significance) -> dict[str, Any]:
     """JSON-able comparison of two models on the same sequences; every difference is `a` minus `b`.
 
-    p-values are two-sided and not corrected. tests: of labels where both models distinguish them
+    p-values are two-sided and not corrected. averaged: whether a sequence has several answers of one model, of which
+    the mean is compared (`Predictions.one_per_sequence`). tests: of labels where both models distinguish them
     (`Predictions.distinguishes_labels`; else accuracy and difference are None), and of lengths and masks where both
     have them. Raises InputError when the files do not hold the same sequences, truths and patients.
     """
     table = _paired(a, b)
     patients = int(table["patient"].nunique())
     facts = {"sources": [a.source, b.source], "n_sequences": len(table), "n_patients": patients}
+    facts["averaged"] = len(a.table) > len(table) or len(b.table) > len(table)
     labels = {"accuracy": None, "difference": None, "class_f1": {}, "tests": {}}
     if a.distinguishes_labels and b.distinguishes_labels:
         labels = _labels(table, settings)
@@ -233,6 +235,8 @@ def _verdict(name: str, other: str, comparison: dict[str, Any], settings: Signif
         sentences += _of_labels(name, other, comparison, settings)
     if not sentences:
         return f"{name} and {other} have neither labels nor lengths of the same sequences: nothing to compare."
+    if comparison["averaged"]:
+        sentences.append("Where several runs answered a sequence, the mean of their probabilities was compared.")
     if 1 < patients < FEW_PATIENTS:
         sentences.append(f"With only {patients} patients, only a large difference can be shown.")
     if "wilcoxon_classes" in tests and (best := tests["wilcoxon_classes"]["smallest_p"]) > settings.alpha:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import brier_score_loss
 
 from fetalflow.evaluation.calibration import (
@@ -137,11 +138,20 @@ def test_brier_is_scikit_learns_and_lies_in_0_2(classes, rows, seed):
     assert (found >= 0).all() and (found <= 2).all()
 
 
-def test_a_calibrated_network_stays_under_its_ceiling_and_a_boastful_one_does_not():
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.3, 1, size=400)
-    right = rng.random(400) < confidence
-    ceiling = ece_if_calibrated(confidence, 10, 1000, 0, 0.95)
-    assert expected_calibration_error(sums_of(confidence, right, 10)) < ceiling < 0.1
-    boast = np.sqrt(confidence)
-    assert expected_calibration_error(sums_of(boast, right, 10)) > ece_if_calibrated(boast, 10, 1000, 0, 0.95)
+@pytest.mark.parametrize(("patients", "sequences", "seeds"), [(70, 4, 1), (70, 4, 3), (30, 1, 3)])
+def test_a_calibrated_network_stays_under_its_ceiling_and_a_boastful_one_does_not(patients, sequences, seeds):
+    """Also where three seeds give the same answers, and where the sequences of a patient are alike."""
+    rng, trials = np.random.default_rng(0), 100
+    patient = np.tile(np.repeat(np.arange(patients), sequences), seeds)
+    above, caught = 0, 0
+    for trial in range(trials):
+        confidence = rng.uniform(0.3, 1, size=patients * sequences)
+        alike = 0.5 * np.repeat(rng.standard_normal(patients), sequences) + 0.75**0.5 * rng.standard_normal(
+            len(confidence)
+        )
+        right = np.tile(alike < norm.ppf(confidence), seeds)
+        for stated, counted in ((np.tile(confidence, seeds), "above"), (np.tile(confidence**0.1, seeds), "caught")):
+            ceiling = ece_if_calibrated(stated, right, patient, 10, 200, trial, 0.95)
+            exceeded = expected_calibration_error(sums_of(stated, right, 10)) > ceiling
+            above, caught = above + (counted == "above") * exceeded, caught + (counted == "caught") * exceeded
+    assert above <= 14 and caught > 90

@@ -178,18 +178,22 @@ def test_sites_are_told_apart():
     assert by_site["north"]["n"] == 20
 
 
-def test_patient_accuracy_is_of_the_mean_over_a_patients_sequences():
+def test_patient_accuracy_counts_every_patient_once_and_averages_no_seeds():
     table = pd.DataFrame(
         {
-            "sequence": ["a", "b", "c", "d"],
-            "patient": ["1", "1", "2", "2"],
-            "y_true": ["x", "x", "y", "y"],
-            "p_x": [0.9, 0.4, 0.6, 0.6],
-            "p_y": [0.1, 0.6, 0.4, 0.4],
+            "sequence": [*"abcd"] * 3,
+            "patient": ["1", "1", "1", "2"] * 3,
+            "y_true": ["x", "x", "y", "y"] * 3,
+            "y_pred": ["x", "x", "x", "y", "x", "y", "x", "y", "y", "x", "y", "x"],
+            "seed": [0] * 4 + [1] * 4 + [2] * 4,
         }
     )
     metrics = score(check_predictions(table), QUICK)["metrics"]
-    assert (metrics["accuracy"], metrics["patient_accuracy"]) == (0.25, 0.5)
+    by_seed = [(2 / 3 + 1) / 2, (1 / 3 + 1) / 2, (2 / 3 + 0) / 2]
+    assert metrics["patient_accuracy"] == pytest.approx(np.mean(by_seed))
+    assert metrics["patient_majority_rate"] == pytest.approx((1 / 3 + 1) / 2)
+    one = score(check_predictions(table[table["seed"] == 0]), QUICK)["metrics"]
+    assert one["patient_accuracy"] == pytest.approx(by_seed[0])
 
 
 def test_confusion_rows_are_what_dvc_plots():

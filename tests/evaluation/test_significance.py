@@ -179,6 +179,16 @@ def test_a_model_against_itself_says_nothing():
     assert "Not significant" in comparison["verdict"] and "do not show that the two are equal" in comparison["verdict"]
 
 
+def test_averaged_runs_are_said():
+    one = predictions(chance(0.8, 80, 3), "one")
+    table = pd.concat([one.table.assign(seed=str(seed)) for seed in range(3)])
+    three = check_predictions(table, "three")
+    for a, b, averaged in ((one, one, False), (three, one, True), (one, three, True)):
+        comparison = compare_all(a, {"other": b}, SETTINGS)["comparisons"]["other"]
+        assert comparison["averaged"] is averaged
+        assert ("the mean of their probabilities was compared" in comparison["verdict"]) is averaged
+
+
 def test_holm_over_several_comparisons_by_hand():
     a = predictions(chance(0.95, 200, 0), "a")
     others = {name: predictions(chance(share, 200, seed), name) for name, share, seed in
