@@ -1,4 +1,4 @@
-"""Export the main network to faster formats; each is compared with torch on test patients, and kept if it passes.
+"""Export the main network to faster formats; each is compared with torch on validation patients, and kept if it passes.
 
 The formats are ONNX, int8 (calibrated on training patients) and OpenVINO, if it is installed. A format that cannot be
 made or that loses too much accuracy is refused; reports/<task>/export.json gives the reason. torch always passes. The
@@ -27,7 +27,7 @@ from fetalflow.models.package_files import read_config, read_familiarity
 from fetalflow.settings.params import load_settings
 from fetalflow.training.loading import check_sequences
 
-PARTS = ("train", "test")
+PARTS = ("train", "validation", "test")
 
 
 def main(task: str, variant: str) -> None:
@@ -41,12 +41,12 @@ def main(task: str, variant: str) -> None:
     split = split[
         split["fold"] == config.get("training", {}).get("fold", split["fold"].min())
     ]  # the fold of the package
-    train, test = (manifest[manifest["sequence"].isin(split.loc[split["part"] == p, "sequence"])] for p in PARTS)
-    train, test = (
-        spread(train, settings.calibration, settings.seed),
-        spread(test, settings.test_sequences, settings.seed),
+    most = settings.calibration, settings.sequences, settings.test_sequences
+    train, validation, test = (
+        spread(manifest[manifest["sequence"].isin(split.loc[split["part"] == part, "sequence"])], number, settings.seed)
+        for part, number in zip(PARTS, most, strict=True)
     )
-    check_sequences(pd.concat([train, test]), data)
+    check_sequences(pd.concat([train, validation, test]), data)
     with atomic_folder(Path(EXPORTS) / task / variant) as folder:
         unmade = make(package, folder, settings.engines, (np.load(data / path) for path in train["path"]))
         first = stored(test.iloc[0], data)
@@ -54,10 +54,10 @@ def main(task: str, variant: str) -> None:
         packages = {name: Path("models") / task / name for name in every.variants(task)}
         fps = None if manifest["fps"].isna().all() else float(manifest["fps"].median())
         times, latency = time_variants(engines, packages, first, settings.latency_repeats, fps)
-        rows = together(judge(config, engines, test, data, settings, familiarity, times), refused)
+        rows = together(judge(config, engines, validation, test, data, settings, familiarity, times), refused)
         keep_passed(folder, rows)
         frames = (np.load(data / path) for path in train["path"])
-        streams = stream_formats(package, folder, frames, test, data, settings, familiarity)
+        streams = stream_formats(package, folder, frames, validation, test, data, settings, familiarity)
         found = {"task": task, "variant": variant, "package": config["weights"]["sha256"], "machine": machine()}
         found |= {"calibration": len(train), "engines": rows, "stream": streams, "latency": latency}
         write_json(folder / JUDGED, found)  # stays with the formats

@@ -210,11 +210,11 @@ def _engines(path: Path) -> str:
     others = [row for row in rows if row["engine"] != "torch"]
     passed = ", ".join(row["engine"] + _lost(row["macro_f1_loss"]) for row in others if row["passed"])
     refused = "".join(f" Refused: {r['engine']}, {'; '.join(r['reasons'])}." for r in others if not r["passed"])
-    return f"## Engines\n\nSame results as torch on test patients: {passed or 'none'}.{refused}" if others else ""
+    return f"## Engines\n\nThese agree with torch on validation patients: {passed or 'none'}.{refused}" if others else ""
 
 
 def _lost(points: float | None) -> str:
-    return "" if points is None else f" ({max(0.0, points):.2f} points of macro F1 lost)"
+    return "" if points is None else f" (on test patients {max(0.0, points):.2f} points of macro F1 lost)"
 
 
 def _limits(
@@ -241,7 +241,7 @@ def _limits(
 
 
 def _use(settings: Settings, task: str, frames: int, measures: bool) -> str:
-    register = settings.blocks[task].register_
+    model, alias = settings.blocks[task].register_.model, settings.blocks[task].promote.champion
     if measures:
         example = (
             "# a cine of any length, a DICOM or an image; mm_per_px of the recorded frame, if the file does not state\n"
@@ -255,6 +255,7 @@ def _use(settings: Settings, task: str, frames: int, measures: bool) -> str:
         example = 'model.predict("cine.mp4")   # or an array [N, H, W], uint8 0-255 or float 0-1'
     return (
         "## Use\n\n```python\n"
-        f'model = mlflow.pyfunc.load_model("models:/{register.model}@{register.alias}")\n'
+        "# the model in use; a number in place of the alias is one version, as in models:/NAME/3\n"
+        f'model = mlflow.pyfunc.load_model("models:/{model}@{alias}")\n'
         f"{example}\n```"
     )

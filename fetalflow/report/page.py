@@ -228,7 +228,8 @@ def slices(score: Mapping[str, Any]) -> list[tuple[str, list[str], list[dict[str
 
 
 def engines(export: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """machine: in words; sequences: how many were compared; losses: titles of the columns that apply; tables: rows for
+    """machine: in words; sequences: of test patients, how many were answered; answering: the row of the default engine,
+    None where that is torch; losses: titles of the columns that apply; tables: rows for
     a whole sequence, and for one new frame of a stream that reuses earlier frames. None where nothing was exported."""
     if not export:
         return None
@@ -237,7 +238,9 @@ def engines(export: Mapping[str, Any] | None) -> dict[str, Any] | None:
     tables = {"whole": _losses_rounded(rows, losses)} | (
         {"frame": _losses_rounded(streamed, losses)} if streamed else {}
     )
-    return {"machine": machine_words(export), "sequences": rows[0]["sequences"], "losses": losses, "tables": tables}
+    answering = next((row for row in rows if row["default"] and row["engine"] != "torch"), None)
+    facts = {"machine": machine_words(export), "sequences": rows[0]["sequences"], "answering": answering}
+    return facts | {"losses": losses, "tables": tables}
 
 
 def _losses_rounded(rows: Sequence[Mapping[str, Any]], losses: Iterable[str]) -> list[dict[str, Any]]:

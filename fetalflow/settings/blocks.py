@@ -196,7 +196,8 @@ class Export(Frozen):
 
     engines: tuple[Literal["onnx", "int8", "openvino"], ...] = ("onnx", "int8", "openvino")  # besides torch
     calibration: int = Field(64, ge=1, le=10_000)  # at most so many training sequences calibrate the int8 model
-    test_sequences: int = Field(500, ge=1, le=10**9)  # at most so many test sequences are answered by every engine
+    sequences: int = Field(500, ge=1, le=10**9)  # at most so many of validation patients judge the engines
+    test_sequences: int = Field(500, ge=1, le=10**9)  # at most so many of test patients give the figures of each engine
     latency_repeats: int = Field(40, ge=5, le=1_000_000)  # timed answers per engine, and per variant with torch
     seed: int = Field(0, ge=0, le=MAX_SEED)  # of the choice of sequences
 

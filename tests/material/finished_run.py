@@ -38,10 +38,26 @@ VERDICT = {
     ],
 }
 ENGINES = [  # as the export stage judges them; the format is a file of another kind, and never the fastest
-    {"engine": "torch", "passed": True, "reasons": [], "default": True, "sequences": 12, "macro_f1_loss": 0.0}
-    | {"unfamiliar_loss": -0.0, "same_label": 1.0, "ms": 2.5, "ms_p95": 3.25, "threads": 2, "bytes": 5_500_000},
-    {"engine": "onnx", "passed": True, "reasons": [], "default": False, "sequences": 12, "macro_f1_loss": 0.21}
-    | {"unfamiliar_loss": -0.001, "same_label": 0.99, "ms": 9.0, "ms_p95": 9.5, "threads": 2, "bytes": 5_600_000},
+    {"engine": "torch", "passed": True, "reasons": [], "default": False, "sequences": 12, "macro_f1_loss": 0.0}
+    | {
+        "unfamiliar_loss": -0.0,
+        "same_label": 1.0,
+        "accuracy": 11 / 12,
+        "ms": 2.5,
+        "ms_p95": 3.25,
+        "threads": 2,
+        "bytes": 5_500_000,
+    },
+    {"engine": "onnx", "passed": True, "reasons": [], "default": True, "sequences": 12, "macro_f1_loss": 0.21}
+    | {
+        "unfamiliar_loss": -0.001,
+        "same_label": 0.99,
+        "accuracy": 10 / 12,
+        "ms": 9.0,
+        "ms_p95": 9.5,
+        "threads": 2,
+        "bytes": 5_600_000,
+    },
     {"engine": "int8", "passed": False, "reasons": ["it could not be made: no <Sort>"], "default": False},
 ]
 EXTRACT = {

@@ -236,7 +236,7 @@ def test_the_registered_model_has_a_card_a_signature_and_no_pickle(registered, c
     assert "4 consecutive frames" in card
     assert "Task: movement" in card and "Network: fetalmovnet, Turkan et al., FetalMovNet, Section III-C" in card
     assert "Table 4" not in card, "these are not the paper's settings"
-    assert "onnx (0.21 points of macro F1 lost). Refused: int8, it could not be made" in card
+    assert "onnx (on test patients 0.21 points of macro F1 lost). Refused: int8, it could not be made" in card
 
 
 def test_the_requirements_name_what_answering_imports():

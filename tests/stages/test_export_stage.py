@@ -22,7 +22,7 @@ import stages.export
 import stages.train
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
-from fetalflow.inference.engines import choice, formats, parity, stream_formats
+from fetalflow.inference.engines import agreement, choice, formats, stream_formats
 from fetalflow.inference.engines.choice import choose, exports_of
 from fetalflow.inference.engines.engine import open_engine
 from fetalflow.inference.engines.onnx_file import export_onnx
@@ -35,7 +35,7 @@ from fetalflow.settings.params import Export, load_settings
 from flows.cli.app import app
 
 TASK, MAIN = "movement", "fetalmovnet"
-LENIENT = {name: judged._replace(allowed=100.0) for name, judged in parity.JUDGED.items()}
+LENIENT = {name: each._replace(seen=1e9, possible=1e9) for name, each in agreement.AGREEMENT.items()}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def workspace(tmp_path_factory):
     folder = make_workspace(tmp_path_factory.mktemp("export"), epochs=2, variants={MAIN: {"batch_norm_momentum": 0.1}})
     with pytest.MonkeyPatch.context() as patch, working_in(folder):
         patch.setattr(formats, "export_onnx", partial(export_onnx, in_one_file=10_000))
-        patch.setattr(parity, "JUDGED", LENIENT)  # of 9 test sequences, one is 11 points
+        patch.setattr(agreement, "AGREEMENT", LENIENT)  # of so few sequences, nothing is shown
         stages.train.main(TASK, MAIN)
         settings(folder, engines=["onnx", "int8"], test_sequences=7, latency_repeats=5)
         stages.export.main(TASK, MAIN)
@@ -101,6 +101,8 @@ def test_the_stage_writes_what_passed_and_says_so(workspace, package):
     assert found == read_json(workspace / "exports" / TASK / MAIN / "export.json")
     assert [row["engine"] for row in found["engines"]] == ["torch", "onnx", "int8"]
     assert all(row["passed"] and row["sequences"] == 7 and row["ms"] > 0 for row in found["engines"])
+    assert all(row["agreement"]["sequences"] == 9 for row in found["engines"])
+    assert found["engines"][1]["agreement"]["rounding"] and not found["engines"][2]["agreement"]["rounding"]
     assert sum(row["default"] for row in found["engines"]) == 1 and found["calibration"] == 21
     assert found["latency"]["variants"][MAIN]["ms_per_sequence"] == found["engines"][0]["ms"]
     assert found["package"] == read_json(package / "config.json")["weights"]["sha256"]
@@ -142,7 +144,7 @@ def test_parts_that_cannot_be_made_are_refused_and_torch_streams(workspace, pack
 
     monkeypatch.setattr(stream_formats, "export_stream", fails)
     rows = pd.read_parquet(workspace / "data" / TASK / "manifest.parquet").head(3)
-    given = ([], rows, workspace / "data" / TASK, Export(engines=("onnx",), latency_repeats=5), None)
+    given = ([], rows, rows, workspace / "data" / TASK, Export(engines=("onnx",), latency_repeats=5), None)
     found = stream_formats.stream_formats(package, tmp_path, *given)
     assert [(row["engine"], row["passed"]) for row in found] == [("torch", True), ("onnx", False)]
     assert found[1]["reasons"] == ["its parts could not be made: ValueError: no such operator: Sort"]
@@ -154,7 +156,7 @@ def test_8_bits_that_fail_leave_the_float_parts(workspace, package, tmp_path, mo
 
     rows = pd.read_parquet(workspace / "data" / TASK / "manifest.parquet").head(3)
     settings = Export(engines=("onnx", "int8"), latency_repeats=5)
-    given = (stored(workspace, "train"), rows, workspace / "data" / TASK, settings, None)
+    given = (stored(workspace, "train"), rows, rows, workspace / "data" / TASK, settings, None)
     with_exported_parts(workspace, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(stream_formats, "quantise_stream", fails)
@@ -195,19 +197,19 @@ def test_what_loses_too_much_or_cannot_be_made_is_refused(workspace, tmp_path, m
     with_exported_parts(workspace, monkeypatch)
     monkeypatch.setattr(formats, "export_onnx", copied)
     monkeypatch.setattr(formats, "quantise", fails)
-    strict = LENIENT | {"macro_f1": LENIENT["macro_f1"]._replace(allowed=-1.0)}
-    monkeypatch.setattr(parity, "JUDGED", strict)
+    strict = LENIENT | {"distance": LENIENT["distance"]._replace(seen=-1.0)}
+    monkeypatch.setattr(agreement, "AGREEMENT", strict)
     settings(other, engines=["int8", "onnx"], latency_repeats=5)
     with working_in(other):
         stages.export.main(TASK, MAIN)
         rows = {row["engine"]: row for row in read_json(f"reports/{TASK}/export.json")["engines"]}
         assert rows["torch"]["passed"] and rows["torch"]["default"]
-        assert "points lost, -1 are allowed" in rows["onnx"]["reasons"][0] and rows["onnx"]["ms"] > 0
+        assert "-1.000 and 1000000000.000 are allowed" in rows["onnx"]["reasons"][0] and rows["onnx"]["ms"] > 0
         assert rows["int8"]["reasons"] == ["it could not be made: ValueError: no such operator: Sort"]
         assert [path.name for path in (other / "exports" / TASK / MAIN).iterdir()] == ["export.json"]
         package = other / "models" / TASK / MAIN
         assert choose("auto", package) is None
-        with pytest.raises(InputError, match="onnx was refused .* -1 are allowed. Engines that passed: torch"):
+        with pytest.raises(InputError, match="onnx was refused .* are allowed. Engines that passed: torch"):
             load(package, engine="onnx")
         monkeypatch.setattr(formats, "export_onnx", fails)
         stages.export.main(TASK, MAIN)
@@ -249,6 +251,13 @@ def test_a_package_answers_by_the_engine_as_it_was_judged(workspace, package):
     assert list(exact.probabilities.values()) == pytest.approx(list(reference.probabilities.values()), abs=1e-5)
     assert exact.unfamiliarity == pytest.approx(reference.unfamiliarity, rel=1e-3)
     assert exact.probabilities != found.probabilities
+
+
+def test_a_verdict_holds_for_the_processor_of_the_gate(registered):
+    decided(registered, torch={"ms": 3.0}, onnx={"ms": 2.0}, int8={"ms": 1.0, "arithmetic": "another"})
+    assert choose("auto", registered).name == "onnx"
+    with pytest.raises(InputError, match=r"judged .* on another kind of processor \(another\)"):
+        choose("int8", registered)
 
 
 def test_auto_is_the_fastest_that_passed_and_is_installed(registered, monkeypatch):

@@ -7,6 +7,7 @@ from typing import Any
 
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
+from fetalflow.inference.engines.arithmetic import arithmetic
 from fetalflow.inference.engines.engine import ENGINES, THREADS, Engine, is_installed, open_engine, package_digest
 
 EXPORTS = "exports"
@@ -35,10 +36,10 @@ def read_judged(package: Path | str) -> dict[str, Any] | None:
 def choose(name: str, package: Path | str, threads: int = THREADS, once: bool = False) -> Engine | None:
     """The opened engine `name` for the package in `package`; None means torch, which reads the package itself.
 
-    "auto" is the fastest installed engine that passed, by the times of the export stage; torch where nothing was
-    exported. once: the process answers once and ends, so torch, which takes 2 s to start, is chosen only if no other
-    engine passed. Raises InputError when a requested engine did not pass (with the reasons), was not exported, is not
-    installed, or its files have changed.
+    "auto" is the fastest installed engine that passed on such a processor, by the times of the export stage; torch
+    where nothing was exported. once: the process answers once and ends, so torch, which takes 2 s to start, is chosen
+    only if no other engine passed. Raises InputError when a requested engine did not pass (with the reasons), was not
+    exported, is not installed, was judged on another kind of processor, or its files have changed.
     """
     if name not in (AUTO, *ENGINES):
         raise InputError(f"no engine is called {name!r}; there are: {', '.join((AUTO, *ENGINES))}.")
@@ -71,10 +72,15 @@ def choose_for_stream(name: str, package: Path | str, reuse: bool = True, once: 
 
 
 def _fastest(rows: Mapping[str, Mapping[str, Any]], once: bool) -> str:
-    usable = [row for name, row in rows.items() if row["passed"] and is_installed(name)]
+    usable = [row for name, row in rows.items() if row["passed"] and is_installed(name) and _judged_alike(row)]
     if once:
         usable = [row for row in usable if row["engine"] != "torch"] or usable
     return min(usable, key=lambda row: row["ms"])["engine"] if usable else "torch"
+
+
+def _judged_alike(row: Mapping[str, Any]) -> bool:
+    """Whether this machine rounds as the one on which the gate judged the engine."""
+    return row.get("arithmetic", "") == arithmetic(row["engine"])
 
 
 def _check_passed(name: str, rows: Mapping[str, Mapping[str, Any]], package: Path | str) -> None:
@@ -86,3 +92,9 @@ def _check_passed(name: str, rows: Mapping[str, Mapping[str, Any]], package: Pat
     if not rows[name]["passed"]:
         reasons = "; ".join(rows[name]["reasons"])
         raise InputError(f"the engine {name} was refused for {package}: {reasons}. Engines that passed: {passed}.")
+    if not _judged_alike(rows[name]):
+        raise InputError(
+            f"the engine {name} was judged for {package} on another kind of processor "
+            f"({rows[name].get('arithmetic', 'not known')}); this one ({arithmetic(name)}) may give other answers. "
+            "Take another engine, or run the export stage here."
+        )

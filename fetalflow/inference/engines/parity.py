@@ -1,9 +1,7 @@
-"""The parity gate: compares every engine with torch on sequences of test patients, before anybody may use it.
+"""The parity gate: all engines answer sequences of validation patients; one that does not agree with torch is refused.
 
-An engine is refused when it loses more than LOSS points (percentage points) of macro F1 against torch or, where the
-network segments, of Dice; when the mean error of its lengths is more than LOSS % of the length larger; when it flags
-more than MORE points more sequences as unlike the training data, or leaves as many more without a length; or when an
-answer is not a number. The fastest engine that passed is the default.
+Which disagreement is allowed: `agreement.py` beside this file. The engines also answer sequences of test patients, on
+which nothing is decided: these figures are reported. The fastest engine that passed is the default.
 """
 
 import os
@@ -16,11 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
+from fetalflow.biometry.outline import HALF
 from fetalflow.errors import InputError
 from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.evaluation.measurement_columns import error_percent
 from fetalflow.evaluation.measurement_rows import known_mask, measurement_row
 from fetalflow.evaluation.metrics import confusion_by_patient, summary_metrics
+from fetalflow.evaluation.segmentation import overlap
+from fetalflow.inference.engines.agreement import agreement, disagreements
+from fetalflow.inference.engines.arithmetic import arithmetic
 from fetalflow.inference.engines.engine import Engine
 from fetalflow.inference.engines.timing import LIMIT_S, in_turns
 from fetalflow.inference.latency import p95
@@ -29,80 +31,93 @@ from fetalflow.models.network_answer import NetworkAnswer
 from fetalflow.settings.params import Evaluate, Export
 
 REFERENCE = "torch"
-LOSS = 0.5  # points
-MORE = 5.0  # points of all sequences that may be flagged or left without a length in addition
 
 
-class Judged(NamedTuple):
-    """A figure whose loss is judged. points: factor from the figure to points; better: 1 where larger is better, else
-    -1."""
+class Reported(NamedTuple):
+    """A figure on test patients. points: factor from the figure to percentage points; better: 1 where larger is better,
+    else -1."""
 
-    words: str
     points: float
     better: int
-    allowed: float  # points that may be lost
 
 
-JUDGED = {
-    "macro_f1": Judged("macro F1", 100, 1, LOSS),
-    "dice": Judged("Dice", 100, 1, LOSS),
-    "length_error_percent": Judged("error of the lengths", 1, -1, LOSS),
-    "unfamiliar": Judged("sequences unlike the training data", 100, -1, MORE),
-    "unmeasured": Judged("sequences without a length", 100, -1, MORE),
+REPORTED = {
+    "macro_f1": Reported(100, 1),
+    "dice": Reported(100, 1),
+    "length_error_percent": Reported(1, -1),
+    "unfamiliar": Reported(100, -1),
+    "unmeasured": Reported(100, -1),
 }
-FIGURES = ("p_difference", "mask_difference", "same_label", *JUDGED)
+FIGURES = ("p_difference", "mask_difference", "same_label", "accuracy", *REPORTED)
+NO_NUMBER = "some of its answers are not numbers"
+NO_VALIDATION = "the split has no validation patients by whom it could be judged"
 
 
 def judge(
     config: Mapping[str, Any],
     engines: Mapping[str, Engine],
-    rows: pd.DataFrame,
+    validation: pd.DataFrame,
+    test: pd.DataFrame,
     data: Path,
     settings: Evaluate | Export,
     familiarity: Familiarity | None = None,
     times: Mapping[str, list[float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Figures of each engine, in their order; JSON-able, None for what does not apply.
+    """Verdict and figures of each engine, in their order; JSON-able, None for what does not apply.
 
-    config: of the package. engines: by name, torch among them. rows: of the manifest, sequences of test patients in the
-    task's folder `data`; one at a time is in memory. familiarity: of the package. times: ms of the timed answers by
-    engine, from `timing.in_turns`; None: they are timed here.
+    config: of the package. engines: by name, torch among them. validation, test: rows of the manifest, sequences of
+    these patients in the task's folder `data`; one at a time is in memory. familiarity: of the package. times: ms of
+    the timed answers by engine, from `timing.in_turns`; None: they are timed here.
 
-    Keys of a row: engine, passed, reasons (of a refusal), default; sequences; p_difference, mask_difference (largest
-    difference of a probability from that of torch); same_label (share of the sequences); macro_f1, dice (0-1),
+    Keys of a row: engine, passed, reasons (of a refusal), default; agreement (on validation patients; see
+    `agreement.agreement`). On test patients: sequences; p_difference, mask_difference (largest difference of a
+    probability from that of torch); same_label (share of the sequences); accuracy, macro_f1, dice (0-1),
     length_error_percent (of the true length, over the lengths that torch measured too), unfamiliar, unmeasured (shares
-    of the sequences that are flagged as unlike the training data, and that have no length in mm), and each of these
-    five with _loss (points lost against torch); ms, ms_p95 (of one sequence, the engines in turns); threads; load of
-    the machine; bytes.
+    of the sequences that are flagged as unlike the training data, and that have no length in mm), and each of REPORTED
+    with _loss (points lost against torch). ms, ms_p95 (of one sequence, the engines in turns); threads; load of the
+    machine; bytes; arithmetic.
 
-    Raises InputError when torch is not among the engines, or there is no row.
+    Raises InputError when torch is not among the engines, or there is no row of test patients.
     """
-    if REFERENCE not in engines or rows.empty:
-        raise InputError(f"parity needs {REFERENCE} and a test sequence; found {list(engines)} and {len(rows)}.")
+    if REFERENCE not in engines or test.empty:
+        raise InputError(f"parity needs {REFERENCE} and a test sequence; found {list(engines)} and {len(test)}.")
     labels = list(config["labels"])
-    answers = _answers(engines, rows, data, labels)
+    judged_by = answers_of(engines, validation, data, labels, familiarity) if len(validation) else {}
+    reported = answers_of(engines, test, data, labels, familiarity)
     if times is None:
-        times = in_turns(engines, stored(rows.iloc[0], data), settings.latency_repeats, LIMIT_S)
+        times = in_turns(engines, stored(test.iloc[0], data), settings.latency_repeats, LIMIT_S)
     judged = []
     for name, engine in engines.items():
-        facts = _figures(answers[name], answers[REFERENCE], rows, labels, familiarity)
-        there = _figures(answers[REFERENCE], answers[name], rows, labels, familiarity)
-        facts |= {f"{key}_loss": each.better * each.points * (there[key] - facts[key]) for key, each in JUDGED.items()}
-        reasons = _reasons(facts) if name != REFERENCE else []
+        facts = _figures(reported[name], reported[REFERENCE], test, labels)
+        there = _figures(reported[REFERENCE], reported[name], test, labels)
+        facts |= {
+            f"{key}_loss": each.better * each.points * (there[key] - facts[key]) for key, each in REPORTED.items()
+        }
+        agreed, reasons = None, [NO_VALIDATION]
+        if judged_by:
+            agreed = agreement(judged_by[name], judged_by[REFERENCE], validation["patient"])
+            reasons = disagreements(agreed)
+        if np.isinf(facts["p_difference"]) or np.isinf(facts["mask_difference"]) or _no_numbers(judged_by.get(name)):
+            agreed, reasons = None, [NO_NUMBER]
+        reasons = [] if name == REFERENCE else reasons
         judged.append(
-            {"engine": name, "passed": not reasons, "reasons": reasons, "default": False, "sequences": len(rows)}
+            {"engine": name, "passed": not reasons, "reasons": reasons, "default": False, "agreement": agreed}
+            | {"sequences": len(test)}
             | {key: _jsonable(value) for key, value in facts.items()}
             | {"ms": statistics.median(times[name]), "ms_p95": p95(times[name])}
             | {"threads": engine.threads, "load": round(os.getloadavg()[0], 1), "bytes": engine.size}
+            | {"arithmetic": arithmetic(name)}
         )
     min((row for row in judged if row["passed"]), key=lambda row: row["ms"])["default"] = True
     return judged
 
 
-def _answers(
-    engines: Mapping[str, Engine], rows: pd.DataFrame, data: Path, labels: list[str]
+def answers_of(
+    engines: Mapping[str, Engine], rows: pd.DataFrame, data: Path, labels: list[str], familiarity: Familiarity | None
 ) -> dict[str, pd.DataFrame]:
-    """The answers of every engine to every sequence, in the order of `rows`."""
+    """What is kept of the answers of every engine to every sequence, in the order of `rows`: p float [C]; unlike, where
+    the package has a familiarity; of a network that segments, mask_difference, mask_apart (1 - Dice from torch's mask)
+    and the columns of `measurement_row`."""
     kept: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
     for _, row in rows.iterrows():
         batch = stored(row, data)
@@ -111,7 +126,11 @@ def _answers(
         mask = None if reference.mask is None else known_mask(data, row)
         for name, answer in answers.items():
             kept[name].append(_kept(answer, reference, mask, row, labels))
-    return {name: pd.DataFrame(each) for name, each in kept.items()}
+    found = {name: pd.DataFrame(each) for name, each in kept.items()}
+    if familiarity is not None:
+        for table in found.values():
+            table["unlike"] = familiarity.score(np.stack(table["features"])) > UNLIKE
+    return found
 
 
 def _kept(
@@ -122,38 +141,32 @@ def _kept(
     facts: dict[str, Any] = {"p": p, "features": None if answer.features is None else answer.features[0]}
     if answer.mask is None:
         return facts
-    drawn = expit(answer.mask[0])
-    facts["mask_difference"] = float(np.abs(drawn - expit(reference.mask[0])).max())
+    drawn, by_torch = expit(answer.mask[0]), expit(reference.mask[0])
+    facts["mask_difference"] = float(np.abs(drawn - by_torch).max())
+    facts["mask_apart"] = 1 - overlap(drawn > HALF, by_torch > HALF)[0]
     structure = None if labels_equally_likely(p) else labels[int(p.argmax())]
     return facts | measurement_row(np.nan_to_num(drawn), mask, row, structure)
 
 
-def _figures(
-    answers: pd.DataFrame, other: pd.DataFrame, rows: pd.DataFrame, labels: list[str], familiarity: Familiarity | None
-) -> dict[str, float]:
+def _figures(answers: pd.DataFrame, other: pd.DataFrame, rows: pd.DataFrame, labels: list[str]) -> dict[str, float]:
     """FIGURES of one engine compared with another; NaN for what does not apply."""
     p, other_p = np.stack(answers["p"]), np.stack(other["p"])
     facts = dict.fromkeys(FIGURES, np.nan)
     facts["p_difference"] = _widest(np.abs(p - other_p))
     facts["same_label"] = (p.argmax(1) == other_p.argmax(1)).mean()
-    facts["macro_f1"] = _macro_f1(p, rows, labels)
+    if len(labels) > 1 and not labels_equally_likely(p):
+        truth = pd.Index(labels).get_indexer(rows["label"])
+        counts = confusion_by_patient(truth, p.argmax(1), np.zeros(len(rows), dtype=int), len(labels)).sum(axis=0)
+        summary = summary_metrics(counts)
+        facts |= {"accuracy": float(summary["accuracy"]), "macro_f1": float(summary["mean_class_f1"])}
     if "mask_difference" in answers:
         facts["mask_difference"] = _widest(answers["mask_difference"])
         facts["dice"] = answers["dice"].mean()
         facts["length_error_percent"] = _length_error(answers, other)
         facts["unmeasured"] = answers.filter(regex="^found_").isna().all(axis=1).mean()
-    if familiarity is not None:
-        facts["unfamiliar"] = (familiarity.score(np.stack(answers["features"])) > UNLIKE).mean()
+    if "unlike" in answers:
+        facts["unfamiliar"] = answers["unlike"].mean()
     return facts
-
-
-def _macro_f1(p: np.ndarray, rows: pd.DataFrame, labels: list[str]) -> float:
-    """NaN where the answers [n, C] do not distinguish labels."""
-    if len(labels) < 2 or labels_equally_likely(p):
-        return np.nan
-    truth = pd.Index(labels).get_indexer(rows["label"])
-    counts = confusion_by_patient(truth, p.argmax(1), np.zeros(len(rows), dtype=int), len(labels))
-    return float(summary_metrics(counts.sum(axis=0))["mean_class_f1"])
 
 
 def _length_error(answers: pd.DataFrame, other: pd.DataFrame) -> float:
@@ -168,20 +181,12 @@ def _widest(differences: np.ndarray | pd.Series) -> float:
     return float(np.nan_to_num(np.asarray(differences), nan=np.inf).max())
 
 
-def _reasons(facts: Mapping[str, float]) -> list[str]:
-    """The reasons with their figures why an engine is refused."""
-    reasons = []
-    if np.isinf(facts["p_difference"]) or np.isinf(facts["mask_difference"]):
-        reasons.append("some of its answers are not numbers")
-    for name, judged in JUDGED.items():
-        loss, here = facts[f"{name}_loss"], judged.points * facts[name]
-        if loss > judged.allowed:
-            there = here + judged.better * loss
-            reasons.append(
-                f"{judged.words} {here:.2f} %, with torch {there:.2f} %: {loss:.2f} points lost, "
-                f"{judged.allowed:g} are allowed"
-            )
-    return reasons
+def _no_numbers(answers: pd.DataFrame | None) -> bool:
+    """Whether a probability of a label or of a pixel is not a number."""
+    if answers is None:
+        return False
+    masks = answers["mask_difference"].isna().any() if "mask_difference" in answers else False
+    return bool(masks or np.isnan(np.stack(answers["p"])).any())
 
 
 def stored(row: pd.Series, data: Path) -> np.ndarray:

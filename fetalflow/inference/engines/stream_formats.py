@@ -1,5 +1,5 @@
 """Makes and judges the two parts of a network for streaming, as `formats` does for the whole network: by the answers to
-sequences of test patients, frame by frame."""
+sequences, frame by frame."""
 
 import shutil
 from collections.abc import Iterable
@@ -45,7 +45,8 @@ def stream_formats(
     package: Path,
     folder: Path,
     calibration: Iterable[np.ndarray],
-    rows: pd.DataFrame,
+    validation: pd.DataFrame,
+    test: pd.DataFrame,
     data: Path,
     settings: Export,
     familiarity: Familiarity | None,
@@ -53,9 +54,9 @@ def stream_formats(
     """Write the parts of a package's network to `folder` and keep those that passed. Returns rows as `parity.judge`, of
     torch and of the engines that have parts; ms are those of one new frame.
 
-    calibration: sequences of training patients, uint8 [N, H, W]. rows: of the manifest, of test patients, in the task's
-    folder `data`. There are no rows for a network that cannot reuse results; only that of torch where the weights are
-    larger than IN_ONE_FILE, because a second copy of them is not worth the disk space.
+    calibration: sequences of training patients, uint8 [N, H, W]. validation, test: as in `parity.judge`.
+    There are no rows for a network that cannot reuse results; only that of torch where the weights are larger than
+    IN_ONE_FILE, because a second copy of them is not worth the disk space.
     """
     config = read_config(package)
     if not isinstance(without_weights(config), Reusing):
@@ -73,8 +74,8 @@ def stream_formats(
             parts[name] = answering
     whole = {name: OfFrames(each) for name, each in parts.items()}
     new_frame = {name: NewFrame(each) for name, each in parts.items()}
-    times = in_turns(new_frame, stored(rows.iloc[0], data), settings.latency_repeats, LIMIT_S)
-    judged = together(judge(config, whole, rows, data, settings, familiarity, times), refused)
+    times = in_turns(new_frame, stored(test.iloc[0], data), settings.latency_repeats, LIMIT_S)
+    judged = together(judge(config, whole, validation, test, data, settings, familiarity, times), refused)
     kept = {part for row in judged if row["passed"] for part in PARTS.get(row["engine"], ())}
     for part in {part for of_engine in PARTS.values() for part in of_engine} - kept:
         shutil.rmtree(folder / part, ignore_errors=True)
