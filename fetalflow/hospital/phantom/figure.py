@@ -130,6 +130,12 @@ class Figure:
         start = self.rng.uniform(-0.3 * duration, max(self.time[-1] - 0.3 * duration, 0.1))
         return amplitude * reach(self.time, start, duration / 2) * self.rng.choice([-1, 1])
 
+    def kick(self, duration: float) -> np.ndarray:
+        """A movement that takes `duration` s, 0-1, and perhaps the way back; float [T]."""
+        start = self.rng.uniform(-0.1, max(self.time[-1] - duration, 0.1))
+        back = (self.rng.random() < 0.5) * reach(self.time, start + 1.1 * duration, duration)
+        return reach(self.time, start, duration) - back
+
 
 def ellipse(a: float, b: float, at=(0.0, 0.0), turn: float = 0.0, bumps: np.ndarray | float = 0.0) -> np.ndarray:
     """Outline [48, 2] of half axes a, b; `bumps` scales the radius by 1 + bumps, a number or an array [48]."""

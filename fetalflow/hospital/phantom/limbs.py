@@ -9,7 +9,6 @@ import numpy as np
 
 from fetalflow.hospital.phantom.figure import Figure, ellipse, limb
 from fetalflow.hospital.phantom.growth import Sizes
-from fetalflow.hospital.phantom.motion import reach
 
 
 def _bones(f: Figure, part: int, length: float, half: float, count: int) -> None:
@@ -52,9 +51,7 @@ def leg(f: Figure, root: int, s: Sizes) -> None:
     lengths = 1.0 * s.fl, 0.88 * s.fl
     widths = np.array([0.27, 0.18, 0.11]) * s.fl * rng.uniform(0.85, 1.1)
     amplitude, duration = np.deg2rad(f.amount(30, 90)), rng.uniform(0.3, 1.0)
-    start = rng.uniform(-0.1, max(f.time[-1] - duration, 0.1))
-    back = (rng.random() < 0.5) * reach(f.time, start + 1.1 * duration, duration)
-    kick = reach(f.time, start, duration) - back
+    kick = f.kick(duration)
     rest = rng.uniform(np.deg2rad(60), np.deg2rad(100))
     knee = rest - amplitude * kick if rng.random() < 0.6 else rest - amplitude * (1 - kick)
     hip = 0.3 * -bend + rng.normal(0, 0.2) + 0.3 * amplitude * kick * rng.choice([-1, 1])

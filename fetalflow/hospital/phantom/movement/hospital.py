@@ -1,6 +1,7 @@
 """The synthetic hospital: patients, sites and devices whose truth is known, delivered as a drop. Its layout is that of
 docs/data-engineer/drop.md; docs/architecture.md says what is simulated."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from fetalflow.hospital.phantom.anatomy import compose
 from fetalflow.hospital.phantom.console import burn_in, set_up
 from fetalflow.hospital.phantom.motion import probe_drift
 from fetalflow.hospital.phantom.movement.formats import write_cine
+from fetalflow.hospital.phantom.movement.moving_parts import compose_moving
 from fetalflow.hospital.phantom.patients import Patient, admit_all
 from fetalflow.hospital.phantom.scanner import Scanner, scan
 from fetalflow.settings.params import Phantom
@@ -33,10 +35,12 @@ FAULTS = {"truncated": ".avi", "empty": ".mp4", "text": ".mp4", "lying": ".dcm"}
 
 @dataclass(frozen=True)
 class Cine:
-    """One planned recording. `cut`: first frame after a hard cut, or 0. `fault`: how the file is broken, or ''."""
+    """One planned recording. `pose`: cines of a patient with one number show the same pose where the scene is `moving`.
+    `cut`: first frame after a hard cut, or 0. `fault`: how the file is broken, or ''."""
 
     patient: Patient
     number: int
+    pose: int
     label: str
     frames: int
     cut: int
@@ -94,29 +98,34 @@ def plan(settings: Phantom) -> list[Cine]:
     rng = np.random.default_rng(settings.seed)
     patients = admit_all(settings.patients, WEEKS, settings.seed, rng)
     cines: list[Cine] = []
-    count = [0] * len(patients)
+    count, poses = [0] * len(patients), Counter()
 
     def next_cine(patient: Patient, label: str, fault: str = "") -> Cine:
         count[patient.number - 1] += 1
-        return _schedule(settings, patient, count[patient.number - 1], label, fault)
+        poses[patient.number, label] += 1
+        pose = poses[patient.number, label]
+        return _schedule(settings, patient, count[patient.number - 1], pose, label, fault)
 
-    for label, wanted in settings.sequences.items():
-        reached, queue = 0, []
-        while reached < wanted:
-            queue = queue or list(rng.permutation(len(patients)))
-            cines.append(next_cine(patients[queue.pop()], label))
-            reached += cines[-1].windows
     labels = list(settings.sequences)
+    # A pose of moving parts is filmed with every label before the next one.
+    for group in [labels] if settings.scene == "moving" else [[label] for label in labels]:
+        reached, queue = Counter(), []
+        while any(reached[label] < settings.sequences[label] for label in group):
+            queue = queue or list(rng.permutation(len(patients)))
+            patient = patients[queue.pop()]
+            for label in group:
+                cines.append(next_cine(patient, label))
+                reached[label] += cines[-1].windows
     for fault in FAULTS:
         cines.append(next_cine(patients[rng.integers(len(patients))], labels[rng.integers(len(labels))], fault))
     return sorted(cines, key=lambda c: (c.patient.number, c.number))
 
 
-def _schedule(settings: Phantom, patient: Patient, number: int, label: str, fault: str) -> Cine:
+def _schedule(settings: Phantom, patient: Patient, number: int, pose: int, label: str, fault: str) -> Cine:
     rng = np.random.default_rng([settings.seed, patient.number, number])
     frames = int(rng.integers(settings.min_frames, settings.max_frames + 1))
     cut = 0
-    if rng.random() < CUT and frames >= 2 * WINDOW:
+    if rng.random() < CUT and frames >= 2 * WINDOW and settings.scene == "paper":
         cut = int(rng.integers(WINDOW, frames - WINDOW + 1))
     reader, other = rng.permutation(patient.site.readers)
     start, end = (int(rng.integers(0, 3)), frames - 1) if rng.random() < 0.2 and not cut else (None, None)
@@ -128,14 +137,15 @@ def _schedule(settings: Phantom, patient: Patient, number: int, label: str, faul
         elif chance < MISREAD + LATE:
             first = frames // 2
         spans.append((str(other), first, frames - 1 - int(rng.integers(0, 2)), seen))
-    return Cine(patient, number, label, frames, cut, tuple(spans), fault)
+    return Cine(patient, number, pose, label, frames, cut, tuple(spans), fault)
 
 
 def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
     """Film one cine, write it and its mask, and return its rows of annotations.csv."""
     cv2.setNumThreads(1)
     path, site = folder / cine.video, cine.patient.site
-    rng = np.random.default_rng([settings.seed, cine.patient.number, cine.number, 1])
+    moving = settings.scene == "moving"
+    rng = np.random.default_rng([settings.seed, cine.patient.number, cine.pose if moving else cine.number, 1 + moving])
     fps = int(rng.choice(site.fps))
     scanner = set_up(cine.patient, cine.patient.depth, fps, settings, rng)
     mask = ""
@@ -144,7 +154,7 @@ def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
     elif cine.fault == "text":
         path.write_text("Export failed: the archive did not answer. Please ask for this study again.\n")
     else:
-        frames, masks = film(cine, scanner, rng)
+        frames, masks = (film_moving if moving else film)(cine, scanner, rng)
         burn_in(frames, cine.patient, scanner)
         write_cine(path, frames, cine.patient, scanner, _promised(cine))
         if cine.fault == "truncated":
@@ -175,6 +185,13 @@ def film(cine: Cine, scanner: Scanner, rng: np.random.Generator) -> tuple[np.nda
         now = scanner if take == 0 else replace(scanner, gain=scanner.gain + 5, focus=0.6 * scanner.focus)
         films.append(scan(scene, probe_drift(time, rng), now, rng))
     return tuple(np.concatenate(parts) for parts in zip(*films, strict=True))
+
+
+def film_moving(cine: Cine, scanner: Scanner, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """As `film`, for the scenes of `moving_parts`; without a hard cut. The mask is empty where no part moves."""
+    time = np.arange(cine.frames) / scanner.fps
+    scene, drift = compose_moving(cine.label, cine.patient.sizes, cine.patient.uterus, time, rng)
+    return scan(scene, drift, replace(scanner, persistence=0.0), rng)
 
 
 def _promised(cine: Cine) -> int:
