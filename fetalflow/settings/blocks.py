@@ -1,7 +1,7 @@
 """The blocks of `params.yaml` that each task has, one for each stage. Every number has its bounds."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,10 +28,17 @@ class Phantom(Ranges):
     sequences: dict[
         str, Annotated[int, Field(ge=1, le=1_000_000)]
     ]  # sequences to record for each label, over all patients
+    # paper: the labelled part is in view, as in the paper; moving: several parts, and only movement names the label
+    scene: Literal["paper", "moving"] = "paper"
     height: int = Field(240, ge=64, le=4096)  # px, of the recorded video
     width: int = Field(320, ge=64, le=4096)  # px
     min_frames: int = Field(20, ge=1, le=10_000)  # frames of the shortest cine
     max_frames: int = Field(32, ge=1, le=10_000)  # frames of the longest cine
+
+    @field_validator("sequences", mode="before")
+    @classmethod
+    def _null_removes_a_label(cls, value: Any) -> Any:
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
 class Extract(Frozen):
