@@ -23,7 +23,10 @@ def remember(workspace: Path, task: str) -> None:
     file.parent.mkdir(exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         kept = {name: folder for name, folder in _recorded().items() if name != task}
-        write_text(file, json.dumps(kept | {task: str(workspace.resolve())}, indent=2))  # the newest is the last one
+        folder = workspace.resolve()
+        if folder.parent == file.parent:
+            folder = Path(folder.name)  # so that it is found after the checkout was moved
+        write_text(file, json.dumps(kept | {task: str(folder)}, indent=2))  # the newest is the last one
 
 
 def find_workspace(task: str | None, named: Path | None = None) -> Path:
@@ -94,4 +97,6 @@ def _recorded() -> dict[str, str]:
         found = read_json(CHECKOUT / "workspaces" / RECORD)
     except (OSError, ValueError):  # there is none, or a person broke it
         return {}
-    return {str(name): str(folder) for name, folder in found.items()} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): str(CHECKOUT / "workspaces" / str(folder)) for name, folder in found.items()}

@@ -3,7 +3,7 @@
 import csv
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
@@ -14,15 +14,17 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from fetalflow.artefacts import read_json
+from fetalflow.registry.provenance import NO_COMMIT, code_state
 from fetalflow.settings.params import load_settings
 from flows.durations import FILE, Estimate, in_words, of_the_demo, read_durations, write_duration
 from flows.dvc_stages import StageFailed, pending, reproduce, stages_to_run, task_of, tells_failure
+from flows.project import FileLocked, record_run, share_inputs
 from flows.side_by_side import TRAINING, at_once, groups, run_together, threads
 from flows.stopping import note_flow_run, wait_if_stopped
 from flows.terminal import moving
 from flows.workspace import update_workspace
+from flows.workspace_lock import in_turn
 
-UPDATED = "%s was made by an earlier version of fetalflow. Its settings were converted, and every stage runs once."
 GPU = "gpu"  # tag of the training stages; flows/deployments.py limits them to one at a time
 MAY_RETRY = ("train@", "ablate@", "register@")  # after a dead worker or a lost server, a retry can succeed
 RETRY_AFTER_S = 5
@@ -122,7 +124,16 @@ def show_results(name: str, workspace: Path) -> None:
     create_markdown_artifact(key=key, markdown="\n".join(lines), description=f"Confusion of {variant}")
 
 
+def keep(workspace: Path, words: str, stages: Iterable[str] = ()) -> None:
+    """Commit the results of a flow. A run is good also if that fails, as after a kill that left git's lock."""
+    try:
+        record_run(workspace, "\n".join([f"{words} (flow run {flow_run.name})", "", *stages]).strip())
+    except (OSError, KeyError, FileLocked) as error:
+        get_run_logger().warning("The run is not in the history of git: %s. Remove the lock if no git runs.", error)
+
+
 @flow(name="pipeline", flow_run_name=_run_name)
+@in_turn("the flow pipeline", wait_s=60)
 def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
     """Run the stages of a workspace that are not up to date, of one task of `params.yaml` or of all.
 
@@ -131,14 +142,18 @@ def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
     """
     folder, logger = Path(workspace).resolve(), get_run_logger()
     note_flow_run(flow_run.id)
-    if update_workspace(folder):
-        logger.info(UPDATED, folder)
+    if changed := update_workspace(folder):
+        logger.info(changed)
     settings = load_settings(folder / "params.yaml")
+    share_inputs(folder)
     stale = pending(folder, task_name)
     if not stale:
         logger.info("Everything is up to date")
+        keep(folder, "Nothing had to run")
         return []
 
+    if code_state() is None:
+        logger.warning(NO_COMMIT)  # before hours of training, not first when it is to be promoted
     names = stages_to_run(folder, stale, task_name)
     beside = min((at_once(settings, task_of(name)) for name in names if name.startswith(TRAINING)), default=1)
     estimate = Estimate(read_durations(folder / FILE), of_the_demo(folder), beside)
@@ -168,6 +183,7 @@ def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
             with moving(lambda _: trainings_left()) if len(stages) > 1 else nullcontext():
                 run_together(stages, partial(run, beside=min(beside, len(stages))), beside)
     finally:
+        keep(folder, f"{task_name or 'all tasks'}: {len(estimate.took)} of {len(names)} stages ran", estimate.took)
         for name in [task_name] if task_name else settings.tasks:
             show_quality(name, folder)
             show_results(name, folder)

@@ -39,8 +39,9 @@ def use_page(folder: Path) -> None:
     if not (CHECKOUT / PAGE).is_file():
         return
     page = folder / PAGE
-    if folder != CHECKOUT and not page.is_symlink():
+    if folder != CHECKOUT and not page.exists():
         page.parent.mkdir(parents=True, exist_ok=True)
+        page.unlink(missing_ok=True)  # it leads nowhere after a move
         page.symlink_to(CHECKOUT / PAGE)
     if not (folder / CONFIG).is_file():
         write_text(folder / CONFIG, f"[plots]\n    html_template = {PAGE.relative_to('.dvc')}\n")

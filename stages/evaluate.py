@@ -20,7 +20,7 @@ def main(task: str) -> None:
     settings = load_settings()
     evaluate, variants = settings.blocks[task].evaluate, settings.variants(task)
     metrics = {}
-    with atomic_folder(Path("reports", task, "evaluation")) as folder:
+    with atomic_folder(Path("reports", task, "evaluation")) as folder, atomic_folder(Path("metrics", task)) as rows:
         for variant in variants:
             predictions = read_predictions(predictions_of(Path("data", task), variant))
             report = score(predictions, evaluate)
@@ -29,7 +29,7 @@ def main(task: str) -> None:
             write_json(folder / f"{variant}-score.json", report)
             headline = {name: metrics[variant][name] for name in HEADLINE}
             headline |= {name: metrics[variant][name] for name in HEADLINE_MEASURED if name in metrics[variant]}
-            write_json(folder / "headline" / f"{variant}.json", headline)  # a row of `dvc metrics show`
+            write_json(rows / f"{variant}.json", headline)  # a row of `dvc metrics show`
             write_table(folder / f"{variant}-confusion.csv", confusion_rows(predictions))
             write_table(folder / f"{variant}-roc.csv", roc_points(predictions))
             if report["calibration"]:

@@ -1,16 +1,29 @@
 """Log the finished run to MLflow, and give its model the alias of the challenger through the ledger."""
 
+import os
 import sys
 from pathlib import Path
 
 from fetalflow.artefacts import write_json
 from fetalflow.registry.ledger.record import record_move
+from fetalflow.registry.provenance import NO_COMMIT, code_state
 from fetalflow.registry.tracking import TrackingFailed, log_run, registry
 from fetalflow.settings.earlier import EARLIER_MODELS
 from fetalflow.settings.params import load_settings
 
+EXPERIMENT = "DVC_EXP_NAME"  # environment variable of `dvc exp run`
+
 
 def main(task: str) -> None:
+    if experiment := os.environ.get(EXPERIMENT):
+        # A queue of experiments would otherwise move the alias of the challenger again and again, and a queued one has
+        # no embedded store.
+        write_json(Path("reports") / task / "registered.json", {"experiment": experiment})
+        print(
+            f"{experiment} is an experiment of DVC, which is not registered. To register it: "
+            f"`dvc exp apply {experiment}`, then `fetalflow run --task {task} --name {Path.cwd().name}`."
+        )
+        return
     try:
         registered = log_run(task, load_settings())
         name, alias, version = registered["name"], registered["alias"], registered["version"]
@@ -28,6 +41,8 @@ def main(task: str) -> None:
     if line:
         print(f"Ledger: line {line['number']}, hash {line['sha256']}")
     print(f"MLflow: {registered['tracking_uri']}")
+    if code_state() is None:
+        print(NO_COMMIT)
 
 
 def _name_the_earlier_model(task: str, name: str) -> None:

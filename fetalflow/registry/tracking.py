@@ -4,12 +4,11 @@ Everything is read from the files of the workspace after all of them are written
 the server is out of reach, only this step must be repeated.
 """
 
-import hashlib
 import logging
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +16,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from fetalflow.artefacts import atomic_file, file_digest, read_json
+from fetalflow.artefacts import atomic_file
 from fetalflow.errors import InputError, TrackingFailed
 from fetalflow.inference.engines.choice import JUDGED, exports_of, read_judged
-from fetalflow.inference.engines.record import RECORD
 from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.address import DATABASE, EMBEDDED, public_uri, require_store, tracking_uri
 from fetalflow.registry.client import Registry
@@ -33,15 +31,16 @@ from fetalflow.registry.interrupted_logging import (
     set_finished,
     variant_runs,
 )
+from fetalflow.registry.ledger.anchor import known_run
 from fetalflow.registry.logged_model import log_model
 from fetalflow.registry.logged_run import log_pipeline
 from fetalflow.registry.model_card import model_card
+from fetalflow.registry.moved_store import ARTEFACTS, follow_the_move
+from fetalflow.registry.registered_files import PACKAGE_TAG, registered_digest
 from fetalflow.registry.run_record import inputs_digest
 from fetalflow.settings.params import Settings
 from fetalflow.settings.tasks import get_task
 
-ARTEFACTS = "mlartifacts"
-PACKAGE_TAG = "fetalflow.package"  # digest of package, formats and card, so that the same model gets only one version
 # MLflow's page then shows runs and charts, and not the traces of language models.
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 QUIET = {  # environment variables
@@ -68,7 +67,8 @@ def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str
         if not needed.is_file():
             raise InputError(f"{needed} is missing: only a finished run can be registered. Run the earlier stages.")
     card, exports = model_card(task, settings, workspace), _exports(package)
-    with _mlflow(tracking_uri()) as mlflow:
+    uri = tracking_uri()
+    with _mlflow(uri) as mlflow:
         experiment = _experiment(mlflow, register.experiment, workspace)
         inputs = inputs_digest(task, workspace)
         parent = finished_run(mlflow, experiment, inputs)
@@ -80,13 +80,13 @@ def log_run(task: str, settings: Settings, workspace: Path = Path()) -> dict[str
         version = _registered_version(mlflow, register.model, package, exports, card, runs[variant])
         _describe(mlflow, register.model, task, register.alias, settings.blocks[task].promote.champion)
         set_finished(mlflow, runs[variant])
-        remove_live_runs(mlflow, public_uri(tracking_uri()), workspace / "live" / task)
+        remove_live_runs(mlflow, public_uri(uri), workspace / "live" / task)
     return {
         "model_uri": f"models:/{register.model}@{register.alias}",
         "name": register.model,
         "version": str(version),
         "alias": register.alias,
-        "tracking_uri": public_uri(tracking_uri()),
+        "tracking_uri": public_uri(uri),
         "experiment": register.experiment,
         "experiment_id": experiment,
         "run_id": parent,
@@ -144,7 +144,16 @@ def registry() -> Iterator[Registry]:
     uri = tracking_uri()
     require_store(uri)
     with _mlflow(uri) as mlflow:
-        yield Registry(mlflow.MlflowClient(), mlflow.exceptions.MlflowException, _artefacts(mlflow, Path()))
+        client, failure, artefacts = (
+            mlflow.MlflowClient(),
+            mlflow.exceptions.MlflowException,
+            _artefacts(mlflow, Path()),
+        )
+        yield Registry(client, failure, artefacts, _download(mlflow), *known_run())
+
+
+def _download(mlflow: ModuleType) -> Callable[[str, str], str]:
+    return lambda uri, folder: mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
 
 
 @contextmanager
@@ -163,6 +172,8 @@ def _mlflow(uri: str) -> Iterator[ModuleType]:
             _make_database(mlflow)
         # With the full path, because MLflow caches stores by URI and does not notice another current folder.
         mlflow.set_tracking_uri(f"sqlite:///{Path(DATABASE).resolve()}" if uri == EMBEDDED else uri)
+        if uri == EMBEDDED:  # else this path, which MLflow puts there, is the store of every later workspace
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
         mlflow.MlflowClient().search_experiments(max_results=1)
     except (mlflow.exceptions.MlflowException, requests.RequestException) as error:
         raise TrackingFailed(f"MLflow at {where} is out of reach ({_first_line(error, uri)}).") from error
@@ -184,6 +195,7 @@ def _make_database(mlflow: ModuleType) -> None:
     with FileLock(f"{DATABASE}.lock"):
         if Path(DATABASE).is_file():
             _check_database()
+            follow_the_move(Path(DATABASE).resolve())
             return
         tables = "file:fetalflow-tables?mode=memory&cache=shared"
         with closing(sqlite3.connect(tables, uri=True)) as memory:
@@ -242,13 +254,6 @@ def _exports(package: Path) -> Path | None:
     return exports
 
 
-def _digest(package: Path, exports: Path | None, card: str) -> str:
-    """Digest of the model: package, formats and card. Measured times are not part of it."""
-    formats = sorted(exports.glob(f"*/{RECORD}")) if exports else []
-    files = [f"{path.parent.name} {read_json(path)['files']}" for path in formats]
-    return hashlib.sha256("".join([file_digest(package / CONFIG), card, *files]).encode()).hexdigest()
-
-
 def _describe(mlflow: ModuleType, name: str, task: str, challenger: str, champion: str) -> None:
     """Describe a registered model that has no description yet; what a person wrote there stays."""
     client = mlflow.MlflowClient()
@@ -267,7 +272,7 @@ def _registered_version(mlflow: ModuleType, name: str, package: Path, exports: P
     The results of an interrupted attempt are used: a logged model if it is complete, a version if it exists.
     """
     client = mlflow.MlflowClient()
-    digest = _digest(package, exports, card)
+    digest = registered_digest(package, exports, card)
 
     def versions() -> list[Any]:
         known = client.search_model_versions(f"name = '{name}'")

@@ -133,7 +133,8 @@ def test_the_stages_write_what_the_contract_says(workspace, capsys):
     folder = reports / "evaluation"
     per_variant = {"score.json", "confusion.csv", "roc.csv", "reliability.csv", "per_class.csv"}
     expected = {f"{v}-{name}" for v in load_settings().variants("movement") for name in per_variant}
-    assert {path.name for path in folder.iterdir()} == expected | {"headline"}
+    assert {path.name for path in folder.iterdir()} == expected
+    assert {path.name for path in (workspace / "metrics/movement").iterdir()} == {"fetalmovnet.json", "cnn.json"}
     assert list(pd.read_csv(folder / "cnn-roc.csv")) == ["class", "fpr", "tpr"]
     confusion = pd.read_csv(folder / "cnn-confusion.csv")
     right = (confusion["actual"] == confusion["predicted"]).mean()

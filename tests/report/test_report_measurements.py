@@ -65,7 +65,7 @@ def test_a_network_of_masks_alone_has_no_accuracy(run):
     assert re.search(rf"{MASK_ONLY}( –)+ Always the majority class", page.text)
     metrics = read_json(folder / "reports" / TASK / "metrics.json")[MASK_ONLY]
     assert metrics["accuracy"] is None and metrics["dice"] > 0.9
-    headline = read_json(folder / "reports" / TASK / "evaluation" / "headline" / f"{MASK_ONLY}.json")
+    headline = read_json(folder / "metrics" / TASK / f"{MASK_ONLY}.json")
     assert headline["accuracy"] is None and headline["hc_mae_mm"] == metrics["hc_mae_mm"]
     figures = {path.stem for path in (folder / "reports" / TASK / "figures").iterdir()}
     assert f"{MASK_ONLY}-bland_altman" in figures and f"{MAIN}-roc" in figures and "length_differences" in figures
