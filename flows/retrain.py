@@ -12,16 +12,20 @@ import yaml
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
+from fetalflow.hospital.arrival import store_key
 from fetalflow.hospital.arrival.intake import FAILED, Arrival, Prepare, arrive, crash_in_words
+from fetalflow.hospital.arrival.journal import in_short, look_before
 from fetalflow.quality.drop_drift import judge_new_drops, unjudged
 from fetalflow.registry.warm_start import choose_start
 from fetalflow.settings.params import TaskSettings, load_settings
+from flows.changes import overlay
 from flows.checkout import CHECKOUT
 from flows.dvc_stages import pending, stage_names
-from flows.pipeline import UPDATED, pipeline, run_stage
-from flows.workspace import overlay, prepare, update_workspace
+from flows.pipeline import pipeline, run_stage
+from flows.settings_record import read_yaml, write_params
+from flows.workspace import prepare, update_workspace
+from flows.workspace_lock import in_turn
 
 BEFORE_DRIFT = ("extract@", "preprocess@")  # stages that make the manifest, which the drift test needs
 KEY_PREFIX = "FETALFLOW_PSEUDONYM_KEY"  # of the variables in fetalflow/hospital/deidentify/pseudonyms.py
@@ -32,17 +36,20 @@ def accumulated_drop(task_name: str, store: str = "arrivals") -> str:
     return f"{store}/{task_name}/drop"
 
 
-def prepare_workspace(folder: Path, task_name: str, inbox: str, profile: str | None, changes: list[dict]) -> Path:
-    """Make or update a workspace that trains on the drops in `inbox`.
+def prepare_workspace(
+    folder: Path, task_name: str, inbox: str | None, profile: str | None, changes: list[dict]
+) -> Path:
+    """Make or update a workspace that trains on the drops in `inbox`; None: in the inbox that it has.
 
     A patient stays in training or test for ever: `split.kind` is official, and intake writes the column `part`.
     """
-    fixed: dict[str, Any] = {
-        "phantoms": [],
-        "tasks": {task_name: {"drop": accumulated_drop(task_name)}},
-        task_name: {"split": {"kind": "official", "folds": 1}, "retrain": {"inbox": inbox}},
-    }
-    return prepare(folder, task_name, [profile] if profile else [], [fixed, *changes])
+    drop = accumulated_drop(task_name)
+    fixed: dict[str, Any] = {"phantoms": [], "tasks": {task_name: {"drop": drop}}, task_name: {}}
+    if inbox:
+        fixed[task_name] |= {"retrain": {"inbox": inbox}}
+    if (read_yaml(folder / "params.yaml").get("tasks") or {}).get(task_name, {}).get("drop") != drop:  # the first time
+        fixed[task_name] |= {"split": {"kind": "official", "folds": 1}}
+    return prepare(folder, task_name, [profile] if profile else [], [fixed, *changes], how="fetalflow retrain")
 
 
 def deidentifier(store: Path, settings: TaskSettings) -> Prepare | None:
@@ -61,23 +68,34 @@ def deidentifier(store: Path, settings: TaskSettings) -> Prepare | None:
         out = scratch / "deidentified"
         shutil.rmtree(out, ignore_errors=True)
         deidentify_drop(folder, out, key, settings.extract)
-        kept = store / "deidentification" / f"{key.pseudonym('drop', folder.name)}.csv"
+        kept = store / store_key.CLEANED / f"{key.pseudonym('drop', folder.name)}.csv"
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(out / QUARANTINE, kept)
         return out
 
-    return Prepare(clean, lambda name: key.pseudonym("drop", name))
+    return Prepare(clean, lambda name: key.pseudonym("drop", name), key.name)
+
+
+def accept_key(folder: Path, task_name: str) -> None:
+    """A person says that the configured key is that of a store from before 2026-12. Raises InputError if it is not."""
+    from fetalflow.hospital.deidentify.pseudonyms import read_key
+
+    block = load_settings(folder / "params.yaml").block(task_name)
+    store_key.accept_key(folder / block.retrain.store / task_name, read_key().name)
 
 
 def take_arrivals(store: Path, settings: TaskSettings) -> list[Arrival]:
-    """Take every complete delivery of the inbox; return the result for each.
+    """Take every complete delivery of the inbox; return the results that the last look did not have.
 
-    With a key, neither the log nor an error contains the name of a delivery or text from it.
+    A server keeps every line and row, so a delivery that waits for a week is logged once. With a key, neither the log
+    nor an error contains the name of a delivery or text from it.
     """
     logger, crash = get_run_logger(), ""
     preparation = deidentifier(store, settings)
+    store_key.check_key(store, preparation.key if preparation else store_key.CLEAR)
     if preparation is None:
         logger.warning("Drops are not de-identified: no pseudonym key is configured")
+    before = look_before(store)
     try:
         arrivals = arrive(settings.retrain.inbox, store, settings.retrain, settings.split, preparation)
     except InputError:
@@ -88,13 +106,13 @@ def take_arrivals(store: Path, settings: TaskSettings) -> list[Arrival]:
         crash = crash_in_words(error)
     if crash:  # raised outside of `except`, so that the original error with its text is not the context
         raise RuntimeError(f"looking into the inbox failed: {crash}. Drops that were taken are kept; start it again.")
-    for arrival in arrivals:
-        if arrival.state != "known":
-            facts = f"{arrival.rows} rows of {arrival.cines} cines as drop {arrival.drop}" if arrival.drop else ""
-            needs_attention = arrival.state == "refused" or FAILED in arrival.said
-            level = logging.WARNING if needs_attention else logging.INFO
-            logger.log(level, "%s: %s %s%s", arrival.name, arrival.state, facts, arrival.said)
-    return arrivals
+    new = [a for a in arrivals if a.state != "known" and in_short(a.name, a.state, a.said) not in before]
+    for arrival in new:
+        facts = f"{arrival.rows} rows of {arrival.cines} cines as drop {arrival.drop}" if arrival.drop else ""
+        needs_attention = arrival.state == "refused" or FAILED in arrival.said
+        level = logging.WARNING if needs_attention else logging.INFO
+        logger.log(level, "%s: %s %s%s", arrival.name, arrival.state, facts, arrival.said)
+    return new
 
 
 def settle_start(folder: Path, task_name: str, block: TaskSettings, store: Path, warm: bool | None) -> None:
@@ -104,7 +122,7 @@ def settle_start(folder: Path, task_name: str, block: TaskSettings, store: Path,
     params = yaml.safe_load((folder / "params.yaml").read_text())
     if params[task_name]["train"].get("start", "") != start.path:
         params = overlay(params, {task_name: {"train": {"start": start.path}}})
-        write_text(folder / "params.yaml", yaml.safe_dump(params, sort_keys=False))
+        write_params(folder, params)
     get_run_logger().info("Training starts %s", start.words)
 
 
@@ -120,17 +138,20 @@ def show_drift(task_name: str, reports: dict[str, dict[str, Any]]) -> None:
 
 
 @flow(name="retrain", flow_run_name="{task_name}")
+@in_turn("the flow retrain", wait_s=0)
 def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None = None) -> list[str]:
     """Poll the inbox of a workspace; if there is anything new, run the pipeline, which registers a challenger.
 
     warm: the main variant starts from the champion, else from the challenger (True), or from random weights (False);
     None: the setting `retrain.warm`, applied once for each state of the data.
+    If another process uses the workspace, the run ends at once in the state Busy, so that looks do not pile up during a
+    long training.
     Returns the names of the stages that had to run. The next run finishes the work of a killed run, also if no new drop
     arrived. Raises InputError if the workspace has no inbox, StageFailed when a stage fails.
     """
     folder = Path(workspace).resolve()
-    if update_workspace(folder):
-        get_run_logger().info(UPDATED, folder)
+    if changed := update_workspace(folder):
+        get_run_logger().info(changed)
     settings = load_settings(folder / "params.yaml")
     block = settings.blocks[task_name]
     if not block.retrain.inbox or settings.tasks[task_name].drop != accumulated_drop(task_name, block.retrain.store):
@@ -141,9 +162,8 @@ def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None
         )
     store = folder / block.retrain.store / task_name
     arrivals = task(take_arrivals, task_run_name="arrival", cache_policy=None)(store, block)
-    # Prefect keeps every table, so it gets no row for the deliveries of earlier looks.
-    if rows := [asdict(arrival) for arrival in arrivals if arrival.state != "known"]:
-        create_table_artifact(key=f"{task_name}-arrivals", table=rows, description="New deliveries, and what waits")
+    if rows := [asdict(arrival) for arrival in arrivals]:  # Prefect keeps every table, so it gets what is new alone
+        create_table_artifact(key=f"{task_name}-arrivals", table=rows, description="Deliveries that are new or changed")
     if not (folder / settings.tasks[task_name].drop).is_dir():
         get_run_logger().info("No drop has arrived yet")
         return []

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from fetalflow.artefacts import write_json, write_table
+from fetalflow.errors import InputError
+from fetalflow.hospital.drop.fingerprint import state_of
 from fetalflow.hospital.drop.quarantine import check_share, describe
 from fetalflow.hospital.drop.review import read_decisions
 from fetalflow.hospital.drop.unknown_patients import in_words, what_to_do
@@ -10,6 +12,7 @@ from fetalflow.sequences.extraction import check_usable, extract_drop
 from fetalflow.settings.params import load_settings
 from stages.runtime.cluster import spread_over
 
+READINGS = 3  # of a drop that changes while it is read
 SHOWN = 20  # kinds of remarks on cines that are printed
 
 
@@ -18,14 +21,26 @@ def main(task: str) -> None:
     extract = settings.blocks[task].extract
     drop, data = Path(settings.tasks[task].drop), Path("data") / task
     rates = settings.blocks[task].validation.rates
-    decisions = read_decisions(Path("reviews") / f"{task}.csv")
-    with spread_over(settings.machines.scheduler, drop):
-        found = extract_drop(drop, extract, data / "frames", _progress, decisions, rates)
+    reviews = Path("reviews") / f"{task}.csv"
+    for _ in range(READINGS):
+        # DVC notes the state of the drop after this stage has ended, so a change in between must be seen here. The next
+        # run compares what is noted here with the drop as it is then (flows/extract_state.py).
+        state = state_of(drop, reviews)
+        with spread_over(settings.machines.scheduler, drop):
+            found = extract_drop(drop, extract, data / "frames", _progress, read_decisions(reviews), rates)
+        if state_of(drop, reviews) == state:
+            break
+        print(f"{drop} or {reviews} changed while it was read.", flush=True)
+    else:
+        raise InputError(
+            f"{drop} or {reviews} changed during each of {READINGS} readings, so no table of it is whole. Let nobody "
+            "write there, and run again."
+        )
     quarantine = data / "quarantine.csv"
     write_table(quarantine, found.quarantine)
-    write_json(f"reports/{task}/extract.json", found.summary)
-
     counts = found.summary
+    write_json(f"reports/{task}/extract.json", counts | {"read": state})
+
     if counts["patients_assumed"]:
         print(f"WARNING: {in_words(counts['patients_assumed'], counts['rows'], 'rows')} {what_to_do(task)}")
     for note in counts["names"]:

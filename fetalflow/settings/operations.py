@@ -43,7 +43,9 @@ class Promote(Frozen):
     )  # a class or site with fewer test patients is not judged; the page lists it
     max_ece: float = Field(0.15, gt=0, le=1)  # expected calibration error of the challenger
     max_false_alarms: float = Field(0.15, gt=0, le=1)  # share of test sequences flagged as unlike the training data
-    max_latency_ms: float = Field(500, gt=0, le=10**9)  # median time for one sequence, ms
+    # ms of one sequence on two idle cores (AMD EPYC). It decides only on a first champion, by the ratio to a reference
+    # network (fetalflow/promotion/speed.py); else it is a warning.
+    max_latency_ms: float = Field(500, gt=0, le=10**9)
     max_latency_ratio: float = Field(
         1.5, gt=0, le=10**6
     )  # median time divided by the champion's, both in the same process
@@ -52,7 +54,7 @@ class Promote(Frozen):
     approval: bool = True  # a person must approve the promotion
     bootstrap: int = Field(
         2000, ge=100, le=10_000_000
-    )  # bootstrap samples for the confidence interval of the calibration error
+    )  # draws for the calibration error that a calibrated model has by chance
     seed: int = Field(0, ge=0, le=MAX_SEED)  # of the bootstrap
 
 
@@ -66,7 +68,9 @@ class Retrain(Frozen):
         900, ge=0, le=10**8
     )  # s; a drop without the marker is complete when it did not change for this time
     warm: bool = False  # True: the main variant starts from the champion, else from the challenger; rivals never do
-    deidentify: bool = False  # True: no drop is taken without a pseudonym key; with a key, all are de-identified anyway
+    # True: no drop is taken without a pseudonym key. None and False: a new store may be without one. With a key all
+    # drops are de-identified; a store that was made with a key takes no drop without it, whatever is set here.
+    deidentify: bool | None = None
 
 
 class Drift(Frozen):

@@ -22,6 +22,8 @@ from fetalflow.settings.blocks import (
 from fetalflow.settings.earlier import renewed
 from fetalflow.settings.operations import Drift, Frozen, Promote, Register, Retrain
 
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C takes a tenth of the time
+
 
 class Variant(Frozen):
     """One network that a task trains: the main variant, or a rival that it is compared with."""
@@ -143,7 +145,7 @@ def load_settings(path: Path | str = "params.yaml") -> Settings:
     if not Path(path).is_file():
         raise InputError(f"{Path(path).resolve()} does not exist: run this in the checkout or in a workspace.")
     try:
-        params = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        params = yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML in UTF-8: {' '.join(str(error).split())}") from None
     return checked(params, path)

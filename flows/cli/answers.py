@@ -17,30 +17,43 @@ if TYPE_CHECKING:  # they import torch, which would make --help slow
     from fetalflow.inference.examination.result import Examination
 
 
-def package_folder(model: str, task: str, workspace: Path | None) -> Path:
-    """The folder of a model package; the workspace and the version are printed to standard error.
+OF_MODEL = "Folder of a model package, or models:/NAME@ALIAS in MLflow; default: the champion."
 
-    model: a folder, or models:/NAME@ALIAS, which is downloaded from MLflow; empty for the newest model of the task
-    (alias `register.alias`) of the workspace.
+
+def package_folder(model: str, task: str, workspace: Path | None, engine: str = "auto", in_parts: bool = False) -> Path:
+    """The folder of a model package; one line on standard error names its version, its alias and the engine.
+
+    model: a folder, or models:/NAME@ALIAS, which is downloaded from MLflow; empty for the task's champion in the
+    registry of the workspace, or for the challenger while there is no champion. in_parts: for a stream, whose parts
+    have other engines.
     """
-    if model and not model.startswith("models:/"):
-        return Path(model)
-    from fetalflow.registry.fetching import fetch_package
+    from fetalflow.inference.engines.choice import choose_for_stream
+    from fetalflow.registry.fetching import fetch_in_use, fetch_package
     from fetalflow.settings.params import load_settings
     from flows.last_run import in_store, in_workspace
 
-    with in_store(workspace) if model else in_workspace(task, workspace):
-        if not model:
-            register = load_settings().block(task).register_
-            model = f"models:/{register.model}@{register.alias}"
-        version, folder = fetch_package(model)
-        print(f"Model     {version} ({model})", file=sys.stderr)
-        return folder.resolve()
+    if model and not model.startswith("models:/"):
+        words, folder = model, Path(model)
+    else:
+        with in_store(workspace) if model else in_workspace(task, workspace):
+            if model:
+                version, folder = fetch_package(model)
+                words = version + (f" ({model.rpartition('@')[2]})" if "@" in model else "")
+            else:
+                block = load_settings().block(task)
+                champion, challenger = block.promote.champion, block.register_.alias
+                version, alias, folder = fetch_in_use(block.register_.model, champion, challenger)
+                remark = "" if alias == champion else f"; there is no {champion} yet"
+                words = f"{version} ({alias}{remark})"
+            folder = folder.resolve()
+    name = choose_for_stream(engine, folder, in_parts, once=True)
+    print(f"Model     {words}, engine {name}", file=sys.stderr)
+    return folder
 
 
 def predict(
     file: Annotated[Path, typer.Argument(help="An image, a DICOM or a cine.")],
-    model: Annotated[str, typer.Option(help="Folder of a model package, or models:/NAME@ALIAS in MLflow.")] = "",
+    model: Annotated[str, typer.Option(help=OF_MODEL)] = "",
     engine: Engine = "auto",
     task: Task = "movement",
     workspace: Workspace = None,
@@ -48,13 +61,13 @@ def predict(
     """Predict label and probabilities, whether the input is unlike the training data, a sweep's best frame; as JSON."""
     from fetalflow.inference.package import load
 
-    package = load(package_folder(model, task, workspace), engine=engine, once=True)
+    package = load(package_folder(model, task, workspace, engine), engine=engine, once=True)
     print(json.dumps(package.predict(file).as_dict(), indent=2))
 
 
 def measure(
     files: Annotated[list[Path], typer.Argument(help="Images, DICOMs or cines of one fetus.")],
-    model: Annotated[str, typer.Option(help="Folder of a model package, or models:/NAME@ALIAS in MLflow.")] = "",
+    model: Annotated[str, typer.Option(help=OF_MODEL)] = "",
     mm_per_px: Annotated[
         float | None, typer.Option(help="Scale of the recorded frames; default: from each file.")
     ] = None,
@@ -64,6 +77,9 @@ def measure(
     structure: Annotated[
         str | None, typer.Option(help="head, abdomen or femur; default: the label that the model predicts.")
     ] = None,
+    show_unfamiliar: Annotated[
+        bool, typer.Option(help="Show lengths of what is unlike the training data too; they give no age and no weight.")
+    ] = False,
     overlay: Annotated[
         Path | None, typer.Option(help="PNG file to write, with outline, ellipse, calipers and values.")
     ] = None,
@@ -81,8 +97,8 @@ def measure(
         raise InputError(
             f"--overlay writes a PNG file, so its name must end in .png, not {overlay.suffix or 'nothing'!r}."
         )
-    package = load(package_folder(model, task, workspace), engine=engine, once=True)
-    examinations = [examine(package, file, mm_per_px, weeks, structure) for file in files]
+    package = load(package_folder(model, task, workspace, engine), engine=engine, once=True)
+    examinations = [examine(package, file, mm_per_px, weeks, structure, show_unfamiliar) for file in files]
     together = combine(examinations) if len(examinations) > 1 else None
     if overlay:
         from fetalflow.artefacts import atomic_file
@@ -101,7 +117,7 @@ def measure(
 
 
 def _examination_lines(found: "Examination") -> Iterable[str]:
-    from fetalflow.inference.examination.overlay import length_text
+    from fetalflow.inference.examination.overlay import length_text, runs
 
     scale = f"{found.mm_per_px:.4f} mm per pixel" if found.mm_per_px else "no pixel spacing"
     count = len(found.frames)
@@ -114,6 +130,10 @@ def _examination_lines(found: "Examination") -> Iterable[str]:
         yield f"  {name.upper():<4}{length_text(length):>18}  {of:<18}{percentile}".rstrip()
     if found.age:
         yield _estimate("Age", found.age)
+    if 0 < len(found.used) < count:
+        yield f"      the lengths are from frames {runs(found.used)}"
+    if found.unfamiliarity is None:
+        yield "  !   this model cannot say whether a file is unlike its training data"
     yield from (f"  !   {text}" for text in found.warnings)
 
 

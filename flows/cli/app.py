@@ -6,7 +6,7 @@ import sys
 import typer
 
 from fetalflow.errors import InputError, TrackingFailed
-from flows.cli import analysis, answers, check, drops, registry, runs, stream
+from flows.cli import analysis, answers, check, drops, project, registry, runs, settings, stream
 from flows.stopping import Stopped, stop_on_signals
 from flows.surroundings import use_writable_places
 from stages.runtime.crash import in_one_line
@@ -18,8 +18,9 @@ app = typer.Typer(
     help="Fetal ultrasound: from the cines of a hospital to a registered model with an explanation.",
 )
 GROUPS = {
-    "Run the pipeline": (runs.run, runs.retrain, runs.deploy, runs.doctor),
+    "Run the pipeline": (runs.run, runs.retrain, settings.settings, runs.deploy, runs.doctor, runs.metrics),
     "A hospital's drops": (check.check, drops.deidentify, drops.arrivals, drops.withdraw, drops.quarantine),
+    "Work together": (project.open, project.data),
     "Use a model": (answers.predict, answers.measure, stream.stream),
     "Models in use": (registry.promote, registry.rollback, registry.lineage, registry.ledger),
     "Examine networks and predictions": (analysis.describe, analysis.score, analysis.compare),
@@ -40,7 +41,8 @@ def main() -> None:
     try:
         app()
     except (InputError, TrackingFailed) as error:
-        sys.exit(f"fetalflow: {error}")
+        print(f"fetalflow: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_status", 1))
     except Stopped as stopped:
         print("\nStopped.", file=sys.stderr)
         sys.exit(128 + stopped.args[0])

@@ -65,9 +65,12 @@ def quarantine_release(
     """Decide that rows are used. The next run does so."""
     from fetalflow.hospital.quarantine_desk import Desk
     from flows.last_run import announced_workspace
+    from flows.workspace_lock import hold
 
-    desk = Desk(announced_workspace(task, workspace), task)
-    released = desk.release(rows, by, why, label)
+    folder = announced_workspace(task, workspace)
+    with hold(folder, "fetalflow quarantine release"):
+        desk = Desk(folder, task)
+        released = desk.release(rows, by, why, label)
     print(f"Released {len(released)} rows in {desk.reviews}. The next `fetalflow run` uses them.")
 
 
@@ -76,9 +79,12 @@ def quarantine_reject(rows: Rows, by: Who, why: Why, task: Task = "movement", wo
     """Decide that rows are never used; they no longer count against `quarantine_share`."""
     from fetalflow.hospital.quarantine_desk import Desk
     from flows.last_run import announced_workspace
+    from flows.workspace_lock import hold
 
-    desk = Desk(announced_workspace(task, workspace), task)
-    rejected = desk.reject(rows, by, why)
+    folder = announced_workspace(task, workspace)
+    with hold(folder, "fetalflow quarantine reject"):
+        desk = Desk(folder, task)
+        rejected = desk.reject(rows, by, why)
     print(f"Rejected {len(rejected)} rows in {desk.reviews}. From the next `fetalflow run` on they are left out.")
 
 
@@ -109,29 +115,50 @@ def arrivals(
 
 
 def withdraw(
-    patient: Annotated[str, typer.Argument(help="The patient's pseudonym, as in the manifest.")],
     by: Who,
     why: Why,
+    patient: Annotated[
+        str, typer.Argument(help="Her pseudonym, as in the manifest; or, with a key, the hospital's identifier.")
+    ] = "",
+    identifier: Annotated[
+        bool, typer.Option(help="Enter the hospital's identifier at a hidden prompt instead; needs the key.")
+    ] = False,
+    key_file: Annotated[Path | None, typer.Option(help="The secret key; default: from the environment.")] = None,
     site: Annotated[str | None, typer.Option(help="Her site, if patients of several sites have the pseudonym.")] = None,
-    task: Task = "movement",
-    workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Only the workspace arrivals-TASK, with all its tasks; default: all workspaces.")
+    ] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Only this workspace, with all its tasks.")] = None,
 ) -> None:
-    """Remove a patient's rows and cines for ever; the next retraining is without them."""
-    from fetalflow.hospital.arrival.intake import withdraw as withdraw_patient
+    """Remove a patient's rows and cines for ever, from every task; the next retraining is without them."""
     from fetalflow.settings.params import load_settings
+    from flows.checkout import CHECKOUT
+    from flows.retrain import workspace_of
+    from flows.stores import configured_key, find_in, refuse_foreign_key, stores
+    from flows.withdrawal import withdraw_everywhere
 
-    folder, store = _store(task, workspace)
-    split = load_settings(folder / "params.yaml").blocks[task].split
-    rows, files = withdraw_patient(store, patient, by, why, split, site)
-    decoded = [p for file in files for p in (folder / "data" / task / "frames").glob(f"{Path(file).stem}.*")]
-    for path in decoded:
-        path.unlink()
-    print(
-        f"{patient}: {rows} rows, {len(files)} files and {len(decoded)} decoded files were removed from {folder}, and "
-        f"will not be taken again.\nNext: fetalflow retrain --task {task} (it trains without this patient, and from no "
-        f"model that was trained on her), then `dvc gc --workspace` in {folder} to delete copies of old results.\n"
-        f"Earlier uses: fetalflow lineage {patient}. The inbox is only read: the hospital must remove her files there."
-    )
+    if identifier == bool(patient):
+        raise InputError("withdraw needs either a pseudonym, as in the manifest, or --identifier.")
+    if workspace is None and task is not None:
+        workspace, _ = _store(task, workspace_of(task))
+    chosen, key = stores(workspace), configured_key(key_file)
+    if not chosen:
+        tasks = ", ".join(load_settings((workspace or CHECKOUT) / "params.yaml").tasks)
+        raise InputError(f"{workspace or 'No workspace'} takes no drops of {tasks}. See `fetalflow retrain`.")
+    if identifier:
+        if key is None:
+            raise InputError(
+                "--identifier needs the key of the pseudonyms: --key-file, or FETALFLOW_PSEUDONYM_KEY_FILE."
+            )
+        refuse_foreign_key(key, chosen)
+        # A prompt, because arguments stay in the shell's history and are visible in the list of processes.
+        patient = typer.prompt("Identifier", hide_input=True, err=True).strip()
+    found = find_in(chosen, patient, site, key)
+    for line in withdraw_everywhere(found, chosen, patient, by, why, key):
+        print(line)
+    others = sorted({str(each.workspace) for each in stores()} - {str(each.workspace) for each in chosen})
+    if workspace is not None and others:
+        print(f"Not looked at: {', '.join(others)}. Without --task and --workspace all are.")
 
 
 def _store(task: str, workspace: Path | None) -> tuple[Path, Path]:
@@ -163,7 +190,8 @@ def deidentify(
     task: Task = "movement",
 ) -> None:
     """De-identify a drop: pseudonyms, shifted dates, cleaned headers, masked text in the pixels."""
-    from fetalflow.hospital.deidentify.drop import QUARANTINE, deidentify_drop
+    from fetalflow.artefacts import read_json
+    from fetalflow.hospital.deidentify.drop import QUARANTINE, RECORD, deidentify_drop
     from fetalflow.hospital.deidentify.pseudonyms import read_key
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
@@ -176,7 +204,14 @@ def deidentify(
         )
     except ValidationError as error:
         raise InputError(f"--patient-pattern: {error.errors()[0]['msg']}.") from None
-    found = deidentify_drop(drop, out, read_key(key_file), extract, reveal=reveal).summary
+    key = read_key(key_file)
+    earlier = read_json(out / RECORD).get("key") if (out / RECORD).is_file() else key.name
+    if earlier != key.name:
+        raise InputError(
+            f"OUT holds a drop that was de-identified with the key {earlier}, and the key now is {key.name}: the same "
+            "patients would get other pseudonyms. Give the key of before, or another OUT if the new key is right."
+        )
+    found = deidentify_drop(drop, out, key, extract, reveal=reveal).summary
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["quarantined"].items()) or "none"
     print(
         f"{out}: {found['rows_written']} of {found['rows']} rows, {found['cines_written']} cines of "

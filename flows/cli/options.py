@@ -12,6 +12,10 @@ Workspace = Annotated[
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE: another value for a setting of params.yaml.")
 ]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait/--no-wait", help="Wait while another command uses the workspace, or end with exit status 75."),
+]
 Who = Annotated[str, typer.Option("--by", help="The person who decides.")]
 Why = Annotated[str, typer.Option("--why", help="The reason. Do not write a patient's name: it is kept for ever.")]
 Engine = Annotated[

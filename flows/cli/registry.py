@@ -41,18 +41,22 @@ def promote(
     task: Task = "movement",
     dry_run: Annotated[bool, typer.Option(help="Check the rules and write the page, but move no alias.")] = False,
     approve: Annotated[
-        bool, typer.Option(help="Approve the promotion, if params.yaml requires a person's approval.")
-    ] = False,
+        str, typer.Option(help="The version that you approve, as the page names it. --evidence must be given too.")
+    ] = "",
+    evidence: Annotated[str, typer.Option(help="The digest of the evidence that you read on the page.")] = "",
     workspace: Workspace = None,
 ) -> None:
     """Check the challenger against the rules of params.yaml, and make it champion if it passes; else exit with 1."""
-    from getpass import getuser
-
+    from fetalflow.promotion.approval import approval_command, check_approval, check_named
     from fetalflow.promotion.verdict import PAGE, act, judge, place
+    from fetalflow.registry.ledger.record import current_user
     from fetalflow.settings.params import load_settings
     from flows.last_run import in_workspace
 
-    with in_workspace(task, workspace), registry_in_words():
+    approves = bool(approve or evidence)
+    if approves:
+        check_named(approve, evidence)  # before minutes of work
+    with in_workspace(task, workspace) as folder, registry_in_words():
         settings = load_settings()
         settings.block(task)  # an unknown task is refused before the registry is read
         verdict = judge(task, settings)
@@ -60,15 +64,18 @@ def promote(
             print(f"{rule['outcome']:<14}  {rule['rule']}: {rule['words']}")
         page = (place(task) / PAGE).resolve()
         print(f"\n{verdict['words']}\nPage      {page}\nEvidence  {verdict['evidence_digest']}")
-        promoted = False if dry_run else act(verdict, settings, getuser() if approve else None)
+        if approves:
+            check_approval(verdict, approve, evidence, page)
+        promoted = False if dry_run else act(verdict, settings, current_user() if approves else None)
+    to_do = f"{approval_command(verdict)}{f' --workspace {folder}' if workspace else ''}"
     if promoted:
         print(f"Version {verdict['challenger']['version']} of {verdict['model']} is the champion now.")
     elif verdict["failed"]:
         sys.exit(1)
     elif not dry_run:
-        sys.exit(
-            "fetalflow: no alias was moved: a person must approve. Read the page, then: fetalflow promote --approve"
-        )
+        sys.exit(f"fetalflow: no alias was moved: a person must approve. Read the page, then: {to_do}")
+    elif verdict["needs_approval"]:
+        print(f"To approve after reading the page: {to_do}")
 
 
 @ledger.command("verify")
@@ -76,7 +83,8 @@ def ledger_verify(
     head: Annotated[str, typer.Option(help="A hash that an earlier move printed; it must be in the ledger.")] = "",
     workspace: Workspace = None,
 ) -> None:
-    """Check that the ledger is intact and that every alias is at its recorded version; exit with 1 if not."""
+    """Check the ledger, every alias, the exported heads, and the files of versions and evidence; exit with 1 if
+    anything is found, one line each."""
     from fetalflow.registry.ledger.record import verify
     from flows.last_run import in_store
 
@@ -98,8 +106,9 @@ def ledger_history(
     workspace: Workspace = None,
 ) -> None:
     """Show every change of an alias, oldest first."""
-    from fetalflow.registry.ledger.chain import sentence, text_of
+    from fetalflow.registry.ledger.chain import text_of
     from fetalflow.registry.ledger.record import history
+    from fetalflow.registry.ledger.sentences import sentence
     from flows.last_run import in_store
 
     with in_store(workspace), registry_in_words():
@@ -134,6 +143,55 @@ def ledger_put_back(model: Model, alias: Alias, reason: Reason, by: By = "", wor
     _print_line(line)
 
 
+@ledger.command("repair")
+def ledger_repair(
+    reason: Annotated[str, typer.Option(help="The reason; --restored and --evidence need one.")] = "",
+    by: By = "",
+    restored: Annotated[
+        bool, typer.Option(help="The database was restored on purpose: heads that are not in it are lost.")
+    ] = False,
+    evidence: Annotated[
+        bool, typer.Option(help="Files of an evidence were changed on purpose: record them as they are now.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Settle what a crash left: interrupted moves, missing marks, and the name of the run. Nothing is deleted."""
+    from fetalflow.registry.ledger.repair import repair
+    from flows.last_run import in_store
+
+    with in_store(workspace), registry_in_words():
+        done = repair(reason, by or None, restored, evidence)
+    print("\n".join(done) or "Nothing had to be repaired. `fetalflow ledger verify` says what is left.")
+
+
+@ledger.command("seal")
+def ledger_seal(
+    key_file: Annotated[Path, typer.Option(help="File of the private key, which is made if there is none.")],
+    export: Annotated[
+        list[str] | None, typer.Option(help="File or address of Apprise for the head after each move; repeat it.")
+    ] = None,
+    workers_move: Annotated[
+        list[str] | None, typer.Option(help="Alias that is moved without the key; default: challenger. Repeat it.")
+    ] = None,
+    only: Annotated[
+        bool, typer.Option(help="No other key counts from now on, for example because it was stolen.")
+    ] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Fix the ledger's run in ledger.json. From then on, every move but those of workers must be signed."""
+    from fetalflow.registry.ledger.repair import seal
+    from flows.last_run import in_store
+
+    key_file = key_file.resolve()
+    with in_store(workspace), registry_in_words():
+        file, anchor = seal(key_file, export or (), workers_move or (), only)
+        print(f"Wrote {file.resolve()}: run {anchor.run}, {len(anchor.public_keys)} public keys.")
+    print(
+        "Give this file to every machine that uses the registry: FETALFLOW_LEDGER names it, and nobody but you may "
+        f"write it.\nKeep {key_file} to yourself: FETALFLOW_LEDGER_KEY_FILE names it when you promote or roll back."
+    )
+
+
 def rollback(
     task: Task = "movement",
     reason: Annotated[str, typer.Option(help="The reason, for the ledger.")] = "rollback",
@@ -165,16 +223,19 @@ def lineage(
 ) -> None:
     """List every dataset, run, model version and promotion that used a patient, with the part."""
     from fetalflow.hospital.deidentify.pseudonyms import read_key
+    from fetalflow.hospital.drop.spelling import tidy
     from fetalflow.registry.lineage import sentences, trace
     from fetalflow.registry.tracking import registry
     from flows.last_run import in_store
+    from flows.stores import refuse_foreign_key, stores
 
     if identifier == bool(pseudonym):
         raise InputError("lineage needs either a pseudonym, as in the manifest, or --identifier.")
     if identifier:
         key = read_key(key_file)
+        refuse_foreign_key(key, stores(workspace))
         # A prompt, because arguments stay in the shell's history and are visible in the list of processes.
-        pseudonym = key.pseudonym("patient", typer.prompt("Identifier", hide_input=True, err=True).strip())
+        pseudonym = key.pseudonym("patient", tidy(typer.prompt("Identifier", hide_input=True, err=True)))
         print(f"Pseudonym {pseudonym} (key {key.name})", file=sys.stderr)
     with in_store(workspace), registry_in_words(), registry() as store:
         found = trace(store, pseudonym, site)

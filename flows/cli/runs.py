@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from fetalflow.errors import InputError
-from flows.cli.options import Changes, Task
+from flows.cli.options import Changes, Task, Wait
 
 
 def run(
@@ -27,6 +27,7 @@ def run(
         str | None, typer.Option(help="Finds the patient in a file's name, such as 'P(\\d+)', if the drop names none.")
     ] = None,
     task: Task = "movement",
+    wait: Wait = False,
 ) -> None:
     """Run all stages of a task on the synthetic hospital or on a drop, as a Prefect flow."""
     _quiet_the_libraries()
@@ -34,7 +35,10 @@ def run(
     from flows.checkout import CHECKOUT
     from flows.dvc_stages import pending
     from flows.last_run import remember
-    from flows.workspace import ORIGIN, drop_changes, parse_changes, prepare
+    from flows.settings_record import RECORDS
+    from flows.workspace import drop_changes, parse_changes, prepare
+    from flows.workspace_lock import hold
+    from flows.workspace_names import workspace_for
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
     _refuse_path(name)
@@ -44,23 +48,24 @@ def run(
     if patient_pattern is not None:
         changes.append({task: {"extract": {"patient_pattern": patient_pattern}}})
     names = [*([drop.resolve().name] if drop else []), *(profile or [])]
-    workspace = CHECKOUT / "workspaces" / (name or "-".join(names) or ("changed" if change else "demo"))
-    if not name and not names:
-        (workspace / ORIGIN).unlink(missing_ok=True)  # without a name, the changes are those of this run alone
-    before = {f: f.read_bytes() for f in (workspace / "params.yaml", workspace / ORIGIN) if f.is_file()}
-    prepare(workspace, task, profile or [], changes)
-    if drop:
-        _refuse_unusable(drop, task, workspace, before)
-    remember(workspace, task)
-    with _flow_on_terminal():
-        if pending(workspace, task):
-            _begin_flow()
-            from flows.pipeline import pipeline
+    usual = names or ["changed" if change else "demo"]
+    workspace = CHECKOUT / "workspaces" / name if name else workspace_for(CHECKOUT / "workspaces", usual, drop)
+    alone = not name and not names  # without a name, the changes are those of this run alone
+    with hold(workspace, "fetalflow run", None if wait else 0):
+        before = {f: f.read_bytes() for f in (workspace / record for record in RECORDS) if f.is_file()}
+        prepare(workspace, task, profile or [], changes, alone=alone)
+        if drop:
+            _refuse_unusable(drop, task, workspace, before)
+        remember(workspace, task)
+        with _flow_on_terminal():
+            if pending(workspace, task):
+                _begin_flow()
+                from flows.pipeline import pipeline
 
-            pipeline(str(workspace), task)
-        else:
-            print(f"Nothing to do: every stage of {task} is up to date.")
-    _print_results(workspace, task)
+                pipeline(str(workspace), task)
+            else:
+                print(f"Nothing to do: every stage of {task} is up to date.")
+        _print_results(workspace, task)
 
 
 def retrain(
@@ -76,50 +81,121 @@ def retrain(
             "--warm/--cold", help="Start from the champion's weights or from random weights; default: retrain.warm."
         ),
     ] = None,
+    accept_key: Annotated[
+        bool,
+        typer.Option("--accept-key", help="The drops of an earlier version were made with the configured key; once."),
+    ] = False,
     task: Task = "movement",
+    wait: Wait = False,
 ) -> None:
     """Take new drops from the inbox, test them for drift, train on all drops so far, register a challenger."""
     _quiet_the_libraries()
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
     from flows.last_run import remember
+    from flows.retrain import accept_key as accept
     from flows.retrain import prepare_workspace, workspace_of
     from flows.retrain import retrain as retrain_flow
     from flows.workspace import parse_changes
+    from flows.workspace_lock import hold
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
     _refuse_path(name)
     workspace = workspace_of(task, name)
-    exists = (workspace / "params.yaml").is_file()
-    if inbox or change or profile or not exists:
-        if inbox is None and exists:
-            inbox = load_settings(workspace / "params.yaml").blocks[task].retrain.inbox
-        if not inbox:
-            raise InputError("retrain needs --inbox the first time: the folder or URL where drops arrive.")
-        where = inbox if "://" in inbox else str(Path(inbox).resolve())
-        prepare_workspace(workspace, task, where, profile, [parse_changes(change)] if change else [])
-    remember(workspace, task)
-    with _flow_on_terminal():
-        _begin_flow()
-        retrain_flow(str(workspace), task, warm)
-    if (workspace / "reports" / task / "registered.json").is_file():
-        _print_results(workspace, task)
+    # A look that is started on a schedule must not wait: the looks of a long training would all wait for its end.
+    with hold(workspace, "fetalflow retrain", None if wait else 0):
+        exists = (workspace / "params.yaml").is_file()
+        if inbox or change or profile or not exists:
+            if not inbox and not (exists and load_settings(workspace / "params.yaml").block(task).retrain.inbox):
+                raise InputError("retrain needs --inbox the first time: the folder or URL where drops arrive.")
+            where = inbox if inbox is None or "://" in inbox else str(Path(inbox).resolve())
+            prepare_workspace(workspace, task, where, profile, [parse_changes(change)] if change else [])
+        if accept_key:
+            accept(workspace, task)
+        remember(workspace, task)
+        with _flow_on_terminal():
+            _begin_flow()
+            retrain_flow(str(workspace), task, warm)
+        if (workspace / "reports" / task / "registered.json").is_file():
+            _print_results(workspace, task)
 
 
 def deploy(
     pool: Annotated[str, typer.Option(help="The Prefect work pool.")] = "gpu",
-    cron: Annotated[str | None, typer.Option(help="Cron schedule of the pipeline, such as '0 2 * * *'.")] = None,
-    poll: Annotated[
-        str | None, typer.Option(help="Cron schedule for polling the inboxes, such as '*/15 * * * *'.")
+    cron: Annotated[
+        str | None,
+        typer.Option(help="When to run the pipeline of --workspace, such as '0 2 * * *' for 2:00 every night."),
     ] = None,
+    poll: Annotated[
+        str | None, typer.Option(help="When to look into the inboxes and retrain, such as '*/15 * * * *'.")
+    ] = None,
+    timezone: Annotated[
+        str, typer.Option(help="Time zone of --cron and --poll, by its IANA name, such as Europe/Berlin.")
+    ] = "UTC",
+    workspace: Annotated[
+        Path | None, typer.Option(help="The workspace of your drop or inbox; default: workspaces/arrivals-TASK.")
+    ] = None,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Let --cron train on the synthetic hospital.")] = False,
 ) -> None:
     """Deploy to Prefect, on a process work pool: the pipeline, and for each task retraining and promotion."""
-    from flows.deployments import deploy as deploy_flows
+    from flows.last_run import find_workspace
+    from flows.schedules import Timetable, plan
     from flows.surroundings import require_prefect_server
 
+    cron_table, poll_table = (Timetable(given, timezone) if given else None for given in (cron, poll))
+    planned = plan(cron_table, poll_table, find_workspace(None, workspace) if workspace else None, synthetic)
     require_prefect_server()
-    deployed = ", ".join(deploy_flows(pool, cron, poll))
-    print(f"Deployed {deployed}. Start a worker: prefect worker start --pool {pool}")
+    from flows.deployments import deploy as deploy_flows
+
+    kept = deploy_flows(pool, planned)
+    print("\n".join(["Deployed:", *map(str, planned)]))
+    for name, schedules in kept.items():
+        if schedules:
+            print(
+                f"{name} KEEPS THE SCHEDULE of an earlier deployment: {', '.join(schedules)}. To remove it: "
+                f"prefect deployment schedule clear --accept-yes {name}"
+            )
+    print(f"Start a worker: prefect worker start --pool {pool}")
+    if (cron or poll) and timezone == "UTC":
+        print("The times are UTC. For the clock of the hospital add --timezone, such as --timezone Europe/Berlin.")
+
+
+def metrics(
+    out: Annotated[
+        Path | None, typer.Option(help="A file that ends in .prom, for the textfile collector of node_exporter.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Answer Prometheus here, on this machine only.")
+    ] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK of every task.")] = None,
+) -> None:
+    """Figures of the nights for Prometheus: printed, written to a file, or served until Ctrl-C."""
+    import threading
+
+    from prometheus_client import CollectorRegistry, generate_latest, start_http_server, write_to_textfile
+
+    from flows.last_run import find_workspace
+    from flows.night_metrics import Night
+
+    if out is not None and (out.suffix != ".prom" or not out.parent.is_dir()):
+        raise InputError(
+            f"--out {out} must end in .prom, and its folder must exist: node_exporter reads only such files."
+        )
+    registry = CollectorRegistry()
+    registry.register(Night(find_workspace(None, workspace) if workspace else None))
+    if out is not None:
+        write_to_textfile(str(out), registry)
+    if port is not None:
+        try:
+            start_http_server(port, "127.0.0.1", registry)
+        except OSError as error:
+            raise InputError(
+                f"port {port} of this machine cannot be used: {error.strerror}. Choose another one."
+            ) from None
+        print(f"Serving http://127.0.0.1:{port}/metrics")
+        threading.Event().wait()
+    if out is None:
+        print(generate_latest(registry).decode(), end="")
 
 
 def doctor(
@@ -158,6 +234,7 @@ def _refuse_unusable(drop: Path, task: str, workspace: Path, before: dict[Path, 
     from fetalflow.hospital.drop.review import read_decisions
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
+    from flows.settings_record import RECORDS
 
     usual = load_settings(CHECKOUT / "params.yaml").block(task).extract.labels or ()
     block = load_settings(workspace / "params.yaml").block(task)
@@ -169,6 +246,8 @@ def _refuse_unusable(drop: Path, task: str, workspace: Path, before: dict[Path, 
             shutil.rmtree(workspace)
         for file, content in before.items():
             file.write_bytes(content)
+        for file in [workspace / record for record in RECORDS if workspace / record not in before]:
+            file.unlink(missing_ok=True)  # a workspace of an earlier version had no such record
         raise
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fetalflow.errors import InputError
-from flows.cli.answers import package_folder
+from flows.cli.answers import OF_MODEL, package_folder
 from flows.cli.options import Engine, Task, Workspace
 
 if TYPE_CHECKING:  # it imports torch, which would make --help slow
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # it imports torch, which would make --help slow
 
 def stream(
     file: Annotated[Path, typer.Argument(help="A cine; or an image, for a model of single frames.")],
-    model: Annotated[str, typer.Option(help="Folder of a model package, or models:/NAME@ALIAS in MLflow.")] = "",
+    model: Annotated[str, typer.Option(help=OF_MODEL)] = "",
     task: Task = "movement",
     workspace: Workspace = None,
     engine: Engine = "auto",
@@ -44,9 +44,8 @@ def stream(
     from fetalflow.inference.streaming.source import open_recorded
     from fetalflow.inference.streaming.streamer import open_stream
 
-    streamer = open_stream(
-        package_folder(model, task, workspace), engine=engine, threads=threads, reuse=not whole, once=True
-    )
+    package = package_folder(model, task, workspace, engine, in_parts=not whole)
+    streamer = open_stream(package, engine=engine, threads=threads, reuse=not whole, once=True)
     with open_recorded(file, streamer.settings) as cine:
         streamer.begin(cuts=cine.cuts, fps=cine.fps)
         if realtime and not cine.fps:

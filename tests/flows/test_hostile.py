@@ -27,8 +27,24 @@ VERBS = {
         *("--set movement.rivals=3", "--set nix=1", "--set planes.train.epochs=3", "--name ../x", "--name ."),
     ],
     "retrain": ["", "--task nix", "--inbox nowhere --set movement=3", "--name ../x --inbox nowhere"],
-    "deploy": ["", "--cron nix --nix"],
+    "settings": [
+        *(
+            "",
+            "--task nix",
+            f"--workspace {FOLDER}",
+            "--workspace nowhere",
+            f"--workspace {FILE}",
+            "nix.nix",
+            "--set x",
+        ),
+        *("--unset nix", f"--workspace {FOLDER} --set movement.train.epochs=3"),
+    ],
+    "deploy": [
+        *("", "--cron nix --nix", "--cron nix", "--poll nix", "--poll nix --timezone nix", "--workspace nowhere"),
+        *(f"--workspace {FOLDER}", f"--workspace {FILE}"),
+    ],
     "doctor": ["--pool"],
+    "metrics": ["--port 0", "--port x", "--out metrics.txt", "--out nowhere/x.prom", "--workspace nowhere"],
     "deidentify": [
         *("", f"{FILE} out", f"{FOLDER} out", f"nowhere out --key-file {FOLDER}", f"{FOLDER} out --task nix"),
         *(f"{FOLDER} out --key-file {FILE}", f"{FOLDER} out --key-file nowhere"),
@@ -39,16 +55,22 @@ VERBS = {
     "quarantine": [
         *("list", "show x", f"release x {WHO}", f"reject x {WHO}", f"list --workspace {FOLDER}", "list --task nix"),
     ],
+    "open": ["nowhere", FOLDER, FILE],
+    "data": [
+        *("list", f"list --workspace {FOLDER}", "name", "name ../x", f"name x --workspace {FOLDER}", "checkout"),
+        *("checkout ../x", "checkout nix", f"checkout nix --workspace {FOLDER} --to {FILE}"),
+    ],
     "predict": [
         *("", f"{FILE} --model {FOLDER}", f"{FILE} --model {FILE}", f"{FILE} --model models:/nix@x"),
         *(f"{FILE} --task nix", f"{FILE} --engine nix --model {FOLDER}"),
     ],
     "measure": [f"{FILE} --model {FOLDER}", f"{FILE} --overlay x.txt", f"{FILE} --weeks nix", f"{FILE} --task nix"],
     "stream": [f"{FILE} --model {FOLDER}", f"{FILE} --threads 0 --model {FOLDER}", f"{FILE} --task nix"],
-    "promote": ["", "--task nix", f"--workspace {FOLDER}"],
+    "promote": ["", "--task nix", f"--workspace {FOLDER}", "--approve 3", "--evidence 0123456789ab"],
     "rollback": ["", "--task nix", "--to nix"],
     "lineage": ["", "P1", f"--identifier --key-file {FOLDER}"],
-    "ledger": ["verify", "history", "accept a b", "accept a b --reason c", "put-back a b --reason c"],
+    "ledger": ["verify", "history", "accept a b", "accept a b --reason c", "put-back a b --reason c"]
+    + ["repair", "seal --key-file k"],
     "describe": ["", "nix", "fetalmovnet --set x=1", "fetalmovnet --set =1", "fetalmovnet --frames -1", "cnn --size 0"],
     "score": ["", FILE, FOLDER, "nowhere", "wrong.zip"],
     "compare": ["", FILE, f"{FILE} {FILE}", f"{FOLDER} nowhere", f"{FILE} wrong.zip"],

@@ -89,6 +89,8 @@ def test_a_workspace_that_does_not_exist_or_never_ran_the_task_is_said(checkout)
         ["ledger", "history"],
         ["ledger", "accept", "model", "champion", "--reason", "r"],
         ["ledger", "put-back", "model", "champion", "--reason", "r"],
+        ["ledger", "repair"],
+        ["ledger", "seal", "--key-file", "k"],
         ["lineage", "P1"],
     ],
     ids=lambda verb: " ".join(verb[:2]),

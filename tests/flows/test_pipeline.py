@@ -10,6 +10,7 @@ from small_stages import ORDER, STAGE, make_small_workspace, ran
 from fetalflow.settings.params import load_settings
 from flows import terminal
 from flows.dvc_stages import openable, pending, stage_names
+from flows.project import begin, opened
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,11 +49,15 @@ def on_terminal(capsys, monkeypatch):
 def test_runs_every_stage_in_order_and_then_nothing(workspace, flows_here):
     from flows.pipeline import pipeline
 
+    begin(workspace)
     assert pending(workspace, "planes") == [], "the stages of another task do not count"
     assert sorted(pipeline(str(workspace))) == sorted(f"{name}@movement" for name in ORDER)
     assert ran(workspace) == ORDER
     assert pipeline(str(workspace)) == []
     assert ran(workspace) == ORDER
+    with opened(workspace) as git:
+        (message,) = [entry.commit.message.decode() for entry in git.get_walker(max_entries=1)]
+    assert message.startswith("all tasks: 3 of 3 stages ran (flow run small all tasks ") and "train@movement" in message
 
 
 def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, flows_here, on_terminal):

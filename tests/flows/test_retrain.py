@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,9 @@ from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import arrive
 from fetalflow.hospital.arrival.journal import read_journal
 from fetalflow.settings.params import load_settings
+from flows.changes import overlay
 from flows.dvc_stages import stage_names
-from flows.workspace import overlay
+from flows.workspace_lock import hold
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -99,12 +101,15 @@ def flows_here(prefect_here, monkeypatch):
 
 
 def artefact(key: str) -> str:
+    return str(max(artefacts(key), key=lambda a: a.created).data)
+
+
+def artefacts(key: str) -> list:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    return str(max(found, key=lambda a: a.created).data)
+        return client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
 
 
 def test_a_drop_in_the_inbox_becomes_a_challenger_once(workspace, flows_here):
@@ -128,6 +133,36 @@ def test_a_drop_in_the_inbox_becomes_a_challenger_once(workspace, flows_here):
     now = pd.read_csv(workspace / "arrivals" / "movement" / "patients.csv")
     pd.testing.assert_frame_equal(now.iloc[:20], sides)
     assert 8 <= (now["side"] == "test").sum() <= 12
+
+
+def test_a_look_stores_what_is_new_alone_and_ends_at_once_while_the_workspace_is_in_use(workspace, flows_here):
+    from flows.retrain import retrain
+
+    deliver(workspace, "slow", range(2))
+    (workspace.parent / "inbox" / "slow" / "COMPLETE").unlink()
+    before = len(artefacts("movement-arrivals"))
+    for _ in range(2):
+        assert retrain(str(workspace), "movement") == []
+    assert len(artefacts("movement-arrivals")) == before + 1, "a drop that waits is stored once"
+    held, done = Event(), Event()
+
+    def train() -> None:
+        with hold(workspace, "a long training"):
+            held.set()
+            done.wait(60)
+
+    thread = Thread(target=train)
+    thread.start()
+    held.wait(60)
+    journal = (workspace / "arrivals" / "movement" / "journal.jsonl").read_bytes()
+    (workspace.parent / "inbox" / "slow" / "COMPLETE").touch()
+    try:
+        state = retrain(str(workspace), "movement", return_state=True)
+    finally:
+        done.set()
+        thread.join()
+    assert state.is_completed() and state.name == "Busy" and "a long training of " in state.message
+    assert (workspace / "arrivals" / "movement" / "journal.jsonl").read_bytes() == journal
 
 
 def test_a_night_that_failed_is_finished_by_the_next(workspace, flows_here):
@@ -193,6 +228,11 @@ def test_with_a_key_no_name_comes_in_and_the_same_drop_is_the_same(workspace, tm
             assert "Roe" not in str(path.relative_to(store)) and b"Roe" not in path.read_bytes(), path
         ids.add(next(arrival.drop for arrival in found if arrival.drop))
     assert len(ids) == 1
+    before = (tmp_path / "a" / "journal.jsonl").read_bytes()
+    monkeypatch.delenv("FETALFLOW_PSEUDONYM_KEY")
+    with pytest.raises(InputError, match="no key is configured"):
+        arrive(str(inbox), tmp_path / "a", block.retrain, block.split, deidentifier(tmp_path / "a", block))
+    assert (tmp_path / "a" / "journal.jsonl").read_bytes() == before
 
 
 def test_what_training_starts_from_is_written_where_dvc_looks(workspace, monkeypatch):
@@ -243,27 +283,44 @@ def test_the_workspace_of_an_inbox_keeps_everybodys_side(tmp_path):
     assert len(names) == len(set(names)) and "extract@movement" in names
 
 
-def test_inboxes_are_looked_at_on_a_schedule(flows_here):
+def test_inboxes_are_looked_at_on_a_schedule(flows_here, tmp_path, monkeypatch):
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 
+    from flows import schedules
     from flows.deployments import deploy
+    from flows.retrain import prepare_workspace
+    from flows.schedules import Timetable, plan
 
+    monkeypatch.setattr(schedules, "workspace_of", lambda task: tmp_path / task)
+    prepare_workspace(tmp_path / "planes", "planes", "inbox", None, [])
     with get_client(sync_client=True) as client:
+        with pytest.raises(InputError, match="no work pool 'nosuchpool'.*prefect work-pool create"):
+            deploy("nosuchpool", plan(None, None))
+        client.create_work_pool(WorkPoolCreate(name="other", type="docker"))
+        with pytest.raises(InputError, match="type docker"):
+            deploy("other", plan(None, None))
         client.create_work_pool(WorkPoolCreate(name="gpu", type="process"))
-        names = deploy("gpu", poll="*/15 * * * *")
+        planned = plan(None, Timetable("*/15 * * * *", "Europe/Berlin"))
+        assert not any(deploy("gpu", planned).values())
+        names = [each.full_name for each in planned]
         tasks = load_settings(ROOT / "params.yaml").tasks
         assert {"pipeline/workspace", *(f"retrain/{name}" for name in tasks)} <= set(names)
         found = client.read_deployment_by_name("retrain/planes")
         assert found.parameters["task_name"] == "planes" and found.work_pool_name == "gpu"
         assert [s.schedule.cron for s in found.schedules] == ["*/15 * * * *"]
+        assert found.concurrency_options.collision_strategy.value == "CANCEL_NEW", "looks do not wait for one another"
+        assert [s.schedule.timezone for s in found.schedules] == ["Europe/Berlin"]
+        assert client.read_deployment_by_name("retrain/movement").schedules == [], "it has no inbox"
         assert client.read_deployment_by_name("pipeline/workspace").schedules == []
 
         promote = client.read_deployment_by_name("promote/planes")
         assert promote.schedules == [] and promote.parameters["task_name"] == "planes"
         assert promote.parameters["workspace"] == found.parameters["workspace"]
         # A run that died is crashed after a silence that lasts longer than the runs' own heartbeats are apart.
-        deploy("gpu")
+        kept = deploy("gpu", plan(None, None))
+        assert kept["retrain/planes"] == ["*/15 * * * * Europe/Berlin"] and not kept["retrain/movement"]
+        assert [s.schedule.cron for s in client.read_deployment_by_name("retrain/planes").schedules] == ["*/15 * * * *"]
         never, stopped = sorted(client.read_automations(), key=lambda automation: automation.name)
         assert stopped.trigger.posture.value == "Proactive" and stopped.trigger.after == {"prefect.flow-run.heartbeat"}
         for name in names:

@@ -4,6 +4,7 @@ import os
 import shutil
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -150,6 +151,49 @@ def test_a_bad_key_is_refused_and_not_told(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as caught:
         read_key(path)
     assert not text or text not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "readonly", "taken"),
+    [
+        (0o440, "ours", True, True),  # a secret of Kubernetes with fsGroup
+        (0o640, "ours", True, True),
+        (0o440, "other", True, False),
+        (0o440, "ours", False, False),
+        (0o460, "ours", True, False),
+        (0o444, "ours", True, False),
+        (0o404, "ours", True, False),
+    ],
+)
+def test_a_group_may_read_the_key_only_on_a_read_only_mount_of_this_process(
+    tmp_path, monkeypatch, mode, group, readonly, taken
+):
+    path = tmp_path / "key"
+    path.write_text(bytes(range(64)).hex())
+    path.chmod(mode)
+    ours = path.stat().st_gid
+    monkeypatch.setattr(os, "getegid", lambda: ours if group == "ours" else ours + 1)
+    monkeypatch.setattr(os, "getgroups", lambda: [])
+    monkeypatch.setattr(os, "statvfs", lambda file: SimpleNamespace(f_flag=os.ST_RDONLY if readonly else 0))
+    if taken:
+        assert read_key(path) == KEY
+        return
+    with pytest.raises(InputError, match="open to others"):
+        read_key(path)
+
+
+def test_a_key_of_another_user_is_a_message(tmp_path, monkeypatch):
+    path = tmp_path / "key"
+    path.write_text(bytes(range(64)).hex())
+    path.chmod(0o600)
+
+    def denied(*given, **more):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for call in ("read_text", "is_file"):
+        with monkeypatch.context() as patch, pytest.raises(InputError, match="chown"):
+            patch.setattr(Path, call, denied)
+            read_key(path)
 
 
 def test_a_key_that_others_can_read_or_that_lies_in_a_checkout_is_refused(tmp_path):
@@ -392,3 +436,6 @@ def test_the_verb(two_cines, tmp_path, monkeypatch):
     assert "jane" not in answer.stdout and KEY.secret.hex()[:16] not in answer.stdout
     refused = CliRunner().invoke(app, ["deidentify", str(two_cines), str(tmp_path / "o"), "--task", "x"])
     assert isinstance(refused.exception, InputError)
+    monkeypatch.setenv(VARIABLE, OTHER.secret.hex())
+    refused = CliRunner().invoke(app, ["deidentify", str(two_cines), str(tmp_path / "out"), "--task", "movement"])
+    assert isinstance(refused.exception, InputError) and f"the key now is {OTHER.name}" in str(refused.exception)

@@ -37,7 +37,7 @@ HEADER = "video,patient,site,device,annotator,start_frame,end_frame,label"
 
 # Free text
 
-NAMES = words_of("DOE^Harriet", "A-48151", "har", "Li^Wu", "Zoë", "李^伟")
+NAMES = words_of("DOE^Harriet", "A-48151", "har", "Li^Wu", "Zoë", "李^伟", "Müller", "Boehm")
 PLAIN = (
     *("Voluson E10", "EPIQ 7G", "Zürich Süd", "LOGIQ (2)", "Harbour", "Brigid Women's Hospital", "LOGIQ E10 2023"),
     *("Aplio 500", "HDI 5000", "Voluson 18.0.2", "Ward 12", "St Mary's 2", "Mayo Clinic", "March", "SSD-4000", "医院"),
@@ -46,7 +46,8 @@ NAMED = (
     *("doe clinic", "Clinic 48151", "MRN 1234567", "SEND^JOE", "a\nb", "Harriets", "x" * 41, "", " "),
     *("Ward of Li", "wu", "U-22 ZOE\u0308", "Zoe", "李伟 医院"),  # names of two letters or signs, other accents
     *("born 12.03.1990", "12/3/90", "1990-03-12", "3.1.99", "12 Mar 1990", "March 12, 1990", "12MAR90", "03/1990"),
-    *("12th of March", "5. Mai", "1 août", "20260110"),
+    *("12th of March", "5. Mai", "1 août", "20260110", "1990年11月3日"),
+    *("Mueller", "MULLER'S", "Böhm", "DOE2", "Dr. Schmidt", "Frau M.", "MRN 4711", "born in 1990", "34y", "34 years"),
     *("tel 089 1234", "+49 89 123 456", "(089) 12 34 56", "555-0199", "tel0171 234 56", "0 8 9 1 2 3", "٠٨٩ ١٢٣٤"),
 )
 

@@ -13,11 +13,15 @@ from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.hospital.drop.spelling import near
 
 
+class NotThere(InputError):
+    """A store has never had a row of the patient."""
+
+
 def find_patient(store: Path, patient: str, site: str | None) -> tuple[str, set[tuple[str, str]]]:
     """The name of a patient in the store, and each site and pseudonym by which a delivery may name her.
 
-    patient: her name or her pseudonym. Raises InputError when the store has never had a row of this patient, or several
-    patients have the pseudonym and `site` does not say which is meant.
+    patient: her name or her pseudonym. Raises NotThere when the store has never had a row of her, InputError when
+    several patients have the pseudonym and `site` does not say which is meant.
     """
     sides = read_sides(store)
     with received_rows(store) as received:
@@ -39,7 +43,7 @@ def find_patient(store: Path, patient: str, site: str | None) -> tuple[str, set[
         return patient, set(gone.loc[gone["patient"] == patient, KEY].itertuples(index=False, name=None))
     if not names:
         where = "" if site is None else f" of site {site!r}"
-        raise InputError(
+        raise NotThere(
             f"nothing of a patient {patient!r}{where} is in {store}. Give the pseudonym as the manifest has it."
         )
     if len(names) > 1:

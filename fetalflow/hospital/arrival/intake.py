@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from fetalflow.hospital.arrival.find_patient import find_patient
 from fetalflow.hospital.arrival.inbox import Delivery, NotFetched, deliveries, is_unchanged, opened
 from fetalflow.hospital.arrival.journal import SETTLED, Journal, write_look
 from fetalflow.hospital.arrival.received_rows import SCRATCH
+from fetalflow.hospital.arrival.store_key import CLEAR, check_key, settle_key
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn, read_withdrawn
 from fetalflow.hospital.drop.columns import named_files, path_columns
 from fetalflow.hospital.drop.inside import leaves
@@ -46,11 +47,13 @@ class Prepare:
     """A step before anything of a drop is kept, such as de-identification.
 
     drop: takes the folder of the drop and a folder to write in, and returns the folder to take instead. name: makes the
-    new name of the delivery from its old one. Messages that may quote the original drop are not shown.
+    new name of the delivery from its old one. key: the name of the key that it uses; the store refuses another one.
+    Messages that may quote the original drop are not shown.
     """
 
     drop: Callable[[Path, Path], Path]
     name: Callable[[str], str] = str
+    key: str = CLEAR
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the store cannot be written, so no delivery can be taken
@@ -87,18 +90,22 @@ def arrive(
 
     A delivery is complete when every cine that its rows name is there, and it either holds the marker file or has not
     changed between two calls at least `settings.settle` seconds apart. A second call waits until the first one ends.
-    Raises InputError when there is no such inbox.
+    Raises InputError when there is no such inbox, or the store was made with another key or without one.
     """
+    key = prepare.key if prepare else CLEAR
     store.mkdir(parents=True, exist_ok=True)
     with (
         FileLock(store / ".lock"),
         _scratch(store) as scratch,
         _outside(store) if prepare else nullcontext(scratch) as originals,
     ):
+        check_key(store, key)
+        found = deliveries(inbox, settings.marker)
+        names = [prepare.name(delivery.name) if prepare else delivery.name for delivery in found]
+        settle_key(store, key, names)
         journal = Journal(store)
         arrivals = []
-        for delivery in deliveries(inbox, settings.marker):
-            name = prepare.name(delivery.name) if prepare else delivery.name
+        for delivery, name in zip(found, names, strict=True):
             arrival = None if delivery.waits else _settled(delivery, name, journal)
             if arrival is None:
                 arrival = replace(
@@ -115,15 +122,22 @@ def arrive(
 
 
 def withdraw(
-    store: Path, patient: str, by: str, why: str, split: Split, site: str | None = None
+    store: Path,
+    patient: str,
+    by: str,
+    why: str,
+    split: Split,
+    site: str | None = None,
+    also: Collection[tuple[str, str]] = (),
 ) -> tuple[int, set[str]]:
     """Remove a patient's rows and cines from the store for ever. Returns the number of rows, and the files they named.
 
-    patient: her name in the manifest, or her pseudonym at `site`. Raises InputError when the store has never had a row
-    of this patient, or two patients have this pseudonym.
+    patient: her name in the manifest, or her pseudonym at `site`. also: more sites and pseudonyms by which a delivery
+    may name her. Raises InputError when the store has never had a row of this patient, or two have this pseudonym.
     """
     with FileLock(store / ".lock"), _scratch(store):
         patient, pseudonyms = find_patient(store, patient, site)
+        pseudonyms |= {*also}
         withdrawn = patient in set(read_withdrawn(store)["patient"])
         add_withdrawn(store, patient, by, why, pseudonyms)
         accumulate(store, split)
@@ -133,6 +147,13 @@ def withdraw(
             line = Arrival(patient, "withdrawn", rows=rows, cines=cines, said=f"by {by}: {why}")
             Journal(store).add({"time": time.time(), "fingerprint": "", "files": 0} | asdict(line))
     return rows, files
+
+
+def keep_out(store: Path, patient: str, by: str, why: str, pseudonyms: Collection[tuple[str, str]]) -> None:
+    """Take no row of a patient who withdrew, and of whom this store has none. pseudonyms: each site and pseudonym by
+    which a delivery may name her."""
+    with FileLock(store / ".lock"):
+        add_withdrawn(store, patient, by, why, pseudonyms)
 
 
 def _settled(delivery: Delivery, name: str, journal: Journal) -> Arrival | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ class Journal:
 def write_look(store: Path, time: float, arrivals: list[dict[str, Any]]) -> None:
     """Keep what a look into the inbox at `time` found: each delivery but those that were taken before."""
     write_json(store / LOOK, {"time": time, "arrivals": arrivals})
+
+
+def look_before(store: Path) -> set[tuple[str, str, str]]:
+    """What the last look found of each delivery but those that were taken before, as `in_short`."""
+    look = read_json(store / LOOK) if (store / LOOK).is_file() else {"arrivals": []}
+    return {in_short(each["name"], each["state"], each["said"]) for each in look["arrivals"]}
+
+
+def in_short(name: str, state: str, said: str) -> tuple[str, str, str]:
+    """Name, state and reason of a delivery, without numbers in the reason: the seconds until a drop settles pass."""
+    return name, state, re.sub(r"\d+", "", said)
 
 
 def listing(store: Path) -> dict[str, Any]:

@@ -77,14 +77,36 @@ def read_key(file: Path | None = None) -> Key:
     if file is None and not os.environ.get(FILE_VARIABLE):
         raise InputError(f"de-identification needs a secret key and found none. {HOW}")
     path = file or Path(os.environ[FILE_VARIABLE])
+    try:
+        return _parse(_read_private(path), f"the key file {path}")
+    except PermissionError:
+        raise InputError(
+            f"the key file {path} cannot be read by user {os.geteuid()}, who runs this. Give it to that user, as root: "
+            f"chown {os.geteuid()} {path}; and let the user enter its folder."
+        ) from None
+
+
+def _read_private(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"the key file {path} is not there. {HOW}")
     real = path.resolve()
-    if mode := stat.S_IMODE(real.stat().st_mode) & 0o077:
-        raise InputError(f"the key file {path} is open to others (mode bits {mode:03o}). Close it: chmod 600 {path}")
+    _refuse_open(path, real)
     if checkout := next((folder for folder in real.parents if (folder / ".git").exists()), None):
         raise InputError(f"the key file {path} lies in the checkout {checkout}, where somebody may commit it. {HOW}")
-    return _parse(real.read_text(encoding="utf-8", errors="replace").strip(), f"the key file {path}")
+    return real.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _refuse_open(path: Path, real: Path) -> None:
+    """Raises InputError if anybody but the owner may read or change the key.
+
+    One exception: a group of this process may read a file on a mount that is read-only. That is how Kubernetes gives a
+    secret to a process (fsGroup), and inside the container nobody else is in that group.
+    """
+    status = real.stat()
+    mode = stat.S_IMODE(status.st_mode) & 0o077
+    mounted = bool(os.statvfs(real).f_flag & os.ST_RDONLY) and status.st_gid in {os.getegid(), *os.getgroups()}
+    if mode & ~(stat.S_IRGRP if mounted else 0):
+        raise InputError(f"the key file {path} is open to others (mode bits {mode:03o}). Close it: chmod 600 {path}")
 
 
 def _parse(text: str, source: str) -> Key:
