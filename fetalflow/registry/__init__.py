@@ -1,5 +1,5 @@
 """A finished run comes in; MLflow runs, a version behind an alias, its ledger and its lineage go out.
 
-Doors: address, candidates, fetching, ledger/chain, ledger/decisions, ledger/record, lineage, provenance, tracking,
-warm_start.
+Doors: address, candidates, evidence, fetching, ledger/chain, ledger/decisions, ledger/record, ledger/repair,
+ledger/sentences, lineage, provenance, tracking, usable, warm_start.
 """

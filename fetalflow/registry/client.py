@@ -8,24 +8,40 @@ repeated, both in the embedded store and on a server, and fetalflow needs no loc
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from fetalflow.artefacts import file_digest
 from fetalflow.errors import InputError
 
 LEDGER = "fetalflow-ledger"  # the experiment that holds the run of the ledger
 RUN_TAG = "fetalflow.ledger.run"
 MARK_TAG = "fetalflow.ledger.mark"  # tag of a registered model: number and hash of its last line in the ledger
+LINE = re.compile(r"line\.(\d{6}|[1-9]\d{6,})", re.ASCII)  # the only names that a line can have
+WRITTEN_ON_USE = ("registered_model_meta", "__pycache__")  # MLflow and Python write these when a model is loaded
 VIEW_ALL = 3  # MLflow's ViewType.ALL: includes what was deleted
 PAGE = 500  # results per request
 
 
 class Registry:
-    """failure: MLflow's exception. artefacts: URI where the embedded store keeps artefacts, None with a server."""
+    """failure: MLflow's exception. artefacts: URI where the embedded store keeps artefacts, None with a server.
+    download: copies the artefacts of a URI into a folder. ledger_run: id of the run of the ledger, "" where it is not
+    known outside of the registry; run_is_fixed: ledger.json names it."""
 
-    def __init__(self, client: Any, failure: type[Exception], artefacts: str | None) -> None:
-        self.client, self.failure, self.artefacts = client, failure, artefacts
+    def __init__(
+        self,
+        client: Any,
+        failure: type[Exception],
+        artefacts: str | None,
+        download: Callable[[str, str], str] | None = None,
+        ledger_run: str = "",
+        run_is_fixed: bool = False,
+    ) -> None:
+        self.client, self.failure, self.artefacts, self.download = client, failure, artefacts, download
+        self.ledger_run, self.run_is_fixed = ledger_run, run_is_fixed
 
     def models(self) -> tuple[dict[str, dict[str, str]], dict[str, str | None]]:
         """(aliases, marks), both by model: alias to version; the ledger's mark of the model, None without one."""
@@ -56,17 +72,70 @@ class Registry:
     def set_mark(self, model: str, mark: str) -> None:
         self.client.set_registered_model_tag(model, MARK_TAG, mark)
 
-    def lines(self) -> dict[int, str]:
-        """The text of every line of the ledger by its number; empty if there is no ledger yet."""
+    def remove_mark(self, model: str) -> None:
+        self.client.delete_registered_model_tag(model, MARK_TAG)
+
+    def has_version(self, model: str, version: str) -> bool:
+        try:
+            self.require_version(model, version)
+        except InputError:
+            return False
+        return True
+
+    def run_of(self, model: str, version: str) -> str:
+        """The run that a version was made by; empty if it names none."""
+        return self.client.get_model_version(model, version).run_id or ""
+
+    def version_files(self, model: str, version: str) -> dict[str, str]:
+        """SHA-256 by path of the files of a version; empty if there are none."""
+        uri = self.client.get_model_version_download_uri(model, version)
+        parts = urlsplit(uri)
+        if parts.scheme in ("file", ""):
+            return _digests(Path(url2pathname(parts.path)))
+        with tempfile.TemporaryDirectory() as scratch:
+            return _digests(Path(self.download(uri, scratch)))
+
+    def files_of(self, run: str, folder: str) -> dict[str, str]:
+        """SHA-256 by path of the files in a folder of a run's artefacts; empty if there is no such folder or run."""
+        try:
+            if not self.client.list_artifacts(run, folder):
+                return {}
+            with tempfile.TemporaryDirectory() as scratch:
+                return _digests(Path(self.client.download_artifacts(run, folder, scratch)))
+        except self.failure as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+
+    def ledger(self) -> tuple[str | None, dict[int, str], list[str]]:
+        """(run, lines, others): the run of the ledger, None if there is none yet; the text of every line by its number;
+        the names of all other parameters of the run."""
         run = self._ledger(begin=False)
         if run is None:
-            return {}
-        parameters = self.client.get_run(run).data.params
-        return {int(key[5:]): text for key, text in parameters.items() if re.fullmatch(r"line\.\d+", key)}
+            return None, {}, []
+        parameters = run.data.params
+        lines = {int(key[5:]): text for key, text in parameters.items() if LINE.fullmatch(key)}
+        return run.info.run_id, lines, sorted(key for key in parameters if not LINE.fullmatch(key))
+
+    def lines(self) -> dict[int, str]:
+        """The text of every line of the ledger by its number; empty if there is no ledger yet."""
+        return self.ledger()[1]
+
+    def tagged_run(self) -> str | None:
+        """The run that the experiment of the ledger names by a tag, which every writer can change."""
+        found = self.client.get_experiment_by_name(LEDGER)
+        return None if found is None else found.tags.get(RUN_TAG)
+
+    def set_tagged_run(self, run: str) -> None:
+        """Name the run of the ledger by the tag, and call its experiment as it must be called."""
+        experiment = self.client.get_run(run).info.experiment_id
+        if self.client.get_experiment_by_name(LEDGER) is None:
+            self.client.rename_experiment(experiment, LEDGER)
+        self.client.set_experiment_tag(self.client.get_experiment_by_name(LEDGER).experiment_id, RUN_TAG, run)
 
     def add_line(self, number: int, text: str) -> bool:
         """Append a line; False if another writer used this number first."""
-        run = self._ledger(begin=True)
+        run = self._ledger(begin=True).info.run_id
         try:
             self.client.log_param(run, f"line.{number:06d}", text, synchronous=True)
         except self.failure as error:
@@ -111,9 +180,41 @@ class Registry:
         with tempfile.TemporaryDirectory() as scratch:
             return Path(self.client.download_artifacts(run, path, scratch)).read_text(encoding="utf-8")
 
-    def _ledger(self, begin: bool) -> str | None:
-        """The run that holds the ledger. With `begin` it is made: an experiment of another name is made first and then
-        renamed, so that only one of several writers succeeds."""
+    def _ledger(self, begin: bool) -> Any | None:
+        """The run that holds the ledger, with its parameters: the one that is known outside of the registry, or else
+        the one of the tag. With `begin` it is made if there is none."""
+        run = self._known_run() or self._run_by_tag(begin)
+        if run is None:
+            return None
+        experiment = run.info.experiment_id
+        if self.client.get_experiment(experiment).lifecycle_stage == "deleted":
+            raise InputError(
+                f"the ledger's experiment was deleted. Restore it: mlflow experiments restore -x {experiment}"
+            )
+        if run.info.lifecycle_stage == "deleted":
+            raise InputError(
+                f"the ledger's run was deleted. Restore it: mlflow runs restore --run-id {run.info.run_id}"
+            )
+        return run
+
+    def _known_run(self) -> Any | None:
+        if not self.ledger_run:
+            return None
+        try:
+            return self.client.get_run(self.ledger_run)
+        except self.failure as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        if self.run_is_fixed:
+            raise InputError(
+                f"ledger.json names the run {self.ledger_run}, and this registry does not have it. Check "
+                "MLFLOW_TRACKING_URI, or restore the registry's database; for a new registry, make a new ledger.json."
+            )
+        return None  # the store was replaced: `verify` says so, because the exported heads are not in the new ledger
+
+    def _run_by_tag(self, begin: bool) -> Any | None:
+        """To make the run, an experiment of another name is made first and then renamed, so that only one of several
+        writers succeeds."""
         found = self.client.get_experiment_by_name(LEDGER)
         if found is None and begin:
             mine = self.client.create_experiment(f"{LEDGER}-{uuid.uuid4().hex}", self.artefacts)
@@ -129,16 +230,10 @@ class Registry:
             found = self.client.get_experiment_by_name(LEDGER)
         if found is None:
             return None
-        if found.lifecycle_stage == "deleted":
-            raise InputError(
-                f"the ledger's experiment was deleted. Restore it: mlflow experiments restore -x {found.experiment_id}"
-            )
         run = found.tags.get(RUN_TAG)
         if run is None:
             raise InputError(f"the MLflow experiment {LEDGER!r} does not say which run is the ledger ({RUN_TAG}).")
-        if self.client.get_run(run).info.lifecycle_stage == "deleted":
-            raise InputError(f"the ledger's run was deleted. Restore it: mlflow runs restore --run-id {run}")
-        return run
+        return self.client.get_run(run)
 
     def _or_input_error(self, call: Any, model: str, message: str) -> Any:
         try:
@@ -157,3 +252,11 @@ def _pages(search: Any, **wanted: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 by path of the files below a folder, without those that are written when a model is used."""
+    names = {path: path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): file_digest(path) for path, name in names.items() if not set(name.parts) & set(WRITTEN_ON_USE)
+    }

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from fetalflow.errors import InputError
 from fetalflow.registry.client import LEDGER, MARK_TAG, Registry
 from fetalflow.registry.ledger import record as ledger
+from fetalflow.registry.ledger import sentences
 from fetalflow.registry.ledger.chain import KEYS, line_digest, mark_of, next_line, read_lines, text_of, versions_in_turn
 from fetalflow.registry.ledger.decisions import accept, put_back
 from fetalflow.registry.ledger.record import alias_problems, history, record_move, verify
+from fetalflow.registry.ledger.repair import repair
 from fetalflow.registry.tracking import TrackingFailed, registry
 
 MODEL = "net"
@@ -264,7 +266,10 @@ def test_a_ledger_that_is_gone_is_noticed(three_moves, database):
         store.client.restore_experiment(experiment)
         assert verify().wrong == []
         store.client.rename_experiment(experiment, "out of the way")
-    assert any("the last lines were deleted" in text for text in verify().wrong)
+    (wrong,) = verify().wrong  # the workspace knows the run, so its lines are still read
+    assert "names the run none, expected" in wrong and "fetalflow ledger repair" in wrong
+    assert [said.startswith("the experiment of the ledger names the run") for said in repair()] == [True]
+    assert verify().wrong == []
 
 
 def test_no_alias_is_moved_under_a_broken_ledger(three_moves, database):
@@ -279,7 +284,9 @@ def test_mlflow_itself_refuses_to_change_a_line(three_moves):
     with registry() as store:
         assert store.add_line(6, "something else") is False
         assert store.add_line(7, "spilt coffee") is True
-    assert verify().wrong == ["line 7 was edited: it is not a line of the ledger any more."]
+    (wrong,) = verify().wrong
+    assert "line 7 ('spilt coffee') is not a line of the ledger: expected a JSON object with the number 7" in wrong
+    assert record_move(MODEL, "champion", "1", None, "it stops nothing")["number"] == 9 and verify().wrong == [wrong]
 
 
 class Crash(BaseException):
@@ -319,6 +326,34 @@ def test_a_crash_between_a_line_and_its_mark_is_no_fault(three_moves, monkeypatc
     assert verify().wrong == [] and "so it was not made" in verify().notes[0]
 
 
+@pytest.mark.parametrize("settle", [repair, lambda: record_move("other", "champion", "1", None, "again")])
+def test_a_crash_before_the_first_mark_of_a_model_stops_no_other_and_is_settled(three_moves, monkeypatch, settle):
+    def dying(store, *words):
+        raise Crash
+
+    with registry() as store:
+        store.client.create_registered_model("other")
+        store.client.create_model_version("other", "file:///nowhere")
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(Registry, "set_mark", dying)
+        record_move("other", "champion", "1", None, "the first")
+    assert verify().wrong == [] and "so it was not made" in verify().notes[0]
+    assert record_move(MODEL, "challenger", "3", None, "the night goes on")["number"] == 9
+    assert settle() and (verify().wrong, verify().notes) == ([], [])
+    assert any(line["step"] == "settled" for line in history("other"))
+
+
+def test_an_interrupted_move_is_an_error_when_nobody_can_still_make_it(three_moves, database, monkeypatch):
+    """It is also what a forger leaves who cuts off the last line, and sets the mark back."""
+    delete(database, 6)
+    (database.parent / "ledger-heads.jsonl").unlink()
+    with registry() as store:
+        store.set_mark(MODEL, mark_of(history()[-1]))
+    assert verify().wrong == [] and "was begun but not finished" in verify().notes[0]
+    monkeypatch.setattr(sentences, "ABANDONED_S", -1.0)
+    assert "was begun but not finished" in verify().wrong[0] and verify().notes == []
+
+
 def test_a_first_line_that_is_not_yet_marked_is_no_fault(database, monkeypatch):
     """Another process has written it, and marks the model after this one has looked."""
     record_move(MODEL, "champion", "1", None, "the first")
@@ -335,8 +370,29 @@ def test_a_first_line_that_is_not_yet_marked_is_no_fault(database, monkeypatch):
     assert record_move(MODEL, "champion", "2", None, "the second")["to"] == "2"
 
 
+def test_a_process_that_sleeps_before_it_sets_an_alias_sets_nothing(three_moves, monkeypatch):
+    """Another call, or a person, settled its move in the meantime."""
+    write, slept = ledger._write_intent, []
+
+    def sleeping(store, *words):
+        intent = write(store, *words)
+        if not slept:
+            slept.append("asleep")
+            assert repair() if words[1] == "1" else record_move(MODEL, "champion", "1", None, "impatient")
+        return intent
+
+    monkeypatch.setattr(ledger, "_write_intent", sleeping)
+    for expected in ("2", "1"):
+        slept.clear()
+        with pytest.raises(InputError, match="treated it as interrupted. Nothing was moved"):
+            record_move(MODEL, "champion", "3", None, "slow", "ann", expected)
+        with registry() as store:
+            assert slept and store.aliases(MODEL)["champion"] == "1"
+    assert (verify().wrong, verify().notes) == ([], [])
+
+
 def test_a_move_that_was_held_for_cut_off_is_told(three_moves, monkeypatch):
-    """Another call settles the intent while this one is slow."""
+    """Another call settles the intent while this one is slow, between its look and MLflow's answer."""
     set_alias, late = Registry.set_alias, []
 
     def slow(store, *words):
@@ -346,9 +402,12 @@ def test_a_move_that_was_held_for_cut_off_is_told(three_moves, monkeypatch):
         set_alias(store, *words)
 
     monkeypatch.setattr(Registry, "set_alias", slow)
-    with pytest.raises(InputError, match="treated it as interrupted"):
+    with pytest.raises(InputError, match="treated it as interrupted. .* was put back to version 1"):
         record_move(MODEL, "champion", "3", None, "slow", "ann")
-    assert "moved by hand" in verify().wrong[0]
+    with registry() as store:
+        assert store.aliases(MODEL)["champion"] == "1"
+    assert (verify().wrong, verify().notes) == ([], [])
+    assert [line["kind"] for line in history()[-3:]] == ["move", "put back", "put back"]
 
 
 MOVES = """

@@ -2,9 +2,12 @@
 
 from fetalflow.errors import InputError
 from fetalflow.registry.client import Registry
+from fetalflow.registry.ledger.anchor import export
 from fetalflow.registry.ledger.chain import Line, last_decided, versions_ever, versions_in_turn
+from fetalflow.registry.ledger.files import recorded_files
 from fetalflow.registry.ledger.record import append_line, chain_at_rest, current_user, move, new_move_id
 from fetalflow.registry.tracking import registry
+from fetalflow.registry.usable import require_files, require_usable
 
 
 def roll_back(
@@ -13,7 +16,7 @@ def roll_back(
     """Give `alias` back to the version that had it before, by the ledger, or to `to`; return the new line.
 
     A second call goes one version further back. Raises InputError if no version had it before, if `to` never had it, if
-    that version is no longer in the registry, or if the alias was moved by hand.
+    that version is no longer in the registry, if `usable.require_usable` refuses it, or if the alias was moved by hand.
     """
     _require_reason(reason)
     with registry() as store:
@@ -33,6 +36,7 @@ def roll_back(
             names = ", ".join(former) or "none"
             raise InputError(f"version {target} of {model} was never {alias}; by the ledger these were: {names}.")
         _require_present(store, model, alias, target, former)
+        require_usable(store, model, target, former)
         line = move(store, model, alias, target, None, reason, who, "rollback", shown)
         if line is None:
             raise InputError(f"{model}@{alias} is at version {target} already: another rollback came first.")
@@ -50,7 +54,9 @@ def accept(model: str, alias: str, reason: str, who: str | None = None) -> Line:
             lines, shown, recorded = _moved_by_hand(store, model, alias)
             line = {"step": "found", "move": new_move_id(), "kind": "accept", "who": who or current_user()}
             line |= {"model": model, "alias": alias, "from": recorded, "to": shown, "evidence": None, "reason": reason}
+            line |= recorded_files(store, model, shown, None)
             if (added := append_line(store, lines, line)) is not None:
+                export(store.ledger()[0], added)
                 return added
 
 
@@ -62,6 +68,8 @@ def put_back(model: str, alias: str, reason: str, who: str | None = None) -> Lin
     _require_reason(reason)
     with registry() as store:
         _, shown, recorded = _moved_by_hand(store, model, alias)
+        if recorded is not None and store.run_of(model, recorded):
+            require_files(store, model, recorded)
         line = move(store, model, alias, recorded, None, reason, who, "put back", shown)
     if line is None:
         raise InputError(f"{model}@{alias} is at version {recorded or 'none'} already: somebody else put it back.")
