@@ -8,6 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 
+from fetalflow.promotion.approval import check_approval, check_named
 from fetalflow.promotion.verdict import PAGE, act, judge, place
 from fetalflow.settings.params import load_settings
 
@@ -15,10 +16,13 @@ POLL_S = 5  # how often a waiting run looks for the answer
 
 
 class Approval(RunInput):
-    """The form in the UI. Without approval in time, the champion stays."""
+    """The form in the UI. Without approval in time, the champion stays. It shows version and evidence of the verdict
+    that the run waits with; if they are changed, nothing is approved."""
 
     approve: bool = False
     name: str = ""
+    version: str = ""
+    evidence: str = ""
 
 
 def judge_in(task_name: str, workspace: Path) -> dict:
@@ -49,28 +53,39 @@ def promote(
     task_name: str = "movement",
     dry_run: bool = False,
     approved_by: str | None = None,
+    version: str = "",
+    evidence: str = "",
     wait_s: int = 86_400,
 ) -> dict:
     """Check the challenger of a workspace, wait for approval if the rules need it, move the alias; return the verdict.
 
-    approved_by: a person who has already approved. Without it, the run waits up to `wait_s` seconds for the form in the
-    UI.
+    approved_by: a person who has already read the page and approved the `version` with this `evidence`; all three are
+    needed. Without them, the run waits up to `wait_s` seconds for the form in the UI.
     """
     folder, logger = Path(workspace).resolve(), get_run_logger()
+    if approved_by and not dry_run:
+        check_named(version, evidence)  # before minutes of work
     verdict = task(judge_in, name="judge", cache_policy=None)(task_name, folder)
-    show(verdict, place(task_name, folder) / PAGE)
+    page = place(task_name, folder) / PAGE
+    show(verdict, page)
     logger.info(verdict["words"])
     if dry_run:
         return verdict | {"promoted": False}
-    if not verdict["failed"] and verdict["needs_approval"] and not approved_by:
+    if approved_by:
+        check_approval(verdict, version, evidence, page)
+    elif not verdict["failed"] and verdict["needs_approval"]:
+        judged = {"version": verdict["challenger"]["version"], "evidence": verdict["evidence_digest"]}
+        words = f"{verdict['words']} Version {judged['version']}, evidence {judged['evidence']}. Read {page} first."
         try:
-            answer = pause_flow_run(wait_for_input=Approval, timeout=wait_s, poll_interval=POLL_S)
+            form = Approval.with_initial_data(description=words, **judged)
+            answer = pause_flow_run(wait_for_input=form, timeout=wait_s, poll_interval=POLL_S)
         except FlowPauseTimeout:
             logger.info("No answer in %d s: the champion stays", wait_s)
             return verdict | {"promoted": False}
         if not answer.approve:
             logger.info("Declined by %s: the champion stays", answer.name or "a person in Prefect's UI")
             return verdict | {"promoted": False}
+        check_approval(verdict, answer.version, answer.evidence, page)
         approved_by = answer.name or "a person in Prefect's UI"
     promoted = task(act_in, name="promote", cache_policy=None)(verdict, approved_by, folder)
     return verdict | {"promoted": promoted}

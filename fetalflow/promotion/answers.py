@@ -1,20 +1,25 @@
 """The predictions of a registered version for the held-out sequences, as a table."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fetalflow.cine.letterbox import fit, unfit
+from fetalflow.cine.letterbox import unfit
 from fetalflow.errors import InputError
 from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.evaluation.measurement_rows import known_mask, measurement_row
 from fetalflow.inference.package import Package, load
+from fetalflow.promotion.own_size import in_size
 from fetalflow.registry.candidates import Candidate
+from fetalflow.settings.params import Extract
 from fetalflow.training.loading import check_sequences
 
 BATCH = 8  # sequences through the network at once
 KEPT = ("sequence", "patient", "site", "device")
+PICTURE = ("mask_overlays", "mask_sector")  # settings of `extract` that decide what a network sees in a frame
+CHOICE = ("fps", "every")  # and, where it sees several, which frames it sees
 
 
 def held_out_rows(data: Path) -> pd.DataFrame:
@@ -35,13 +40,27 @@ def held_out_rows(data: Path) -> pd.DataFrame:
     return rows
 
 
-def answers_of(name: str, model: Candidate, task: str, rows: pd.DataFrame, data: Path, device: str) -> pd.DataFrame:
-    """`predictions` of the champion or the challenger. Raises InputError naming the version that cannot answer."""
+def answers_of(
+    name: str,
+    model: Candidate,
+    task: str,
+    rows: pd.DataFrame,
+    data: Path,
+    device: str,
+    extract: Extract | None = None,
+    workers: int = 1,
+) -> pd.DataFrame:
+    """`predictions` of the champion or the challenger. Raises InputError naming the version that cannot answer.
+
+    extract: the settings by which the test sequences were made; None leaves the comparison with the model's out.
+    """
     which = f"the {name}, version {model.version} of {model.model},"
     try:
         if (other := model.config.get("task")) != task:
             raise InputError(f"it was made for the task {other!r}, not {task!r}")
-        return predictions(model.folder, rows, data, device)
+        if extract is not None:
+            _check_read_alike(model.config, extract)
+        return predictions(model.folder, rows, data, device, workers)
     except InputError as error:
         to_do = {
             "challenger": "Run the pipeline again to register another one.",
@@ -52,10 +71,24 @@ def answers_of(name: str, model: Candidate, task: str, rows: pd.DataFrame, data:
         raise InputError(f"{which} cannot answer: {str(error).rstrip('.')}. {to_do}") from None
 
 
-def predictions(folder: Path, rows: pd.DataFrame, data: Path, device: str = "cpu") -> pd.DataFrame:
+def _check_read_alike(config: dict[str, Any], extract: Extract) -> None:
+    """Raises InputError when the model in use would see other pictures than the test sequences show."""
+    in_use = Extract.model_validate(config["extract"])
+    names = PICTURE + (CHOICE if config["frames"] > 1 else ())
+    if other := [name for name in names if getattr(in_use, name) != getattr(extract, name)]:
+        its, ours = (", ".join(f"{n}: {getattr(each, n)}" for n in other) for each in (in_use, extract))
+        raise InputError(
+            f"it reads cines with {its}, but the test sequences were made with {ours}, so it would be judged by "
+            "pictures that it never gets in use"
+        )
+
+
+def predictions(folder: Path, rows: pd.DataFrame, data: Path, device: str = "cpu", workers: int = 1) -> pd.DataFrame:
     """The predictions of the package in `folder` for `rows` of the manifest, as `fetalflow score` reads them.
 
-    Sequences are fitted to the size of the package. Raises InputError when they have another number of frames.
+    A package of another picture size than the stored sequences gets them from the recorded frames (`own_size`), so it
+    answers what it would answer in use. Raises InputError when they have another number of frames, or the recorded
+    frames that it needs are not there.
     """
     package = load(folder, device)
     if (wrong := rows["frames"] != package.frames).any():
@@ -64,7 +97,10 @@ def predictions(folder: Path, rows: pd.DataFrame, data: Path, device: str = "cpu
             f"it takes {package.frames} frames, {int(wrong.sum())} test sequences have {found}, and both models must "
             "answer the same sequences"
         )
-    batches = [_batch(package, rows.iloc[i : i + BATCH], data) for i in range(0, len(rows), BATCH)]
+    parts = in_size(package.size, rows, data, workers)
+    batches = [
+        _batch(package, part.iloc[i : i + BATCH], place) for part, place in parts for i in range(0, len(part), BATCH)
+    ]
     p, scores, lengths = zip(*batches, strict=True)
     p = np.concatenate(p)
     table = rows[[c for c in KEPT if c in rows]].assign(part="test", y_true=rows["label"])
@@ -81,7 +117,7 @@ def predictions(folder: Path, rows: pd.DataFrame, data: Path, device: str = "cpu
 def _batch(package: Package, rows: pd.DataFrame, data: Path) -> tuple[np.ndarray, np.ndarray | None, pd.DataFrame]:
     """Probabilities float64 [B, C], unfamiliarity, and for a segmentation network the columns of `measurement_rows`."""
     stored = np.stack([np.load(data / path) for path in rows["path"]])
-    answer = package.answer(np.stack([fit(sequence, package.size) for sequence in stored]))
+    answer = package.answer(stored)
     scores = None if package.familiarity is None else package.familiarity.score(answer.features)
     p = answer.probabilities.astype(np.float64)
     if not package.segments:

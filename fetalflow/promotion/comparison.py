@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import special
 
 from fetalflow.evaluation.holm import holm
-from fetalflow.evaluation.intervals import known_or_none
+from fetalflow.evaluation.intervals import LEAST_PATIENTS, known_or_none
 from fetalflow.evaluation.metrics import confusion_by_patient, summary_metrics
 from fetalflow.evaluation.paired import Difference, Statistic, difference
 from fetalflow.promotion.findings import Finding
@@ -62,6 +63,53 @@ def compare_answers(answers: Answers, rules: Promote) -> list[Finding]:
         words = f"All of them are of one site ({sites[0]})." if sites else "No site is named in the manifest."
         findings.append(Finding("No site is worse than its margin", "site", "not applicable", words))
     return _judged(findings, rules)
+
+
+def describe_answers(answers: Answers, rules: Promote) -> list[Finding]:
+    """What the challenger reaches by itself, where there is no champion: the metric, every class and every site, each
+    with its interval. No rule judges them; a person does."""
+    lengths = rules.metric == "measured_well"
+    of_class, at_site = ("Share measured well of", "Share measured well") if lengths else ("Recall of", "Accuracy")
+    counts = answers.counts()[1]
+    names = [rules.metric] if rules.metric in ("accuracy", "measured_well") else ["accuracy", rules.metric]
+    groups = [("metric", METRICS[name][0].upper() + METRICS[name][1:], counts, metric(name)) for name in names]
+    for k, label in enumerate(answers.labels):
+        if label != WRONG:
+            has = counts[:, k].sum(axis=1) > 0
+            groups.append(("class", f"{of_class} {label}", counts[has], recall_of(k)))
+    for site in sorted(set(answers.site) - {""}):
+        groups.append(("site", f"{at_site} at {site}", answers.counts(answers.site == site)[1], metric("accuracy")))
+    return [_of_one(name, kind, of_group, statistic, rules) for kind, name, of_group, statistic in groups]
+
+
+def _of_one(rule: str, kind: str, counts: np.ndarray, statistic: Statistic, rules: Promote) -> Finding:
+    patients = len(counts)
+    if not patients:
+        return Finding(rule, kind, "not applicable", "No test patient has this class.", patients=0)
+    value = float(statistic(counts.sum(axis=0)))
+    low, high = interval_of_one(counts, statistic, 1 - 2 * rules.alpha)
+    few = f" {patients} patients are too few for a judgement." if patients < rules.min_patients else ""
+    words = f"A person must agree to this value.{few}"
+    return Finding(rule, kind, "not applicable", words, challenger=value, low=low, high=high, patients=patients)
+
+
+def interval_of_one(counts: np.ndarray, statistic: Statistic, confidence: float) -> tuple[float | None, float | None]:
+    """The interval of a statistic between 0 and 1 of one model, by the jackknife over patients and Student's t; None
+    where there is none. The value itself always lies in it, also where the bootstrap is biased, as it is for an ECE.
+
+    counts: counts or sums by patient [patients, *S], as for `difference`.
+    """
+    patients = len(counts)
+    if patients < LEAST_PATIENTS:
+        return None, None
+    total = counts.sum(axis=0)
+    without = statistic(total - counts)
+    if np.isnan(without).any():  # a patient is the only one who has something
+        return None, None
+    error = float(np.sqrt((patients - 1) / patients * ((without - without.mean()) ** 2).sum()))
+    away = float(special.stdtrit(patients - 1, (1 + confidence) / 2)) * error
+    value = float(statistic(total))
+    return known_or_none(max(0.0, value - away), min(1.0, value + away), patients)
 
 
 def metric(name: str) -> Statistic:

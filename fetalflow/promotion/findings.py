@@ -3,12 +3,15 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Outcome = Literal["pass", "fail", "not applicable"]
+Outcome = Literal["pass", "fail", "warning", "not applicable"]  # a warning does not decide
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one rule. Interval and bound have the unit of `champion`, `challenger` or `difference`."""
+    """The result of one rule. Interval and bound have the unit of `champion`, `challenger` or `difference`.
+
+    A finding with the unit ms is of a measured time: the digest of the evidence has only whether it failed.
+    """
 
     rule: str  # as the page shows it
     kind: Literal["metric", "class", "site", "budget", "lineage", "patients"]

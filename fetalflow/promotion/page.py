@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from fetalflow.evaluation.intervals import no_interval
+from fetalflow.promotion.approval import approval_command
 from fetalflow.report.style import STYLE
 
 GROUPS = {
@@ -16,7 +17,13 @@ GROUPS = {
     "Does it keep its budgets?": ("budget",),
     "Is its origin recorded?": ("lineage", "patients"),
 }
-OUTCOMES = {"pass": "good", "fail": "bad", "not applicable": "soft"}
+FIRST = {  # of a first champion, where there is nothing to compare with
+    "How good is it?": ("metric",),
+    "How good is it for every class?": ("class",),
+    "How good is it at every site?": ("site",),
+    **{title: kinds for title, kinds in GROUPS.items() if not {"metric", "class", "site"} & set(kinds)},
+}
+OUTCOMES = {"pass": "good", "fail": "bad", "warning": "warn", "not applicable": "soft"}
 DIGITS = {"share": 3, "ms": 1, "MB": 1, "": 0}
 
 
@@ -30,12 +37,14 @@ def render(verdict: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "signed": signed, "p_value": p_value, "no_interval": no_interval}
-    groups = {title: [rule for rule in verdict["rules"] if rule["kind"] in kinds] for title, kinds in GROUPS.items()}
+    titles = GROUPS if verdict["champion"] else FIRST
+    groups = {title: [rule for rule in verdict["rules"] if rule["kind"] in kinds] for title, kinds in titles.items()}
     return environment.get_template("page.html.j2").render(
         verdict=verdict,
         shared_style=STYLE,
         groups={title: rules for title, rules in groups.items() if rules},
         counts={outcome: sum(r["outcome"] == outcome for r in verdict["rules"]) for outcome in OUTCOMES},
+        command=approval_command(verdict) if verdict.get("needs_approval") else "",
         outcomes=OUTCOMES,
         confidence=f"{100 * (1 - 2 * verdict['settings']['alpha']):.3g} %",
     )

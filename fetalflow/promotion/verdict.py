@@ -1,7 +1,5 @@
 """Decides whether the challenger becomes champion: checks every rule, writes the verdict, moves the alias."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,21 +10,23 @@ import pandas as pd
 import torch
 
 from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json, write_table, write_text
-from fetalflow.errors import InputError
+from fetalflow.errors import InputError, TrackingFailed
 from fetalflow.evaluation.measurement_columns import measured_well
 from fetalflow.evaluation.predictions import Predictions, read_predictions
-from fetalflow.inference.latency import measure_latency
 from fetalflow.promotion import budgets
 from fetalflow.promotion.answers import answers_of, held_out_rows
-from fetalflow.promotion.comparison import WRONG, Answers, compare_answers, metric_rule
+from fetalflow.promotion.comparison import WRONG, Answers, compare_answers, describe_answers
 from fetalflow.promotion.findings import Finding
 from fetalflow.promotion.page import render
+from fetalflow.promotion.speed import Speed, time_in_turns
 from fetalflow.registry.candidates import Candidate, alias_versions, candidate, keep_evidence
+from fetalflow.registry.evidence import VERDICT, digest, evidence_digest
 from fetalflow.registry.ledger.record import alias_problems, record_move
 from fetalflow.registry.provenance import data_digest
+from fetalflow.registry.usable import withdrawn_here
 from fetalflow.settings.params import Evaluate, Promote, Settings
 
-VERDICT, PAGE = "verdict.json", "verdict.html"
+PAGE = "verdict.html"
 
 
 def place(task: str, workspace: Path = Path()) -> Path:
@@ -42,7 +42,7 @@ def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, 
     """
     block = settings.blocks[task]
     rules, model, alias = block.promote, block.register_.model, block.register_.alias
-    challenger, champion = candidate(model, alias), candidate(model, rules.champion)
+    challenger, champion = _fetched(model, alias), _fetched(model, rules.champion)
     if challenger is None:
         raise InputError(f"no version of {model} is {alias}: nothing to promote. Run the pipeline to register one.")
     if champion is not None and champion.version == challenger.version:
@@ -52,16 +52,17 @@ def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, 
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with atomic_folder(place(task, workspace)) as folder:
-        answered = {}
+        answered, extract = {}, block.extract
         for name, version in models.items():
-            write_table(folder / f"{name}.csv", answers_of(name, version, task, rows, data, device))
+            answers = answers_of(name, version, task, rows, data, device, extract, extract.workers)
+            write_table(folder / f"{name}.csv", answers)
             answered[name] = read_predictions(folder / f"{name}.csv")
-        times = _times(models, block.evaluate.latency_repeats, device)
-        findings = _findings(models, answered, times, rows, rules, block.evaluate)
+        packages = {name: version.folder for name, version in models.items()}
+        speed = time_in_turns(packages, block.evaluate.latency_repeats, device)
+        findings = _findings(models, answered, speed, rows, rules, block.evaluate)
+        findings += budgets.registered_files(models)
+        findings += budgets.withdrawn(models, withdrawn_here(workspace))
         findings.append(budgets.on_record(model, rules.champion, alias_problems(model, rules.champion)))
-        evidence = {f"{name}.csv": file_digest(folder / f"{name}.csv") for name in models}
-        evidence |= {"manifest": data_digest(pd.read_parquet(data / "manifest.parquet"))}
-        evidence |= {"split": file_digest(data / "split.parquet")}
         rules_text = rules.model_dump(mode="json")
         core = {
             "task": task,
@@ -71,12 +72,13 @@ def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, 
             "test": {"sequences": len(rows), "patients": int(rows["patient"].nunique())},
             "settings": rules_text,
             "rules_digest": digest(rules_text),
-            "evidence": evidence,
+            "evidence": {f"{name}.csv": file_digest(folder / f"{name}.csv") for name in models} | _of_data(data),
             "rules": [finding.as_dict() for finding in findings],
         }
         core |= _decision(findings, champion, rules)
         made = datetime.now(UTC).isoformat(timespec="seconds")
-        verdict = core | {"evidence_digest": digest(core), "made": made, "done": "Nothing was moved."}
+        verdict = core | {"evidence_digest": evidence_digest(core), "machine": speed.as_dict()}
+        verdict |= {"made": made, "done": "Nothing was moved."}
         _write(folder, verdict)
     return verdict
 
@@ -86,7 +88,7 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
     whether the alias was moved.
 
     The move and the digest of the evidence go to the ledger. The evidence goes to the challenger's run, also when a
-    rule failed. Raises InputError when an alias has moved since the verdict.
+    rule failed. Raises InputError when an alias, the test part or the rules have changed since the verdict.
     """
     task, model = verdict["task"], verdict["model"]
     if not verdict["failed"] and verdict["needs_approval"] and not approved_by:
@@ -102,6 +104,11 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
     folder, evidence = place(task, workspace), verdict["evidence_digest"]
     if read_json(folder / VERDICT)["evidence_digest"] != evidence:
         raise InputError(f"{folder} now holds another verdict. Judge again.")
+    data, rules_text = _of_data(workspace / "data" / task), block.promote.model_dump(mode="json")
+    if any(verdict["evidence"][name] != found for name, found in data.items()):
+        raise InputError(f"the test part of {task} has changed since the verdict was made. Judge again.")
+    if digest(rules_text) != verdict["rules_digest"]:
+        raise InputError(f"the rules of promotion of {task} have changed since the verdict was made. Judge again.")
     if verdict["failed"]:
         keep_evidence(verdict["challenger"]["run_id"], folder, evidence)
         return False
@@ -115,9 +122,23 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
     return True
 
 
-def digest(value: Any) -> str:
-    """SHA-256, hex, of a JSON-able value; the order of keys has no influence."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _fetched(model: str, alias: str) -> Candidate | None:
+    """`candidate`. Raises InputError when the registry answers and the files of the version are gone."""
+    try:
+        return candidate(model, alias)
+    except (InputError, TrackingFailed, OSError) as error:
+        (version,) = alias_versions(model, alias)  # fails as well if there is no such model or no registry
+        raise InputError(
+            f"the files of version {version} of {model}, the {alias}, cannot be fetched ({str(error).rstrip('.')}). "
+            "Restore them from a backup of the artefact store; or give the alias to a version that has its files: "
+            "`fetalflow rollback` for a champion, another run of the pipeline for a challenger."
+        ) from None
+
+
+def _of_data(data: Path) -> dict[str, str]:
+    """The digests of the manifest and of the split."""
+    manifest = data_digest(pd.read_parquet(data / "manifest.parquet"))
+    return {"manifest": manifest, "split": file_digest(data / "split.parquet")}
 
 
 def _write(folder: Path, verdict: dict[str, Any]) -> None:
@@ -128,24 +149,23 @@ def _write(folder: Path, verdict: dict[str, Any]) -> None:
 def _findings(
     models: dict[str, Candidate],
     answered: dict[str, Predictions],
-    times: dict[str, float],
+    speed: Speed,
     rows: pd.DataFrame,
     rules: Promote,
     evaluate: Evaluate,
 ) -> list[Finding]:
     challenger, champion = answered["challenger"], answered.get("champion")
+    paired = _paired(champion or challenger, challenger, rules, evaluate.tolerance)
     if champion is None:
-        groups = {metric_rule(rules): "metric", "No class is worse than its margin": "class"}
-        groups |= {"No site is worse than its margin": "site"}
-        compared = [Finding(r, kind, "not applicable", budgets.NO_CHAMPION) for r, kind in groups.items()]
+        compared = describe_answers(paired, rules)
     else:
-        compared = compare_answers(_paired(champion, challenger, rules, evaluate.tolerance), rules)
+        compared = compare_answers(paired, rules)
         compared.append(budgets.vocabulary(models["challenger"], models["champion"]))
     return [
         *compared,
         budgets.calibration(challenger, champion, rules, evaluate.bins),
         budgets.false_alarms(challenger, champion, rules),
-        *budgets.latency(times["challenger"], times.get("champion"), rules),
+        *budgets.latency(speed, rules),
         budgets.size(models["challenger"], models.get("champion"), rules),
         *budgets.lineage(models["challenger"], rules),
         *budgets.unseen(models, rows),
@@ -180,15 +200,6 @@ def _paired(champion: Predictions, challenger: Predictions, rules: Promote, tole
     return Answers(labels, patient[kept], site.to_numpy(dtype=str)[kept], truth, one, other)
 
 
-def _times(models: dict[str, Candidate], repeats: int, device: str) -> dict[str, float]:
-    """Median ms of one sequence: the better of two rounds, the models in turns, so that other work on the machine
-    slows both alike."""
-    rounds = [
-        {name: measure_latency(model.folder, repeats, None, device) for name, model in models.items()} for _ in range(2)
-    ]
-    return {name: min(each[name]["ms_per_sequence"] for each in rounds) for name in models}
-
-
 def _decision(findings: list[Finding], champion: Candidate | None, rules: Promote) -> dict[str, Any]:
     failed = [finding.rule for finding in findings if finding.outcome == "fail"]
     needs_approval = rules.approval or champion is None
@@ -196,7 +207,7 @@ def _decision(findings: list[Finding], champion: Candidate | None, rules: Promot
         words = "The champion stays" if champion else "There is no champion yet"
         words += f": {len(failed)} of {len(findings)} rules failed."
     elif champion is None:
-        words = "There is no champion to compare with: a person decides on the first one."
+        words = "There is no champion to compare with: a person must agree to the figures of this version."
     else:
         words = "The challenger passed every rule" + (
             " and may become champion once a person approves." if needs_approval else "."

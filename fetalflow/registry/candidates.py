@@ -1,5 +1,6 @@
 """A registered version, for promotion and warm starts: its package, its run's tags, the patients it was trained on."""
 
+import io
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +9,25 @@ from typing import Any
 import pandas as pd
 
 from fetalflow.artefacts import read_json
+from fetalflow.errors import InputError
 from fetalflow.inference.engines.choice import EXPORTS
 from fetalflow.models.package_files import CONFIG
+from fetalflow.registry.client import Registry
+from fetalflow.registry.lineage import PATIENTS
+from fetalflow.registry.registered_files import PACKAGE_TAG, package_problems
 from fetalflow.registry.run_record import START, START_RUN
 from fetalflow.registry.tracking import download_package, registry
 
 SPLIT = "data/split.parquet"  # artefact of the pipeline's run
+TRAINED = ("train", "validation")  # parts
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A version of the registered model. seen: the patients in its training and validation parts, and in those of the
-    models that it was started from; None if one of the runs does not record them."""
+    models that it was started from; None if one of the runs does not record them or is gone. people: the same with the
+    site of each, as (patient, site); runs before 2026-11 record no site. recorded: the digest of its files, from its
+    registration."""
 
     model: str
     version: str
@@ -27,6 +35,13 @@ class Candidate:
     tags: dict[str, str]
     seen: frozenset[str] | None
     folder: Path  # of the package
+    people: frozenset[tuple[str, str]] = frozenset()
+    recorded: str | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """Why its files are not those that were registered; empty if they are."""
+        return package_problems(self.folder, self.recorded)
 
     @property
     def megabytes(self) -> float:
@@ -36,14 +51,19 @@ class Candidate:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration of the package."""
-        return read_json(self.folder / CONFIG)
+        """The configuration of the package. Raises InputError when the file is damaged."""
+        try:
+            return read_json(self.folder / CONFIG)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{CONFIG} of version {self.version} of {self.model} cannot be read ({error}).") from None
 
     @property
     def facts(self) -> dict[str, Any]:
         """The facts that a verdict records about it."""
         names = ("data_digest", "git_commit", "git_dirty", "dvc_lock_digest", "quality")
-        return {"version": self.version, "run_id": self.run_id} | {name: self.tags.get(name) for name in names}
+        shape = {name: self.config.get(name) for name in ("variant", "frames", "size")}
+        tags = {name: self.tags.get(name) for name in names}
+        return {"version": self.version, "run_id": self.run_id, "files": self.recorded} | shape | tags
 
 
 def candidate(model: str, alias: str) -> Candidate | None:
@@ -55,10 +75,19 @@ def candidate(model: str, alias: str) -> Candidate | None:
         version = store.aliases(model).get(alias)
         if version is None:
             return None
-        run_id = store.client.get_model_version(model, version).run_id
-        run = store.client.get_run(run_id)
-        seen = _seen(store.client, run.data.tags.get("mlflow.parentRunId", run_id))
-    return Candidate(model, version, run_id, dict(run.data.tags), seen, download_package(f"models:/{model}/{version}"))
+        registered = store.client.get_model_version(model, version)
+        run = store.client.get_run(registered.run_id)
+        people = people_of(store, run.data.tags.get("mlflow.parentRunId", run.info.run_id))
+    return Candidate(
+        model=model,
+        version=version,
+        run_id=run.info.run_id,
+        tags=dict(run.data.tags),
+        seen=None if people is None else frozenset(patient for patient, _ in people),
+        folder=download_package(f"models:/{model}/{version}"),
+        people=people or frozenset(),
+        recorded=registered.tags.get(PACKAGE_TAG),
+    )
 
 
 def alias_versions(model: str, *aliases: str) -> tuple[str | None, ...]:
@@ -74,24 +103,37 @@ def keep_evidence(run_id: str, folder: Path, digest: str) -> None:
         store.client.log_artifacts(run_id, str(folder), f"promotion/{digest[:12]}")
 
 
-def _seen(client: Any, run_id: str) -> frozenset[str] | None:
-    """The patients that a pipeline's run was trained on, and those of every earlier run in its chain of warm starts."""
-    seen = frozenset()
+def people_of(store: Registry, run_id: str) -> frozenset[tuple[str, str]] | None:
+    """(patient, site) of everybody that a pipeline's run was trained on, and those of every earlier run in its chain of
+    warm starts; None if one of these runs is gone or does not record them."""
+    found = frozenset()
     while run_id:
-        patients = _trained_on(client, run_id)
-        tags = client.get_run(run_id).data.tags
-        run_id = tags.get(START_RUN, "")
-        if patients is None or (START in tags and not run_id):
+        try:
+            people, tags = _trained_on(store, run_id), store.client.get_run(run_id).data.tags
+        except store.failure as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
             return None
-        seen |= patients
-    return seen
+        run_id = tags.get(START_RUN, "")
+        if people is None or (START in tags and not run_id):
+            return None
+        found |= people
+    return found
 
 
-def _trained_on(client: Any, run_id: str) -> frozenset[str] | None:
-    folder = SPLIT.rpartition("/")[0]
-    if SPLIT not in {entry.path for entry in client.list_artifacts(run_id, folder)}:
+def _trained_on(store: Registry, run_id: str) -> frozenset[tuple[str, str]] | None:
+    """From the table of the run's patients; from its split if it has no such table, or one without sites."""
+    table = store.artefact(run_id, PATIENTS)
+    if table is not None:
+        rows = pd.read_csv(io.StringIO(table), dtype=str, keep_default_na=False)
+    elif SPLIT in {entry.path for entry in store.client.list_artifacts(run_id, SPLIT.rpartition("/")[0])}:
+        with tempfile.TemporaryDirectory() as scratch:
+            rows = pd.read_parquet(store.client.download_artifacts(run_id, SPLIT, scratch))
+    else:
         return None
-    with tempfile.TemporaryDirectory() as scratch:
-        split = pd.read_parquet(client.download_artifacts(run_id, SPLIT, scratch))
-    first = split[split["fold"] == split["fold"].min()]  # the package was trained on the first fold
-    return frozenset(first.loc[first["part"] != "test", "patient"].astype(str))
+    if rows.empty:
+        return None
+    rows["fold"] = rows["fold"].astype(int)
+    first = rows[(rows["fold"] == rows["fold"].min()) & rows["part"].isin(TRAINED)]  # the package is of the first fold
+    sites = first["site"].astype(str) if "site" in first else [""] * len(first)
+    return frozenset(zip(first["patient"].astype(str), sites, strict=True))

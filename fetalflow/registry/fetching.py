@@ -9,6 +9,7 @@ from urllib.request import url2pathname
 
 import yaml
 
+from fetalflow.errors import InputError
 from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.address import require_store, tracking_uri
 
@@ -17,6 +18,7 @@ OF_ALIAS = """
     SELECT v.version, v.storage_location FROM registered_model_aliases a
     JOIN model_versions v ON v.name = a.name AND v.version = a.version WHERE a.name = ? AND a.alias = ?
 """
+ALIASES = "SELECT alias FROM registered_model_aliases WHERE name = ?"
 OF_VERSION = "SELECT version, storage_location FROM model_versions WHERE name = ? AND version = ?"
 
 
@@ -35,6 +37,39 @@ def fetch_package(model_uri: str) -> tuple[str, Path]:
         version = tracking.numbered(model_uri)
         found = version, tracking.download_package(version)
     return found
+
+
+def fetch_in_use(model: str, champion: str, challenger: str) -> tuple[str, str, Path]:
+    """The version of a registered model that answers: its champion, or while there is none its challenger. Returns
+    `models:/NAME/VERSION`, the alias and the folder of the package.
+
+    Raises InputError when no version has one of the two aliases, TrackingFailed when the server is out of reach.
+    """
+    uri = tracking_uri()
+    require_store(uri)
+    aliases = _aliases_in_sqlite(Path(uri.removeprefix(SQLITE)), model) if uri.startswith(SQLITE) else None
+    if aliases is None:
+        from fetalflow.registry.tracking import registry
+
+        with registry() as store:
+            aliases = set(store.aliases(model))
+    for alias in (champion, challenger):
+        if alias in aliases:
+            version, folder = fetch_package(f"models:/{model}@{alias}")
+            return version, alias, folder
+    raise InputError(
+        f"no version of {model} is {champion} or {challenger}. Run the pipeline to register one, or name a version "
+        f"with --model models:/{model}/VERSION."
+    )
+
+
+def _aliases_in_sqlite(database: Path, model: str) -> set[str] | None:
+    """None: let MLflow look, which also says what is wrong."""
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as store:
+            return {alias for (alias,) in store.execute(ALIASES, (model,))} or None
+    except sqlite3.Error:
+        return None
 
 
 def _in_sqlite(database: Path, model_uri: str) -> tuple[str, Path] | None:

@@ -8,7 +8,7 @@ verdict and the predictions of both models as artefacts of the challenger's run.
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ import pandas as pd
 from fetalflow.artefacts import named
 from fetalflow.hospital.drop.spelling import near
 from fetalflow.registry.client import Registry
-from fetalflow.registry.run_record import START_RUN
+from fetalflow.registry.run_record import START, START_RUN
 
 PATIENTS = "data/patients.csv"  # columns: patient, site, fold, part, sequences; older runs have no site
 EVIDENCE = "promotion"  # folder of a variant's run, with one folder per decision, named by the digest of the evidence
@@ -65,12 +65,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Uses and decisions, oldest first. runs_read: number of runs whose table of patients was read."""
+    """Uses and decisions, oldest first. runs_read: number of runs whose table of patients was read. starts_gone: runs
+    whose training started from a model of a run that was purged, so nobody knows whom that model saw."""
 
     uses: list[Use]
     runs_read: int
     runs_without_table: list[str]
     decisions: list[Decision]
+    starts_gone: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         fields = asdict(self)
@@ -97,9 +99,12 @@ def trace(store: Registry, pseudonym: str, site: str | None = None) -> Lineage:
     patients by it: `site` leaves out what is known to be of another site.
     """
     uses, runs_read, runs_without_table, decisions = [], 0, [], []
-    aliases = store.models()[0]
-    for run in store.pipeline_runs():
+    aliases, runs = store.models()[0], store.pipeline_runs()
+    known, starts_gone = {run.info.run_id for run in runs}, []
+    for run in runs:
         decisions += _decisions(store, run, pseudonym, site)
+        if START in run.data.tags and run.data.tags.get(START_RUN) not in known:
+            starts_gone.append(run.info.run_id)
         table = store.artefact(run.info.run_id, PATIENTS)
         if table is None:
             runs_without_table.append(run.info.run_id)
@@ -111,7 +116,7 @@ def trace(store: Registry, pseudonym: str, site: str | None = None) -> Lineage:
         through = start if start in {use.run for use in uses} else ""
         if len(rows) or through:
             uses.append(_use(store, run, rows, aliases, through))
-    return Lineage(uses, runs_read, runs_without_table, sorted(decisions, key=lambda one: one.made))
+    return Lineage(uses, runs_read, runs_without_table, sorted(decisions, key=lambda one: one.made), starts_gone)
 
 
 def is_meant(rows: pd.DataFrame, pseudonym: str, site: str | None) -> pd.Series:
@@ -204,3 +209,8 @@ def sentences(lineage: Lineage) -> Iterator[str]:
     yield f"The patients of {lineage.runs_read} runs were searched."
     if without := lineage.runs_without_table:
         yield f"{len(without)} runs have no table of patients, so nothing is known about them: {', '.join(without)}"
+    if gone := lineage.starts_gone:
+        yield (
+            f"The training of {len(gone)} runs started from a model of a run that is gone: {', '.join(gone)}. "
+            "That model may have seen her."
+        )

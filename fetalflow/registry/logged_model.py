@@ -106,7 +106,8 @@ def _measuring_columns(schema: ModuleType) -> list[Any]:
     length = {"value": number, "unit": text, "spread": number, "frames": whole, "left_out": whole}
     age = {"formula": text, "lengths": Array(text), "unit": text, "reason": text}
     mask = _object(schema, {"size": Array(whole), "counts": Array(whole)})
-    frame = {"frame": whole, "lengths": Map(number), "warnings": Array(text), "mask": mask}
+    frame = {"frame": whole, "used": schema.DataType.boolean, "lengths": Map(number), "mask": mask}
+    frame |= {"warnings": Array(text)}
     drawn = {"ellipse": Map(number), "calipers": Array(Array(number))}
     return [
         ColSpec(text, "label"),

@@ -210,7 +210,9 @@ def _engines(path: Path) -> str:
     others = [row for row in rows if row["engine"] != "torch"]
     passed = ", ".join(row["engine"] + _lost(row["macro_f1_loss"]) for row in others if row["passed"])
     refused = "".join(f" Refused: {r['engine']}, {'; '.join(r['reasons'])}." for r in others if not r["passed"])
-    return f"## Engines\n\nThese agree with torch on validation patients: {passed or 'none'}.{refused}" if others else ""
+    return (
+        f"## Engines\n\nThese agree with torch on validation patients: {passed or 'none'}.{refused}" if others else ""
+    )
 
 
 def _lost(points: float | None) -> str:

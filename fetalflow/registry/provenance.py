@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 import psutil
 
 from fetalflow.artefacts import file_digest
+from fetalflow.errors import InputError
 from fetalflow.hospital.drop.columns import LENGTHS
 
 PACKAGES = (
@@ -43,17 +45,42 @@ DIGEST_COLUMNS = (
     *("sequence", "source", "digest", "patient", "site", "device", "label", "first_frame", "last_frame"),
     *("mask_digest", "mm_per_px", *LENGTHS, "gestational_age", "seen"),
 )
+COMMIT_VARIABLE = "FETALFLOW_COMMIT"  # an image without git states here from which commit it was built
+NO_COMMIT = (
+    "Nothing says from which commit this code is: git does not know it, and FETALFLOW_COMMIT is not set. The model can "
+    "be registered, but not become champion. Build the image with FETALFLOW_COMMIT (docs/operator/operations.md)."
+)
 
 
 def provenance(workspace: Path) -> dict[str, Any]:
     """Commit, digest of dvc.lock, versions and machine, ready for JSON. None for what is not known."""
     lock = workspace / "dvc.lock"
     return {
-        "git": git_state(Path(__file__).parent),
+        "git": code_state(),
         "dvc_lock": file_digest(lock) if lock.is_file() else None,
         "versions": versions(),
         "machine": hardware(),
     }
+
+
+def code_state() -> dict[str, Any] | None:
+    """Commit, branch and whether files were changed, of this code: by git, else as the image states it; None where
+    neither does. Raises InputError when the statement is no commit."""
+    return git_state(Path(__file__).parent) or stated_commit(os.environ.get(COMMIT_VARIABLE, ""))
+
+
+def stated_commit(text: str) -> dict[str, Any] | None:
+    """The state that FETALFLOW_COMMIT gives: a whole commit, with -dirty after it if files were changed, as
+    `git describe --always --dirty --abbrev=40 --exclude '*'` prints it. None for an empty text."""
+    if not text.strip():
+        return None
+    found = re.fullmatch(r"([0-9a-f]{40}|[0-9a-f]{64})(-dirty)?", text.strip())
+    if found is None:
+        raise InputError(
+            f"{COMMIT_VARIABLE} is {text!r}, which is no commit. Expected 40 hex digits, perhaps with -dirty after "
+            "them, as `git describe --always --dirty --abbrev=40 --exclude '*'` prints them."
+        )
+    return {"commit": found[1], "branch": "not recorded", "dirty": found[2] is not None}
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import contextvars
 import json
 import re
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -19,17 +20,22 @@ import stages.register
 import stages.report
 from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
+from fetalflow.evaluation.predictions import read_predictions
+from fetalflow.evaluation.scoring import score
+from fetalflow.hospital.arrival.withdrawal import add_withdrawn
 from fetalflow.inference.package import load
 from fetalflow.models.building import build
 from fetalflow.models.package_files import read_familiarity
 from fetalflow.models.weights import save
 from fetalflow.promotion.answers import held_out_rows, predictions
+from fetalflow.promotion.speed import Speed, time_in_turns
 from fetalflow.promotion.verdict import PAGE, VERDICT, act, digest, judge, place
 from fetalflow.registry.candidates import alias_versions, candidate
+from fetalflow.registry.evidence import evidence_digest, evidence_problems, is_intact
 from fetalflow.registry.ledger.decisions import put_back
 from fetalflow.registry.ledger.record import history, record_move
 from fetalflow.registry.ledger.record import verify as verify_ledger
-from fetalflow.settings.params import load_settings
+from fetalflow.settings.params import Evaluate, load_settings
 from flows.cli.app import app
 
 MODEL = "fetal-movement"
@@ -87,12 +93,34 @@ def rule(verdict, words):
     return found
 
 
+def the_page_of_a_first_champion_shows_what_a_person_agrees_to(verdict):
+    figures = score(read_predictions(place(TASK) / "challenger.csv"), Evaluate(bootstrap=100))
+    expected = {"Accuracy": figures["metrics"]["accuracy"], "Mean class F1": figures["metrics"]["mean_class_f1"]}
+    expected |= {f"Recall of {row['label']}": row["recall"] for row in figures["per_class"]}
+    expected |= {f"Accuracy at {row['site']}": row["accuracy"] for row in figures["slices"]["site"]}
+    rules, page = {r["rule"]: r for r in verdict["rules"]}, (place(TASK) / PAGE).read_text()
+    assert len(expected) == 2 + 3 + 2
+    for name, value in expected.items():
+        found = rules[name]
+        assert found["challenger"] == pytest.approx(value) and found["patients"] > 0 and name in page
+        assert found["low"] is None or found["low"] <= value <= found["high"]
+        assert f"{value:.3f}" in page
+    ece = rule(verdict, "calibration")
+    assert ece["low"] <= ece["challenger"] <= ece["high"] and "Chance alone" in ece["words"]
+    assert "both models" not in page and "answered by the challenger" in page and "by Holm" not in page
+    assert f"--approve 1 --evidence {verdict['evidence_digest'][:16]}" in page
+
+
 def test_the_first_champion_needs_a_person(workspace):
     settings = with_rules(approval=False)
+    assert judge(TASK, with_rules(max_latency_ms=1e-6))["failed"] == [
+        "One sequence takes at most 1e-07 times as long as with the reference network"
+    ]
     verdict = judge(TASK, settings)
     assert verdict["decision"] == "promote" and verdict["champion"] is None and verdict["needs_approval"]
     assert rule(verdict, "Mean class F1")["outcome"] == "not applicable"
     assert rule(verdict, "calibration")["outcome"] == "pass"
+    the_page_of_a_first_champion_shows_what_a_person_agrees_to(verdict)
     assert act(verdict, settings, None) is False and alias_versions(MODEL, "champion") == (None,)
     assert act(verdict, settings, "a person") is True and alias_versions(MODEL, "champion") == ("1",)
     last = history(MODEL)[-1]
@@ -146,8 +174,8 @@ def test_the_verdict_says_what_was_found(challenged):
     assert rule(verdict, "quality checks")["outcome"] == "pass"
     stored = read_json(place(TASK) / VERDICT)
     assert stored == json.loads(json.dumps(verdict))
-    core = {k: v for k, v in stored.items() if k not in ("evidence_digest", "made", "done")}
-    assert digest(core) == stored["evidence_digest"]
+    assert evidence_digest(stored) == stored["evidence_digest"]
+    assert evidence_problems(place(TASK), stored["evidence_digest"]) == []
     assert stored["rules_digest"] == digest(stored["settings"])
     assert judge(TASK, with_rules(alpha=0.1))["rules_digest"] != stored["rules_digest"]
 
@@ -169,7 +197,6 @@ def test_the_page_stands_alone_and_names_every_rule(challenged):
     ("change", "words"),
     [
         ({"max_ece": 1e-4}, "calibration"),
-        ({"max_latency_ms": 1e-6}, "at most 1e-06 ms"),
         ({"max_latency_ratio": 1e-6}, "times as long"),
         ({"max_size_mb": 1e-3}, "MB"),
         ({"min_patients": 100}, "Mean class F1"),
@@ -183,6 +210,145 @@ def test_each_budget_can_fail_and_then_nothing_moves(challenged, change, words):
     assert verdict["decision"] == "keep"
     assert act(verdict, settings, "a person") is False
     assert alias_versions(MODEL, "champion") == ("1",)
+
+
+def slower(monkeypatch, **factors: float) -> None:
+    """The challenger or everything takes so many times as long: another moment, another load."""
+    from fetalflow.promotion import verdict as gate
+
+    def timed(packages, repeats, device):
+        names = (*packages, "reference")
+        times = {name: [10.0 * factors.get(name, 1) * factors.get("all", 1)] * 5 for name in names}
+        return Speed(times, {"processor": "p", "threads": 2, "device": "cpu", "load": [factors.get("all", 1.0), 0.5]})
+
+    monkeypatch.setattr(gate, "time_in_turns", timed)
+
+
+def test_the_digest_is_that_of_the_pair_and_not_of_the_moment(challenged, monkeypatch):
+    settings = with_rules(max_latency_ms=500, max_latency_ratio=1.5, **EASY)
+    digests, outcomes = [], []
+    for factors in ({}, {"all": 100}, {"challenger": 1.2}, {"challenger": 2}):
+        slower(monkeypatch, **factors)
+        verdict = judge(TASK, settings)
+        digests.append(verdict["evidence_digest"])
+        outcomes.append([r["outcome"] for r in verdict["rules"] if r["unit"] == "ms"])
+        assert is_intact(verdict) and is_intact(read_json(place(TASK) / VERDICT))
+    assert outcomes == [["pass", "pass"], ["warning", "pass"], ["pass", "pass"], ["pass", "fail"]]
+    assert digests[0] == digests[1] == digests[2] != digests[3], "load decides nothing, a slower model does"
+    assert verdict["failed"] == ["One sequence takes at most 1.5 times as long as with the champion"]
+    page = (place(TASK) / PAGE).read_text()
+    assert "system load 1.0 to 0.5" in page and "20.0 ms" in page
+    assert not is_intact(verdict | {"words": "The challenger passed every rule."})
+    assert judge(TASK, settings.model_copy())["evidence_digest"] == digests[3]
+
+
+def test_models_and_reference_are_timed_in_the_same_turns():
+    speed = time_in_turns({"challenger": Path("models", TASK, MAIN)}, 6)
+    assert {len(times) for times in speed.times.values()} == {6} and set(speed.times) == {"challenger", "reference"}
+    busy = Speed({"challenger": [10, 300, 12], "champion": [10, 310, 12]}, {})
+    assert busy.ratio("champion") == 1.0 and busy.ms("reference") is None
+
+
+def approved(*words: str):
+    done = CliRunner().invoke(app, ["promote", *words])
+    return done.exit_code, f"{done.output}{done.exception or ''}"
+
+
+def test_an_approval_is_of_the_version_and_the_evidence_that_the_page_shows(easy_params, challenged):
+    """Also where a night registers another version after the page was read."""
+    from fetalflow.registry.tracking import registry
+
+    status, said = approved("--dry-run")
+    command = re.search(r"fetalflow promote (--task movement --approve 2 --evidence [0-9a-f]{16})\n", said)
+    assert status == 0 and command, said
+    assert f"fetalflow promote {command[1]}" in (place(TASK) / PAGE).read_text()
+    *_, version, _, evidence = words = command[1].split()
+    for wrong in (["--approve", version], ["--evidence", evidence], ["--approve", version, "--evidence", evidence[:8]]):
+        status, said = approved(*wrong)
+        assert status and "an approval names the version and at least 12 digits of the evidence" in said
+    status, said = approved("--approve", version, "--evidence", "0" * 16)
+    assert status and f"you approved version 2 with evidence {'0' * 16}" in said and PAGE in said
+    assert f"the challenger is now version 2 with evidence {evidence}" in said
+    with registry() as store:
+        second = store.client.get_model_version(MODEL, "2")
+        store.client.create_model_version(MODEL, second.source, run_id=second.run_id, tags=second.tags)
+        newest = max((v.version for v in store.client.search_model_versions(f"name = '{MODEL}'")), key=int)
+    record_move(MODEL, "challenger", newest, None, "a night")
+    try:
+        status, said = approved(*words)
+        assert status and f"the challenger is now version {newest} with evidence" in said
+        assert alias_versions(MODEL, "champion") == ("1",)
+    finally:
+        record_move(MODEL, "challenger", "2", None, "test")
+        with registry() as store:
+            store.client.delete_model_version(MODEL, newest)
+    status, said = approved(*words)
+    assert status == 0 and "Version 2 of fetal-movement is the champion now." in said
+    assert history(MODEL)[-1]["evidence"].startswith(evidence)
+
+
+@pytest.mark.parametrize("changed", ["the test part", "the rules"])
+def test_what_changed_while_a_person_read_stops_the_move(challenged, changed):
+    settings = with_rules(**EASY)
+    verdict = judge(TASK, settings)
+    path = Path("data", TASK, "split.parquet")
+    kept = path.read_bytes()
+    try:
+        if changed == "the rules":
+            settings = with_rules(**EASY | {"margin": 0.5})
+        else:
+            split = pd.read_parquet(path)
+            split.iloc[::-1].to_parquet(path)
+        with pytest.raises(InputError, match=f"{changed} of (promotion of )?movement ha(s|ve) changed .* Judge again"):
+            act(verdict, settings, "a person")
+    finally:
+        path.write_bytes(kept)
+    assert alias_versions(MODEL, "champion") == ("1",)
+
+
+def test_a_challenger_that_saw_a_withdrawn_patient_fails_and_such_a_champion_is_a_warning(challenged):
+    split = pd.read_parquet(Path("data", TASK, "split.parquet"))
+    trained, tested = (split.loc[split["part"] == part, "patient"].iloc[0] for part in ("train", "test"))
+    store = Path("arrivals", TASK)
+    store.mkdir(parents=True)
+
+    def outcomes() -> list[str]:
+        rules = judge(TASK, with_rules())["rules"]
+        return [r["outcome"] for r in rules if r["rule"].startswith("No withdrawn patient")]
+
+    try:
+        add_withdrawn(store, tested, "ann", "asked")
+        assert outcomes() == ["pass", "pass"], "she trained nothing"
+        add_withdrawn(store, trained, "ann", "asked")
+        assert outcomes() == ["fail", "warning"]
+        assert trained not in (place(TASK) / PAGE).read_text()
+    finally:
+        shutil.rmtree("arrivals")
+
+
+def test_a_package_that_was_swapped_in_the_store_fails(challenged):
+    one, two = candidate(MODEL, "champion").folder, candidate(MODEL, "challenger").folder
+    kept = {name: (two / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    try:
+        for name in kept:
+            (two / name).write_bytes((one / name).read_bytes())
+        found = rule(judge(TASK, with_rules()), "The files of the challenger")
+        assert found["outcome"] == "fail" and "was registered" in found["words"]
+    finally:
+        for name, content in kept.items():
+            (two / name).write_bytes(content)
+    assert rule(judge(TASK, with_rules()), "The files of the challenger")["outcome"] == "pass"
+
+
+@pytest.mark.parametrize("name", ["champion", "challenger"])
+def test_a_version_whose_files_are_gone_is_named_with_the_way_out(challenged, tmp_path, name):
+    folder = candidate(MODEL, name).folder
+    kept = shutil.move(folder, tmp_path / "kept")
+    try:
+        with pytest.raises(InputError, match=f"the files of version . of {MODEL}, the {name}, cannot be .*rollback"):
+            judge(TASK, with_rules())
+    finally:
+        shutil.move(kept, folder)
 
 
 def test_a_model_that_was_trained_on_the_test_patients_fails(challenged, monkeypatch):
@@ -437,6 +603,8 @@ def test_the_flow_waits_for_a_person(easy_params, prefect_here, approve, champio
 def test_the_flow_moves_nothing_on_a_dry_run(easy_params, prefect_here):
     from flows.promote import promote
 
+    with pytest.raises(InputError, match="an approval names the version"):
+        promote(".", TASK, approved_by="a person")
     verdict = promote(".", TASK, dry_run=True, approved_by="a person")
     assert verdict["failed"] == [] and verdict["promoted"] is False and alias_versions(MODEL, "champion") == ("1",)
 

@@ -12,11 +12,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from fetalflow.errors import InputError
+from fetalflow.evaluation.calibration import bin_sums, expected_calibration_error
 from fetalflow.evaluation.holm import holm
 from fetalflow.evaluation.measurement_columns import measured_well
 from fetalflow.evaluation.paired import Difference, difference
 from fetalflow.evaluation.predictions import check_predictions
-from fetalflow.promotion.comparison import Answers, compare_answers, metric, recall_of
+from fetalflow.promotion.comparison import Answers, compare_answers, interval_of_one, metric, recall_of
 from fetalflow.promotion.page import render
 from fetalflow.promotion.simulation import Hospital, answers, simulate
 from fetalflow.promotion.verdict import _paired
@@ -99,6 +100,19 @@ def test_leaving_out_a_patient_leaves_out_all_her_sequences():
     )
     for a, b in zip(compare_answers(once, Promote()), compare_answers(doubled, Promote()), strict=True):
         assert (a.low, a.high, a.p) == pytest.approx((b.low, b.high, b.p))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(5, 30), st.integers(1, 8), st.floats(0, 0.3), st.integers(0, 10**6))
+def test_a_calibration_error_lies_in_its_interval(patients, sequences, boast, seed):
+    """Each draw of a bootstrap has a larger error than the test part itself, so its interval may lie above."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(0.3, 1, patients * sequences)
+    right = rng.random(len(confidence)) < confidence - boast
+    sums = bin_sums(confidence, right, np.repeat(np.arange(patients), sequences), patients, 10)
+    value = expected_calibration_error(sums.sum(axis=0))
+    low, high = interval_of_one(sums, expected_calibration_error, 0.9)
+    assert low is None or 0 <= low <= value <= high <= 1
 
 
 @settings(max_examples=5, deadline=None)  # statsmodels collects garbage at every call

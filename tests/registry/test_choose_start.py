@@ -13,7 +13,7 @@ from fetalflow.hospital.arrival.withdrawal import add_withdrawn
 from fetalflow.models.building import build
 from fetalflow.models.package_files import CONFIG
 from fetalflow.models.weights import save
-from fetalflow.registry.candidates import SPLIT, Candidate, _seen
+from fetalflow.registry.candidates import SPLIT, Candidate, people_of
 from fetalflow.registry.lineage import PATIENTS, patients_csv, sentences, trace
 from fetalflow.registry.run_record import START, START_RUN, start_tags
 from fetalflow.registry.tracking import registry
@@ -141,9 +141,19 @@ def chain(tmp_path_factory):
 
 def test_whom_a_model_saw_goes_back_through_all_its_starts(chain):
     store, runs = chain
-    assert [_seen(store.client, run) for run in runs] == [{"P0"}, {"P0", "P1"}, {"P0", "P1", "P2"}]
+
+    def seen(run: str) -> set[str] | None:
+        people = people_of(store, run)
+        return people and {patient for patient, _ in people}
+
+    assert [seen(run) for run in runs] == [{"P0"}, {"P0", "P1"}, {"P0", "P1", "P2"}]
+    store.client.set_tag(runs[1], START_RUN, "f" * 32)
+    assert seen(runs[2]) is None, "a start whose run was purged may have seen anybody"
+    found = trace(store, "P0")
+    assert found.starts_gone == [runs[1]] and f"a run that is gone: {runs[1]}" in "\n".join(sentences(found))
     store.client.delete_tag(runs[1], START_RUN)
-    assert _seen(store.client, runs[2]) is None, "a start whose run is not known may have seen anybody"
+    assert seen(runs[2]) is None, "a start whose run is not known may have seen anybody"
+    store.client.set_tag(runs[1], START_RUN, runs[0])
     assert SPLIT == "data/split.parquet"
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import av
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from finished_run import FRAMES, LABELS, SIZE, TASK, export, make_finished_run
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 import stages.register
 import stages.report
 from fetalflow.errors import InputError
+from fetalflow.hospital.arrival.withdrawal import add_withdrawn
 from fetalflow.models.building import build
 from fetalflow.models.weights import read, save
 from fetalflow.registry.ledger import record as ledger
@@ -275,3 +277,115 @@ def test_a_restored_copy_of_the_embedded_store_answers_with_the_same_bytes(here,
     shutil.copytree(tmp_path / "mlartifacts", versions / "mlartifacts")
     assert predicted() == before
     assert verify(head).wrong == [] and verify("0" * 64).wrong
+
+
+def asked(verb: str, *words: str):
+    """The model line of a verb, and its first answer."""
+    done = CliRunner().invoke(app, [verb, "cine.avi", "--engine", "torch", *words])
+    assert done.exit_code == 0, (done.output, done.exception)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Model")]
+    return line, done.stdout
+
+
+@pytest.mark.parametrize("verb", ["predict", "stream"])
+def test_the_champion_answers_and_until_there_is_one_the_challenger_and_it_is_said(here, verb):
+    prefix = f"Model     models:/{MODEL}"
+    line, newest = asked(verb)
+    assert line == f"{prefix}/3 (challenger; there is no champion yet), engine torch"
+    record_move(MODEL, "champion", "1", None, "first")
+    line, first = asked(verb)
+    assert line == f"{prefix}/1 (champion), engine torch" and (verb == "stream" or first != newest)
+    line, again = asked(verb, "--model", f"models:/{MODEL}@challenger")
+    assert line == f"{prefix}/3 (challenger), engine torch" and (verb == "stream" or again == newest)
+    assert asked(verb, "--model", f"models:/{MODEL}/2")[0] == f"{prefix}/2, engine torch"
+    folder = str(download_package(f"models:/{MODEL}/1"))
+    assert asked(verb, "--model", folder)[0] == f"Model     {folder}, engine torch"
+
+
+def test_without_champion_and_challenger_nobody_answers(here, monkeypatch):
+    with registry() as store:
+        store.set_alias(MODEL, "challenger", None)
+    with pytest.raises(InputError, match="no version of fetal-movement is champion or challenger. Run the pipeline"):
+        CliRunner().invoke(app, ["predict", "cine.avi"], catch_exceptions=False)
+
+
+def gone(package):
+    shutil.rmtree(package)
+
+
+def cut(package):
+    (package / "model.safetensors").unlink()
+
+
+def other_weights(package):
+    """Weights and configuration of version 3: a whole package that loads, but not the one that was registered."""
+    for name in ("model.safetensors", "config.json"):
+        shutil.copy(download_package(f"models:/{MODEL}/3") / name, package / name)
+
+
+def one_byte(package):
+    file = package / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+
+def other_format(package):
+    (package / "exports" / "onnx" / "model.onnx").write_text("another network")
+
+
+def other_card(package):
+    (package / "README.md").write_text("a better card")
+
+
+@pytest.mark.parametrize(
+    "harm", [gone, cut, other_weights, one_byte, other_format, other_card], ids=lambda f: f.__name__
+)
+def test_a_version_whose_files_are_gone_or_changed_does_not_come_back(here, versions, tmp_path, harm):
+    for version in ("1", "2", "3"):
+        record_move(MODEL, "champion", version, None, "better")
+    package = download_package(f"models:/{MODEL}/2")
+    kept = tmp_path / "kept"
+    shutil.copytree(package, kept)
+    try:
+        harm(package)
+        before = len(history())
+        with pytest.raises(InputError, match="(?s)version 2 of fetal-movement cannot be used: .*These can be used: 1;"):
+            roll_back(MODEL)
+        assert champion() == "3" and len(history()) == before, "no line was written"
+        with registry() as store:
+            store.set_alias(MODEL, "champion", "1")
+        accept(MODEL, "champion", "test")
+        with pytest.raises(InputError, match="no alias was moved: the files of version 2 .* were changed or swapped"):
+            record_move(MODEL, "champion", "2", None, "test")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ledger, "package_error", lambda *words: None)
+            record_move(MODEL, "champion", "2", None, "test")
+        with registry() as store:
+            store.set_alias(MODEL, "champion", "3")
+        with pytest.raises(InputError, match="version 2 of fetal-movement cannot be used"):
+            put_back(MODEL, "champion", "a move by hand")
+    finally:
+        shutil.rmtree(package, ignore_errors=True)
+        shutil.copytree(kept, package)
+    put_back(MODEL, "champion", "its files are back")
+    assert champion() == "2"
+
+
+def test_a_version_that_saw_a_withdrawn_patient_does_not_come_back(here, versions, tmp_path, monkeypatch):
+    split = pd.read_parquet(versions / "data" / TASK / "split.parquet")
+    trained, tested = (split.loc[split["part"] == part, "patient"].iloc[0] for part in ("train", "test"))
+    manifest = pd.read_parquet(versions / "data" / TASK / "manifest.parquet")
+    site = manifest.loc[manifest["patient"] == trained, "site"].iloc[0]
+    for version in ("1", "2"):
+        record_move(MODEL, "champion", version, None, "better")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(versions / "params.yaml", tmp_path)
+    store = tmp_path / "arrivals" / TASK
+    store.mkdir(parents=True)
+    for patient, pseudonyms in ((tested, None), ("another", [("a third site", trained)])):
+        add_withdrawn(store, patient, "ann", "asked", pseudonyms)
+    assert roll_back(MODEL)["to"] == "1", "nobody that it was trained on was withdrawn"
+    record_move(MODEL, "champion", "2", None, "better")
+    add_withdrawn(store, "permanent name", "ann", "asked", [(site, trained)])
+    with pytest.raises(InputError, match="must not be used: 1 of the patients that it was trained on .* Train a new"):
+        roll_back(MODEL)
+    assert champion() == "2"
