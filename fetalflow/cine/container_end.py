@@ -6,6 +6,7 @@ Each function here reads only the structure of a file and decodes nothing. Sourc
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO
 
 from fetalflow.errors import Rejected
@@ -16,6 +17,7 @@ ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 PACK, PACK_END, SEQUENCE_END, MPEG4_END = b"\0\0\1\xba", b"\0\0\1\xb9", b"\0\0\1\xb7", b"\0\0\1\xb1"
 TS_PACKETS = (188, 192, 204)  # bytes
+GIF_TIME = b"!\xf9\x04"
 TAIL = 1 << 20  # bytes at the end of a program stream that are searched for its last pack
 CANNOT_BE_KNOWN = "it cannot be known whether the file is whole"
 
@@ -205,6 +207,12 @@ def has_gif_end(file: BinaryIO) -> bool:
                 break
             file.seek(length[0], 1)
     return False
+
+
+def has_gif_times(file: BinaryIO) -> bool:
+    """Whether a GIF states for any frame how long it is shown. FFmpeg reads a GIF that does not as one frame."""
+    file.seek(0)
+    return any(GIF_TIME in piece for piece in iter(partial(file.read, 1 << 24), b""))
 
 
 def _colours(flags: int) -> int:

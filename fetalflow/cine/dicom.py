@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import iter_pixels
+from pydicom.pixels import iter_pixels, pixel_array
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 
 from fetalflow.cine.container_end import CANNOT_BE_KNOWN
-from fetalflow.cine.dicom_frames import bit_stream, frames_in_file, opened, stated_frames
+from fetalflow.cine.dicom_frames import bit_stream, check_bits, frames_in_file, is_native, opened, stated_frames
 from fetalflow.cine.dicom_pixels import conversion
 from fetalflow.cine.dicom_scale import set_scale
 from fetalflow.cine.dicom_time import is_volume, set_time
@@ -77,6 +77,7 @@ def _opened(file: BinaryIO, path: Path, limits: Limits, stack: ExitStack) -> Rec
         recording.promised = stated or video.promised
         recording.frames = _of_video(video, header, recording)
     else:
+        check_bits(header)
         recording.promised = _promised(stated, frames_in_file(file, header), recording)
         check_header(header.Rows, header.Columns, recording.promised, limits)
         recording.frames = _frames(file, header, recording)
@@ -113,7 +114,8 @@ def _header(file: BinaryIO, path: Path) -> Dataset:
     except InvalidDicomError as error:
         raise Rejected("unreadable", f"not a DICOM file that can be opened ({_message(error)})") from None
     if "SOPClassUID" not in header and "Rows" not in header:
-        raise Rejected("unreadable", "the file has a DICOM suffix but is not DICOM")
+        what = "its header is empty" if header.file_meta else "is not DICOM"
+        raise Rejected("unreadable", f"the file is named or marked as DICOM, but {what}")
     return header
 
 
@@ -142,12 +144,13 @@ def _frames(file: BinaryIO, header: Dataset, recording: Recording) -> Iterator[n
     pixels = read()
     while True:
         try:
-            convert = convert or conversion(header, read)
+            convert = convert or conversion(header, read, recording.remark)
             raw = next(pixels, None)
             if raw is None:
                 return
             colour = convert(raw)
         except Exception as error:  # decoders raise many kinds of errors
+            pixels.close()  # while its file is open
             raise _reason(error, decoded) from None
         decoded += 1
         if colour.ndim == 2:
@@ -163,6 +166,10 @@ def _raw_frames(file: BinaryIO, header: Dataset, frames: int) -> Iterator[np.nda
         warnings.simplefilter("ignore")
         file.seek(0)
         if "TransferSyntaxUID" in header.file_meta:
+            if frames > 1 and header.PhotometricInterpretation == "YBR_FULL_422" and is_native(header):
+                # `iter_pixels` (pydicom 3.0) takes the frames after the first for ones with all of their colour.
+                yield from (pixel_array(file, index=index, number_of_frames=frames) for index in range(frames))
+                return
             yield from iter_pixels(file, number_of_frames=frames)
             return
         # The file has no standard header, so its encoding is the one with which its elements could be read.

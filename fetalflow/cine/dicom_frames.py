@@ -13,9 +13,15 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_fragments
 from pydicom.filereader import read_file_meta_info
 from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
-from fetalflow.cine.recording import Limits, check_header
+from fetalflow.cine.recording import Limits, check_header, check_surplus
 from fetalflow.errors import Rejected
 
 ITEM, END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
@@ -119,11 +125,28 @@ def frame_bytes(header: Dataset) -> int:
     return max(1, samples * int(header.BitsAllocated) // 8)
 
 
+def is_native(header: Dataset) -> bool:
+    """Whether the pixels are not compressed, or were deflated together with the header."""
+    return not UID(str(header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))).is_encapsulated
+
+
+def check_bits(header: Dataset) -> None:
+    """Raises Rejected `unreadable` where uncompressed pixels are not in the lowest bits, which pydicom reads."""
+    allocated, stored = int(header.BitsAllocated), int(header.BitsStored)
+    high = int(header.get("HighBit", stored - 1))
+    if stored < allocated and high != stored - 1 and is_native(header):
+        raise Rejected(
+            "unreadable",
+            f"its pixels have {stored} bits that end at bit {high} (HighBit), and only HighBit {stored - 1} can be "
+            "read. Export it again",
+        )
+
+
 def frames_in_file(file: BinaryIO, header: Dataset) -> int | None:
     """How many frames the pixels of a file are, None if it has none or they do not show it.
 
     header: what `dcmread` read of `file` before the pixels, where the file stands now. Raises Rejected: `truncated`
-    (the file ends within a frame).
+    (the file ends within a frame), `lying` (each frame has more rows or columns than the header states).
     """
     tag = file.read(4)
     if len(tag) < 4:
@@ -137,7 +160,10 @@ def frames_in_file(file: BinaryIO, header: Dataset) -> int | None:
     begin = file.tell()
     size = file.seek(0, os.SEEK_END)
     held = min(length, size - begin)
-    return held // frame_bytes(header) if held > 0 else None
+    frames, surplus = divmod(held, frame_bytes(header))
+    if frames and held == length:
+        check_surplus((frames, header.Rows, header.Columns), frame_bytes(header), surplus)
+    return frames if held > 0 else None
 
 
 def _encapsulated_frames(file: BinaryIO, is_rle: bool) -> int | None:

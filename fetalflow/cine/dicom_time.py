@@ -21,6 +21,9 @@ def set_time(header: Dataset, frames: int, recording: Recording) -> None:
     fps: the first stated of cine rate, frame time (ms), usual time between frames and display rate; else None.
     """
     vector = numbers(header, "FrameTimeVector")
+    if between := increments(vector):
+        recording.remark("its FrameTimeVector holds times since the first frame and not between frames; it was read so")
+        vector = between
     known = [time for time in vector[1:] if time > 0]  # the first is always 0; blanks are not known
     usual = float(np.percentile(known, 50, method="lower")) if known else math.nan
     rates = {"CineRate": _first(header, "CineRate"), "FrameTime": 1000 / _first(header, "FrameTime")}
@@ -42,8 +45,19 @@ def set_time(header: Dataset, frames: int, recording: Recording) -> None:
             f"{blanks} values of its FrameTimeVector are blank; the usual time, {usual:g} ms, stands there"
         )
     steps = [usual if math.isnan(time) else time for time in vector[1:]]
+    if min(steps) < 0:
+        recording.remark(f"its FrameTimeVector has times below 0; the usual time, {usual:g} ms, is used")
     if next(iter(stated)) == "FrameTimeVector" or "FrameTimeVector" in stated and min(steps) >= 0:
         set_times(recording, np.cumsum([0.0, *steps]) / 1000)
+
+
+def increments(vector: list[float]) -> list[float] | None:
+    """The times from one frame to the next, where a FrameTimeVector holds times since the first frame instead: then its
+    values grow evenly from 0. None where it does not."""
+    steps = np.diff(vector)
+    if len(steps) < 3 or vector[0] != 0 or not (np.abs(steps - steps[0]) <= 0.5 * steps[0]).all():
+        return None
+    return [0.0, *map(float, steps)]
 
 
 def is_volume(header: Dataset, frames: int) -> bool:

@@ -9,12 +9,14 @@ from fetalflow.errors import InputError
 
 FEW = 16  # values; a picture with more of them is drawn with soft edges, or stored with loss
 LABELS = 32  # grey levels; a picture that is nowhere brighter holds numbers of classes
+LOSS = 8  # grey levels by which JPEG of good quality changes 0 and the largest value near an edge
 SOFT = 0.125  # of the largest value; this near to 0 or to the largest value, a soft picture counts as one of them
 RIM_PX = 3.0  # the widest soft edge
 IN_RIM = 0.97  # least share of the values between that lies within soft edges
 TINT = 0.25  # of a colour's brightest channel; a soft picture's colours may differ by less
 ROUNDED = 0.02  # as TINT, for a picture of few colours
 STRAY = 0.01  # of the coloured pixels of a soft picture, which may have another colour
+BORDER = 0.6  # share of the frame's border from which a mask may be inverted
 SHOWN = 6  # values or colours that a refusal names
 NAME = "mask_class"
 WHOLE = r"\d+(?:\.0*)?(?:\+\d+)*"  # a spreadsheet writes 1 as 1.0; `1+2` are two classes of one structure
@@ -39,7 +41,7 @@ def one_class(pixels: np.ndarray, wanted: str = "") -> np.ndarray:
         if not set(meant) & set(values.tolist()):
             raise InputError(f"{NAME} is {wanted}, and the file holds {_some(values) or 'only 0'}. Name one of these")
         return np.stack([np.isin(frame, meant).view(np.uint8) for frame in pixels])
-    if len(values) > 1:
+    if len(values) > 1 and not _is_loss(values, counts):
         _check_soft(pixels, values, counts)
     chosen = (pixels > (int(values[-1]) // 2 if len(values) else 0)).astype(np.uint8)
     _check_not_inverted(chosen)
@@ -87,17 +89,27 @@ def _values(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values[values != 0], counts[values != 0]
 
 
+def _is_loss(values: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether all values are 0 and the largest one with what JPEG changes. Maps of classes may hold 1, 2 and 255."""
+    low, high = values <= LOSS, values >= values[-1] - LOSS
+    near = values[-1] >= LABELS and bool((low | high).all()) and low.any() and high.sum() > 1
+    return near and (len(values) > 4 or counts[-1] > counts[:-1].sum())
+
+
 def _check_soft(pixels: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
     """Raises InputError unless all values below the largest are the soft edges of it."""
     most = int(values[-1])
-    several = InputError(f"the mask holds several classes (the values {_some(values)}). {REMEDY}")
+    or_loss = f" or was stored with much loss: it has {len(values)} values" if len(values) > FEW else ""
+    several = InputError(f"the mask holds several classes{or_loss} (the values {_some(values)}). {REMEDY}")
     if most < LABELS or most > np.iinfo(np.uint16).max:
         raise several
     if len(values) <= FEW:
-        peaks = sum((_peaks(frame, values) for frame in pixels), np.zeros(len(values), np.int64))[:-1]
+        found = [_peaks, _blocks] if len(values) <= 4 else [_peaks]
         least = 1 if len(values) <= 4 else 5
-        if (peaks >= np.maximum(least, counts[:-1] / 2)).any():
-            raise several
+        for each in found:
+            pixels_of = sum((each(frame, values) for frame in pixels), np.zeros(len(values), np.int64))[:-1]
+            if (pixels_of >= np.maximum(least, counts[:-1] / 2)).any():
+                raise several
     between = rim = 0
     for frame in pixels:
         chosen = np.pad((frame > most // 2).astype(np.uint8), 1, mode="edge")
@@ -115,12 +127,21 @@ def _peaks(frame: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.array([np.count_nonzero(found == value) for value in values])
 
 
+def _blocks(frame: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """For each value, how many of its pixels lie in squares of 2x2 px of this value, which a soft edge has not."""
+    square = np.ones((2, 2), np.uint8)
+    areas = ((frame == value).view(np.uint8) for value in values)
+    return np.array([np.count_nonzero(cv2.morphologyEx(area, cv2.MORPH_OPEN, square)) for area in areas])
+
+
 def _check_not_inverted(chosen: np.ndarray) -> None:
-    border = [chosen[:, 0], chosen[:, -1], chosen[:, :, 0], chosen[:, :, -1]]
-    if all(side.all() for side in border) and not chosen.all():
+    """The structure of an inverted mask may reach one corner of the frame, or lie across one of its sides."""
+    corners = chosen[:, (0, 0, -1, -1), (0, -1, 0, -1)].sum(axis=1)
+    sides = np.concatenate([chosen[:, 0], chosen[:, -1], chosen[:, :, 0], chosen[:, :, -1]], axis=1).mean(axis=1)
+    if ((corners >= 3) & (sides > BORDER)).all() and not chosen.all():
         raise InputError(
-            "the mask is set along the whole border of the frame and not inside: it may be inverted. Deliver it with 0 "
-            "outside the structure"
+            "the mask is set along most of the frame's border and not in a part of the frame: it may be inverted. "
+            "Deliver it with 0 outside the structure"
         )
 
 

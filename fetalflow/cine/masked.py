@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fetalflow.cine.cuts import find_cuts, small
+from fetalflow.cine.frame_shape import check_frame_shape
 from fetalflow.cine.resampling import clock_of, frame_step
 from fetalflow.cine.store import store_cine, stored_frames
 from fetalflow.errors import InputError
@@ -51,7 +52,7 @@ def decoded(path: Path, settings: Extract) -> Iterator[tuple[dict[str, Any], Pat
 def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[Masked]:
     """source: an image, a DICOM or a cine file; or frames, uint8 [T, H, W] or [H, W], which are not masked.
 
-    Raises InputError when the file cannot be read, or the array has another shape or type.
+    Raises InputError when the file cannot be read, or the array has another shape or type, such as colour.
     """
     if isinstance(source, np.ndarray):
         frames = source[None] if source.ndim == 2 else source
@@ -59,6 +60,7 @@ def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[
             raise InputError(
                 f"expected frames uint8 [T, H, W] or an image uint8 [H, W], found {source.dtype} {list(source.shape)}."
             )
+        check_frame_shape(source.shape)
         cuts = find_cuts(np.stack([small(frame) for frame in frames]), settings.cut_threshold)
         yield Masked("array", frames, cuts, 1.0, None)
         return

@@ -75,7 +75,7 @@ def mask_of(path: Path, shape: tuple[int, ...] | None = None, reading: Reading =
     found, kind = _stated(path)
     if shape is not None and found != shape:
         raise InputError(f"{path}: expected a mask [frames, height, width] of {list(shape)}, found {list(found)}.")
-    if len(found) != 3:
+    if len(found) != 3 or 0 in found:
         raise InputError(f"{path}: expected a mask [frames, height, width], found {list(found)}.")
     _check_whole(path, kind)
     pixels = prod(found)

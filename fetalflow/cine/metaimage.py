@@ -20,7 +20,7 @@ import numpy as np
 
 from fetalflow.cine.grey_levels import LEVELS, counts_of, scaled, white_level
 from fetalflow.cine.orientation import LONGEST
-from fetalflow.cine.recording import Limits, Recording, check_header, is_square, strongly_coloured
+from fetalflow.cine.recording import Limits, Recording, check_header, check_surplus, is_square, strongly_coloured
 from fetalflow.cine.suffixes import METAIMAGES
 from fetalflow.errors import Rejected
 
@@ -137,8 +137,9 @@ def slices(path: Path, header: Header) -> Iterator[np.ndarray]:
                 if len(data) < header.frame_bytes:
                     raise Rejected("truncated", f"the header promises {frames} frames, the file ends within {index}")
                 yield np.frombuffer(data, header.kind).reshape(shape).astype(header.kind.newbyteorder("="), copy=False)
-            if len(stream.read(header.frame_bytes)) == header.frame_bytes:
+            if (surplus := len(stream.read(header.frame_bytes))) == header.frame_bytes:
                 raise Rejected("lying", f"the header promises {frames} frames, the file holds more")
+            check_surplus((frames, height, width), header.frame_bytes, surplus)
         except zlib.error as error:
             raise Rejected("broken", f"its pixels cannot be unpacked ({error})") from None
 

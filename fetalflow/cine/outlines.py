@@ -15,9 +15,10 @@ OPEN = "open line, as delivered"
 MAIN = 0.05  # of the largest piece's area with its holes; smaller pieces are specks, which decide nothing
 THIN, THIN_PX = 0.1, 4.0  # the widest pen: a share of the structure's diameter, or this many px
 UNEVEN, UNEVEN_PX = 1.5, 1.5  # a pen's widest place may be this many times its narrowest one, and so many px more
-HOLLOW = 0.5  # least share of holes within an outline
+HOLLOW = 1 / 3  # least share of holes within an outline; of a bone it is small
 LONG = 25  # pen widths; a thin mask that is shorter is no line
 BENT = 0.85  # a line is bent if its extent is at most this share of its length; a bowed femur is longer
+DASHES = 5  # pieces of one line; fewer may be bones
 ON_ELLIPSE = 2.0  # px beside half of the pen by which a cut outline may leave its ellipse
 FINE = 4  # parts of a pixel to which `inset` is exact
 SPECK_PX = 30  # area below which a frame's mask has no shape
@@ -153,12 +154,11 @@ def _of_lines(drawn: np.ndarray, main: list[_Piece]) -> Solid:
     hull, pen = cv2.contourArea(cv2.convexHull(points)), float(np.median([piece.pen for piece in main]))
     if pen > max(THIN_PX, THIN * 2 * np.sqrt(hull / np.pi)) or not all(piece.even for piece in main):
         return Solid(drawn, DELIVERED)
-    length = sum(piece.length for piece in main)
-    if max(cv2.minAreaRect(points)[1]) <= BENT * length:
-        if all(piece.at_border for piece in main) and _divides(drawn):
-            return Solid(_completed(drawn, main, pen), COMPLETED, pen)
-        if _has_gap(drawn, pen):
-            raise Undecided("the drawn outline has a gap. Close it, or deliver the structure filled")
+    is_bent = max(cv2.minAreaRect(points)[1]) <= BENT * sum(piece.length for piece in main)
+    if is_bent and all(piece.at_border for piece in main) and _divides(drawn):
+        return Solid(_completed(drawn, main, pen), COMPLETED, pen)
+    if _has_gap(drawn, main, pen, is_bent):
+        raise Undecided("the drawn outline has a gap. Close it, or deliver the structure filled")
     is_line = all(piece.length >= LONG * piece.pen and piece.whole < 2 * piece.area for piece in main)
     return Solid(drawn, OPEN if is_line else DELIVERED)
 
@@ -169,11 +169,18 @@ def _divides(drawn: np.ndarray) -> bool:
     return bool((facts[1:, cv2.CC_STAT_AREA] >= SPECK_PX).sum() > 1)
 
 
-def _has_gap(drawn: np.ndarray, pen: float) -> bool:
-    """Whether lines become a closed outline when gaps of a few pixels are closed."""
-    width = int(2 * pen + 5) | 1
+def _has_gap(drawn: np.ndarray, main: list[_Piece], pen: float, is_bent: bool) -> bool:
+    """Whether lines become a closed outline when gaps of a few pixels are closed (between many dashes, of the length of
+    two dashes), or, where the lines are bent, become one with the frame's border. Lines are widened for this, because
+    closing in the sense of morphology joins no thin ends."""
+    dash = max(main[0].drawn.shape) if len(main) >= DASHES else 0
+    width = int(max(2 * pen + 5, 2 * dash)) | 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-    return any(piece.hollow for piece in _pieces(cv2.morphologyEx(np.pad(drawn, width), cv2.MORPH_CLOSE, disc)))
+    inside = 1 - cv2.dilate(np.pad(drawn, width), disc)
+    cv2.floodFill(inside, None, (0, 0), 0)
+    # Two bones beside each other that just touch when they are widened enclose slits only.
+    enclosed = cv2.dilate(cv2.morphologyEx(inside, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)), disc).sum()
+    return bool(enclosed >= HOLLOW * (enclosed + drawn.sum()) > 0) or (is_bent and _divides(cv2.dilate(drawn, disc)))
 
 
 def _completed(drawn: np.ndarray, main: list[_Piece], pen: float) -> np.ndarray:

@@ -127,6 +127,24 @@ def counted(frames: Iterator[np.ndarray], promised: int | None, limits: Limits) 
     check_count(decoded, promised)
 
 
+def check_surplus(shape: tuple[int, int, int], frame_bytes: int, surplus: int) -> None:
+    """Check the bytes that follow after the last of the frames `shape` [T, H, W] in a file without compression.
+
+    They are padding; but if they are a whole row or column for each frame, the header states a wrong size, and pixels
+    would be read from a wrong place. One frame may be padded to a block of a disk. Raises Rejected `lying`.
+    """
+    frames, height, width = shape
+    if not surplus or (frames == 1 and surplus % 512 == 0):
+        return
+    for more, what in ((frame_bytes // height, "row"), (frame_bytes // width, "column")):
+        if more and surplus % (frames * more) == 0:
+            raise Rejected(
+                "lying",
+                f"the header states {frames} frames of {width}x{height} pixels, and for each of them the file holds "
+                f"bytes of {surplus // (frames * more)} more {what}(s)",
+            )
+
+
 def check_count(decoded: int, promised: int | None) -> None:
     """Compare the number of decoded frames with the promised one. They may differ by one frame or 1 %, because encoders
     drop or double a last frame.

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fetalflow.cine.grey_levels import counts_of, scaled, white_level
+from fetalflow.cine.orientation import turned
 from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
 from fetalflow.cine.suffixes import STILLS
 from fetalflow.errors import Rejected
@@ -26,6 +27,8 @@ MARKS = {  # first bytes of a file -> its format. BMP has only two of them, and 
     b"MM\0*": "TIFF",
     b"BM": "BMP",
 }
+UPRIGHT = (0, False)
+TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}  # of EXIF
 MAX_SAMPLE_VALUE = (281, 341)  # tags of TIFF that state the largest value
 
 
@@ -49,14 +52,18 @@ def open_still(path: Path, limits: Limits) -> Iterator[Recording]:
     """
     pixels = read_pixels(path, limits)
     stated = stated_white(path) if pixels.dtype == np.uint16 else None
+    recording = Recording(iter(()), promised=1)
     if pixels.ndim == 2:
         if (clear := _transparent_grey(path)) is not None:
             pixels = np.where(pixels == clear, 0, pixels)
-        yield Recording(iter([to_8_bits(pixels, stated)]), promised=1)
-        return
-    colour = to_8_bits(over_black(pixels), stated)
-    grey = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
-    yield Recording(iter([grey]), promised=1, tint=partial(strongly_coloured, colour))
+        recording.frames = iter([to_8_bits(pixels, stated)])
+    else:
+        colour = to_8_bits(over_black(pixels), stated)
+        recording.frames = iter([cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)])
+        recording.tint = partial(strongly_coloured, colour)
+    if stated_turn(path) != UPRIGHT:
+        recording.remark("the file (EXIF) turns or mirrors the picture; this was done")
+    yield recording
 
 
 def to_8_bits(pixels: np.ndarray, stated: int | None = None) -> np.ndarray:
@@ -101,7 +108,7 @@ def stated_white(path: Path) -> int | None:
 
 
 def read_pixels(path: Path, limits: Limits) -> np.ndarray:
-    """The pixels of the file, uint8 or uint16 [H, W] or BGR(A) [H, W, 3 or 4]."""
+    """The pixels of the file, uint8 or uint16 [H, W] or BGR(A) [H, W, 3 or 4], turned as the file says."""
     count, height, width = stated_size(path)
     check_header(height, width, None, limits)
     if count != 1:
@@ -111,22 +118,46 @@ def read_pixels(path: Path, limits: Limits) -> np.ndarray:
         raise _reason(path)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise Rejected("unreadable", f"its pixels are {pixels.dtype}; expected whole numbers of 8 or 16 bits")
-    return pixels
+    return turned(pixels, stated_turn(path))
+
+
+def stated_turn(path: Path) -> tuple[int, bool]:
+    """Quarter turns counter-clockwise, then whether left and right change places, that the EXIF data of a JPEG or PNG
+    want. OpenCV turns a TIFF itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=["JPEG", "PNG"]) as image:
+                found = image.getexif().get(ExifTags.Base.Orientation) if "exif" in image.info else None
+        except Exception:  # no such file, or its header is damaged, of which `stated_size` speaks
+            found = None
+    return TURNS.get(found, UPRIGHT)
 
 
 def stated_size(path: Path) -> tuple[int, int, int]:
-    """Number of images, height and width (px) that the file states."""
+    """Number of images, height and width (px) that the file states, once it is turned."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(path, formats=sorted(set(MARKS.values()))) as header:
-                return getattr(header, "n_frames", 1), header.height, header.width
+                count, height, width = getattr(header, "n_frames", 1), header.height, header.width
         except UnidentifiedImageError:
+            if _is_cut_tiff(path):
+                raise Rejected("truncated", "the file ends before the image does") from None
             raise Rejected("unreadable", "not a PNG, JPEG, TIFF or BMP image that can be opened") from None
         except Image.DecompressionBombError as error:
             raise Rejected("huge", f"the image is far over `max_pixels` ({str(error).rstrip('.')})") from None
         except Exception as error:  # Pillow reads tags late, and damaged ones raise many kinds of errors
             raise Rejected("unreadable", f"the image's header is damaged ({_message(error)})") from None
+    return (count, width, height) if stated_turn(path)[0] % 2 else (count, height, width)
+
+
+def _is_cut_tiff(path: Path) -> bool:
+    """Whether the directory of a TIFF would lie beyond the end of the file: most programs write it last."""
+    with open(path, "rb") as file:
+        start, size = file.read(8), file.seek(0, 2)
+    order = {"II*\0": "little", "MM\0*": "big"}.get(start[:4].decode("latin-1"))
+    return order is not None and int.from_bytes(start[4:], order) >= size
 
 
 def _pixels(data: bytes) -> np.ndarray | None:

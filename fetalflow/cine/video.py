@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from fetalflow.cine.container_end import check_boxes, check_end, has_gif_end, stated_seconds
+from fetalflow.cine.container_end import check_boxes, check_end, has_gif_end, has_gif_times, stated_seconds
 from fetalflow.cine.held_frames import held_frames, with_held
 from fetalflow.cine.orientation import LONGEST, pixel_aspect, turned, turning
 from fetalflow.cine.recording import Limits, Recording, check_header, strongly_coloured
@@ -56,6 +56,8 @@ def opened_video(file: BinaryIO, limits: Limits, formats: str = FORMATS) -> Iter
         raise Rejected("unreadable", f"not a video that can be opened ({_message(error)})") from None
     with container:
         recording = Recording(iter(()))
+        if not container.streams.video:
+            check_boxes(file)
         stream = _track(container, recording)
         if not stream.codec_context or not stream.width:
             check_boxes(file)
@@ -90,8 +92,15 @@ def _promised(
     picture for. Raises Rejected `truncated` (see `check_end`)."""
     kind, position, held = container.format.name, file.tell(), frozenset()
     promised = stream.frames or None
-    if kind == "gif" and not has_gif_end(file):
-        raise Rejected("truncated", "the GIF ends before its end mark")
+    if kind == "gif":
+        if not has_gif_end(file):
+            raise Rejected("truncated", "the GIF ends before its end mark")
+        if (promised or 1) > 1 and not has_gif_times(file):
+            raise Rejected(
+                "unreadable",
+                f"the GIF states for none of its {promised} frames how long it is shown, so they cannot be told apart. "
+                "Export it again with a frame rate",
+            )
     if kind == "avi":
         held, chunks = held_frames(file, stream.index)
         if promised is None and chunks:
@@ -100,6 +109,8 @@ def _promised(
         recording.remark(remark)
     elif kind.startswith("mov") and promised is not None and len(stream.index_entries) not in (0, promised):
         shown = [entry for entry in stream.index_entries if not entry.is_discard]
+        if not shown:
+            raise Rejected("empty", f"its edit list shows none of the {promised} frames in the file. Export it again")
         recording.remark(f"an edit list shows {len(shown)} of the {promised} frames in the file; these are read")
         promised = len(shown)
         if not any(entry.is_discard and entry.is_keyframe for entry in stream.index_entries):
@@ -128,7 +139,7 @@ def _frames(
     try:
         for frame in container.decode(stream):
             if frame.is_corrupt:
-                raise _damage(container, stream, decoded, "the picture is damaged")
+                raise _damage(container, stream, file, decoded, "the picture is damaged")
             if not decoded:
                 turn = _turn(frame, recording)
             seconds.append(frame.time)
@@ -137,7 +148,7 @@ def _frames(
             yield turned(grey(frame), turn)
             decoded += 1
     except FFmpegError as error:
-        raise _damage(container, stream, decoded, _message(error)) from None
+        raise _damage(container, stream, file, decoded, _message(error)) from None
     if container.format.name not in CONSTANT:
         set_times(recording, seconds)
     _check_duration(file, seconds, recording)
@@ -182,13 +193,15 @@ def _check_duration(file: BinaryIO, seconds: list[float | None], recording: Reco
         )
 
 
-def _damage(container, stream, decoded: int, what: str) -> Rejected:
-    """Rejected `truncated` if no frame after `decoded` can be decoded, else `broken`."""
+def _damage(container, stream, file: BinaryIO, decoded: int, what: str) -> Rejected:
+    """Rejected `truncated` if no frame after `decoded` can be decoded or the file is shorter than it states, else
+    `broken`. Frames may be stored in another order than they are shown, so some may follow in a file that was cut."""
     try:
         more_follow = next(container.decode(stream), None) is not None
     except FFmpegError:
         more_follow = False
     if more_follow:
+        check_boxes(file)
         return Rejected("broken", f"frame {decoded} cannot be decoded ({what}), but later frames can")
     return Rejected("truncated", f"the file ends within frame {decoded} ({what}); {decoded} frames are whole")
 

@@ -124,6 +124,8 @@ def test_each_axis_of_a_pixel_counts(write, elements, aspect, spacing, word):
         ({"FrameTimeVector": ["0", "40", "40", "4000", "40", "40"]}, 25, [3], "pauses before frame 3"),
         ({"FrameTimeVector": ["0", "20", "20", "20", "80", "80"]}, 50, [], "varies"),
         ({"FrameTimeVector": ["0", "40", "40", "40", "40", "40"], "CineRate": "30"}, 25, [], "different"),
+        ({"FrameTimeVector": ["0", "40", "80", "120", "160", "200"]}, 25, [], "since the first frame"),
+        ({"FrameTimeVector": ["0", "40", "-40", "40", "40", "40"]}, 25, [], "below 0"),
         ({"CineRate": "30", "FrameTime": "40"}, 30, [], "different"),
         ({"CineRate": "25", "FrameTime": "40"}, 25, [], None),
         ({"FrameTime": "40", "RecommendedDisplayFrameRate": "10"}, 25, [], None),
@@ -157,6 +159,9 @@ def compressed(syntax, pieces=1, **change):
         (lambda dataset: delattr(dataset, "NumberOfFrames"), 6),
         (lambda dataset: setattr(dataset, "NumberOfFrames", 1), "lying"),
         (lambda dataset: setattr(dataset, "NumberOfFrames", 9), "truncated"),
+        (lambda dataset: setattr(dataset, "Rows", 79), "lying"),
+        (lambda dataset: setattr(dataset, "Columns", 98), "lying"),
+        (lambda dataset: setattr(dataset, "PixelData", dataset.PixelData + bytes(512)), 6),
         (compressed(JPEG2000Lossless), 6),
         (compressed(JPEG2000Lossless, NumberOfFrames=None), 6),
         (compressed(JPEG2000Lossless, NumberOfFrames=1), "lying"),
@@ -288,3 +293,46 @@ def test_16_stored_bits_of_16_have_the_grey_levels_of_12(write):
     assert np.abs(read_cine(write(deep, **window), LIMITS).frames.astype(int) - FRAMES).max() <= 1
     blank = read_cine(write(deep, WindowCenter="", WindowWidth="0", RescaleSlope="0", RescaleIntercept=""), LIMITS)
     assert np.array_equal(blank.frames, found)
+
+
+def table_of(bits, stored):
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [4096, 0, bits], (np.arange(4096) >> 12 - bits).astype(stored).tobytes()
+    table["LUTData"].VR = "OW"
+    return {"VOILUTSequence": [table]}
+
+
+TWELVE = {"BitsStored": 12, "HighBit": 11}
+DEPTHS = {  # what the frames are multiplied by, their type, elements, a word of the remark
+    "signed, and none is below 0": (16, np.int16, TWELVE | {"PixelRepresentation": 1, "BitsStored": 13, "HighBit": 12}),
+    "8 signed bits": (0.5, np.int8, {"PixelRepresentation": 1}),
+    "a table of 12 bits": (16, np.uint16, TWELVE | table_of(12, np.uint16)),
+    "a table of 8 bits": (16, np.uint16, TWELVE | table_of(8, np.uint8)),
+    "a table of 8 bits in 16": (16, np.uint16, TWELVE | table_of(8, np.uint16)),
+    "a window for 8 bits": (16, np.uint16, TWELVE | {"WindowCenter": "128", "WindowWidth": "256"}, "is not used"),
+}
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_the_grey_levels_do_not_depend_on_how_they_are_stored(write, name):
+    times, kind, elements, *word = DEPTHS[name]
+    cine = read_cine(write((FRAMES.astype(float) * times).astype(kind), **elements), LIMITS)
+    assert np.abs(cine.frames.astype(int) - FRAMES).max() <= 2 and all(word[0] in r for r in cine.remarks)
+    assert len(cine.remarks) == len(word)
+
+
+def test_uncompressed_colour_at_half_width_is_read_on_every_frame(write):
+    """pydicom reads only the first frame of such a file."""
+    halved = np.full((*FRAMES.shape[:2], FRAMES.shape[2] // 2, 4), 128, np.uint8)  # two greys, then the colour of both
+    halved[..., 0], halved[..., 1] = FRAMES[..., ::2], FRAMES[..., 1::2]
+
+    def change(dataset):
+        dataset.PixelData = halved.tobytes()
+
+    colour = np.repeat(FRAMES[..., None], 3, axis=3)
+    assert np.array_equal(read_cine(write(colour, "YBR_FULL_422", change=change), LIMITS).frames, FRAMES)
+
+
+def test_pixels_in_the_upper_bits_are_refused_and_not_misread(write):
+    verdict = rejected(write(FRAMES.astype(np.uint16) * 256, BitsStored=12, HighBit=15))
+    assert verdict.kind == "unreadable" and "HighBit 11" in verdict.reason

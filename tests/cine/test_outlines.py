@@ -41,6 +41,12 @@ def without(mask: np.ndarray, radius: int) -> np.ndarray:
     return cv2.circle(mask, (80, 60), radius, 0, cv2.FILLED)
 
 
+def dashes(of: int, every: int, thick: int) -> np.ndarray:
+    """An ellipse drawn in dashes of `of` degrees, one in `every` degrees."""
+    drawn = [cv2.ellipse(blank(), (80, 60), (50, 38), 0, a, a + of, 1, thick) for a in range(0, 360, every)]
+    return np.bitwise_or.reduce(drawn)
+
+
 FILLED_MASKS = {
     **{f"a femur of {thick} px, bowed by {bow}": femur(thick, bow) for thick in (2, 3, 6) for bow in (0, 12, 40)},
     "a femur from border to border": femur(3, 12, reach=80),
@@ -52,6 +58,9 @@ FILLED_MASKS = {
     "half beyond the border": head(box=((10, 60), (100, 76), 20)),
     "two pieces": head() * (np.abs(np.arange(WIDTH) - 80) > 3).astype(np.uint8),
     "an open arc": arc(200),
+    **{
+        f"two bones {away} px apart": np.maximum(femur(3, 0), np.roll(femur(3, 4), away, 0)) for away in (8, 14, 16, 20)
+    },
     "everything": blank() + 1,
     "a small one": cv2.circle(blank(), (80, 60), 2, 1, cv2.FILLED),
 }
@@ -74,6 +83,7 @@ OUTLINES = {
     "with a speck outside": cv2.circle(head(2), (150, 8), 1, 1, cv2.FILLED),
     "along the border": head(1, ((50, 60), (100, 76), 0)),
     "two of them": head(1, ((40, 60), (60, 50), 0)) | head(1, ((120, 60), (60, 50), 0)),
+    "of a bone": cv2.rectangle(blank(), (20, 50), (140, 64), 1, 3),
     "of no ellipse": cv2.rectangle(blank(), (30, 20), (120, 90), 1, 2),
 }
 
@@ -99,9 +109,13 @@ def test_an_outline_that_the_border_cuts_is_completed(at, thick):
 
 
 UNCLEAR = {
-    "a gap": (arc(352), "has a gap"),
-    "dashes": (
-        np.bitwise_or.reduce([cv2.ellipse(blank(), (80, 60), (50, 38), 0, a, a + 8, 1, 2) for a in range(0, 360, 12)]),
+    **{f"a gap, with a pen of {thick} px": (arc(353 - 2 * thick, thick), "has a gap") for thick in (1, 2, 4)},
+    "dashes": (dashes(8, 12, 2), "has a gap"),
+    "dashes of a fine pen": (dashes(6, 12, 1), "has a gap"),
+    "dots": (dashes(1, 8, 2), "has a gap"),
+    "cut by the border, and a gap": (cv2.circle(head(2, ((10, 60), HEAD[1], 20)), (58, 77), 2, 0, -1), "has a gap"),
+    "up to 3 px from the border": (
+        head(1, ((10, 60), HEAD[1], 20)) * (np.arange(WIDTH) > 2).astype(np.uint8),
         "has a gap",
     ),
     "one inside another": (head(1) | head(1, ((80, 60), (80, 60), 20)), "inside another"),
@@ -179,6 +193,7 @@ SEVERAL = {
     "1 and 2": two(1, 2),
     "128 and 255": two(128, 255),
     "254 and 255": two(254, 255),
+    "a rim of 2 px between them": np.where(cv2.erode(head(), np.ones((5, 5))) > 0, 255, 128 * head()).astype(np.uint8),
     "one in the other": np.where(without(head(), 14) > 0, 1, head() * 2).astype(np.uint8),
     "a rim of another class": np.where(cv2.erode(head(), np.ones((3, 3))) > 0, 2, head()).astype(np.uint8),
     "a small one of another class": np.where(cv2.circle(blank(), (30, 20), 1, 1, -1) > 0, 200, 100 * head()),
@@ -240,11 +255,23 @@ def test_transparent_is_outside_whatever_its_colour(tmp_path):
     assert np.array_equal(read_mask(tmp_path / "a.png")[0], head())
 
 
-def test_an_inverted_mask_and_values_below_0_are_refused():
-    with pytest.raises(InputError, match="may be inverted"):
-        one_class(1 - head()[None])
+@pytest.mark.parametrize("at", [(80, 60), (80, 5), (155, 60), (10, 110)])
+def test_an_inverted_mask_is_refused(at):
+    for mask in (head(box=(at, HEAD[1], 20)), head(1, (at, HEAD[1], 20))):
+        with pytest.raises(InputError, match="may be inverted"):
+            one_class(1 - mask[None])
+
+
+def test_values_below_0_are_refused():
     with pytest.raises(InputError, match="holds -1"):
         one_class(-head()[None].astype(np.int16))
+
+
+@pytest.mark.parametrize("quality", [75, 90, 95, 100])
+@pytest.mark.parametrize("mask", [head(), head(2), femur(6, 12)], ids=["head", "outline", "femur"])
+def test_a_mask_stored_as_jpeg_gives_the_bits_of_the_mask(tmp_path, mask, quality):
+    cv2.imwrite(str(tmp_path / "a.jpg"), 255 * mask, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert np.array_equal(read_mask(tmp_path / "a.jpg")[0], solid(mask).mask)
 
 
 def test_frames_of_a_cine_are_outlines_or_none_is(tmp_path):

@@ -10,12 +10,12 @@ from cine_files import dicom, save_dicom, speckle
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
+from PIL import ExifTags, Image
 from pydicom.data import get_testdata_file
 
 from fetalflow.cine.reading import read_cine
 from fetalflow.cine.recording import Limits
-from fetalflow.cine.still import to_8_bits
+from fetalflow.cine.still import stated_size, to_8_bits
 from fetalflow.cine.windows import recorded_windows
 from fetalflow.errors import Rejected
 from fetalflow.settings.params import Extract
@@ -114,6 +114,21 @@ def test_the_white_that_a_file_states_counts(tmp_path):
 def test_a_grey_level_that_a_png_declares_transparent_is_black(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "a.png", transparency=int(GREY.max()))
     assert np.array_equal(read_cine(tmp_path / "a.png", LIMITS).frames[0], np.where(GREY.max() == GREY, 0, GREY))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_an_image_is_turned_as_its_file_says(tmp_path, suffix):
+    picture, ways = GREY[:, :100], [lambda a: a, np.fliplr, lambda a: np.rot90(a, 2), np.flipud, np.transpose]
+    ways += [lambda a: np.rot90(a, -1), lambda a: np.rot90(a, 2).T, np.rot90]
+    for number, way in enumerate(ways, 1):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = number
+        path = tmp_path / f"{number}.{suffix}"
+        Image.fromarray(picture).save(path, exif=exif, **({"quality": 100} if suffix == "jpg" else {}))
+        assert stated_size(path)[1:] == way(picture).shape, number
+        found = read_cine(path, LIMITS)
+        assert np.abs(found.frames[0].astype(int) - way(picture)).max() <= 3, number
+        assert bool(found.remarks) == (number > 1 and suffix != "tif")
 
 
 def test_an_image_is_known_by_its_content(tmp_path):

@@ -30,7 +30,12 @@ def columns(drop, *names):
     return {row["video"]: tuple(row[name] for name in names) for row in drop.rows.to_dict("records")}
 
 
-SPLITS = [("train", "valid", "test"), ("Training", "Validation", "Testing"), ("train_set", "val", "test_set")]
+SPLITS = [
+    ("1_train", "2_val", "3_test"),
+    ("train", "valid", "test"),
+    ("Training", "Validation", "Testing"),
+    ("train_set", "val", "test_set"),
+]
 
 
 @pytest.mark.parametrize("folders", SPLITS, ids="-".join)
@@ -99,6 +104,23 @@ REFUSED = {
     "a table of another name": (["a/x.png", "b/y.png", "labels.csv"], "table labels.csv .*save it as annotations.csv"),
     "a table of Excel": (["a/x.png", "b/y.png", "Annotations.xlsx"], "table Annotations.xlsx"),
     "a table beside flat images": (["x.png", "patients.tsv"], "table patients.tsv"),
+    **{
+        f"{folders[0]} with classes below": (
+            [f"{folder}/{label}/x.png" for folder in folders for label in ("head", "abdomen")],
+            "are named like classes",
+        )
+        for folders in (("fold1", "fold2"), ("dev", "eval"), ("tr", "te"), ("charite", "st mary"), ("P1", "P2"))
+    },
+    **{
+        f"{folders[0]} and no class": ([f"{folder}/x.png" for folder in folders], "are named like patients")
+        for folders in (
+            ("patient001", "patient002"),
+            ("2026-11-03", "2026-11-04"),
+            ("1.2.840.1", "1.2.840.2"),
+            ("Case 1", "Case 2"),
+            ("0012", "0013"),
+        )
+    },
     "four levels": (["a/b/c/x.png", "b/b/c/x.png"], "folders deep; expected 1"),
     "one class twice": (["Head/x.png", "head/y.png"], "all files are of one class"),
     "a split of one class": (["train/a/x.png", "test/a/y.png"], "all files are of one class"),
@@ -112,15 +134,27 @@ def test_another_tree_is_refused_with_what_was_seen(tmp_path, names, reason):
 
 
 def test_an_outline_beside_its_image_is_its_mask_and_no_image(tmp_path):
-    names = ["b/y.png", "b/y_mask.png", "b/z.png", "b/z_mask.png", "b/z_mask_1.png", "b/lost_mask.png"]
+    names = [
+        "b/y.png",
+        "b/y_mask.png",
+        "b/v.png",
+        "b/mask_v.png",
+        "b/v_overlay.png",
+        "b/z.png",
+        "b/z_mask.png",
+        "b/z_mask_1.png",
+        "b/lost_mask.png",
+    ]
     drop = read(tmp_path, "a/x (1).png", "a/x (1)_mask.png", *names)
     assert columns(drop, "mask") == {
         "a/x (1).png": ("a/x (1)_mask.png",),
+        "b/v.png": ("b/mask_v.png",),
         "b/y.png": ("b/y_mask.png",),
         "b/z.png": ("",),
     }
     assert "has 2 outlines" in drop.not_used["b/z_mask.png"] and "has 2 outlines" in drop.not_used["b/z_mask_1.png"]
     assert "not beside it" in drop.not_used["b/lost_mask.png"]
+    assert "a copy of b/v.png with marks" in drop.not_used["b/v_overlay.png"]
 
 
 @pytest.mark.parametrize(

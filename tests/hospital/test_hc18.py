@@ -138,6 +138,11 @@ def test_a_bad_row_goes_to_quarantine_with_its_reason(heads, changes, reason):
     assert re.search(reason, found.quarantine.reason[0])
 
 
+def test_numbers_with_a_decimal_comma_are_read(heads):
+    heads.rows = [re.sub(r"(?<=\d)\.(?=\d)", ",", row.replace(",", ";")) for row in heads.rows]
+    assert ";0,2;" in heads.rows[0] and heads.extract(HEADER.replace(",", ";")).quarantine.empty
+
+
 def test_missing_and_damaged_files_go_to_quarantine(heads):
     for name in ("020_HC.png", "021_HC.png", "022_HC.png"):
         heads.add(name)

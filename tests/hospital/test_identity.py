@@ -61,7 +61,7 @@ def test_decomposed_letters_and_double_blanks_make_no_second_patient(name):
 NEARLY = [
     *(("P001", other) for other in ("p001", "P1", "P01", "P-001", "P_001", "P 001", "Ｐ００１", "P001.", "Р001")),
     *(("012", other) for other in ("12", "12.0", "12,0", "0012")),
-    ("Anna-7", "anna7"),
+    *(("Anna-7", "anna7"), ("José", "Jose"), ("P1", "P١")),
 ]
 
 
@@ -155,7 +155,9 @@ def test_what_a_faulty_row_holds_stops_nothing():
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["P1", "P2"]), st.sampled_from(["", "N", "S"]), st.sampled_from(["", "W1", "W2"]))
+        st.tuples(
+            st.sampled_from(["P1", "P2", "N/P1"]), st.sampled_from(["", "N", "S"]), st.sampled_from(["", "W1", "W2"])
+        )
     )
 )
 def test_rows_of_two_sites_never_share_a_name_without_a_person(rows):
@@ -171,6 +173,12 @@ def test_rows_of_two_sites_never_share_a_name_without_a_person(rows):
 
 
 # Unknown patients
+
+
+@pytest.mark.parametrize("word", ["NA", "n/a", "NULL", "?", "--", "Unknown", "ANON", "anonymised", "(leer)"])
+def test_a_word_for_none_is_no_patient(word):
+    rows = pd.DataFrame([row(word), row("P1", "NA", video="b.png")])
+    assert tidy_rows(rows)[["patient", "site"]].to_numpy().tolist() == [["", ""], ["P1", "NA"]]
 
 
 def test_a_pattern_finds_the_patients_that_the_drop_does_not_name():

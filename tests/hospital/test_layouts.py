@@ -142,14 +142,16 @@ def test_rows_and_images_that_do_not_fit(published):
         ("deep;;Other;x;x;x;1", "row"),
         (";1;Other;x;x;x;1", "row"),
         ("deep;1;Other;x;x;x;yes", "row"),
+        ("Patient00012_Plane3_1_of_2;7;Other;x;x;x;1", "row"),  # as after one column was sorted alone
     )
-    write_table(published, *ROWS, *(row for row, _ in bad), "deep.png;3;Other;x;x;x;")
+    write_table(published, *ROWS, *(row for row, _ in bad), "deep.png;3.0;Other;x;x;x;")
     found = extract(published)
     assert sorted(found.quarantine.kind) == sorted(kind for _, kind in bad)
     assert found.summary["cines_without_a_row"] == ["Images/Patient00099_Plane1_1_of_1.png"]
     reasons = "\n".join(found.quarantine.reason)
     assert "line 8 of FETAL_PLANES_DB_data.csv" in reasons and "Train must be 1" in reasons
     assert "Patient_num must be filled in" in reasons and "'Fetal nose'" in reasons
+    assert "Image_name is of patient 12, and Patient_num is 7" in reasons
     deep = found.sequences.set_index("video").loc["Images/deep.tif"]
     assert (deep.patient, deep.part) == ("Patient00003", "")
 

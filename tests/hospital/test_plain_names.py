@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -60,6 +61,8 @@ ON_DISK = {
     "a dot and two slashes": ("./cines//a.png", "cines/a.png"),
     "blanks of another kind": ("cines/a\u00a0 1.png", "cines/a 1.png"),
     "Latin-1 bytes": (UMLAUT, UMLAUT.encode("latin-1")),
+    "an ü in Latin-1": ("cines/Müller.png", "cines/Müller.png".encode("latin-1")),
+    "an old Mac": ("cines/Müller é.png", "cines/Müller é.png".encode("mac_roman")),
     "quotes and signs": ("cines/it's 100 % [a] #1.png", "cines/it's 100 % [a] #1.png"),
     "255 bytes": (f"cines/{'ä' * 125}a.png", f"cines/{'ä' * 125}a.png"),
 }
@@ -80,6 +83,18 @@ IN_ZIPS = {
     "Finder: decomposed UTF-8 without the flag": (UMLAUT, NFD.encode()),
     "DOS": ("cines/Köln.png", "cines/Köln.png".encode("cp437")),
     "Latin-1": ("cines/Köln.png", "cines/Köln.png".encode("latin-1")),
+    **{
+        code: (f"cines/{name}.png", f"cines/{name}.png".encode(code))
+        for code, name in (
+            ("cp850", "Größe ñ"),
+            ("cp1252", "“Müller” – 1"),
+            ("mac_roman", "Müller é"),
+            ("shift_jis", "胎児頭部"),
+            ("gb18030", "胎儿头部01"),
+            ("cp1251", "голова"),
+            ("cp852", "głowa"),
+        )
+    },
     "Windows' backslashes": ("cines/a.png", b"cines\\a.png"),
     "another case": ("CINES/A.PNG", "cines/a.png"),
 }
@@ -97,6 +112,7 @@ def test_a_file_in_a_zip_is_found_however_it_is_spelled(tmp_path, written, store
 
 def test_a_decoded_name_has_letters_and_no_signs():
     assert [decoded("größe é".encode(code)) for code in ("utf-8", "cp437", "latin-1")] == ["größe é"] * 3
+    assert decoded("Müller".encode("latin-1")) == "Müller"
 
 
 NEAR = {
@@ -145,6 +161,19 @@ def test_a_zip_in_a_drop_counts_as_its_folder(tmp_path, names, zipped):
         assert (opened.root / video).read_bytes() == b"content"
         assert sorted(opened.root.rglob("*.png")) == [opened.root / video], "what no row names is not unpacked"
         assert [name.split("/")[-1] for name in opened.not_used] == ["cines.zip", "unused.zip", "b.png"]
+
+
+@pytest.mark.parametrize("deep", [2, 3, 4, 5])
+def test_zips_in_zips_are_opened_down_to_a_depth(tmp_path, deep):
+    inner_zip(tmp_path / "0.zip", "a.png")
+    for number in range(1, deep):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as made:
+            made.write(tmp_path / f"{number - 1}.zip", f"{number - 1}.zip")
+    folders = "/".join(str(number) for number in reversed(range(deep)))
+    drop = folder_of(tmp_path / "drop", table_of(f"{folders}/a.png"))
+    shutil.copy(tmp_path / f"{deep - 1}.zip", drop)
+    with open_drop(drop, tmp_path) as opened:
+        assert bool(opened.near) == (deep > 4) == ("within 3 others" in opened.not_used[f"{folders}.zip"])
 
 
 def test_a_zip_whose_files_lie_beside_it_is_not_read_twice(tmp_path):

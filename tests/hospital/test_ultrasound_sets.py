@@ -81,6 +81,7 @@ def test_a_metaimage_of_16_bits_has_one_white_for_all_frames(tmp_path):
     [
         ({"DimSize": "40 30 9"}, "truncated", "promises 9 frames, the file ends within 5"),
         ({"DimSize": "40 30 3"}, "lying", "holds more"),
+        ({"DimSize": "40 29 5"}, "lying", r"1 more row\(s\)"),
         ({"DimSize": "40000 40000 3000"}, "huge", "max_pixels"),
         ({"DimSize": "4000 4000 19000"}, "huge", "max_cine_pixels"),
         ({"DimSize": "40"}, "unreadable", "DimSize"),

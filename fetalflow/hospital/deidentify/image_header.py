@@ -21,6 +21,8 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
+from fetalflow.cine.dicom_scale import numbers
+from fetalflow.cine.dicom_time import increments
 from fetalflow.hospital.deidentify.pixels import Survey
 from fetalflow.hospital.deidentify.values import LARGEST, bounded, copy, decimal, one_of
 
@@ -123,6 +125,8 @@ def _times(source: Dataset, clean: Dataset, first_pass: Survey) -> None:
     copy(source, clean, RATES, lambda value: round(bounded(value)))
     # A longer pause is shortened: it stays a pause, and no number of many digits gets through.
     copy(source, clean, TIMES, lambda value: decimal(min(float(value), LARGEST)))
+    if between := increments(numbers(source, "FrameTimeVector")):
+        clean.FrameTimeVector = [decimal(min(step, LARGEST)) for step in between]
     if len(_values(clean, "FrameTimeVector")) != frames:  # also where one value is blank: it was refused as a whole
         clean.pop("FrameTimeVector", None)
         if first_pass.times:

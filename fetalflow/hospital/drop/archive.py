@@ -54,13 +54,18 @@ def members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
     for member in archive.infolist():
         if member.is_dir() or member.filename.endswith("\\"):
             continue
-        path = member.filename if member.flag_bits & UTF8 else decoded(member.filename.encode("cp437"))
+        path = decoded(written(member))
         if leaves(path):
             raise InputError(f"{name}: the path {path!r} leaves the zip. Do not trust this file.")
         other = found.setdefault(plain(path), member)
         if (other.CRC, other.file_size) != (member.CRC, member.file_size):
             raise InputError(f"{name} holds two different files with the path {plain(path)!r}. Make the zip again.")
     return found
+
+
+def written(member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a member's path, as the zip has them."""
+    return member.filename.encode("utf-8" if member.flag_bits & UTF8 else "cp437")
 
 
 def check_size(name: str, packed: int, found: Collection[zipfile.ZipInfo]) -> None:

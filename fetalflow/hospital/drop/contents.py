@@ -16,21 +16,32 @@ from typing import BinaryIO
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop import archive
-from fetalflow.hospital.drop.archive import Damaged, check_room, check_size, is_zip, members, opened_zip, unpack
-from fetalflow.hospital.drop.plain_names import alike, is_added, plain
+from fetalflow.hospital.drop.archive import (
+    Damaged,
+    check_room,
+    check_size,
+    is_zip,
+    members,
+    opened_zip,
+    unpack,
+    written,
+)
+from fetalflow.hospital.drop.plain_names import alike, is_added, plain, spellings
 
 LONGEST = 255  # bytes of a file's name that file systems take
 DAMAGED = "it is a zip that is damaged, so none of its files can be read: download or copy it again"
+MOST_ZIPS = 3  # zips that lie in one another; one may hold itself
 DICOM_MARK = b"DICM"  # at byte 128
 
 
 @dataclass(frozen=True)
 class Stored:
     """Where a file lies. name: its path from the drop, or in the zip `holder`, as it is written there. The drop itself
-    has the name ""."""
+    has the name "". spellings: what else its name may mean, where its bytes are no UTF-8."""
 
     name: str
     holder: "Stored | None" = None
+    spellings: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -45,6 +56,15 @@ class Contents:
     drop: Path
     files: dict[str, Stored]
     left_out: dict[str, str]
+
+    @property
+    def spellings(self) -> dict[str, list[str]]:
+        """What else the names of files may mean, by their plain paths. A zip inside of the drop adds its folder."""
+        return {
+            name: [name.removesuffix(plain(stored.name)) + other for other in stored.spellings]
+            for name, stored in self.files.items()
+            if stored.spellings
+        }
 
     @contextmanager
     def opened(self, name: str) -> Iterator[BinaryIO]:
@@ -117,6 +137,9 @@ def list_contents(drop: Path) -> Contents:
     inner = [name for name in files if name.lower().endswith(".zip") and not is_added(name)]
     spelled = {alike(name) for name in files}
     for name in inner:
+        if _depth(files[name]) > MOST_ZIPS:
+            left_out[name] = f"it is a zip within {MOST_ZIPS} others, which is not opened: unpack it"
+            continue
         try:
             held = _in_zip(drop, files[name])
         except Damaged:
@@ -135,6 +158,8 @@ def list_contents(drop: Path) -> Contents:
                     "out of the drop."
                 )
             files[folder + path] = stored
+            if path.lower().endswith(".zip") and not is_added(path):
+                inner.append(folder + path)
         left_out[name] = f"it is a zip: its {len(held)} files count as files of the drop"
     for name, where in list(files.items()):
         if where.holder and any(len(part.encode()) > LONGEST for part in name.split("/")):
@@ -142,12 +167,16 @@ def list_contents(drop: Path) -> Contents:
     return Contents(drop, dict(sorted(files.items())), left_out)
 
 
+def _depth(stored: Stored) -> int:
+    return 0 if stored.holder is None else 1 + _depth(stored.holder)
+
+
 def _in_zip(drop: Path, holder: Stored) -> dict[str, Stored]:
     with ExitStack() as stack:
         file, found = _open_zip(drop, holder, stack)
         packed = file.fp.seek(0, os.SEEK_END)
         check_size(_title(drop, holder), packed, found.values())
-    return {path: Stored(path, holder) for path in found}
+    return {path: Stored(path, holder, spellings(written(member))) for path, member in found.items()}
 
 
 def _open_zip(drop: Path, holder: Stored, stack: ExitStack) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
@@ -190,7 +219,8 @@ def _on_disk(drop: Path) -> dict[str, Stored]:
     for name in sorted(names, key=lambda name: (plain(name) != name, name)):
         if plain(name) in found and not _can_be_written(name):
             raise InputError(f"{drop}: two files have the name {plain(name)!r}, in two encodings. Rename one of them.")
-        found[name if plain(name) in found else plain(name)] = Stored(name)
+        others = () if _can_be_written(name) else spellings(os.fsencode(name))
+        found[name if plain(name) in found else plain(name)] = Stored(name, None, others)
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fetalflow.biometry.structures import LENGTHS
+from fetalflow.biometry.structures import LENGTHS, OTHER
 from fetalflow.errors import InputError, Rejected
 from fetalflow.hospital.drop.ground_truth import check_there
 from fetalflow.hospital.drop.identity import Settled, settle
@@ -89,12 +89,13 @@ def _on_parts(task: str, usable: list[dict[str, Any]], split: Split) -> list[str
 
 
 def _check_labels(drop: Path, task: str, labels: list[str], usual: Collection[str]) -> None:
-    if usual and set(usual) <= set(LENGTHS):  # a task that measures: only these structures have lengths
-        if unknown := [label for label in labels if label not in LENGTHS]:
+    if usual and set(usual) <= {*LENGTHS, OTHER}:  # a task that measures: only these structures have lengths
+        unknown = [label for label in labels if label not in (*LENGTHS, OTHER)]
+        if unknown or set(labels) == {OTHER}:
             raise InputError(
-                f"{drop}: {task} measures structures, but nothing can be measured on {', '.join(unknown)}. Expected "
-                f"labels: {', '.join(LENGTHS)}. Correct the labels, choose some of them with "
-                f"--set {task}.extract.labels=[head], or run another task with --task."
+                f"{drop}: {task} measures structures, but nothing can be measured on {', '.join(unknown or labels)}. "
+                f"Expected labels: {', '.join(LENGTHS)}, and {OTHER} for all other views. Correct the labels, choose "
+                f"some of them with --set {task}.extract.labels=[head], or run another task with --task."
             )
     elif len(labels) < 2:
         raise InputError(

@@ -17,10 +17,19 @@ import pandas as pd
 from fetalflow.artefacts import named
 from fetalflow.errors import InputError, Rejected
 from fetalflow.hospital.drop.columns import ASSUMED, LINE_FAULT, PATHS, PERSON, POSITIVE, YES
-from fetalflow.hospital.drop.spelling import groups, near, same_label, tidy
+from fetalflow.hospital.drop.spelling import groups, near, plain_number, same_label, tidy, whole
 from fetalflow.settings.params import Extract
 
-NO_PATIENT = ("n/a", "#n/a", "unknown", "unbekannt", "?", "-")  # besides `artefacts.NO_NAMES`
+# What people and programs write where they know no name, besides `artefacts.NO_NAMES` and signs such as - or ?. The
+# last ones are what programs that remove names from DICOM write for every patient. A site may be called NA.
+NO_PLACE = frozenset(("n/a", "#n/a", "unknown", "unbekannt", "(blank)", "(empty)", "(leer)"))
+NO_PATIENT = NO_PLACE.union(
+    ("na", "n.a.", "nil", "n/k", "not known", "not available", "missing", "none given", "tbd", "k.a.", "keine angabe"),
+    ("inconnu", "inconnue", "desconocido", "anon", "anonym", "anonymous", "anonymized", "anonymised"),
+    ("anonymous patient", "deidentified", "de-identified"),
+)
+NO_LETTER = re.compile(r"[^\w#]*_*")  # of ##### Excel made it, and the rows' own check says so
+NOTHING = re.compile(r"nan|none|null|<na>|#?n\.?/?a\.?|[-.?]+", re.IGNORECASE)  # as R and pandas write an empty cell
 NUMBERS = (*POSITIVE, "gestational_age", "seen")
 FRAMES = ("start_frame", "end_frame")
 SHOWN = 5  # groups of names in a message
@@ -53,24 +62,17 @@ def tidy_rows(rows: pd.DataFrame) -> pd.DataFrame:
     where a program wrote that there is none. Paths stay as they are."""
     rows = rows.copy()
     for column in rows.columns.difference([*PATHS, "where", LINE_FAULT]):
-        change = _plain_number if column in NUMBERS else _whole if column in FRAMES else tidy
+        change = plain_number if column in NUMBERS else whole if column in FRAMES else tidy
         rows[column] = rows[column].map({text: change(text) for text in rows[column].unique()})
+    for column in rows.columns.intersection([*NUMBERS, *FRAMES, "mask", "mask_class", "part", "fault"]):
+        rows[column] = rows[column].mask(rows[column].isin(list(filter(NOTHING.fullmatch, rows[column].unique()))), "")
     for column in rows.columns.intersection(["patient", "site", "device", PERSON]):
-        rows[column] = named(rows[column])
-    rows["patient"] = rows["patient"].mask(rows["patient"].str.lower().isin(NO_PATIENT), "")
+        words = NO_PATIENT if column in ("patient", PERSON) else NO_PLACE
+        nobody = [name for name in rows[column].unique() if name.casefold() in words or NO_LETTER.fullmatch(name)]
+        rows[column] = named(rows[column]).mask(rows[column].isin(nobody), "")
     if LINE_FAULT in rows:
         rows["fault"] = rows[LINE_FAULT].where(rows[LINE_FAULT] != "", rows["fault"])
     return rows.drop(columns=LINE_FAULT, errors="ignore")
-
-
-def _plain_number(text: str) -> str:
-    text = tidy(text)
-    return text.replace(",", ".") if re.fullmatch(r"[+-]?\d*,\d+", text, re.ASCII) else text
-
-
-def _whole(text: str) -> str:
-    text = tidy(text)
-    return found[1] if (found := re.fullmatch(r"(\d+)[.,]0+", text, re.ASCII)) else text
 
 
 def settle(rows: Rows, settings: Extract, by_site: bool = True) -> Settled:
@@ -211,8 +213,9 @@ def _name_by_site(settled: Settled) -> None:
             keys[index] = (site, name)
         if index in keys and keys[index][1]:
             women[keys[index][1]].add(keys[index])
+    taken = {f"{site}/{name}" for name, of_name in women.items() if len(of_name) > 1 for site, _ in of_name}
     for index, (site, name) in keys.items():
-        settled.rows[index]["patient"] = f"{site}/{name}" if site and len(women[name]) > 1 else name
+        settled.rows[index]["patient"] = f"{site}/{name}" if site and (len(women[name]) > 1 or name in taken) else name
     for name in sorted(name for name, of_name in women.items() if len(of_name) > 1):
         places = ", ".join(sorted(site for site, _ in women[name] if site))
         settled.notes.append(

@@ -107,7 +107,8 @@ def _with_paths(rows: pd.DataFrame, changed: Mapping[str, str]) -> pd.DataFrame:
 
 def _matched(opened: Drop, contents: Contents) -> Drop:
     """Every path of the rows as the drop spells it; `near` has the other ones."""
-    names = Names(name for name in contents.files if name not in contents.left_out)
+    kept = [name for name in contents.files if name not in contents.left_out]
+    names = Names(kept, contents.spellings)
     matched = {path: names.find(path) for path in sorted(named_files(opened.rows)) if not leaves(path)}
     rows = _with_paths(opened.rows, {path: file for path, file in matched.items() if file is not None})
     zips = [name for name, why in contents.left_out.items() if why == DAMAGED]

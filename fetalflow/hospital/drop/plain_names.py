@@ -7,13 +7,19 @@ an old archive, or in another case in the table than on the disk.
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import PurePosixPath
 
-# Files that macOS, Windows and network disks add. Names that begin with a dot are hidden and count as such, too.
-ADDED = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "@eadir"}
+# Files that macOS, Windows, network disks and DICOM media add. Names that begin with a dot are hidden and count as
+# such, too.
+ADDED = {"__macosx", "dicomdir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "@eadir"}
 SIMILAR = 0.8  # difflib's ratio from which a name is named as a near one
+# In which a name that is no UTF-8 may be written: by DOS, Windows and old Macs, in Europe and in Asia.
+ENCODINGS = (
+    *("cp437", "latin-1", "cp850", "cp1252", "mac_roman", "cp1250", "cp852", "cp1251", "cp866", "cp1253", "cp1254"),
+    *("shift_jis", "gb18030", "big5", "euc_kr"),
+)
 SEARCHES = 10  # near names that are looked for in one drop: each search goes through all names
 
 
@@ -26,8 +32,19 @@ def decoded(raw: bytes) -> str:
         return max(raw.decode("cp437"), raw.decode("latin-1"), key=_letters)
 
 
+def spellings(raw: bytes) -> tuple[str, ...]:
+    """What the bytes of a path may mean in old encodings, in its plain form; nothing where they are UTF-8."""
+    try:
+        raw.decode("utf-8")
+        return ()
+    except UnicodeDecodeError:
+        texts = (raw.decode(encoding, "replace") for encoding in ENCODINGS)
+        return tuple(dict.fromkeys(plain(text) for text in texts if "\ufffd" not in text))
+
+
 def _letters(text: str) -> int:
-    return sum("LATIN" in unicodedata.name(c, "") and c.isalpha() for c in text if not c.isascii())
+    names = (unicodedata.name(c, "") for c in text if not c.isascii())
+    return sum(name.startswith("LATIN") for name in names)
 
 
 def plain(name: str) -> str:
@@ -53,15 +70,19 @@ def alike(text: str) -> str:
 
 
 class Names:
-    """The files of a drop, to look up what a table writes. names: paths in their plain form."""
+    """The files of a drop, to look up what a table writes. names: paths in their plain form; others: what else the
+    bytes of a name may mean (`spellings`)."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], others: Mapping[str, Iterable[str]] | None = None) -> None:
         self.names = set(names)
         self._alike: dict[str, list[str]] = defaultdict(list)
         self._last: dict[str, list[str]] = defaultdict(list)
         for name in sorted(self.names):
             self._alike[_path_alike(name)].append(name)
             self._last[_stem(name)].append(name)
+        for name, spelled in (others or {}).items():
+            for key in {_path_alike(other) for other in spelled} - {_path_alike(name)}:
+                self._alike[key] += [name] if name in self.names else []
         self._searches = SEARCHES
 
     def find(self, text: str) -> str | None:

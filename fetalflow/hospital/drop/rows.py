@@ -28,10 +28,13 @@ SIMILAR = 0.82  # difflib's ratio, from which an unknown name counts as a misspe
 LONGEST = 200  # characters of a name; a longer text is a remark in the wrong column
 LONGEST_NAME = 255  # bytes of a file's name, on every usual file system
 NUMBER = re.compile(r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mär|mai|okt|dez"
+MONTHS = (  # as Excel shortens them in English, German, French, Spanish, Italian and Dutch
+    "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mär|mrz|mai|okt|dez|janv|févr|mars|avr|juin|juil|août|sept|déc|"
+    "ene|abr|ago|dic|giu|lug|ott|mrt"
+)
 SPOILT = re.compile(  # what Excel makes of an identifier: a date, a number with an exponent, an error, a full cell
     r"(19|20)\d\d([-/.])(0?[1-9]|1[0-2])\2\d{1,2}([ T].*)?|\d{1,2}([-/.])\d{1,2}\5(19|20)\d\d([ T].*)?|"
-    rf"\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{1,2}}[-. ]+({MONTHS})\.?([-. ]\d{{2,4}})?|({MONTHS})\.?-\d{{2,4}}|"
+    rf"\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{1,2}}[-. ]+({MONTHS})\.?([-. ]\d{{2,4}})?|({MONTHS})\.?[- ]\d{{2,4}}|"
     r"\d([.,]\d+)?e\+\d+|#{2,}|#(ref|n/a|name\?|value|null|num|div/0)!?",
     re.IGNORECASE,
 )
@@ -87,7 +90,8 @@ def check_row(row: dict[str, str], labels: Iterable[str] | None) -> None:
     if row["fault"]:
         raise Rejected("row", f"{where}: {row['fault']}")
     if empty := [column for column in FILLED if not row[column]]:
-        raise Rejected("row", f"{where}: {', '.join(empty)} must be filled in, found empty")
+        or_word = " or a word for none, such as NA" if "patient" in empty else ""
+        raise Rejected("row", f"{where}: {', '.join(empty)} must be filled in, found empty{or_word}")
     for column in PATHS:
         if leaves(row.get(column, "")):
             raise Rejected("outside", f"{where}: {column} must be a path inside the drop, found {shown(row[column])}")

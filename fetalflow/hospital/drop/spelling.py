@@ -21,13 +21,28 @@ def tidy(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def plain_number(text: str) -> str:
+    """The text, tidy, with a decimal point where a number has a comma: 0,21 as 0.21."""
+    text = tidy(text)
+    return text.replace(",", ".") if re.fullmatch(r"[+-]?\d*,\d+", text, re.ASCII) else text
+
+
+def whole(text: str) -> str:
+    """The text, tidy, without the decimals that programs add to a whole number: 3.0 as 3."""
+    text = tidy(text)
+    return found[1] if (found := re.fullmatch(r"(\d+)[.,]0+", text, re.ASCII)) else text
+
+
 @lru_cache(maxsize=1 << 17)
 def near(name: str) -> Hashable:
     """Equal for two names that a person may have meant to be one: P001, p001, P-001, P 1 and 001.0, 1.
 
-    Letters count without case, numbers without leading zeros, and everything between them does not count.
+    Letters count without case and accents, numbers without leading zeros, and everything between them does not count.
     """
-    text = unicodedata.normalize("NFKC", name).translate(LOOK_ALIKE).casefold()
+    text = name.casefold()
+    if not name.isascii():
+        text = unicodedata.normalize("NFKD", name).translate(LOOK_ALIKE).casefold()
+        text = "".join(str(unicodedata.digit(c, c)) for c in text if unicodedata.category(c) != "Mn")
     text = re.sub(r"^(\d+)[.,]0+$", r"\1", text.strip())
     text = re.sub(r"(?<=[^\W\d_])[\W_]+(?=[^\W\d_])", "", text)
     parts = re.findall(r"\d+|[^\W\d_]+", text)

@@ -16,8 +16,12 @@ from fetalflow.hospital.drop.columns import LINE_FAULT
 
 SEPARATORS = ",;\t"
 INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad"  # byte order mark, zero-width characters, soft hyphen
-BLANKS = INVISIBLE + " \t\u00a0\v\f"
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
+BLANKS = INVISIBLE + " \t\u00a0\v\f\x1a"  # the last one ends a file of DOS
+# How a table in UTF-16 or UTF-32 begins: with a byte order mark, or with letters of ASCII.
+WIDE = {
+    **{rb"\xff\xfe\0\0|\0\0\xfe\xff": "utf-32", rb"\xff\xfe|\xfe\xff": "utf-16"},
+    **{rb"[^\0]\0[^\0]\0": "utf-16-le", rb"\0[^\0]\0[^\0]": "utf-16-be"},
+}
 WINDOWS = "windows-1252"
 UTF8_LETTER = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}")
 # What text of Windows-1252 does not have: control characters, and quotation marks inside of a word. Text of DOS (cp850)
@@ -40,7 +44,7 @@ def read_text_table(
     lines the column is not there.
     Raises InputError when a column is missing or is there twice, or the file is not text (`decoded_text`).
     """
-    lines = _lines(path)
+    lines = _unwrapped(_lines(path))
     first = next((number for number, line in enumerate(lines) if line.strip(BLANKS)), None)
     if first is None:
         raise InputError(f"{path} is empty. Expected a first line with {', '.join(columns)}.")
@@ -61,16 +65,15 @@ def read_text_table(
         places.append(f"line {number + 1} of {path.name}")
         faults.append(fault)
     table = pd.DataFrame(rows, columns=range(len(names)), dtype=str)
-    table = table[[index for index, name in enumerate(names) if name]]
-    table.columns = [name for name in names if name]
+    table.columns = _column_names(names)
     table = table.rename(columns={name: f"annotations_{name}" for name in ("where", LINE_FAULT)})
     table = table.assign(where=pd.Series(places, index=table.index, dtype=str))
     return table.assign(**{LINE_FAULT: faults}) if any(faults) else table
 
 
 def decoded_text(path: Path) -> tuple[str, str]:
-    """The text of a table and its encoding: UTF-8, UTF-16 with a byte order mark, or else Windows-1252, in which Excel
-    writes `CSV` in Western Europe and America.
+    """The text of a table and its encoding: UTF-8, UTF-16, UTF-32, or else Windows-1252, in which Excel writes `CSV`
+    in Western Europe and America.
 
     Raises InputError when the file cannot be read, or is no text in one of these.
     """
@@ -78,7 +81,7 @@ def decoded_text(path: Path) -> tuple[str, str]:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Correct the file or its permissions.") from None
-    encoding = "utf-16" if data.startswith(UTF16) else "utf-8-sig"
+    encoding = next((name for start, name in WIDE.items() if re.match(start, data, re.DOTALL)), "utf-8-sig")
     try:
         return data.decode(encoding), encoding
     except UnicodeDecodeError as error:
@@ -124,6 +127,11 @@ def _names(header: str, separator: str, known: Sequence[str]) -> list[str]:
     return [plain.get(name.casefold(), name) for name in found]
 
 
+def _column_names(names: Sequence[str]) -> list[str]:
+    """A column without a name, as pandas writes its index, is kept as `column_1`."""
+    return [name or f"column_{index}{'_' * (f'column_{index}' in names)}" for index, name in enumerate(names, 1)]
+
+
 def _records(
     lines: Sequence[str], start: int, separator: str, needed: Sequence[int]
 ) -> Iterator[tuple[int, list[str], str]]:
@@ -143,8 +151,24 @@ def _records(
                 'its quotation marks are not in pairs. Write a value with a quotation mark as "22"" probe", or '
                 "without the mark"
             )
-        yield number, [cell.strip(BLANKS) for cell in cells], fault
+        cells = [cell.strip(BLANKS) for cell in cells]
+        yield number, [_unprotected(cell) for cell in cells] if '="' in line else cells, fault
         number += taken
+
+
+def _unprotected(cell: str) -> str:
+    """`="001"` is how programs keep Excel from changing 001 to 1."""
+    return cell[2:-1] if cell.startswith('="') and cell.endswith('"') and len(cell) > 2 else cell
+
+
+def _unwrapped(lines: list[str]) -> list[str]:
+    """The lines; where each is one cell in quotation marks, as after a table was saved twice, what is in the marks."""
+    header = next((line.strip(BLANKS) for line in lines if line.strip(BLANKS)), "")
+    cells = [_parsed(header, separator) for separator in SEPARATORS] if header[:1] == header[-1:] == '"' else []
+    if not cells or any(each is None or len(each) != 1 for each in cells) or not set(cells[0][0]) & set(SEPARATORS):
+        return lines
+    inner = (_parsed(line.strip(BLANKS), ",") for line in lines)
+    return [cells[0] if cells and len(cells) == 1 else line for line, cells in zip(lines, inner, strict=True)]
 
 
 def _parsed(text: str, separator: str) -> list[str] | None:
@@ -163,7 +187,7 @@ def _looks_like_a_row(line: str, separator: str, needed: Sequence[int]) -> bool:
 
 
 def _wrong_number(cells: Sequence[str], names: Sequence[str]) -> str:
-    unnamed = [index for index, cell in enumerate(cells) if cell and not (index < len(names) and names[index])]
+    unnamed = [index for index, cell in enumerate(cells) if cell and index >= len(names)]
     if not unnamed:
         return ""
     return (
@@ -178,7 +202,7 @@ def _check_columns(path: Path, line: int, names: Sequence[str], columns: Sequenc
         raise InputError(
             f"{path}, line {line}: expected the columns {', '.join(columns)}; missing: {', '.join(missing)}; "
             f"found: {', '.join(names)}. Add or rename columns, and separate values by {separators[0]!r} "
-            "(docs/data-engineer/drop.md)."
+            f"(docs/data-engineer/drop.md).{' Save it as CSV UTF-8.' if not ''.join(names).isascii() else ''}"
         )
     twice = sorted({name for name in names if name and list(names).count(name) > 1})
     if twice:

@@ -1,5 +1,6 @@
 """FETAL_PLANES_DB as published: `FETAL_PLANES_DB_data.csv` and the images in `Images/`."""
 
+import re
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -11,12 +12,14 @@ from fetalflow.errors import InputError
 from fetalflow.hospital.drop.layouts.landmarks import read_landmarks, remarks, with_landmarks
 from fetalflow.hospital.drop.layouts.layout import Drop, Files, Found, inside, with_table
 from fetalflow.hospital.drop.plain_names import alike
+from fetalflow.hospital.drop.spelling import whole
 from fetalflow.hospital.drop.table import read_text_table
 
 NAME = "FETAL_PLANES_DB"
 TABLE = f"{NAME}_data.csv"
 KNOWN_BY = f"{TABLE} (with Images/ beside it)"
 COLUMNS = ("Image_name", "Patient_num", "Plane", "Brain_plane", "Operator", "US_Machine", "Train")
+IN_NAME = re.compile(r"Patient(\d{1,9})_")  # names of the images as published
 STRUCTURES = {"Fetal brain": "head", "Fetal abdomen": "abdomen", "Fetal femur": "femur"}  # with landmarks
 PARTS = {"1": "train", "0": "test", "": ""}  # of the column Train
 
@@ -30,6 +33,7 @@ def read(files: Files) -> Drop:
     path = files.place(files.table(TABLE))
     table = read_text_table(path, COLUMNS, separators=";,\t")
     table = table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
+    table = table.assign(**{name: table[name].map(whole) for name in ("Patient_num", "Train")})
     images = [top for top in files.tops(files.cines) if alike(top) == "images"]
     if len(images) != 1:
         raise InputError(
@@ -128,6 +132,12 @@ def _fault(row: dict[str, str]) -> str:
         return f"{', '.join(empty)} must be filled in, found empty"
     if row["Train"] not in PARTS:
         return f"Train must be 1 (training) or 0 (test), or empty; found {row['Train']!r}"
+    named = IN_NAME.match(row["Image_name"])
+    if named and row["Patient_num"].isdecimal() and int(named[1]) != int(row["Patient_num"]):
+        return (
+            f"Image_name is of patient {int(named[1])}, and Patient_num is {row['Patient_num']}: columns may have been "
+            "sorted apart from each other. Restore the row"
+        )
     return ""
 
 

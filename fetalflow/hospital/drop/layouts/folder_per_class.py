@@ -24,7 +24,7 @@ NAME = "a folder per class"
 TABLE = ""
 KNOWN_BY = "tree of at least two folders named by class with images or cines in them and none outside of them"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # by how the folder's name begins
-SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?([ _-]?(set|data|images?|split))?")
+SPLIT = re.compile(r"(?:\d+[ ._-]+)?(train|val|test)(ing|id|idation)?([ _-]?(set|data|images?|split))?")
 NO_CLASS = re.compile(  # names of folders that say what kind of file lies in them, or where it is from
     r"(images?([ _-]mha)?|labels?[ _-]mha|"
     r"imgs?|pictures?|frames?|videos?|cines?|dicoms?|masks?|labels?|annotations?|annos?|segmentations?|"
@@ -38,7 +38,15 @@ LABEL = re.compile(  # words that names of classes have; folders of sites have n
     r"background|none|normal|regular|healthy|benign|malign|disease|path|covid|pneumonia|viral|movement|positive|negative|"
     r"good|bad|optimal|[abfh]c\b|bpd|ofd|crl|\bfl\b|\bnt\b"
 )
-OUTLINE = re.compile(r"(.+?)[ _.-]?(mask|annotation|seg|segmentation|outline|contour|gt)([ _-]?\d+)?", re.IGNORECASE)
+PATIENTS = re.compile(  # names of folders that say whose or which examination the files are
+    r"(patients?|pat|pid|subjects?|subj?|cases?|volunteers?|persons?|wom[ae]n|mothers?|fetus|study|studies|exams?|visits?|"
+    r"series|recordings?|id)[ _.-]*\d+|[a-z]{0,3}[ _-]?\d{3,}|(?:19|20)\d\d([-_.])\d\d\2\d\d|\d+(?:\.\d+){3,}"
+)
+WORDS = "mask|annotation|seg|segmentation|outline|contour|gt"
+OUTLINE = re.compile(rf"(.+?)[ _.-]?({WORDS})([ _-]?\d+)?", re.IGNORECASE)
+OUTLINE_FIRST = re.compile(rf"({WORDS})[ _.-]?(.+)", re.IGNORECASE)
+MARKS = "overlay|annotated|marked|labell?ed|calipers?|vis|viz|preview|thumb|thumbnail"
+MARKED = re.compile(rf"(.+?)[ _.-]({MARKS})", re.IGNORECASE)
 # Names of FETAL_PLANES_DB: Patient00012_Plane3_1_of_2.png. No other beginning of a name is taken for a patient.
 PATIENT = re.compile(r"(Patient\d{5,})_")
 DEPTH = 3  # CLASS/PATIENT/file
@@ -135,12 +143,16 @@ def _outlines(place: Places) -> tuple[dict[str, str], dict[str, str]]:
     spare = {}
     for name in place:
         path = PurePosixPath(name)
-        if not (matched := OUTLINE.fullmatch(path.stem)):
+        if (marked := MARKED.fullmatch(path.stem)) and (image := stems.get(str(path.with_name(marked[1])))):
+            spare[name] = f"it is named like a copy of {image} with marks, which lies beside it"
             continue
-        image = stems.get(str(path.with_name(matched[1])))
-        if image:
+        matched, first = OUTLINE.fullmatch(path.stem), OUTLINE_FIRST.fullmatch(path.stem)
+        images = [stems.get(str(path.with_name(stem))) for stem in (matched and matched[1], first and first[2]) if stem]
+        if image := next(filter(None, images), None):
             found[image].append(name)
-        elif re.fullmatch(r".+[ _.-](mask|annotation|segmentation|outline|contour)s?", path.stem, re.IGNORECASE):
+        elif matched and re.fullmatch(
+            r".+[ _.-](mask|annotation|segmentation|outline|contour)s?", path.stem, re.IGNORECASE
+        ):
             spare[name] = "it is named like an outline, and the image that it belongs to is not beside it"
     for image in [image for image, masks in found.items() if len(masks) > 1]:
         masks = found.pop(image)
@@ -166,6 +178,18 @@ def _check_levels(files: Files, place: Places) -> None:
                 f"{where}: the folders {_some(folders)} are not {('classes', 'patients')[level]}: {other[0]} says "
                 f"where or what kind the files are. {remedy}"
             )
+    tops = {p[0] for p in place.values()}
+    below = {p[1] for p in place.values() if len(p) == DEPTH}
+    if all(PATIENTS.fullmatch(alike(top)) for top in tops):
+        raise InputError(
+            f"{where}: the folders {_some(tops)} are named like patients or examinations, not like classes. {remedy}"
+        )
+    is_named_by_class = below and all(_is_label(f) and not any(c.isdigit() for c in f) for f in below)
+    if is_named_by_class and not any(map(_is_label, tops)):
+        raise InputError(
+            f"{where}: the folders {_some(below)} are named like classes, but lie below {_some(tops)}, which may be "
+            f"parts of a split, sites or patients. {remedy}"
+        )
     if len(labels := {alike(p[0]) for p in place.values()}) < 2:
         raise InputError(f"{where}: all files are of one class, {min(labels)}. {remedy}")
 

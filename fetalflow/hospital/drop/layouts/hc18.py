@@ -18,6 +18,7 @@ from fetalflow.hospital.drop.inside import leaves
 from fetalflow.hospital.drop.layouts.landmarks import read_landmarks, remarks, with_landmarks
 from fetalflow.hospital.drop.layouts.layout import Drop, Files, Found, with_table
 from fetalflow.hospital.drop.plain_names import alike
+from fetalflow.hospital.drop.spelling import plain_number
 from fetalflow.hospital.drop.table import read_text_table
 
 NAME = "HC18"
@@ -105,6 +106,7 @@ def _rows(path: Path, folder: str) -> pd.DataFrame:
     table = table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
     if table.empty:
         raise InputError(f"{path} holds no row below its first line.")
+    table = table.assign(**{name: table[name].map(plain_number) for name in (PIXEL, LENGTH)})
     videos = table[FILE].map(lambda name: folder + name if name else "")
     counts = Counter(videos)
     own = {

@@ -19,6 +19,7 @@ from fetalflow.errors import InputError
 from fetalflow.hospital.drop.columns import LENGTHS, LINE_FAULT
 from fetalflow.hospital.drop.layouts.layout import Files, Found
 from fetalflow.hospital.drop.plain_names import alike
+from fetalflow.hospital.drop.spelling import plain_number
 from fetalflow.hospital.drop.table import read_text_table
 
 SUSPECT = "suspect_rows.csv"
@@ -153,13 +154,13 @@ def _length(row: dict[str, str], line: str) -> float:
 
 
 def _end(row: dict[str, str], line: str, end: int) -> tuple[str, str]:
-    x, y = (f"{float(row[f'{line}_{end}_{axis}']):g}" for axis in "xy")
+    x, y = (f"{_number(row[f'{line}_{end}_{axis}'], line):g}" for axis in "xy")
     return x, y
 
 
 def _number(text: str, column: str) -> float:
     try:
-        value = float(text)
+        value = float(plain_number(text))
     except ValueError:
         value = float("nan")
     if not isfinite(value):
