@@ -5,10 +5,14 @@ RIGHT := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
   $$p -c '$(RIGHT)' >/dev/null 2>&1 && echo $$p && break; done)
 TASK ?= movement
+TORCH ?= cpu
 VENV := .venv
 READY := $(VENV)/.ready
+TOOLS := .venv-tools
+SBOM = $(TOOLS)/bin/cyclonedx-py requirements --output-reproducible
+AUDITED ?= requirements.lock requirements-torch.lock infra/mlflow/requirements.lock
 
-.PHONY: demo test benchmarks setup lint clean
+.PHONY: demo test benchmarks setup lint lock sbom audit clean
 
 demo: setup
 	@$(VENV)/bin/fetalflow run --task $(TASK)
@@ -28,16 +32,43 @@ lint: setup
 
 setup: $(READY)
 
-# The lock pins every package, except the CUDA packages: a torch with CUDA lists these as its requirements.
-$(READY): requirements.lock pyproject.toml
+# Every file that pip installs has its hash in the locks. setuptools comes first, because it builds the few packages that
+# have no wheel: otherwise pip would fetch a setuptools without a hash. torch is the build for CPUs where pip finds it, else
+# that of the usual index, which is built for CUDA on Linux and needs 3 GB more; `make TORCH=torch` takes the latter.
+INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation
+$(READY): requirements.lock requirements-dev.lock requirements-cpu.lock requirements-torch.lock pyproject.toml
 	@test -n "$(PYTHON)" || { \
 	  echo "Python 3.11 or 3.12 is needed, but none was found: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (a few minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/setuptools.lock
+	@$(INSTALL) --require-hashes -r $(VENV)/setuptools.lock
+	@$(INSTALL) --require-hashes --use-pep517 -r requirements.lock -r requirements-dev.lock
+	@$(INSTALL) --require-hashes -r requirements-$(TORCH).lock 2>/dev/null \
+	  || $(INSTALL) --require-hashes -r requirements-torch.lock
+	@$(INSTALL) --editable .
 	@$(VENV)/bin/python -m flows.plots_page
 	@touch $(READY)
+
+$(TOOLS)/.ready: infra/tools.lock
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r infra/tools.lock
+	@touch $(TOOLS)/.ready
+
+# Write the locks after a change of pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions (infra/lock.py).
+lock: $(TOOLS)/.ready
+	@PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(PYTHON) infra/lock.py $(UPGRADE)
+
+# What is in the images, as CycloneDX. It needs no network.
+sbom: $(TOOLS)/.ready
+	@mkdir -p sbom
+	@cat requirements.lock requirements-torch.lock | $(SBOM) --pyproject pyproject.toml -o sbom/worker.json -
+	@$(SBOM) -o sbom/mlflow.json infra/mlflow/requirements.lock
+	@echo "Wrote sbom/worker.json and sbom/mlflow.json. They list the Python packages, and none of the system."
+
+# Known security faults of the locked versions. It asks the package index about each package, so it needs the network.
+audit: $(TOOLS)/.ready
+	@for lock in $(AUDITED); do echo "$$lock:"; $(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 # Delete the files of runs, but keep the environment.
 clean:

@@ -1,27 +1,38 @@
 """Prefect deployments of pipeline, retraining and promotion, for a process worker."""
 
-from prefect.client.orchestration import get_client
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
 from fetalflow.errors import InputError
-from fetalflow.settings.params import load_settings
 from flows.checkout import CHECKOUT
 from flows.heartbeats import ENVIRONMENT, watch
 from flows.pipeline import GPU, pipeline
 from flows.promote import promote
-from flows.retrain import retrain, workspace_of
+from flows.retrain import retrain, workspace_of  # noqa: F401 - workspace_of: a door
+from flows.schedules import Planned
+
+ENQUEUE = ConcurrencyLimitStrategy.ENQUEUE
+AT_ONCE = {"retrain": ConcurrencyLimitStrategy.CANCEL_NEW}  # what a second run of a deployment does, by its flow
+FLOWS = {"pipeline": pipeline, "retrain": retrain, "promote": promote}
 
 
-def deploy(pool: str, cron: str | None = None, poll: str | None = None) -> list[str]:
-    """Deploy the pipeline, and for each task retraining and promotion, on a work pool of the server in PREFECT_API_URL;
-    return the names of the deployments, `flow/deployment`.
+def deploy(pool: str, planned: list[Planned]) -> dict[str, list[str]]:
+    """Make the deployments of `flows.schedules.plan` on a work pool of the server in PREFECT_API_URL.
 
-    cron, poll: schedules of the pipeline and of retraining; None: only when somebody starts it. Promotion has no
-    schedule: a person starts it. Each deployment has one run at a time; a second one waits, because two runs of one
-    workspace would wait for DVC's lock anyway. Training stages have a tag with a concurrency limit of 1 on the server,
-    over all workspaces and workers. Heartbeats show which runs have lost their process (flows/heartbeats.py).
+    A deployment without a timetable keeps the schedules that it had. Returns the active ones for each of these, by its
+    name `flow/deployment`.
 
-    Raises InputError if PREFECT_API_URL is not set.
+    Promotion has no schedule: a person starts it. Each deployment has one run at a time. A second one waits; of retrain
+    it is cancelled, because looks into an inbox would pile up during a long training. Training stages have a tag with a
+    concurrency limit of 1 on the server, over all workspaces and workers. Heartbeats show which runs have lost their
+    process (flows/heartbeats.py).
+
+    Raises InputError if PREFECT_API_URL is not set, or the server has no process pool of this name.
     """
     if not PREFECT_API_URL.value():
         raise InputError(
@@ -29,26 +40,63 @@ def deploy(pool: str, cron: str | None = None, poll: str | None = None) -> list[
             "`prefect server start`, then set PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
     with get_client(sync_client=True) as client:
+        require_pool(client, pool)
         client.create_concurrency_limit(tag=GPU, concurrency_limit=1)
-    deployments = [(pipeline, "pipeline", "workspace", {"workspace": str(CHECKOUT)}, cron)]
-    for task_name in load_settings(CHECKOUT / "params.yaml").tasks:
-        parameters = {"workspace": str(workspace_of(task_name)), "task_name": task_name}
-        deployments.append((retrain, "retrain", task_name, parameters, poll))
-        # Only an hour for the approval, because a waiting run occupies its worker.
-        deployments.append((promote, "promote", task_name, parameters | {"wait_s": 3600}, None))
-    watch(sorted({flow.name for flow, *_ in deployments}))
-    for flow, module, name, parameters, schedule in deployments:
-        source = flow.from_source(source=str(CHECKOUT), entrypoint=f"flows/{module}.py:{flow.name}")
+        # Prefect would delete the schedules of a deployment that is made again without any.
+        earlier = {each.full_name: schedules(client, each.full_name) for each in planned}
+    watch(sorted({each.flow for each in planned}))
+    for each in planned:
+        flow, timetable = FLOWS[each.flow], each.timetable
+        source = flow.from_source(source=str(CHECKOUT), entrypoint=f"flows/{each.flow}.py:{flow.name}")
         source.deploy(
-            name=name,
+            name=each.name,
             work_pool_name=pool,
-            parameters=parameters,
+            parameters=each.parameters,
             job_variables={"env": ENVIRONMENT},
-            cron=schedule,
-            concurrency_limit=1,
+            schedules=[Cron(timetable.cron, timezone=timetable.timezone)] if timetable else earlier[each.full_name],
+            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=AT_ONCE.get(each.flow, ENQUEUE)),
             build=False,
             push=False,
             print_next_steps=False,
             ignore_warnings=True,
         )
-    return [f"{flow.name}/{name}" for flow, _, name, _, _ in deployments]
+    return {
+        each.full_name: [in_words(schedule) for schedule in earlier[each.full_name] if schedule.active]
+        for each in planned
+        if not each.timetable
+    }
+
+
+def schedules(client: SyncPrefectClient, name: str) -> list[DeploymentScheduleCreate]:
+    """The schedules that a deployment `flow/deployment` has on the server; none if it is not there."""
+    try:
+        found = client.read_deployment_by_name(name).schedules
+    except ObjectNotFound:
+        return []
+    return [DeploymentScheduleCreate(schedule=each.schedule, active=each.active) for each in found]
+
+
+def in_words(each: DeploymentScheduleCreate) -> str:
+    """A schedule by cron as it is given to `deploy`; of another kind, its fields."""
+    cron = getattr(each.schedule, "cron", None)
+    return f"{cron} {each.schedule.timezone or 'UTC'}" if cron else each.schedule.model_dump_json()
+
+
+def require_pool(client: SyncPrefectClient, pool: str) -> None:
+    """Raises InputError if the server has no work pool of this name, one of another type, or refuses the log-in."""
+    make = f"prefect work-pool create --type process {pool}"
+    try:
+        kind = client.read_work_pool(pool).type
+    except ObjectNotFound:
+        there = ", ".join(sorted(found.name for found in client.read_work_pools())) or "none"
+        raise InputError(f"the Prefect server has no work pool {pool!r}; it has: {there}. Make it: {make}") from None
+    except httpx.HTTPStatusError as error:
+        raise InputError(
+            f"the Prefect server answered {error.response.status_code} when it was asked for the work pool {pool!r}. "
+            "Check PREFECT_API_AUTH_STRING (user:password)."
+        ) from None
+    if kind != "process":
+        raise InputError(
+            f"the work pool {pool!r} has the type {kind}, and fetalflow's deployments need the type process. Make one "
+            "under another name, and give it with --pool: prefect work-pool create --type process NAME"
+        )

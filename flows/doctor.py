@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import httpx
 import psutil
+from packaging.requirements import Requirement
 
 from fetalflow.errors import InputError
 from fetalflow.registry.address import public_uri, tracking_uri
@@ -26,6 +27,7 @@ REMOTE_S = 20  # time limit for a DVC remote
 GIB = 2**30
 DISK_GIB = (2, 20)  # free: below the first fail, below the second warn
 MEMORY_GIB = (2, 4)  # available: likewise; the stages of the demo need less than 2
+CUDA = re.compile(r"nvidia-(?!ml-py)|cuda-|triton")
 SKEW_S = (5, 60)  # difference to a server's clock: above the first warn, above the second fail
 
 
@@ -43,7 +45,7 @@ def examine(workspace: Path, pool: str) -> list[Finding]:
     """Run all checks in order. A check that raises an error counts as FAIL; the other checks still run."""
     checks: dict[str, Callable[[], Finding]] = {
         "python": check_python,
-        "packages": lambda: check_packages(CHECKOUT / "requirements.lock"),
+        "packages": lambda: check_packages(CHECKOUT / "requirements.lock", CHECKOUT / "requirements-torch.lock"),
         "gpu": check_gpu,
         "disk": lambda: check_disk(workspace),
         "memory": check_memory,
@@ -71,27 +73,39 @@ def check_python() -> Finding:
     return Finding("python", FAIL, found, "create the environment with Python 3.11 or 3.12: make setup")
 
 
-def check_packages(lock: Path) -> Finding:
-    """Compare the installed packages with the lock. Another build of the same torch version is allowed (README)."""
-    if not lock.is_file():
-        return Finding("packages", WARN, f"{lock.name} does not exist, so the versions cannot be compared", "")
-    locked = dict(re.findall(r"^([\w.-]+)==([^\s;+]+)", lock.read_text(), re.M))
+def check_packages(*locks: Path) -> Finding:
+    """Compare the installed packages with the locks, as far as these are for this Python and system. NVIDIA's libraries
+    count only for a torch that requires them, and another build of the same torch version is allowed (README)."""
+    names = " and ".join(lock.name for lock in locks)
+    if gone := [lock.name for lock in locks if not lock.is_file()]:
+        return Finding("packages", WARN, f"{' and '.join(gone)} not found, so the versions cannot be compared", "")
+    text = "\n".join(lock.read_text(encoding="utf-8") for lock in locks)
+    locked = [Requirement(line) for line in re.findall(r"^[\w.-]+==[^\\\n]+", text, re.M)]
+    needed = [
+        r for r in locked if (not r.marker or r.marker.evaluate()) and (_torch_uses_cuda() or not CUDA.match(r.name))
+    ]
     missing, other = [], []
-    for name, number in locked.items():
+    for requirement in needed:
         try:
-            found = version(name).split("+")[0]
+            found = version(requirement.name).split("+")[0]
         except PackageNotFoundError:
-            missing.append(name)
+            missing.append(requirement.name)
             continue
-        if found != number:
-            other.append(f"{name} {found} (lock: {number})")
+        if not requirement.specifier.contains(found, prereleases=True):
+            other.append(f"{requirement.name} {found} (lock: {str(requirement.specifier)[2:]})")
+    to_do = f"pip install --no-deps --require-hashes {' '.join(f'-r {lock.name}' for lock in locks)}"
     if missing:
-        return Finding("packages", FAIL, f"missing: {_first(missing)}", f"pip install -r {lock.name}")
+        return Finding("packages", FAIL, f"missing: {_first(missing)}", to_do)
     if other:
-        return Finding(
-            "packages", WARN, f"versions differ from the lock: {_first(other)}", f"pip install -r {lock.name}"
-        )
-    return Finding("packages", OK, f"{len(locked)} packages as in {lock.name}")
+        return Finding("packages", WARN, f"versions differ from the lock: {_first(other)}", to_do)
+    return Finding("packages", OK, f"{len(needed)} packages as in {names}")
+
+
+def _torch_uses_cuda() -> bool:
+    try:
+        return any(required.startswith("triton") for required in requires("torch") or [])
+    except PackageNotFoundError:  # its own line says so
+        return True
 
 
 def _first(names: list[str], few: int = 5) -> str:
@@ -146,6 +160,8 @@ def check_dvc(workspace: Path) -> Finding:
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
+    if workspace.resolve() == CHECKOUT and not os.access(CHECKOUT / ".dvc", os.W_OK):
+        return Finding("dvc", OK, f"DVC {dvc.__version__}, the code is read-only: stages run in workspaces")
     try:
         repo = Repo(str(workspace))
     except NotDvcRepoError:

@@ -3,17 +3,18 @@
     python infra/make_secrets.py --drops /srv/drops --key /etc/fetalflow/pseudonym.key
 
 It never overwrites an existing file, because with new passwords the servers could not open their databases. It needs
-only Python.
+only Python. Root makes the key for the worker's user at once; for other users it prints the command that does so.
 """
 
 import argparse
 import os
 import secrets
+import stat
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-WORKER = 10001  # user id in the image of the worker: the only user that may read the key
+WORKER = 10001  # user id in the image of the worker: only this user may read the keys
 BITS = 192  # of every secret; in hex, so that it can be part of a URL
 
 
@@ -35,7 +36,26 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def main(arguments: list[str] | None = None, target: Path = HERE / ".env") -> None:
+def make_key(path: Path, worker: int) -> None:
+    """Make a key file that only user `worker` can read; a key that is there stays as it is.
+
+    Exits with a message if the worker could not read the key, or others could: only root can give it to that user.
+    """
+    if not path.exists():
+        write_private(path, secrets.token_hex(32) + "\n")
+        if os.geteuid() == 0:
+            os.chown(path, worker, worker)
+        print(f"Created {path}. Keep a copy in a safe: without it, new pseudonyms will not match the old ones.")
+    status = path.stat()
+    if status.st_uid != worker or stat.S_IMODE(status.st_mode) & 0o477 != 0o400:
+        sys.exit(
+            f"{path} belongs to user {status.st_uid} and has the mode {stat.S_IMODE(status.st_mode):03o}. The worker "
+            f"runs as user {worker} and must be the only one who can read it. Do this, then start the command again:\n"
+            f"    sudo chown {worker}:{worker} {path} && sudo chmod 600 {path}"
+        )
+
+
+def main(arguments: list[str] | None = None, target: Path = HERE / ".env", worker: int = WORKER) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--drops", type=Path, required=True, help="the folder where hospitals deliver")
     parser.add_argument(
@@ -48,11 +68,7 @@ def main(arguments: list[str] | None = None, target: Path = HERE / ".env") -> No
         sys.exit(f"{options.drops} is not a folder: give the folder where hospitals deliver.")
     if options.key.resolve().is_relative_to(HERE.parent.resolve()):
         sys.exit(f"{options.key} is in the repository: keep the pseudonym key outside.")
-    if not options.key.exists():
-        write_private(options.key, secrets.token_hex(32) + "\n")
-        if os.geteuid() == 0:
-            os.chown(options.key, WORKER, WORKER)
-        print(f"Created {options.key}. Keep a copy in a safe: without it, new pseudonyms will not match the old ones.")
+    make_key(options.key, worker)
     example = (HERE / ".env.example").read_text(encoding="utf-8")
     write_private(target, filled(example, {"DROPS": options.drops, "PSEUDONYM_KEY_FILE": options.key}))
     print(f"Wrote {target}. Keep a copy where you keep passwords.")

@@ -71,5 +71,6 @@ def test_every_named_package_is_imported_or_loaded_by_another():
 
 @pytest.mark.parametrize("name", sorted(NAMED | EXTRAS))
 def test_the_lock_pins_every_named_package(name):
-    locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.M)
-    assert name in map(canonical, locked)
+    locks = ["requirements.lock", "requirements-torch.lock"] + ["requirements-dev.lock"] * (name not in NAMED)
+    text = "\n".join((ROOT / lock).read_text() for lock in locks)
+    assert name in map(canonical, re.findall(r"^([\w.-]+)==", text, re.M)), "run `make lock`"

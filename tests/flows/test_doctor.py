@@ -84,6 +84,24 @@ def test_packages_against_the_lock(tmp_path):
     lock.write_text("psutil==0.0.1\nno-such-package-here==1.0\n")
     missing = doctor.check_packages(lock)
     assert missing.state == FAIL and "no-such-package-here" in missing.found and "pip install" in missing.to_do
+    lock.write_text("no-such-package-here==1.0 ; python_full_version < '3.4' \\\n    --hash=sha256:00\n")
+    assert doctor.check_packages(lock).state == OK
+
+
+@pytest.mark.parametrize(
+    ("required", "state"), [(["triton==1; os_name == 'posix'"], FAIL), (["sympy"], OK), (None, OK)]
+)
+def test_the_libraries_of_cuda_are_missing_only_where_torch_requires_them(tmp_path, monkeypatch, required, state):
+    (lock := tmp_path / "requirements-torch.lock").write_text("nvidia-no-such-library==1.0\n")
+    monkeypatch.setattr(doctor, "requires", lambda name: required)
+    assert doctor.check_packages(lock).state == state
+
+
+def test_code_that_is_read_only_is_no_fault(monkeypatch):
+    """In the image of the worker."""
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: not str(path).endswith(".dvc"))
+    found = doctor.check_dvc(doctor.CHECKOUT)
+    assert found.state == OK and "read-only" in found.found
 
 
 def test_python_outside_the_supported(monkeypatch):

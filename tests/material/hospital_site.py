@@ -155,7 +155,7 @@ def opened_site(folder: Path) -> Iterator[Site]:
     key.write_text(SECRET)
     key.chmod(0o600)
     scratch.mkdir()
-    load(INFRA / "make_secrets.py").main(["--drops", str(folder), "--key", str(key)], folder / "env")
+    load(INFRA / "make_secrets.py").main(["--drops", str(folder), "--key", str(key)], folder / "env", os.geteuid())
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         drop = pool.submit(good_delivery, folder / "drop")
         database = stack.enter_context(postgres()) if find_postgres() else None

@@ -195,7 +195,7 @@ def test_add_a_network(checkout, tmp_path):
     checkout.write_params(params)
     checkout.stages(("evaluate", "movement"))
     assert list(json.loads(metrics.read_text())) == ["cnn"]
-    assert not (checkout.folder / "reports/movement/evaluation/headline/tiny_cnn.json").exists()
+    assert not (checkout.folder / "metrics/movement/tiny_cnn.json").exists()
 
 
 def test_add_a_task(checkout):

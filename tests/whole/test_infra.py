@@ -2,12 +2,16 @@
 processes: tests/whole/test_night.py."""
 
 import json
+import os
 import re
 import shutil
 import stat
 import subprocess
+from importlib.resources import files
+from pathlib import Path
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 from processes import ROOT
@@ -21,13 +25,18 @@ EXAMPLE = dict(
 )
 SECRET = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|SESSION_KEY|AUTH_STRING")
 ONE_SHOT = {"bucket"}
+OF_BUILDS = "${FETALFLOW_COMMIT:-}"  # not in .env: each build has its own, and the Dockerfile stops without one
 
 
 # The files
 
 
+def schema_of(name: str) -> dict:
+    return json.loads((files("check_jsonschema") / "builtin_schemas" / "vendor" / f"{name}.json").read_text("utf-8"))
+
+
 def faults(document: dict) -> list[str]:
-    schema = json.loads((ROOT / "tests" / "material" / "schemas" / "compose-spec.json").read_text())
+    schema = schema_of("compose-spec")
     validator = jsonschema.validators.validator_for(schema)(schema)
     return [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(document)]
 
@@ -35,7 +44,7 @@ def faults(document: dict) -> list[str]:
 @pytest.mark.parametrize("path", sorted(INFRA.glob("compose*.yaml")), ids=lambda path: path.name)
 def test_compose_files_fit_the_specification(path):
     """As written, and with every variable filled in, as compose reads it."""
-    text = path.read_text()
+    text = path.read_text().replace(OF_BUILDS, "a-commit")
     filled = re.sub(r"\$\{\w+:\?[^}]+\}", "/value", text)
     assert "$" not in re.sub(r"#.*", "", filled)
     assert faults(yaml.safe_load(text)) == faults(yaml.safe_load(filled)) == []
@@ -67,7 +76,7 @@ def test_every_variable_must_be_set_and_is_explained():
     text = "\n".join(
         line.split("#")[0]
         for name in ("compose.yaml", "compose.gpu.yaml")
-        for line in (INFRA / name).read_text().splitlines()
+        for line in (INFRA / name).read_text().replace(OF_BUILDS, "").splitlines()
     )
     used = re.findall(r"\$\{(\w+)([^}]*)\}", text)
     assert len(used) == text.count("$") and len(used) > 20
@@ -88,12 +97,12 @@ def test_no_password_stands_anywhere():
 def test_images_are_pinned():
     built = {s["image"] for s in SERVICES.values() if "build" in s}
     for image in {s["image"] for s in SERVICES.values()}:
-        assert re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", image), image
+        assert re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?", image), image
     for service in (s for s in SERVICES.values() if "build" in s):
         assert (INFRA / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
     for path in INFRA.rglob("Dockerfile"):
         (base,) = re.findall(r"^FROM (\S+)", path.read_text(), re.M)
-        assert re.fullmatch(r"python:3\.1[12]\.\d+-slim-bookworm", base)
+        assert re.fullmatch(r"python:3\.1[12]\.\d+-slim-bookworm(@sha256:[0-9a-f]{64})?", base)
         assert "USER root" not in path.read_text() and re.search(r"^USER \w+", path.read_text(), re.M)
     lock = (ROOT / "requirements.lock").read_text()
     for package, image in (("mlflow", "fetalflow-mlflow:"), ("prefect", "prefecthq/prefect:")):
@@ -103,6 +112,52 @@ def test_images_are_pinned():
         )
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
     assert f"fetalflow-worker:{version}" in built
+
+
+@pytest.fixture
+def docker(tmp_path, monkeypatch):
+    """A program that gives each image another digest, as a registry does."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nfor last; do :; done\necho "sha256:$(printf %s "$last" | sha256sum | cut -c1-64)"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    return program
+
+
+def test_digests_are_written_beside_the_tags_and_only_once(tmp_path, docker, capsys):
+    pin, folder = load(INFRA / "pin_images.py"), tmp_path / "infra"
+    shutil.copytree(INFRA, folder, ignore=shutil.ignore_patterns(".env"))
+    pin.main([], folder)
+    once = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
+    pin.main(["--check"], folder)
+    pin.main([], folder)
+    assert {path: path.read_text() for path in once} == once
+    services = [s for name in ("compose.yaml", "compose.gpu.yaml")
+                for s in yaml.safe_load((folder / name).read_text())["services"].values()]  # fmt: skip
+    assert len(services) == len(SERVICES) and all(("@sha256:" in s["image"]) != ("build" in s) for s in services)
+    for path in folder.rglob("Dockerfile"):
+        assert re.search(r"^FROM python:\S+@sha256:[0-9a-f]{64}$", path.read_text(), re.M)
+    # A tag that is changed without its digest, and a registry that does not answer.
+    changed = folder / "worker" / "Dockerfile"
+    changed.write_text(re.sub(r"@sha256:\w+", "", changed.read_text()))
+    with pytest.raises(SystemExit, match="worker/Dockerfile: python:"):
+        pin.main(["--check"], folder)
+    docker.write_text("#!/bin/sh\necho no such image >&2; exit 1\n")
+    with pytest.raises(SystemExit, match="no such image"):
+        pin.main([], folder)
+    assert "@sha256" not in changed.read_text()
+
+
+def test_no_service_has_rights_of_root_or_writes_outside_its_volumes():
+    for name, service in SERVICES.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"] and service["pids_limit"], name
+        assert not {"privileged", "network_mode", "pid", "devices"} & set(service), name
+        assert not service.get("cap_add") or name == "store"
+        targets = [volume.split(":")[1] for volume in service.get("volumes", [])]
+        assert "/tmp" in [*targets, *(place.split(":")[0] for place in service.get("tmpfs", []))], name
+        assert {"max-size", "max-file"} <= set(service["logging"]["options"]), name
 
 
 def test_services_are_whole_watched_and_wait_for_each_other():
@@ -161,6 +216,11 @@ def test_kubernetes_manifests_hold_together():
     claims = {d["metadata"]["name"] for d in documents if d["kind"] == "PersistentVolumeClaim"}
     workers = [d for d in documents if d["kind"] == "Deployment"]
     assert len(workers) == 2
+    for document in documents:
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
+        wrong = workers[0] | {"spec": workers[0]["spec"] | {"replica": 1}}
+        kubernetes_validate.validate(wrong, kubernetes_validate.latest_version(), strict=True)
     for worker in workers:
         pod = worker["spec"]["template"]
         assert worker["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
@@ -174,9 +234,35 @@ def test_kubernetes_manifests_hold_together():
             pod["spec"]["securityContext"]["runAsNonRoot"] and container["livenessProbe"]["httpGet"]["port"] == "health"
         )
         assert container["image"] == SERVICES["worker"]["image"]
-        assert all("value" not in variable for variable in container["env"])
+        (key,) = container["env"]
+        assert key["name"] == "FETALFLOW_PSEUDONYM_KEY_FILE", "a secret is a file and no variable"
+        (mount,) = [m for m in container["volumeMounts"] if Path(key["value"]).parent == Path(m["mountPath"])]
+        assert mount["readOnly"] and volumes[mount["name"]]["secret"]["defaultMode"] == 0o440
+        assert pod["spec"]["securityContext"]["fsGroup"] == pod["spec"]["securityContext"]["runAsGroup"]
+        rights = container["securityContext"]
+        assert rights["readOnlyRootFilesystem"] and not rights["allowPrivilegeEscalation"]
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+        assert {"cpu", "memory", "ephemeral-storage"} == set(container["resources"]["requests"])
+        assert {"memory", "ephemeral-storage"} <= set(container["resources"]["limits"])
         is_gpu = "gpu" in container["args"]
         assert ("nvidia.com/gpu" in container["resources"]["limits"]) == is_gpu
+
+
+@pytest.mark.parametrize(("name", "schema"), [("github", "github-workflows"), ("gitlab", "gitlab-ci")])
+def test_the_templates_for_the_ci_of_a_team_fit_its_schema_and_call_what_is_there(name, schema):
+    text = (INFRA / "ci" / f"{name}.yml").read_text()
+    # YAML reads the key `on` as true.
+    document = {"on" if key is True else key: value for key, value in yaml.safe_load(text).items()}
+    validator = jsonschema.validators.validator_for(schema_of(schema))(schema_of(schema))
+    assert not [error.message for error in validator.iter_errors(document)]
+    for words in ("make lint", "make test", "dvc repro --dry", "fetalflow promote --dry-run", "make audit"):
+        assert words in text
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"^ *- (?:run: )?make ([a-z]+)$", text, re.M)) <= set(targets)
+    for path in re.findall(r"python (infra/\S+)", text):
+        assert (ROOT / path).is_file()
+    assert not re.search(r"PASSWORD: (?!\$)", text)
 
 
 def test_the_workers_image_copies_what_is_there():
@@ -196,8 +282,9 @@ def test_the_workers_image_copies_what_is_there():
 def test_secrets_are_random_private_and_never_overwritten(tmp_path, capsys):
     secrets = load(INFRA / "make_secrets.py")
     words = ["--drops", str(tmp_path), "--key", str(tmp_path / "key")]
-    secrets.main(words, tmp_path / "one")
-    secrets.main(words, tmp_path / "two")
+    worker = os.geteuid()  # only root can give the key to another user
+    secrets.main(words, tmp_path / "one", worker)
+    secrets.main(words, tmp_path / "two", worker)
     one, two = (
         dict(line.split("=", 1) for line in (tmp_path / n).read_text().splitlines() if line and line[0] != "#")
         for n in ("one", "two")
@@ -210,7 +297,7 @@ def test_secrets_are_random_private_and_never_overwritten(tmp_path, capsys):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     assert one["POSTGRES_PASSWORD"] not in capsys.readouterr().out
     with pytest.raises(SystemExit, match="stays as it is"):
-        secrets.main(words, tmp_path / "one")
+        secrets.main(words, tmp_path / "one", worker)
     with pytest.raises(SystemExit, match="is in the repository"):
         secrets.main(["--drops", str(tmp_path), "--key", str(ROOT / "key")], tmp_path / "three")
     assert not (tmp_path / "three").exists()
@@ -218,8 +305,29 @@ def test_secrets_are_random_private_and_never_overwritten(tmp_path, capsys):
 
 def test_the_key_made_is_one_that_deidentification_takes(tmp_path):
     pseudonyms = pytest.importorskip("fetalflow.hospital.deidentify.pseudonyms")
-    load(INFRA / "make_secrets.py").main(["--drops", str(tmp_path), "--key", str(tmp_path / "key")], tmp_path / "env")
+    words = ["--drops", str(tmp_path), "--key", str(tmp_path / "key")]
+    load(INFRA / "make_secrets.py").main(words, tmp_path / "env", os.geteuid())
     assert pseudonyms.read_key(tmp_path / "key").pseudonym("patient", "x").startswith("P")
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o600, 1), (0o640, 0), (0o604, 0), (0o200, 0)])
+def test_a_key_that_the_worker_cannot_read_or_others_can_stops_before_the_servers_are_set_up(tmp_path, mode, owner):
+    """`owner`: 1 for another user than the worker. This is how an ordinary user leaves a new key."""
+    (key := tmp_path / "key").write_text("ab" * 32)
+    key.chmod(mode)
+    words = ["--drops", str(tmp_path), "--key", str(key)]
+    with pytest.raises(SystemExit, match=r"chown (\d+):\1 .*key && sudo chmod 600"):
+        load(INFRA / "make_secrets.py").main(words, tmp_path / "env", os.geteuid() + owner)
+    assert key.read_text() == "ab" * 32 and not (tmp_path / "env").exists()
+
+
+def test_an_ordinary_user_is_not_left_with_a_key_that_only_he_can_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SystemExit, match="sudo chown 10001:10001"):
+        load(INFRA / "make_secrets.py").main(
+            ["--drops", str(tmp_path), "--key", str(tmp_path / "key")], tmp_path / "env"
+        )
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600 and not (tmp_path / "env").exists()
 
 
 # The pages
@@ -247,9 +355,9 @@ def test_verbs_and_files_of_the_pages_are_there():
 
     groups = {g.name for g in app.registered_groups}
     verbs = {c.name or c.callback.__name__ for c in app.registered_commands} | groups
-    for name in ("operator/operations.md", "data-engineer/arrivals.md"):
+    for name in ("operator/operations.md", "operator/first-day.md", "data-engineer/arrivals.md"):
         page = (ROOT / "docs" / name).read_text()
-        named = set(re.findall(r"fetalflow (\w+)", "\n".join(re.findall(r"`[^`]+`|^(?:fetal|docker).+", page, re.M))))
+        named = set(re.findall(r"fetalflow (\w+)", "\n".join(re.findall(r"`[^`\n]+`|^(?:fetal|docker).+", page, re.M))))
         assert named and named <= verbs, f"{name}: {named - verbs}"
         for path in re.findall(r"infra/[\w./-]*\w", page):
             assert (ROOT / path).exists() or path in ("infra/.env", "infra/.env.inbox"), path

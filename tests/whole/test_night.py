@@ -55,9 +55,11 @@ def test_nobody_gets_in_without_a_log_in_and_the_doctor_finds_all_well(site):
 
 
 def test_a_drop_in_an_s3_inbox_becomes_a_challenger_in_the_registry(site):
-    assert "retrain/movement" in site.run(BIN / "fetalflow", "deploy", "--pool", "cpu", "--poll", "0 2 * * *")
-    (schedule,) = site.ask_prefect("deployments/name/retrain/movement")["schedules"]
-    assert schedule["schedule"]["cron"] == "0 2 * * *"
+    words = ("--pool", "cpu", "--poll", "0 2 * * *", "--timezone", "Europe/Berlin", "--workspace", site.workspace)
+    said = site.run(BIN / "fetalflow", "deploy", *words)
+    assert "retrain/movement-night" in said and "the deliveries in s3://drops/in" in said
+    (schedule,) = site.ask_prefect("deployments/name/retrain/movement-night")["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 2 * * *", "Europe/Berlin")
     site.deliver(site.drop, f"{NAME} {SECOND}")
     for name in TABLES:
         if not name.startswith("crash"):
