@@ -54,7 +54,8 @@ def trained_package(rows: pd.DataFrame, root: Path, chosen: argparse.Namespace, 
 
 def differences(package: Package, image: Path, mark: dict[str, str]) -> dict[str, tuple[float, float]]:
     """Found and true length in mm, by name; NaN where the network gave none."""
-    found = examine(package, image, float(mark["mm_per_px"]), structure=mark["label"]).lengths
+    # The error is that of every image, also of one that is unlike the training data.
+    found = examine(package, image, float(mark["mm_per_px"]), structure=mark["label"], show_unfamiliar=True).lengths
     known = {name: float(mark[f"{name}_mm"]) for name in LENGTHS[mark["label"]]}
     return {name: (found[name].value if name in found else np.nan, length) for name, length in known.items()}
 

@@ -2,9 +2,9 @@
 
 from math import exp, log
 
-from fetalflow.biometry.growth import AGES, check_age
+from fetalflow.biometry.growth import AGES, check_age, check_length
 
-HADLOCK_AGES = (12.0, 42.0)  # weeks
+HADLOCK_AGES = (14.0, 42.0)  # weeks; of the 361 fetuses whom the formulas were fitted to
 
 
 def hadlock_age_weeks(
@@ -12,9 +12,13 @@ def hadlock_age_weeks(
 ) -> float:
     """Hadlock et al., Radiology 1984; 152:497: from one length, from HC, AC and FL, or from all four.
 
-    Raises InputError when the age is outside of 12-42 weeks, KeyError for another combination of lengths.
+    The paper's abstract states 361 fetuses of 14-42 weeks. Raises InputError when the age is outside of these weeks or
+    a length is impossible, KeyError for another combination of lengths.
     """
     given = {"hc": hc_mm, "bpd": bpd_mm, "ac": ac_mm, "fl": fl_mm}
+    for name, value in given.items():
+        if value is not None:
+            check_length(name, value)
     cm = {name: value / 10 for name, value in given.items() if value is not None}
     h, b, a, f = (cm.get(name, 0.0) for name in ("hc", "bpd", "ac", "fl"))
     weeks = {
@@ -32,8 +36,10 @@ def hadlock_age_weeks(
 def intergrowth_age_weeks(hc_mm: float, fl_mm: float) -> float:
     """Papageorghiou et al., Ultrasound Obstet Gynecol 2016; 48:719, from head and femur.
 
-    Raises InputError when the age is outside of 14-40 weeks.
+    Raises InputError when the age is outside of 14-40 weeks or a length is impossible.
     """
+    check_length("hc", hc_mm)
+    check_length("fl", fl_mm)
     weeks = exp(0.03243 * log(hc_mm) ** 2 + 0.001644 * fl_mm * log(hc_mm) + 3.813) / 7
     check_age(weeks, AGES)
     return weeks

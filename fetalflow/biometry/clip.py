@@ -7,16 +7,21 @@ import numpy as np
 
 from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, join_values, measure_frame
 from fetalflow.biometry.outline import Spacing
+from fetalflow.biometry.section import ends_at_largest, largest_sections
 
 WIDE = 0.1  # of a length: a larger spread between the frames gives a warning
-FEW = 0.5  # share of frames with a length; with a smaller share the clip gives no length
+FEW = 0.5  # share of frames with a length, of those that show the structure; below it the clip gives no length
+RARE = 0.25  # the same, of all frames: a sweep begins and ends beside the structure
+LARGER = 1.06  # area of a section without a length, of the median area of the frames that count
+HIDDEN = 0.1  # share of frames whose larger section has no length; above it the clip gives none
 
 
 @dataclass(frozen=True)
 class MeasuredClip:
     """lengths: by name (hc, bpd, ofd / ac / fl), joined over the frames, in `unit` (mm or px); empty: not measured.
 
-    frames: the measurement of each frame. warnings: plain sentences; a warning on frames states their number.
+    frames: the measurement of each frame. used: whether a frame counts (`section`), by frame. warnings: plain
+    sentences; a warning on frames states their number.
     """
 
     structure: str
@@ -24,6 +29,7 @@ class MeasuredClip:
     lengths: dict[str, Joined]
     frames: tuple[Measured, ...]
     warnings: tuple[str, ...]
+    used: tuple[bool, ...]
 
     @property
     def measured_frames(self) -> int:
@@ -41,31 +47,64 @@ def measure_clip(
     """Measure a clip. answers: float [N, H, W] in 0-1, or masks, of `structure` in each frame; the other arguments are
     those of `measuring.measure_frame`.
 
-    There is no length where fewer than half of the frames give one: a structure that is cut off in most frames must not
-    be measured in the few frames whose outline happens to end before the edge.
+    There is no length where fewer than half of the frames that show the structure give one: a structure that is cut off
+    in most frames must not be measured in the few frames whose outline happens to end before the edge. Nor is there one
+    where the largest sections give none.
     """
     frames = tuple(measure_frame(answer, structure, spacing, sector, weeks) for answer in answers)
-    lengths, warnings = join_frames(frames, structure)
-    return MeasuredClip(structure, frames[0].unit, lengths, frames, warnings)
+    lengths, warnings, used = join_frames(frames, structure)
+    return MeasuredClip(structure, frames[0].unit, lengths, frames, warnings, used)
 
 
-def join_frames(frames: tuple[Measured, ...], structure: str) -> tuple[dict[str, Joined], tuple[str, ...]]:
-    """The joined lengths, and the warnings, of several frames of one structure."""
+def join_frames(
+    frames: tuple[Measured, ...], structure: str
+) -> tuple[dict[str, Joined], tuple[str, ...], tuple[bool, ...]]:
+    """The joined lengths, and the warnings, of several frames of one structure in time order; and whether each frame
+    counts."""
     warnings = [_with_count(text, count, len(frames)) for text, count in _count_warnings(frames).items()]
-    numbers = sum(not frame.refused for frame in frames)
-    if numbers < FEW * len(frames):
-        if numbers:
-            warnings.append(f"only {numbers} of {len(frames)} frames give a length, so the clip is not measured")
-        return {}, tuple(warnings)
+    used, ends = _frames_that_count(frames, LENGTHS[structure][0])
+    if (reason := _no_length(frames, used)) is not None:
+        return {}, (*warnings, *reason), (False,) * len(frames)
+    counting = [frame for frame, counts in zip(frames, used, strict=True) if counts]
+    if ends:
+        warnings.append("the largest section is at an end of the sweep, so the structure may be larger beyond it")
     lengths = {}
     for name in LENGTHS[structure]:
-        length = join_values([frame.lengths[name] for frame in frames if not frame.refused])
+        length = join_values([frame.lengths[name] for frame in counting])
         if length is None:
             continue
         lengths[name] = length
         if length.spread > WIDE * length.value:
             warnings.append(f"{name.upper()} differs between the frames by {length.spread / length.value:.0%} (1 SD)")
-    return lengths, tuple(warnings)
+    return lengths, tuple(warnings), tuple(used.tolist())
+
+
+def _frames_that_count(frames: tuple[Measured, ...], main: str) -> tuple[np.ndarray, bool]:
+    """bool [n]: the frames around the largest section, and whether the sweep begins or ends there. Frames whose outline
+    is no ellipse count only where most are such."""
+    measured = np.array([not frame.refused for frame in frames], bool)
+    round_ones = measured & np.array([frame.regular for frame in frames], bool)
+    used = round_ones if 2 * round_ones.sum() >= measured.sum() else measured
+    places = np.flatnonzero(used)
+    used = np.zeros(len(frames), bool)
+    used[places] = chosen = largest_sections(np.array([frames[place].lengths[main] for place in places]))
+    return used, ends_at_largest(chosen)
+
+
+def _no_length(frames: tuple[Measured, ...], used: np.ndarray) -> list[str] | None:
+    """Why the frames give no length together: a sentence, or none where the frames' warnings say it; None where they
+    give one."""
+    numbers = sum(not frame.refused for frame in frames)
+    found = sum(frame.area > 0 for frame in frames)
+    if not numbers:
+        return []
+    if numbers < FEW * found or numbers < RARE * len(frames):
+        return [f"only {numbers} of {len(frames)} frames give a length, so the clip is not measured"]
+    usual = np.median([frame.area for frame, counts in zip(frames, used, strict=True) if counts])
+    larger = sum(frame.refused and frame.area > LARGER * usual for frame in frames)
+    if larger > HIDDEN * found:
+        return [f"{larger} frames show a larger section that cannot be measured, so the clip is not measured"]
+    return None
 
 
 def _count_warnings(frames: tuple[Measured, ...]) -> Counter:

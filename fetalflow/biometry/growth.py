@@ -1,7 +1,7 @@
 """The INTERGROWTH-21st growth standards: size by gestational age. Lengths in mm, weights in g."""
 
 from collections.abc import Callable
-from math import exp, log
+from math import exp, isfinite, log
 from statistics import NormalDist
 
 from fetalflow.errors import InputError
@@ -28,12 +28,26 @@ SPREADS: dict[str, Curve] = {
 }
 AGES = (14.0, 40.0)  # weeks for which the curves of lengths hold
 WEIGHT_AGES = (22.0, 40.0)  # weeks for which the curve of weights holds
+FAR = 4.0  # standard deviations from the median; a length further away is said to be implausible
 
 
 def check_age(weeks: float, ages: tuple[float, float] = AGES) -> None:
     """Raises InputError when `weeks` is outside of `ages`."""
     if not ages[0] <= weeks <= ages[1]:
-        raise InputError(f"{weeks:g} weeks of gestation: this standard holds from {ages[0]:g} to {ages[1]:g} weeks.")
+        raise InputError(f"{weeks:.4g} weeks of gestation: this standard holds from {ages[0]:g} to {ages[1]:g} weeks.")
+
+
+def check_length(name: str, length_mm: float) -> None:
+    """Raises InputError for a length that no fetus of 14-40 weeks has: it is no number, or lies more than FAR standard
+    deviations below the median of 14 weeks or above the median of 40 weeks."""
+    youngest, oldest = AGES
+    low = median_mm(name, youngest) - FAR * spread_mm(name, youngest)
+    high = median_mm(name, oldest) + FAR * spread_mm(name, oldest)
+    if not (isfinite(length_mm) and low <= length_mm <= high):
+        raise InputError(
+            f"{name.upper()} {length_mm:.4g} mm: from {AGES[0]:g} to {AGES[1]:g} weeks of gestation it is between "
+            f"{low:.0f} and {high:.0f} mm. Check the scale and the image."
+        )
 
 
 def median_mm(name: str, weeks: float) -> float:

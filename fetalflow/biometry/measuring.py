@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from fetalflow.biometry.calipers import Ellipse, fit_ellipse, long_side
-from fetalflow.biometry.growth import AGES, z_score
+from fetalflow.biometry.growth import AGES, FAR, z_score
 from fetalflow.biometry.outline import Spacing, largest_component, outline_mm
 from fetalflow.biometry.structures import LENGTHS
 
@@ -17,7 +17,6 @@ LIKE_SIZE = 0.3  # of the largest piece's area: a second piece of this size may 
 # less well, because masks end a little before the edge (docs/ml-lead/biometry.md).
 BEYOND = 0.02
 ROUND = 0.9  # IoU of a head or abdomen with its ellipse; below it, its shape is not an ellipse
-IMPLAUSIBLE = 6.0  # standard deviations from the median of the stated age
 FAR_OUT = 4.0  # robust standard deviations; frames further from the median are left out of the cine's length
 
 
@@ -36,6 +35,8 @@ class Measured:
     calipers: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
     refused: bool = False
+    area: float = 0.0  # of the largest piece of the mask, in unit squared; 0 where nothing was found
+    regular: bool = True  # False: a head or abdomen whose shape is not an ellipse
 
 
 def measure_frame(
@@ -55,15 +56,16 @@ def measure_frame(
     component, second = largest_component(answer)
     if component.sum() < LEAST_PX:
         return Measured(structure, unit, warnings=(*warnings, f"no {structure} was found"), refused=True)
+    scale = spacing or Spacing(1.0, 1.0)
+    area = float(component.sum()) * scale.row * scale.column
     if second >= LIKE_SIZE:
         warnings.append(
             f"two pieces of similar size (the areas are in a ratio of {second:.0%}): it is not known which is the "
             f"{structure}"
         )
-        return Measured(structure, unit, warnings=tuple(warnings), refused=True)
-    scale = spacing or Spacing(1.0, 1.0)
+        return Measured(structure, unit, warnings=tuple(warnings), refused=True, area=area)
     points = outline_mm(answer, component, scale)
-    ellipse = None
+    ellipse, regular = None, True
     if structure == "femur":
         calipers = long_side(points)
         lengths = {"fl": float(np.linalg.norm(calipers[1] - calipers[0]))}
@@ -76,13 +78,13 @@ def measure_frame(
         lengths = dict(zip(LENGTHS[structure], values, strict=False))
         share = share_beyond(ellipse.points() / (scale.column, scale.row), component.shape, sector)
         cut_off = f"{share:.0%} of its ellipse lies beyond what the probe sees" if share > BEYOND else ""
-        if (iou := _iou(points, ellipse)) < ROUND:
+        if not (regular := (iou := _iou(points, ellipse)) >= ROUND):
             warnings.append(f"its shape is not an ellipse: the overlap with the fitted ellipse is {iou:.0%}")
     if cut_off:
-        return Measured(structure, unit, warnings=(*warnings, f"cut off: {cut_off}"), refused=True)
+        return Measured(structure, unit, warnings=(*warnings, f"cut off: {cut_off}"), refused=True, area=area)
     if spacing and weeks is not None:
         warnings += implausible(lengths, weeks)
-    return Measured(structure, unit, lengths, ellipse, calipers, tuple(warnings))
+    return Measured(structure, unit, lengths, ellipse, calipers, tuple(warnings), area=area, regular=regular)
 
 
 def implausible(lengths_mm: dict[str, float], weeks: float) -> list[str]:
@@ -96,7 +98,7 @@ def implausible(lengths_mm: dict[str, float], weeks: float) -> list[str]:
     return [
         f"{name.upper()} {lengths_mm[name]:.1f} mm is implausible at {weeks:g} weeks (z {z:+.1f})"
         for name, z in scores.items()
-        if abs(z) > IMPLAUSIBLE
+        if abs(z) > FAR
     ]
 
 

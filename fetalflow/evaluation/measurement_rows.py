@@ -37,6 +37,9 @@ def measurement_row(
     spread_: measured from the answer over all frames, and the robust standard deviation over the frames.
     """
     structure = row["label"]
+    if structure not in LENGTHS:  # a view that shows nothing to measure: only its label is right or wrong
+        called = f"called {named}" if named not in (None, structure) else ""
+        return dict.fromkeys(COLUMNS, np.nan) | {"measured_frames": 0, "warnings": called}
     # Without a scale no length is known in mm; lengths in px are left out.
     spacing = fitted_spacing(row, answer.shape[-1])
     sector = seen_area(row, answer.shape[-1])

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fetalflow.cine.frame_shape import check_frame_shape
 from fetalflow.cine.letterbox import fit
 from fetalflow.errors import InputError
 from fetalflow.inference.engines.choice import AUTO, choose
 from fetalflow.inference.engines.engine import Engine
+from fetalflow.inference.engines.feeding import stride_of
 from fetalflow.models.familiarity import UNLIKE, Familiarity
 from fetalflow.models.network_answer import NetworkAnswer
 from fetalflow.models.package_files import read_config, read_familiarity
@@ -116,8 +118,7 @@ class Package:
 
     @property
     def stride(self) -> int:
-        """Frames between the starts of two windows. A network of single frames gets every frame."""
-        return 1 if self.frames == 1 else self.config["extract"].get("stride", self.frames)
+        return stride_of(self.config)
 
     def answer(self, frames: np.ndarray) -> NetworkAnswer:
         """The network's answer to fitted frames, uint8 [B, n, size, size]; features only where there is a familiarity.
@@ -153,7 +154,8 @@ class Package:
         Frames are fitted to the network's size (pad small, resize large). Where N is 1, every frame is used, whatever
         the stride of training, and `best` is the standard plane of the sweep.
 
-        Raises InputError when the file cannot be read, is shorter than one window, or the array does not fit.
+        Raises InputError when the file cannot be read, is shorter than one window, or the array does not fit, such as
+        one with colour.
         """
         recorded = self._from_array(source) if isinstance(source, np.ndarray) else self._from_file(Path(source))
         return self._predict(recorded)
@@ -173,6 +175,8 @@ class Package:
 
     def _from_array(self, array: np.ndarray) -> Iterator[tuple[Span, np.ndarray]]:
         n = self.frames
+        if array.ndim >= 2:
+            check_frame_shape(array.shape)
         array = as_uint8(array)
         if array.ndim == 2 and n == 1:
             array = array[None]

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from fetalflow.biometry.structures import LENGTHS
+from fetalflow.biometry.structures import LENGTHS, OTHER
 from fetalflow.errors import InputError
 from fetalflow.models.building import build, segments
 from fetalflow.settings.params import Machines, Train
@@ -77,12 +77,14 @@ def train_once(
 
 
 def check_measurable(model: dict[str, Any]) -> None:
-    """Raises InputError when a network that segments has labels without a length to measure."""
-    if unknown := [label for label in model["labels"] if label not in LENGTHS]:
+    """Raises InputError when a network that segments has labels without a length to measure, apart from OTHER, or has
+    OTHER alone."""
+    unknown = [label for label in model["labels"] if label not in (*LENGTHS, OTHER)]
+    if unknown or not set(model["labels"]) & set(LENGTHS):
         raise InputError(
             f"{model['variant']} segments structures to measure them, but nothing can be measured on "
-            f"{', '.join(unknown)}. Expected labels: {', '.join(LENGTHS)}. Correct the drop's labels, or "
-            "choose some of them: --set TASK.extract.labels=[head]."
+            f"{', '.join(unknown or model['labels'])}. Expected labels: {', '.join(LENGTHS)}, and {OTHER} for all "
+            "other views. Correct the drop's labels, or choose some of them: --set TASK.extract.labels=[head]."
         )
 
 

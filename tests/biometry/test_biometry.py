@@ -192,6 +192,8 @@ def test_the_formulas_agree_on_a_median_fetus(weeks):
     ages = [hadlock_age_weeks(hc_mm=hc), hadlock_age_weeks(hc_mm=hc, ac_mm=ac, fl_mm=fl)]
     ages += [hadlock_age_weeks(hc, bpd, ac, fl), intergrowth_age_weeks(hc, fl)]
     assert all(abs(age - weeks) < 1.5 for age in ages)
+    if weeks < 22.5:  # the formulas of age differ by up to half a week
+        return
     two, three = hadlock_weight_g(ac, fl), hadlock_weight_g(ac, fl, hc)
     assert two == pytest.approx(three, rel=0.05) == hadlock_weight_g(ac, fl, hc, bpd)
     if weeks > 24:
@@ -207,6 +209,12 @@ def test_formulas_keep_to_their_range():
         lambda: intergrowth_weight_g(200, 230, 20),
         lambda: hadlock_age_weeks(hc_mm=50),
         lambda: intergrowth_age_weeks(20, 5),
+        lambda: hadlock_age_weeks(hc_mm=median_mm("hc", 14) - 10),
+        lambda: hadlock_age_weeks(fl_mm=90),
+        lambda: hadlock_weight_g(median_mm("ac", 21), median_mm("fl", 21)),
+        lambda: hadlock_weight_g(300, float("nan")),
+        lambda: intergrowth_weight_g(-300, 300, 30),
+        lambda: intergrowth_age_weeks(-200, 40),
     ):
         with pytest.raises(InputError, match="weeks"):
             call()

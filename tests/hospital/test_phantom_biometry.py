@@ -56,6 +56,20 @@ def test_the_drop_keeps_its_contract_and_the_extraction_takes_all_of_it(drop, tm
     assert found.sequences["mm_per_px"].between(0.1, 1.5).all()
 
 
+def test_other_views_come_after_all_else_and_have_neither_mask_nor_length(tmp_path):
+    """The same patients and cines as without them; `plan` holds all that a cine depends on."""
+    labels = {"other": 9} | SMALL.sequences
+    with_others = plan(SMALL.model_copy(update={"sequences": labels}))
+    assert [cine for cine in with_others if cine.label != "other"] == plan(SMALL)
+    few = SMALL.model_copy(update={"patients": 2, "sequences": {"head": 2, "other": 4}})
+    table = make_drop(few, tmp_path, workers=1)
+    others = table[table["label"] == "other"]
+    assert others[["mask", "seen", "hc_mm", "ac_mm", "fl_mm"]].isna().all(axis=None)
+    assert len(list((tmp_path / "masks").iterdir())) == 2
+    found = extract_drop(tmp_path, Extract(labels=("head", "other"), frames=4, stride=4, workers=1), tmp_path / "out")
+    assert found.quarantine.empty and found.sequences["label"].value_counts().to_dict() == {"other": 4, "head": 2}
+
+
 def test_masks_lie_on_the_decoded_frames_and_mark_one_piece(drop):
     folder, table = drop
     brighter = {label: [] for label in PLANES}

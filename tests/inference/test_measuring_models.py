@@ -1,6 +1,7 @@
 """The model package of a network that segments: saved, loaded, asked, served, and on the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -69,11 +70,30 @@ def fitted(frames: np.ndarray) -> np.ndarray:
     return fit(frames, SIZE)
 
 
-def test_what_is_unlike_anything_seen_is_said():
+def strange_package() -> Package:
+    """A package to which everything is unlike its training data."""
     package = bright_package()
     features = np.random.default_rng(0).normal(0, 1, (60, 3)) + [0, 0, 30]
     strange = fit_familiarity("head", features[:40], np.zeros(40), features[40:], 0.05)
-    found = examine(Package(package.network, package.config, strange), shown("head"), 0.5)
+    return Package(package.network, package.config, strange)
+
+
+def test_the_command_shows_a_length_of_what_is_unlike_the_training_data_only_on_request(tmp_path, monkeypatch):
+    monkeypatch.setattr("fetalflow.inference.package.load", lambda folder, engine, once: strange_package())
+    monkeypatch.setattr(measure_verb, "package_folder", lambda *_: tmp_path)
+    files = [str(tmp_path / f"{name}.png") for name in ("head", "abdomen", "femur")]
+    for file in files:
+        axes = (104, 14 if "femur" in file else 90)
+        cv2.imwrite(file, shown(Path(file).stem, axes=axes)[0])
+    for switch, lengths in (([], 0), (["--show-unfamiliar"], 5)):
+        words = ["measure", *files, "--mm-per-px", "0.5", *switch]
+        told = CliRunner().invoke(app, words, catch_exceptions=False).stdout
+        assert len(re.findall(r"^  (HC|BPD|OFD|AC|FL) ", told, re.M)) == lengths
+        assert "EFW  needs" in told and "weeks" not in told and told.count("unlike the training data") >= 6
+
+
+def test_what_is_unlike_anything_seen_is_said():
+    found = examine(strange_package(), shown("head"), 0.5)
     assert found.unfamiliar and any(text.startswith("unlike the training data") for text in found.warnings)
 
 
@@ -145,13 +165,13 @@ def test_mlflow_is_told_what_is_answered(folder):
     for name, value in row.items():
         if value is None:
             assert not told[name].required
-    assert {"mask", "lengths", "warnings"} <= told["frames"].type.dtype.to_dict()["properties"].keys()
+    assert {"used", "mask", "lengths", "warnings"} <= told["frames"].type.dtype.to_dict()["properties"].keys()
 
 
 def test_measure_prints_a_table_and_writes_the_picture(tmp_path, monkeypatch):
     monkeypatch.setattr("fetalflow.inference.package.load", lambda folder, engine, once: bright_package())
-    monkeypatch.setattr(measure_verb, "package_folder", lambda model, task, workspace: tmp_path)
-    for name, axes in {"head": (120, 90), "abdomen": (104, 98), "femur": (62, 12)}.items():
+    monkeypatch.setattr(measure_verb, "package_folder", lambda model, task, workspace, engine: tmp_path)
+    for name, axes in {"head": (120, 90), "abdomen": (104, 98), "femur": (68, 12)}.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), shown(name, axes=axes)[0])
     files = [str(tmp_path / f"{name}.png") for name in ("head", "abdomen", "femur")]
 
@@ -165,8 +185,8 @@ def test_measure_prints_a_table_and_writes_the_picture(tmp_path, monkeypatch):
     hc = examine(bright_package(), tmp_path / "head.png", 0.9, 30).lengths["hc"]
     assert f"HC            {hc.value:.1f} mm" in one and f"(z {hc.z:+.1f})" in one
     assert cv2.imread(str(tmp_path / "o.png")).std() > 20
-    three = said(*files, "--mm-per-px", "0.9", "--weeks", "27")
-    assert "Together, at the stated age of 27 weeks" in three and "Hadlock 1985, HC + AC + FL" in three
+    three = said(*files, "--mm-per-px", "0.9", "--weeks", "32")
+    assert "Together, at the stated age of 32 weeks" in three and "Hadlock 1985, HC + AC + FL" in three
     assert "INTERGROWTH-21st 2017, HC + AC: percentile" in three
     assert "!   no pixel spacing is known: lengths are in pixels" in said(files[0])
     whole = json.loads(said(*files[:2], "--json"))

@@ -17,7 +17,7 @@ from fetalflow.models.building import Answer
 from fetalflow.settings.params import Extract
 
 LABELS = ("abdomen", "femur", "head")
-LEVEL = {"abdomen": 170, "femur": 210, "head": 250}  # grey of the structure, by which it is told
+LEVEL = {"abdomen": 170, "femur": 210, "head": 250, "other": 140}  # grey of the structure, by which it is told
 BACKGROUND = 60
 N, SIZE = 4, 128
 SIDE, MM = 96, 0.8  # px of what `sequences` writes, and mm of each

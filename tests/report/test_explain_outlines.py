@@ -21,7 +21,7 @@ from fetalflow.models.building import build
 from fetalflow.report.explain.cases import GATES, Case, Cases, gate_maps
 from fetalflow.report.explain.choosing import as_measured, choose_worst
 from fetalflow.report.explain.outline_drawing import stretched
-from fetalflow.report.explain.outlines import numbers, title, warnings
+from fetalflow.report.explain.outlines import numbers, outline_pictures, title, warnings
 from stages import explain
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,24 @@ def data(tmp_path) -> tuple[Path, pd.DataFrame]:
 
 def by_label(rows: pd.DataFrame, label: str) -> pd.Series:
     return rows[rows["label"] == label].iloc[0].copy()
+
+
+def test_other_views_are_shown_as_mistakes_only(data):
+    """One that is called a head, and a head that is called other."""
+    folder, rows = data
+    labels = (*LABELS, "other")
+    wrong = by_label(rows, "head")
+    wrong["label"], wrong["mask_path"], wrong["hc_mm"], wrong["predicted"] = "other", "", "", "head"
+    called_head = cases(folder, labels=labels).case(wrong)
+    assert "hc" in called_head.clip.lengths and called_head.errors == {} and called_head.telling_frame() in (0, 1)
+    other = Bright(labels)
+    other.levels.data = other.levels.data.roll(1)  # what is as bright as a head is now called other
+    called_other = cases(folder, other, labels).case(by_label(rows, "head"))
+    assert called_other.row["predicted"] == "other" and called_other.clip.lengths == {}
+    assert warnings(called_other) == "Warnings: called other, on which nothing is measured."
+    chosen, none = pd.DataFrame([wrong, by_label(rows, "head")]), rows.iloc[:0]
+    pictures = list(outline_pictures(cases(folder, other, labels), chosen, none, none, pd.DataFrame([wrong])))
+    assert [each.kind for each in pictures] == ["overview", "sequence", "mistake"]
 
 
 @pytest.mark.parametrize("label", LABELS)

@@ -1,6 +1,7 @@
 """The masks that networks answered with, kept, and measured beside the true ones: archive, comparison, stage."""
 
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from fetalflow.evaluation.predictions import check_predictions
 from fetalflow.promotion import answers as candidates
 from fetalflow.settings.params import Machines, Train
 from fetalflow.training.answered_masks import reading, writing
+from fetalflow.training.one_run import check_measurable
 from stages import measure, train
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +88,20 @@ def test_labels_that_cannot_be_measured_are_refused_before_training(tmp_path):
     rows = pd.DataFrame({"part": ["train"], "label": ["hand"]})
     with pytest.raises(InputError, match="fetalnet_lite segments .* nothing can be measured on hand. Expected labels"):
         train.train_once(model, rows, tmp_path, Train(), 0, 0, Machines())
+
+
+@pytest.mark.parametrize(("labels", "refused"), [(["head", "other"], False), (["other"], True)])
+def test_a_class_of_all_other_views_may_be_trained_beside_what_is_measured(labels, refused):
+    with pytest.raises(InputError, match="nothing can be measured on other") if refused else nullcontext():
+        check_measurable({"labels": labels, "variant": "fetalnet_lite"})
+
+
+def test_of_another_view_only_the_label_is_judged():
+    answer, facts = np.ones((2, 32, 32), np.float32), {"label": "other", "mm_per_px": 0.5}
+    for named, words in (("other", ""), ("head", "called head"), (None, "")):
+        columns = measurement_row(answer, None, facts, named)
+        assert (columns.pop("warnings"), columns.pop("measured_frames")) == (words, 0)
+        assert np.isnan(list(columns.values())).all()
 
 
 # ---- the comparison

@@ -3,7 +3,7 @@ package.
 
 Input: `frames` float32 [B, N, H, W] in 0-1. Outputs: `logits` [B, C]; `mask` logits [B, N, H, W] where the network
 segments; `features` [B, D], the input of the head, with which every engine can recognise what is unlike the training
-data.
+data. The file's metadata say how it is fed (`feeding`).
 """
 
 import logging
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from fetalflow.artefacts import atomic_folder, file_digest, write_json
 from fetalflow.errors import InputError
 from fetalflow.inference.engines.answering import answering
+from fetalflow.inference.engines.feeding import how_to_feed
 from fetalflow.inference.engines.record import DATA, FRAMES, MODEL, RECORD
 from fetalflow.models.parts.mask_and_label import NoLabel
 from fetalflow.models.weights import read
@@ -68,17 +69,19 @@ def export_onnx(package: Path | str, folder: Path | str, in_one_file: int = IN_O
         "outputs": [each.name for each in model.graph.outputs],
     }
     with atomic_folder(folder) as temporary:
-        save_model(model, temporary, in_one_file)
+        save_model(model, temporary, in_one_file, how_to_feed(config, facts["outputs"]))
         return write_record(temporary, facts)
 
 
-def save_model(model: onnx_ir.Model, folder: Path, in_one_file: int) -> None:
-    """Write and check model.onnx, with its weights in model.onnx.data where they are more than `in_one_file` bytes.
+def save_model(model: onnx_ir.Model, folder: Path, in_one_file: int, metadata: Mapping[str, str]) -> None:
+    """Write and check model.onnx with its `metadata`, and with its weights in model.onnx.data where they are more than
+    `in_one_file` bytes.
 
     The exporter adds module and source line to every node. They are removed: the same weights must give the same bytes
     in every checkout, else moving a source file would make a new version of the model.
     """
     ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.update(metadata)
     weights = sum(each.const_value.nbytes for each in model.graph.initializers.values())
     onnx_ir.save(model, folder / MODEL, external_data=DATA if weights > in_one_file else None)
     onnx.checker.check_model(str(folder / MODEL), full_check=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fetalflow.artefacts import atomic_folder
 from fetalflow.inference.engines.answering import Answering, watched_layer
+from fetalflow.inference.engines.feeding import how_to_feed
 from fetalflow.inference.engines.int8 import quantise
 from fetalflow.inference.engines.onnx_file import IN_ONE_FILE, save_model, traced, write_record
 from fetalflow.inference.engines.record import ANSWER, FRAMES, KEEP, KEEP_INT8, KEPT, read_record
@@ -62,13 +63,17 @@ def export_stream(package: Path | str, exported: Path | str) -> dict[str, dict[s
         KEEP: (keeping, {FRAMES: frames[:, :reach]}, (KEPT,)),
         ANSWER: (answering, given, answering.names),
     }
+    feeding = {
+        KEEP: how_to_feed(dict(config) | {"frames": reach}, ()),
+        ANSWER: how_to_feed(config, answering.names) | {KEPT: f"results of {KEEP} for the frames, in order of time"},
+    }
     records = {}
     for name, (part, examples, outputs) in parts.items():
         facts = {"format": "onnx", "package": config["weights"]["sha256"], "network": config["network"]}
         facts |= {"input": {key: ["batch", *each.shape[1:]] for key, each in examples.items()}}
         model = traced(part, examples, outputs)
         with atomic_folder(Path(exported) / name) as temporary:
-            save_model(model, temporary, IN_ONE_FILE)
+            save_model(model, temporary, IN_ONE_FILE, feeding[name])
             records[name] = write_record(temporary, facts | {"outputs": list(outputs)})
     return records
 

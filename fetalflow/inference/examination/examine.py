@@ -11,12 +11,14 @@ from fetalflow.biometry.clip import join_frames
 from fetalflow.biometry.estimates import ages, z_and_percentile
 from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, measure_frame
 from fetalflow.biometry.outline import HALF, Spacing
+from fetalflow.biometry.structures import OTHER
 from fetalflow.cine.field_of_view import as_text, of_text, sector_of
 from fetalflow.cine.letterbox import fit, fitted_box, unfit
 from fetalflow.cine.masked import Masked, open_masked
 from fetalflow.cine.scales import scale_at
 from fetalflow.errors import InputError
 from fetalflow.evaluation.equal_labels import labels_equally_likely
+from fetalflow.inference.examination.identity import identity_of
 from fetalflow.inference.examination.result import Examination, Length
 from fetalflow.inference.examination.tiling import Clip, clips, evenly
 from fetalflow.inference.package import Package, as_uint8
@@ -38,6 +40,7 @@ def examine(
     mm_per_px: float | None = None,
     weeks: float | None = None,
     structure: str | None = None,
+    show_unfamiliar: bool = False,
 ) -> Examination:
     """Examine an image, a DICOM, a cine, or frames that are already read ([T, H, W] or [H, W], uint8 or
     float 0-1), of any length.
@@ -46,6 +49,10 @@ def examine(
     across a scene cut. The network sees every frame; of more than 300 clips, 300 that are evenly spread. mm_per_px: of
     the recorded frame; it is used instead of the scale in the file. weeks: gestational age. structure: head, abdomen or
     femur where the caller knows it; else the label of the network is used.
+
+    What is unlike the training data is not measured: no clip where the cine is (the median over its clips), else the
+    clips that are. show_unfamiliar: they are measured all the same. Then `unfamiliar` stays true, there is no age, z or
+    percentile, and `combine` does not use the lengths.
 
     Raises InputError when the source cannot be read, a number is impossible, or the package draws no masks.
     """
@@ -61,6 +68,7 @@ def examine(
         probabilities = dict(zip(package.labels, mean.tolist(), strict=True))
         label = max(probabilities, key=probabilities.get)
         known = None if unfamiliarity is None else float(np.median(unfamiliarity))
+        unfamiliar = None if known is None else not known <= UNLIKE
         of_file = cine.mm_per_px or _of_region(cine, answers)
         scale = of_file if mm_per_px is None else mm_per_px
         has_label = not labels_equally_likely(mean)
@@ -68,7 +76,7 @@ def examine(
             *cine.remarks,
             *_about_scale(of_file, mm_per_px),
             *_about_label(probabilities, has_label, structure),
-            *([] if known is None or known <= UNLIKE else [_strange(known)]),
+            *([_strange(known, show_unfamiliar)] if unfamiliar else []),
             *_left_out(every, chosen),
         ]
         to_measure = structure if structure or not has_label or label not in LENGTHS else label
@@ -78,14 +86,24 @@ def examine(
         if to_measure and not shows_it.all():
             others = f"{(~shows_it).sum()} of {len(shows_it)} clips"
             warnings.append(f"{others} show something else: their frames are not measured")
+        if unfamiliarity is not None and not show_unfamiliar:
+            strange = ~(unfamiliarity <= UNLIKE)
+            if to_measure and not unfamiliar and (shows_it & strange).any():
+                warnings.append(
+                    f"{(shows_it & strange).sum()} of {len(strange)} clips are unlike the training data: their frames "
+                    "are not measured"
+                )
+            shows_it &= ~strange & (not unfamiliar)
+        shows_it &= scale is None or SCALES[0] <= scale <= SCALES[1]
         counts = np.repeat(shows_it, [len(clip.new) for clip in chosen])
         measured = _measured(answers, counts, to_measure, cine, scale, weeks)
         frames = np.concatenate([clip.new for clip in chosen])
-        joined, of_frames = join_frames(tuple(filter(None, measured)), to_measure) if to_measure else ({}, ())
+        joined, of_frames, used = _joined(measured, to_measure)
         unit = "px" if scale is None else "mm"
-        lengths = {name: _length(name, each, unit, weeks) for name, each in joined.items()}
+        trusted = unit == "mm" and not unfamiliar
+        lengths = {name: _length(name, each, unit, weeks if trusted else None) for name, each in joined.items()}
         main = LENGTHS[to_measure][0] if to_measure else ""
-        shown = _near(measured, main, lengths)
+        shown = _near(measured, main, lengths, used)
         return Examination(
             source=cine.name,
             label=label,
@@ -95,18 +113,20 @@ def examine(
             mm_per_px=scale,
             weeks=weeks,
             lengths=lengths,
-            age=ages({main: lengths[main].value})[0] if main in lengths and scale else None,
+            age=ages({main: lengths[main].value})[0] if main in lengths and trusted else None,
             frames=tuple(frames.tolist()),
+            used=tuple(frames[used].tolist()),
             measured=measured,
             warnings=tuple(dict.fromkeys([*warnings, *of_frames])),
             unfamiliarity=known,
-            unfamiliar=None if known is None else known > UNLIKE,
+            unfamiliar=unfamiliar,
             height=cine.frames.shape[1],
             width=cine.frames.shape[2],
             answers=answers,
             shown=shown,
             picture=np.array(cine.frames[frames[shown]]),
             engine=", ".join(sorted({package.answers_by(len(clip.frames)) for clip in chosen})),
+            identity={} if isinstance(source, np.ndarray) else identity_of(Path(source)),
         )
 
 
@@ -129,7 +149,7 @@ def _number(name: str, given: float | str | None) -> float | None:
 
 
 def _length(name: str, joined: Joined, unit: str, weeks: float | None) -> Length:
-    z, percentile = z_and_percentile(name, joined.value, weeks if unit == "mm" else None)
+    z, percentile = z_and_percentile(name, joined.value, weeks)
     return Length(joined.value, unit, joined.spread, joined.frames, joined.left_out, z, percentile)
 
 
@@ -144,7 +164,9 @@ def _ask(package: Package, frames: np.ndarray, chosen: list[Clip]) -> tuple[np.n
             scores.append(package.familiarity.score(answered.features))
         masks = expit(answered.mask).astype(np.float16)
         answers += [mask[clip.known :] for clip, mask in zip(group, masks, strict=True)]
-    return np.concatenate(p), np.concatenate(scores) if scores else None, np.concatenate(answers)
+    if not np.isfinite(together := np.concatenate(p)).all():
+        raise InputError("the model's answer is not a number (NaN). Train it again, or use another engine.")
+    return together, np.concatenate(scores) if scores else None, np.concatenate(answers)
 
 
 def _of_region(cine: Masked, answers: np.ndarray) -> float | None:
@@ -203,9 +225,21 @@ def _moved(measured: Measured, shift: np.ndarray, unit: str) -> Measured:
     )
 
 
-def _near(measured: tuple[Measured | None, ...], main: str, lengths: dict[str, Length]) -> int:
-    """Index of the frame whose main length is nearest to that over the cine; else of the middle measured frame."""
-    numbers = {i: each.lengths[main] for i, each in enumerate(measured) if each and main in each.lengths}
+def _joined(
+    measured: tuple[Measured | None, ...], structure: str | None
+) -> tuple[dict[str, Joined], tuple[str, ...], np.ndarray]:
+    """Lengths, warnings and used frames (bool [F]) of `join_frames`, over the frames that are measured."""
+    used = np.zeros(len(measured), bool)
+    if structure is None:
+        return {}, (), used
+    lengths, warnings, counts = join_frames(tuple(filter(None, measured)), structure)
+    used[[i for i, each in enumerate(measured) if each]] = counts
+    return lengths, warnings, used
+
+
+def _near(measured: tuple[Measured | None, ...], main: str, lengths: dict[str, Length], used: np.ndarray) -> int:
+    """Index of the used frame whose main length is nearest to that over the cine; else of the middle measured frame."""
+    numbers = {i: each.lengths[main] for i, each in enumerate(measured) if each and used[i]}
     if numbers and main in lengths:
         return min(numbers, key=lambda i: abs(numbers[i] - lengths[main].value))
     candidates = [i for i, each in enumerate(measured) if each] or range(len(measured))
@@ -220,7 +254,8 @@ def _about_scale(of_file: float | None, given: float | None) -> list[str]:
     if of_file and given and abs(given - of_file) > OTHER_SCALE * of_file:
         warnings.append(f"the file has {of_file:.4g} mm per pixel; {given:.4g} was given and is used")
     if not SCALES[0] <= scale <= SCALES[1]:
-        warnings.append(f"{scale:.4g} mm per pixel is impossible for ultrasound ({SCALES[0]:g} to {SCALES[1]:g})")
+        limits = f"{SCALES[0]:g} to {SCALES[1]:g}"
+        warnings.append(f"{scale:.4g} mm per pixel is impossible for ultrasound ({limits}): nothing is measured")
     return warnings
 
 
@@ -231,11 +266,14 @@ def _about_label(probabilities: dict[str, float], has_label: bool, structure: st
     if structure and structure != label:
         return [f"called {label} with {probabilities[label]:.2f}, but measured as {structure}, as requested"]
     warnings = [f"called {label} with {probabilities[label]:.2f} only"] if probabilities[label] < UNSURE else []
+    if label == OTHER:
+        return [*warnings, f"it shows none of {', '.join(LENGTHS)}: nothing is measured"]
     return warnings + ([] if label in LENGTHS else [f"no length of a {label} is measured"])
 
 
-def _strange(unfamiliarity: float) -> str:
-    return f"unlike the training data (unfamiliarity {unfamiliarity:.1f}): do not trust label and lengths"
+def _strange(unfamiliarity: float, shown: bool) -> str:
+    result = "do not trust label and lengths" if shown else "no length is given, and the label is not to be trusted"
+    return f"unlike the training data (unfamiliarity {unfamiliarity:.1f}, the limit is {UNLIKE:g}): {result}"
 
 
 def _left_out(every: list[Clip], chosen: list[Clip]) -> list[str]:

@@ -6,16 +6,17 @@ from statistics import median
 from typing import Any
 
 from fetalflow.biometry.clip import WIDE
-from fetalflow.biometry.estimates import Estimate, ages, weights, z_and_percentile
+from fetalflow.biometry.estimates import Estimate, ages, apart, far_from, weights, z_and_percentile
 from fetalflow.biometry.measuring import LENGTHS
 from fetalflow.errors import InputError
+from fetalflow.inference.examination.identity import check_one_fetus
 from fetalflow.inference.examination.result import Examination
 
 
 @dataclass(frozen=True)
 class Fetus:
     """Combined results of several cines of one fetus. lengths: mm; ages: weeks; weights: g; standings: z and percentile
-    of the lengths by INTERGROWTH-21st for the stated age."""
+    of the lengths by INTERGROWTH-21st for the stated age. warnings: of the whole, then of each cine with its name."""
 
     weeks: float | None
     lengths: dict[str, float]
@@ -32,32 +33,50 @@ class Fetus:
 
 
 def combine(examinations: Sequence[Examination]) -> Fetus:
-    """Age and weight from several examinations of one fetus. A length that several examinations have is their median.
+    """Age and weight from several examinations of one fetus. A length that several examinations have is their median;
+    where they differ by more than WIDE, it goes into no age and no weight. Lengths in pixels, or of an examination that
+    is unlike the training data, are not used.
 
-    Raises InputError when they state different ages.
+    Raises InputError when there is no examination, or they state different ages, patients, studies or sites.
     """
+    if not examinations:
+        raise InputError("there is no examination to combine. Give one or more images or cines of one fetus.")
+    unidentified = check_one_fetus([(each.source, each.identity) for each in examinations])
     stated = sorted({each.weeks for each in examinations if each.weeks is not None})
     if len(stated) > 1:
         ages_text = ", ".join(f"{weeks:g}" for weeks in stated)
         raise InputError(f"the examinations are of one fetus and state {len(stated)} ages: {ages_text}.")
-    weeks, warnings = (stated or [None])[0], []
+    weeks, warnings = (stated or [None])[0], unidentified
     values: dict[str, list[float]] = {}
     for each in examinations:
-        if not each.lengths or each.unit != "mm":
-            warnings.append(f"{each.source}: {'lengths are in pixels' if each.lengths else 'no length'}, not used")
+        if reason := _not_used(each):
+            warnings.append(f"{each.source}: {reason}, not used")
             continue
         for name, length in each.lengths.items():
             values.setdefault(name, []).append(length.value)
     lengths = {name: float(median(values[name])) for names in LENGTHS.values() for name in names if name in values}
+    sure = dict(lengths)
     for name, several in values.items():
-        if max(several) - min(several) > WIDE * lengths[name]:
+        if max(several) - min(several) > WIDE * abs(lengths[name]):
+            del sure[name]
             numbers = ", ".join(f"{value:.1f}" for value in several)
-            warnings.append(f"{name.upper()} differs between the cines: {numbers} mm")
+            warnings.append(
+                f"{name.upper()} differs between the cines: {numbers} mm; it is not used for age and weight"
+            )
+    warnings += [reason for reason in (apart(sure), far_from(sure, weeks)) if reason]
     return Fetus(
         weeks=weeks,
         lengths=lengths,
         standings={name: z_and_percentile(name, value, weeks) for name, value in lengths.items()},
-        ages=ages(lengths),
-        weights=weights(lengths, weeks),
-        warnings=tuple(warnings),
+        ages=ages(sure, weeks),
+        weights=weights(sure, weeks),
+        warnings=tuple(warnings + [f"{each.source}: {text}" for each in examinations for text in each.warnings]),
     )
+
+
+def _not_used(examination: Examination) -> str:
+    if not examination.lengths:
+        return "no length"
+    if examination.unit != "mm":
+        return "lengths are in pixels"
+    return "unlike the training data" if examination.unfamiliar else ""

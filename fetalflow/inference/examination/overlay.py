@@ -1,6 +1,7 @@
 """A picture of several examinations, each with its most representative frame."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matplotlib.figure import Figure
 
@@ -27,6 +28,7 @@ def draw_examinations(examinations: Sequence[Examination]) -> Figure:
         top = row * (high + HEAD) + HEAD
         place = (column / across, 1 - (top + high) / height, 0.98 / across, high / height)
         measured = each.measured[each.shown] or Measured(each.label, each.unit)
+        measured = replace(measured, warnings=(*_frames_used(each), *each.warnings))
         draw_measured(
             figure.add_axes(place),
             each.picture,
@@ -36,8 +38,22 @@ def draw_examinations(examinations: Sequence[Examination]) -> Figure:
             f"{each.source}, frame {each.frames[each.shown]}: {each.label} ({each.probabilities[each.label]:.2f})",
             values={name: length_text(length) for name, length in each.lengths.items()},
         )
-    figure.text(0.1 / width, 0.1 / height, f"{LEGEND.rpartition(';')[0]}. Values: over all frames.", fontsize=8)
+    figure.text(0.1 / width, 0.1 / height, f"{LEGEND.rpartition(';')[0]}. Values: of the used frames.", fontsize=8)
     return figure
+
+
+def _frames_used(examination: Examination) -> list[str]:
+    """Which frames the lengths come from, where it is not all of them."""
+    if not examination.used or len(examination.used) == len(examination.frames):
+        return []
+    return [f"lengths are from frames {runs(examination.used)}"]
+
+
+def runs(numbers: Sequence[int]) -> str:
+    """Ascending numbers as text: `3-7, 9`."""
+    begin = [n for i, n in enumerate(numbers) if not i or n != numbers[i - 1] + 1]
+    end = [n for i, n in enumerate(numbers) if i + 1 == len(numbers) or n != numbers[i + 1] - 1]
+    return ", ".join(f"{a}-{b}" if a < b else f"{a}" for a, b in zip(begin, end, strict=True))
 
 
 def length_text(length: Length) -> str:

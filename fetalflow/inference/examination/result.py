@@ -1,5 +1,6 @@
 """The result of an examination, to be shown, served or stored."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,10 @@ class Length:
 class Examination:
     """frames: recorded frame numbers of the F frames that the network saw. measured: lengths, ellipse and calipers of
     each frame, in `unit` from the centre of the first pixel of the recorded frame; None where its clip shows another
-    structure. lengths: empty where nothing could be measured; then `warnings` give the reason. age: by the main length.
+    structure or is unlike the training data. used: recorded numbers of the frames that the lengths come from; of a
+    sweep those around the largest section. lengths: empty where nothing could be measured; then `warnings` give the
+    reason. age: by the main length; None where the cine is unlike the training data. identity: of a DICOM file, what
+    its header states of `identity.STATED`, for `combine`; it is not in `as_dict`.
     """
 
     source: str
@@ -49,6 +53,7 @@ class Examination:
     lengths: dict[str, Length]
     age: Estimate | None
     frames: tuple[int, ...]
+    used: tuple[int, ...]
     measured: tuple[Measured | None, ...] = field(repr=False)
     warnings: tuple[str, ...]
     unfamiliarity: float | None  # above 1: unlike the training data; None: the package has no familiarity
@@ -59,6 +64,7 @@ class Examination:
     shown: int  # index into `frames` of one whose lengths are near those over the cine
     picture: np.ndarray = field(repr=False)  # uint8 [H, W], that frame
     engine: str  # that answered; two engines where some clips were too short for an exported file
+    identity: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def answer(self, place: int) -> np.ndarray:
         """float32 [H, W] in 0-1, in recorded pixels: mask probabilities of the frame with index `place` in `frames`."""
@@ -81,6 +87,7 @@ class Examination:
         result["lengths"] = {name: dict(vars(length)) for name, length in self.lengths.items()}
         result["age"] = self.age and self.age.as_dict()
         result["warnings"] = list(self.warnings)
+        result["used_frames"] = list(self.used)
         result["frames"] = [self._frame(place) for place in range(len(self.frames))]
         return result
 
@@ -88,6 +95,7 @@ class Examination:
         measured = self.measured[place] or Measured("", self.unit)
         return {
             "frame": self.frames[place],
+            "used": self.frames[place] in self.used,
             "lengths": dict(measured.lengths),
             "warnings": list(measured.warnings),
             "ellipse": measured.ellipse and {name: float(value) for name, value in vars(measured.ellipse).items()},

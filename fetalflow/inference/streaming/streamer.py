@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from fetalflow.cine.cuts import AROUND, differences, find_cuts, small
+from fetalflow.cine.frame_shape import check_frame_shape
 from fetalflow.cine.letterbox import fit
 from fetalflow.cine.resampling import frame_step
 from fetalflow.errors import InputError
@@ -169,6 +170,7 @@ class Streamer:
         return frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
 
     def _check_first(self, frame: np.ndarray) -> None:
+        check_frame_shape(frame.shape[:2])
         if self.step is None:
             raise InputError(
                 f"the model was trained at {self.settings.fps:g} frames/s, but the source states no frame rate: state "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fetalflow.biometry.clip import MeasuredClip, measure_clip
+from fetalflow.biometry.measuring import Measured
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.structures import LENGTHS
 from fetalflow.errors import InputError
@@ -58,7 +59,7 @@ class Case:
     def telling_frame(self) -> int:
         """The one whose main length is nearest to the clip's; without a number, the one that agrees least with the
         truth; without a truth, the middle one."""
-        main = LENGTHS[self.clip.structure][0]
+        main = LENGTHS.get(self.clip.structure, ("",))[0]
         if main in self.clip.lengths:
             lengths = np.array([frame.lengths.get(main, np.nan) for frame in self.clip.frames])
             return int(np.nanargmin(np.abs(lengths - self.clip.lengths[main].value)))
@@ -89,9 +90,13 @@ class Cases:
         sector, weeks = seen_area(row, frames.shape[-1]), stated_weeks(row)
 
         def measured(answer: np.ndarray, structure: str) -> MeasuredClip:
-            return measure_clip(answer, structure, spacing, sector, weeks)
+            if structure in LENGTHS:
+                return measure_clip(answer, structure, spacing, sector, weeks)
+            unit, said = "mm" if spacing else "px", (f"called {structure}, on which nothing is measured",)
+            frames = (Measured(row["label"], unit, refused=True),) * len(answer)
+            return MeasuredClip(row["label"], unit, {}, frames, said, (False,) * len(answer))
 
-        known = {name: number(row.get(f"{name}_mm")) for name in LENGTHS[row["label"]]}
+        known = {name: number(row.get(f"{name}_mm")) for name in LENGTHS.get(row["label"], ())}
         known = {name: value for name, value in known.items() if np.isfinite(value)}
         by_drop = bool(known)
         if not by_drop and truth is not None and spacing:

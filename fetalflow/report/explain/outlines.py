@@ -30,7 +30,7 @@ def outline_pictures(
     chosen: examples of each class. least: rows with the least overlap, the worst first. furthest: rows with the largest
     error, the worst first. mistakes: rows with a wrong label.
     """
-    examples = [cases.case(row) for _, row in chosen.iterrows()]
+    examples = [cases.case(row) for _, row in chosen.iterrows() if row["label"] in LENGTHS]
     gates = [cases.gates(case) for case in examples]
     if examples:
         yield _overview(examples)
@@ -55,7 +55,7 @@ def numbers(case: Case) -> list[str]:
         spread = f" ± {joined.spread:.1f}" if joined.frames > 1 else ""
         texts.append(f"{name.upper()} {joined.value:.1f}{spread} {case.clip.unit}{_against(case, name)}")
     if not case.clip.lengths:
-        main = LENGTHS[case.row["label"]][0]
+        main = LENGTHS.get(case.row["label"], ("",))[0]
         true = f" ({_whose(case)} {main.upper()} {case.known[main]:.1f} mm)" if main in case.known else ""
         texts.append(f"no length{true}")
     return texts

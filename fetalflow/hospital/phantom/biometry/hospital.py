@@ -11,7 +11,9 @@ from joblib import Parallel, delayed
 
 from fetalflow.artefacts import write_table
 from fetalflow.biometry.growth import median_mm, spread_mm
+from fetalflow.biometry.structures import OTHER
 from fetalflow.errors import InputError
+from fetalflow.hospital.phantom.biometry.elsewhere import arrange_elsewhere
 from fetalflow.hospital.phantom.biometry.views import PLANES, arrange
 from fetalflow.hospital.phantom.console import burn_in
 from fetalflow.hospital.phantom.growth import Sizes
@@ -52,8 +54,10 @@ def make_drop(
 ) -> pd.DataFrame:
     """Write the drop of a synthetic hospital into `folder`: cines/, masks/ and annotations.csv, which is returned.
 
-    `settings.sequences` counts cines here, by label: head, abdomen, femur. The same settings give the same bytes,
-    whatever the number of `workers` (joblib: -1 is every core). `on_cine` gets the number of finished cines and of all.
+    `settings.sequences` counts cines here, by label: head, abdomen, femur, and other (thorax, cervix and further views,
+    without mask and lengths). Cines of `other` come after those of the same patient and change none of them. The same
+    settings give the same bytes, whatever the number of `workers` (joblib: -1 is every core). `on_cine` gets the number
+    of finished cines and of all.
     Columns beyond those of every drop: mask, mm_per_px, gestational_age (weeks), hc_mm, bpd_mm, ofd_mm, ac_mm, fl_mm
     (of the whole structure, even where a part is cut off; empty where it does not apply), and seen (0-1, share of its
     outline within the sector). A mask's npz holds, beside `mask`, `calipers`: float32 [T, 4 or 2, 2], ends (x, y) in px
@@ -80,16 +84,16 @@ def plan(settings: Phantom) -> list[Cine]:
 
     Raises InputError naming the unknown labels of `settings.sequences`.
     """
-    if unknown := sorted(set(settings.sequences) - set(PLANES)):
+    if unknown := sorted(set(settings.sequences) - {*PLANES, OTHER}):
         raise InputError(
             f"phantom.sequences: nothing is measured on {', '.join(map(repr, unknown))}; "
-            f"biometry's labels are: {', '.join(PLANES)}. Use those names."
+            f"biometry's labels are: {', '.join(PLANES)}, and {OTHER} for all other views. Use those names."
         )
     rng = np.random.default_rng(settings.seed)
     patients = [grown(p, settings.seed) for p in admit_all(settings.patients, WEEKS, settings.seed, rng)]
     cines: list[Cine] = []
     count = [0] * len(patients)
-    for label, wanted in settings.sequences.items():
+    for label, wanted in sorted(settings.sequences.items(), key=lambda each: each[0] == OTHER):
         queue: list[int] = []
         for _ in range(wanted):
             queue = queue or list(rng.permutation(len(patients)))
@@ -123,17 +127,22 @@ def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
     site, seed = cine.patient.site, (settings.seed, cine.patient.number, cine.number)
     rng = np.random.default_rng([*seed, 1])
     fps = int(rng.choice(site.fps))
-    view = arrange(cine.label, cine.patient, cine.partial, fps, cine.frames, settings, seed)
+    if cine.label == OTHER:
+        view = arrange_elsewhere(cine.patient, fps, cine.frames, settings, seed)
+    else:
+        view = arrange(cine.label, cine.patient, cine.partial, fps, cine.frames, settings, seed)
     frames, _ = scan(view.scene, view.drift, view.scanner, rng)
     burn_in(frames, cine.patient, view.scanner)
     write_cine(folder / cine.video, frames, cine.patient, view.scanner, promised=cine.frames)
-    mask = f"masks/{cine.name}.npz"
-    np.savez_compressed(folder / mask, mask=view.mask, calipers=view.ends.astype(np.float32))
+    mask = None
+    if view.lengths:
+        mask = f"masks/{cine.name}.npz"
+        np.savez_compressed(folder / mask, mask=view.mask, calipers=view.ends.astype(np.float32))
     truth = {f"{name}_mm": round(view.lengths[name], 2) if name in view.lengths else None for name in LENGTHS}
     return [
         {"video": cine.video, "patient": cine.patient.name, "site": site.name, "device": site.device,
          "annotator": reader, "start_frame": None, "end_frame": None, "label": cine.label, "mask": mask,
          "mm_per_px": round(view.scanner.mm_per_px, 5), "gestational_age": round(cine.patient.sizes.weeks, 1),
-         "seen": round(view.seen, 3)} | truth
+         "seen": round(view.seen, 3) if view.lengths else None} | truth
         for reader in cine.readers
     ]  # fmt: skip

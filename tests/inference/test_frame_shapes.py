@@ -1,0 +1,83 @@
+"""Colour, and frames in another order of the axes, are refused wherever arrays come in."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from bright_biometry import bright_package
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fetalflow.cine.frame_shape import check_frame_shape
+from fetalflow.cine.masked import open_masked
+from fetalflow.errors import InputError
+from fetalflow.inference.examination.examine import examine
+from fetalflow.inference.package import Package
+from fetalflow.inference.serving import ServedModel
+from fetalflow.inference.streaming.streamer import Streamer
+from fetalflow.models.network_answer import NetworkAnswer
+from fetalflow.settings.params import Extract
+
+N = 4
+ANSWER = NetworkAnswer(np.zeros((1, 3)), None, None)
+PARTS = SimpleNamespace(reach=1, needs_frames=False, keep=lambda x: np.zeros((1, 2)), answer=lambda *x: ANSWER)
+
+
+@pytest.fixture(scope="module")
+def packages():
+    """Of N frames and of one, which take sweeps of any length."""
+    return bright_package(N), bright_package(1)
+
+
+def doors(packages, array):
+    many, one = packages
+    yield lambda: many.predict(array)
+    yield lambda: one.predict(array)
+    yield lambda: examine(many, array, 0.5)
+    yield lambda: ServedModel(one).predict(array)
+    yield lambda: ServedModel(many).predict([array])
+    yield lambda: ServedModel(many).predict({"frames": [array], "mm_per_px": [0.5]})
+    yield lambda: ServedModel(many).predict(pd.DataFrame({"frames": [array]}))
+    yield lambda: list(Streamer(PARTS, dict(many.config)).stream(array if array.ndim > 2 else [array]))
+    if array.dtype == np.uint8:
+        yield lambda: open_masked(array, Extract.model_validate(many.config["extract"])).__enter__()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(240, 320, 3), (240, 320, 4), (240, 320, 1), (240, 3), (64, 64, 2), (240, 320, 30), (30, 4, 320), (8, 2000, 100)],
+)
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_every_door_refuses_what_are_no_grey_frames(packages, shape, kind):
+    for door in doors(packages, np.zeros(shape, kind)):
+        with pytest.raises(InputError, match=r"found shape|shape \[|uint8"):
+            door()
+
+
+@pytest.mark.parametrize("shape", [(N, 240, 320, 3), (2, N, 240, 3), (1, 240, 320, 4)])
+def test_colour_sequences_are_refused(packages, shape):
+    for package in packages:
+        with pytest.raises(InputError, match=r"colour channels|no ultrasound frame"):
+            package.predict(np.zeros(shape, np.uint8))
+        with pytest.raises(InputError, match=r"colour channels|no ultrasound frame"):
+            ServedModel(Package(package.network, package.config)).predict(np.zeros(shape, np.uint8))
+
+
+def test_the_refusal_says_what_to_do():
+    with pytest.raises(InputError, match=r"\[240, 320, 3\].*3 colour channels. Convert to grey first"):
+        check_frame_shape((240, 320, 3))
+    with pytest.raises(InputError, match=r"\[480, 640, 40\]: no ultrasound frame has 640 x 40 px. Put the axes"):
+        check_frame_shape((480, 640, 40))
+
+
+@settings(max_examples=40)
+@given(st.integers(8, 2000), st.floats(0.25, 4), st.integers(1, 4))
+def test_frames_as_ultrasound_has_them_are_taken(height, ratio, frames):
+    check_frame_shape((frames, height, max(8, round(height * ratio))))
+
+
+def test_a_colour_frame_of_a_grabber_is_still_streamed(packages):
+    """A frame grabber gives BGR frames one by one."""
+    streamer = Streamer(PARTS, dict(packages[1].config))
+    assert streamer.push(np.zeros((240, 320, 3), np.uint8)) is not None
