@@ -25,6 +25,7 @@ from flows.plots_page import use_page
 from flows.project import INPUTS, TAGS, code, is_project, opened, read_at, record, record_code
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+KEEPING = (TAGS, b"refs/heads", b"refs/exps")  # what `protected` keeps, besides the newest commit
 DATA = ("manifest.parquet", "split.parquet")  # in data/TASK: what decides which sequences are trained and tested
 CODE_LINE = re.compile(r"^fetalflow: ([0-9a-f]{40,64})( with changes)?", re.MULTILINE)
 
@@ -87,17 +88,32 @@ def check_out(folder: Path, name: str, target: Path) -> list[str]:
 
 
 def protected(folder: Path) -> set[str]:
-    """MD5 of every object of DVC's cache that the newest commit or a named state of a workspace needs, as in `dvc.lock`
-    (folders with `.dir`), and of every file in these folders. A clean-up keeps these objects."""
+    """MD5 of every object of DVC's cache that the newest commit, a branch, an experiment or a named state of a
+    workspace needs, as in `dvc.lock` (folders with `.dir`), and of every file in these folders. A clean-up keeps these
+    objects."""
     if not is_project(folder):
         return set()
     with opened(folder) as git:
-        commits = {git.head(), *(_commit(git, each) for each in git.refs.as_dict(TAGS).values())}
+        marks = {mark for place in KEEPING for mark in git.refs.as_dict(place).values()}
+        commits = {git.head(), *(_commit(git, mark) for mark in marks)}
         found = {digest for commit in commits for digest in _digests(git, commit)}
     for digest in [each for each in found if each.endswith(".dir")]:
         if (listed := folder / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]).is_file():
             found |= {entry["md5"] for entry in json.loads(listed.read_text())}
     return found
+
+
+def forget_version(folder: Path, model: str, version: str) -> list[str]:
+    """Remove the names that the state of a version got by itself, MODEL-vVERSION; returns them. Those that people gave
+    stay."""
+    if not is_project(folder):
+        return []
+    own = re.compile(rf"{re.escape(model)}-v{re.escape(version)}(-[0-9a-f]{{6}})?")
+    with opened(folder) as git:
+        names = [tag for tag in git.refs.as_dict(TAGS) if own.fullmatch(tag.decode())]
+        for tag in names:
+            del git.refs[TAGS + b"/" + tag]
+    return [tag.decode() for tag in names]
 
 
 def _required(folder: Path) -> Path:

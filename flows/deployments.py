@@ -9,6 +9,7 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 
 from fetalflow.errors import InputError
+from flows.answer_requests import answer_requests
 from flows.checkout import CHECKOUT
 from flows.heartbeats import ENVIRONMENT, watch
 from flows.pipeline import GPU, pipeline
@@ -17,8 +18,9 @@ from flows.retrain import retrain, workspace_of  # noqa: F401 - workspace_of: a 
 from flows.schedules import Planned
 
 ENQUEUE = ConcurrencyLimitStrategy.ENQUEUE
-AT_ONCE = {"retrain": ConcurrencyLimitStrategy.CANCEL_NEW}  # what a second run of a deployment does, by its flow
-FLOWS = {"pipeline": pipeline, "retrain": retrain, "promote": promote}
+CANCEL = ConcurrencyLimitStrategy.CANCEL_NEW
+AT_ONCE = {"retrain": CANCEL, "answer_requests": CANCEL}  # what a second run of a deployment does, by its flow
+FLOWS = {"pipeline": pipeline, "retrain": retrain, "promote": promote, "answer_requests": answer_requests}
 
 
 def deploy(pool: str, planned: list[Planned]) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 from fetalflow.artefacts import read_json
 from fetalflow.registry.provenance import NO_COMMIT, code_state
 from fetalflow.settings.params import load_settings
+from flows.alerts import on_end
 from flows.durations import FILE, Estimate, in_words, of_the_demo, read_durations, write_duration
 from flows.dvc_stages import StageFailed, pending, reproduce, stages_to_run, task_of, tells_failure
 from flows.project import FileLocked, record_run, share_inputs
@@ -132,7 +133,7 @@ def keep(workspace: Path, words: str, stages: Iterable[str] = ()) -> None:
         get_run_logger().warning("The run is not in the history of git: %s. Remove the lock if no git runs.", error)
 
 
-@flow(name="pipeline", flow_run_name=_run_name)
+@flow(name="pipeline", flow_run_name=_run_name, on_failure=[on_end], on_crashed=[on_end], on_completion=[on_end])
 @in_turn("the flow pipeline", wait_s=60)
 def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
     """Run the stages of a workspace that are not up to date, of one task of `params.yaml` or of all.

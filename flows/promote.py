@@ -11,6 +11,7 @@ from prefect.input import RunInput
 from fetalflow.promotion.approval import check_approval, check_named
 from fetalflow.promotion.verdict import PAGE, act, judge, place
 from fetalflow.settings.params import load_settings
+from flows.alerts import on_end
 
 POLL_S = 5  # how often a waiting run looks for the answer
 
@@ -25,10 +26,11 @@ class Approval(RunInput):
     evidence: str = ""
 
 
-def judge_in(task_name: str, workspace: Path) -> dict:
-    """The verdict. The workspace becomes the current folder, because the embedded MLflow store is looked for there."""
+def judge_in(task_name: str, workspace: Path, candidate: str = "") -> dict:
+    """The verdict on the challenger, or on the version `candidate`. The workspace becomes the current folder, because
+    the embedded MLflow store is looked for there."""
     with chdir(workspace):
-        return judge(task_name, load_settings())
+        return judge(task_name, load_settings(), version=candidate or None)
 
 
 def act_in(verdict: dict, approved_by: str | None, workspace: Path) -> bool:
@@ -47,7 +49,7 @@ def show(verdict: dict, page: Path) -> None:
     create_markdown_artifact(key=f"{name}-promotion-verdict", markdown="\n\n".join(lines))
 
 
-@flow(name="promote")
+@flow(name="promote", on_failure=[on_end], on_crashed=[on_end], on_completion=[on_end])
 def promote(
     workspace: str = ".",
     task_name: str = "movement",
@@ -56,16 +58,20 @@ def promote(
     version: str = "",
     evidence: str = "",
     wait_s: int = 86_400,
+    candidate: str = "",
 ) -> dict:
     """Check the challenger of a workspace, wait for approval if the rules need it, move the alias; return the verdict.
 
+    The verdict is shown on the page of its version in MLflow, too, but not on a dry run. candidate: a version that is
+    judged in place of the challenger.
+
     approved_by: a person who has already read the page and approved the `version` with this `evidence`; all three are
-    needed. Without them, the run waits up to `wait_s` seconds for the form in the UI.
+    needed. Without them, the run waits up to `wait_s` seconds for the form in the UI; with 0 it ends at once.
     """
     folder, logger = Path(workspace).resolve(), get_run_logger()
     if approved_by and not dry_run:
         check_named(version, evidence)  # before minutes of work
-    verdict = task(judge_in, name="judge", cache_policy=None)(task_name, folder)
+    verdict = task(judge_in, name="judge", cache_policy=None)(task_name, folder, candidate)
     page = place(task_name, folder) / PAGE
     show(verdict, page)
     logger.info(verdict["words"])
@@ -74,6 +80,9 @@ def promote(
     if approved_by:
         check_approval(verdict, version, evidence, page)
     elif not verdict["failed"] and verdict["needs_approval"]:
+        act_in(verdict, None, folder)  # moves nothing, and shows in MLflow that a person must decide
+        if not wait_s:
+            return verdict | {"promoted": False}
         judged = {"version": verdict["challenger"]["version"], "evidence": verdict["evidence_digest"]}
         words = f"{verdict['words']} Version {judged['version']}, evidence {judged['evidence']}. Read {page} first."
         try:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival import store_key
@@ -19,6 +20,7 @@ from fetalflow.hospital.arrival.journal import in_short, look_before
 from fetalflow.quality.drop_drift import judge_new_drops, unjudged
 from fetalflow.registry.warm_start import choose_start
 from fetalflow.settings.params import TaskSettings, load_settings
+from flows.alerts import Alert, look_after, on_end, tell
 from flows.changes import overlay
 from flows.checkout import CHECKOUT
 from flows.dvc_stages import pending, stage_names
@@ -137,7 +139,7 @@ def show_drift(task_name: str, reports: dict[str, dict[str, Any]]) -> None:
     create_markdown_artifact(key=f"{task_name}-drift", markdown="\n".join(lines), description="Drift of new drops")
 
 
-@flow(name="retrain", flow_run_name="{task_name}")
+@flow(name="retrain", flow_run_name="{task_name}", on_failure=[on_end], on_crashed=[on_end], on_completion=[on_end])
 @in_turn("the flow retrain", wait_s=0)
 def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None = None) -> list[str]:
     """Poll the inbox of a workspace; if there is anything new, run the pipeline, which registers a challenger.
@@ -162,6 +164,8 @@ def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None
         )
     store = folder / block.retrain.store / task_name
     arrivals = task(take_arrivals, task_run_name="arrival", cache_policy=None)(store, block)
+    if refused := sum(arrival.state == "refused" for arrival in arrivals):
+        tell(folder, Alert("refused delivery", task_name, {"count": refused}, flow_run.id), flow_run.id)
     if rows := [asdict(arrival) for arrival in arrivals]:  # Prefect keeps every table, so it gets what is new alone
         create_table_artifact(key=f"{task_name}-arrivals", table=rows, description="Deliveries that are new or changed")
     if not (folder / settings.tasks[task_name].drop).is_dir():
@@ -181,7 +185,10 @@ def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None
     reports = judge_new_drops(store, data, block.drift, in_use, data / "predictions" / f"{variant}.csv")
     if reports:
         show_drift(task_name, reports)
+    if drifted := sum(bool(report["drifted"]) for report in reports.values()):
+        tell(folder, Alert("drifted", task_name, {"count": drifted}, flow_run.id), flow_run.id)
     pipeline(str(folder), task_name)
+    look_after(folder, task_name, block, flow_run.id)
     return stale
 
 

@@ -106,6 +106,17 @@ def plan(
     return planned
 
 
+def companions(planned: list[Planned]) -> list[Planned]:
+    """For each deployment that looks into an inbox on a schedule, one that answers requests in MLflow every ten
+    minutes."""
+    said = "answers what people ask for in MLflow, and sends alerts; it trains nothing"
+    return [
+        Planned("answer_requests", each.name, each.parameters, said, Timetable("*/10 * * * *"))
+        for each in planned
+        if each.flow == "retrain" and each.timetable
+    ]
+
+
 def refuse_useless(planned: list[Planned], cron: Timetable | None, poll: Timetable | None, synthetic: bool) -> None:
     """Raises InputError if `cron` or `poll` has no deployment, or one that trains on the synthetic hospital unasked."""
     if poll and not any(each.timetable for each in planned if each.flow == "retrain"):

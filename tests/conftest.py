@@ -22,7 +22,7 @@ settings.load_profile("steady")
 
 # Files that one process runs, since they share what takes long to start: Prefect's server (12 s of processor time) and
 # the process that stages are forked from (7 s).
-FLOWS = ("test_promote_flow", "test_retrain", "test_pipeline")
+FLOWS = ("test_promote_flow", "test_retrain", "test_pipeline", "test_alerts", "test_requests_in_mlflow", "test_clean")
 FORKED = ("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli")
 # The files that take longest, longest first: then the processes of `make test` end at about the same time.
 LONGEST = ("test_night", *FORKED, *FLOWS, "test_extend", "test_tracking", "test_rollback", "test_streaming")

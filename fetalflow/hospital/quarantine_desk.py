@@ -3,6 +3,7 @@
 import hashlib
 import os
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop.contents import list_contents
 from fetalflow.hospital.drop.inside import leaves
+from fetalflow.hospital.drop.opening import read_rows
 from fetalflow.hospital.drop.quarantine import REJECTED, count_kinds
 from fetalflow.hospital.drop.review import (
     LABELLED,
@@ -26,6 +28,7 @@ from fetalflow.hospital.drop.review import (
     row_id,
     write_decisions,
 )
+from fetalflow.hospital.drop.spelling import near
 from fetalflow.settings.params import load_settings
 
 TO_DO = {  # kind -> what to do; docs/data-engineer/drop.md has the same table
@@ -91,6 +94,36 @@ class Desk:
             kinds = ", ".join(count_kinds(self.table)) or "nothing"
             raise InputError(f"no row of the kind {kind!r} is in {self.path}; there is: {kinds}.")
         return self.table[self.table["kind"] == kind if kind else slice(None)].to_dict("records")
+
+    def select(self, **wanted: str | None) -> list[str]:
+        """The names of the rows that have all the values `wanted`, which nobody has decided on yet.
+
+        wanted: kind, label, patient, annotator, video (a pattern such as `*/B/*`) or site; None: any. Raises InputError
+        if no row has them.
+        """
+        rows, wanted = self.table, {column: value for column, value in wanted.items() if value is not None}
+        if "site" in wanted:
+            rows = rows.assign(site=rows["row"].map(self._sites()).fillna(""))
+        for column, value in wanted.items():
+            if column == "video":
+                rows = rows[rows["video"].map(lambda path, value=value: fnmatchcase(path, value))]
+            else:
+                rows = rows[rows[column].map(near) == near(value)]
+        decided = self.pending()
+        names = [name for name in rows["row"] if name not in decided]
+        if not names:
+            said = ", ".join(f"{column} {value!r}" for column, value in wanted.items())
+            left = f"; {len(rows)} of them are decided already" if len(rows) else ""
+            raise InputError(
+                f"no row in {self.path} waits for a decision with {said}{left}. `fetalflow quarantine list`."
+            )
+        return list(dict.fromkeys(names))
+
+    def _sites(self) -> dict[str, str]:
+        """The site of each row of the drop, by `row_id`: the table of quarantine has none."""
+        drop, _ = read_rows(self.drop)
+        columns = [*ROW, *(["site"] if "site" in drop.rows else [])]
+        return {row_id(row): row.get("site", "") for row in drop.rows[columns].to_dict("records")}
 
     def pending(self) -> dict[str, Decision]:
         """Decisions that are newer than the table. The next run will apply them."""

@@ -19,6 +19,7 @@ from fetalflow.promotion.comparison import WRONG, Answers, compare_answers, desc
 from fetalflow.promotion.findings import Finding
 from fetalflow.promotion.page import render
 from fetalflow.promotion.speed import Speed, time_in_turns
+from fetalflow.promotion.version_page import WAITS, publish
 from fetalflow.registry.candidates import Candidate, alias_versions, candidate, keep_evidence
 from fetalflow.registry.evidence import VERDICT, digest, evidence_digest
 from fetalflow.registry.ledger.record import alias_problems, record_move
@@ -34,30 +35,32 @@ def place(task: str, workspace: Path = Path()) -> Path:
     return workspace / "reports" / "promotion" / task
 
 
-def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, Any]:
+def judge(task: str, settings: Settings, workspace: Path = Path(), version: str | None = None) -> dict[str, Any]:
     """Check every rule of `params.yaml`; write verdict, page and the predictions of both models; return the verdict.
     No alias is moved.
 
-    Raises InputError when there is no challenger, it is the champion already, or the test part is incomplete.
+    version: judged in place of the version with the challenger's alias. Raises InputError when there is no challenger,
+    it is the champion already, or the test part is incomplete.
     """
     block = settings.blocks[task]
     rules, model, alias = block.promote, block.register_.model, block.register_.alias
-    challenger, champion = _fetched(model, alias), _fetched(model, rules.champion)
+    challenger, champion = _fetched(model, alias, version), _fetched(model, rules.champion)
     if challenger is None:
         raise InputError(f"no version of {model} is {alias}: nothing to promote. Run the pipeline to register one.")
     if champion is not None and champion.version == challenger.version:
-        raise InputError(f"version {champion.version} of {model} is {rules.champion} and {alias}: nothing to decide.")
+        both = rules.champion if version else f"{rules.champion} and {alias}"
+        raise InputError(f"version {champion.version} of {model} is {both}: nothing to decide.")
     data = workspace / "data" / task
     rows = held_out_rows(data)
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with atomic_folder(place(task, workspace)) as folder:
         answered, extract = {}, block.extract
-        for name, version in models.items():
-            answers = answers_of(name, version, task, rows, data, device, extract, extract.workers)
+        for name, model_of in models.items():
+            answers = answers_of(name, model_of, task, rows, data, device, extract, extract.workers)
             write_table(folder / f"{name}.csv", answers)
             answered[name] = read_predictions(folder / f"{name}.csv")
-        packages = {name: version.folder for name, version in models.items()}
+        packages = {name: each.folder for name, each in models.items()}
         speed = time_in_turns(packages, block.evaluate.latency_repeats, device)
         findings = _findings(models, answered, speed, rows, rules, block.evaluate)
         findings += budgets.registered_files(models)
@@ -78,7 +81,7 @@ def judge(task: str, settings: Settings, workspace: Path = Path()) -> dict[str, 
         core |= _decision(findings, champion, rules)
         made = datetime.now(UTC).isoformat(timespec="seconds")
         verdict = core | {"evidence_digest": evidence_digest(core), "machine": speed.as_dict()}
-        verdict |= {"made": made, "done": "Nothing was moved."}
+        verdict |= {"made": made, "done": "Nothing was moved.", "requested": version}
         _write(folder, verdict)
     return verdict
 
@@ -92,10 +95,13 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
     """
     task, model = verdict["task"], verdict["model"]
     if not verdict["failed"] and verdict["needs_approval"] and not approved_by:
+        publish(verdict, place(task, workspace), "waits", WAITS)
         return False
     block = settings.blocks[task]
     judged = tuple((verdict[name] or {}).get("version") for name in ("champion", "challenger"))
     now = alias_versions(model, block.promote.champion, block.register_.alias)
+    if verdict.get("requested"):  # it needs no alias
+        now = (now[0], verdict["requested"])
     if now != judged:
         raise InputError(
             f"champion and challenger of {model} were versions {judged[0]} and {judged[1]} when they were judged, now "
@@ -110,7 +116,7 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
     if digest(rules_text) != verdict["rules_digest"]:
         raise InputError(f"the rules of promotion of {task} have changed since the verdict was made. Judge again.")
     if verdict["failed"]:
-        keep_evidence(verdict["challenger"]["run_id"], folder, evidence)
+        publish(verdict, folder, "refused", "Does not become champion.")
         return False
     approval = f"approved by {approved_by}" if approved_by else "without approval, as params.yaml allows"
     done = f"Version {judged[1]} became {block.promote.champion}, {approval}."
@@ -119,17 +125,19 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
     keep_evidence(verdict["challenger"]["run_id"], folder, evidence)
     record_move(model, block.promote.champion, judged[1], evidence, f"promotion, {approval}", expected=judged[0])
     _write(folder, dict(verdict) | {"done": done})
+    publish(verdict, folder, "champion", done)
     return True
 
 
-def _fetched(model: str, alias: str) -> Candidate | None:
+def _fetched(model: str, alias: str, version: str | None = None) -> Candidate | None:
     """`candidate`. Raises InputError when the registry answers and the files of the version are gone."""
     try:
-        return candidate(model, alias)
+        return candidate(model, alias, version) if version else candidate(model, alias)
     except (InputError, TrackingFailed, OSError) as error:
-        (version,) = alias_versions(model, alias)  # fails as well if there is no such model or no registry
+        (named,) = alias_versions(model, alias)  # fails as well if there is no such model or no registry
+        which = version or named
         raise InputError(
-            f"the files of version {version} of {model}, the {alias}, cannot be fetched ({str(error).rstrip('.')}). "
+            f"the files of version {which} of {model}, the {alias}, cannot be fetched ({str(error).rstrip('.')}). "
             "Restore them from a backup of the artefact store; or give the alias to a version that has its files: "
             "`fetalflow rollback` for a champion, another run of the pipeline for a challenger."
         ) from None

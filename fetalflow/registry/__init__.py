@@ -1,5 +1,6 @@
 """A finished run comes in; MLflow runs, a version behind an alias, its ledger and its lineage go out.
 
-Doors: address, candidates, evidence, fetching, ledger/chain, ledger/decisions, ledger/record, ledger/repair,
-ledger/sentences, lineage, provenance, tracking, usable, warm_start.
+Doors: address, candidates, erasure, evidence, fetching, ledger/chain, ledger/decisions, ledger/files, ledger/record,
+ledger/repair, ledger/sentences, lineage, moved_store, old_versions, provenance, traces, tracking, usable,
+version_page, warm_start.
 """

@@ -66,15 +66,16 @@ class Candidate:
         return {"version": self.version, "run_id": self.run_id, "files": self.recorded} | shape | tags
 
 
-def candidate(model: str, alias: str) -> Candidate | None:
-    """The version of `model` with `alias`; None if no version has it.
+def candidate(model: str, alias: str, version: str | None = None) -> Candidate | None:
+    """A version of `model`, by default the one with `alias`; None if no version has it.
 
-    Raises InputError when there is no such model, TrackingFailed when the registry is out of reach.
+    Raises InputError when there is no such model or version, TrackingFailed when the registry is out of reach.
     """
     with registry() as store:
-        version = store.aliases(model).get(alias)
+        version = version or store.aliases(model).get(alias)
         if version is None:
             return None
+        store.require_version(model, version)
         registered = store.client.get_model_version(model, version)
         run = store.client.get_run(registered.run_id)
         people = people_of(store, run.data.tags.get("mlflow.parentRunId", run.info.run_id))

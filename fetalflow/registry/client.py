@@ -6,6 +6,7 @@ repeated, both in the embedded store and on a server, and fetalflow needs no loc
 """
 
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -74,6 +75,13 @@ class Registry:
 
     def remove_mark(self, model: str) -> None:
         self.client.delete_registered_model_tag(model, MARK_TAG)
+
+    def has_model(self, model: str) -> bool:
+        return any(each.name == model for each in _pages(self.client.search_registered_models))
+
+    def versions(self, model: str) -> list[Any]:
+        """Every version of a model, with its source and its run; none if there is no such model."""
+        return list(_pages(self.client.search_model_versions, filter_string=f"name = '{model}'"))
 
     def has_version(self, model: str, version: str) -> bool:
         try:
@@ -171,6 +179,41 @@ class Registry:
     def folders(self, run: str, path: str) -> list[str]:
         """The folders inside a folder of a run's artefacts; empty if there is no such folder."""
         return [entry.path for entry in self.client.list_artifacts(run, path) if entry.is_dir]
+
+    def artefact_paths(self, run: str, folder: str = "") -> Iterator[str]:
+        """The paths of all files in a folder of a run's artefacts, or of all."""
+        for entry in self.client.list_artifacts(run, folder or None):
+            if entry.is_dir:
+                yield from self.artefact_paths(run, entry.path)
+            else:
+                yield entry.path
+
+    def local_artefacts(self, run: str) -> Path | None:
+        """The folder of a run's artefacts in an embedded store; None on a server."""
+        if self.artefacts is None:
+            return None
+        parts = urlsplit(self.client.get_run(run).info.artifact_uri)
+        return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+    def remove_artefact(self, run: str, path: str) -> None:
+        """Remove a file of a run's artefacts. MLflow's client has no public call for it; `mlflow gc` uses this one."""
+        self.client._tracking_client._get_artifact_repo(run).delete_artifacts(path)
+
+    @property
+    def can_purge(self) -> bool:
+        """Whether this is a database itself: MLflow's server has no call that removes what was deleted for ever."""
+        return hasattr(self.client._tracking_client.store, "_hard_delete_run")
+
+    def purge_run(self, run: str) -> None:
+        """Remove a deleted run for ever, as `mlflow gc` does. That command would also remove everything else that is
+        deleted, such as an experiment that a person can restore."""
+        self.client._tracking_client._get_artifact_repo(run).delete_artifacts()
+        self.client._tracking_client.store._hard_delete_run(run)
+
+    def purge_model(self, model: str, place: str) -> None:
+        """Remove a deleted logged model for ever, with its files in `place`."""
+        shutil.rmtree(Path(url2pathname(urlsplit(place).path)), ignore_errors=True)
+        self.client._tracking_client.store._hard_delete_logged_model(model)
 
     def artefact(self, run: str, path: str) -> str | None:
         """The text of a run's artefact; None if the run has no such artefact."""

@@ -9,7 +9,8 @@ from typing import Any
 from fetalflow.artefacts import file_digest, read_json
 
 VERDICT = "verdict.json"
-PASSING = ("evidence_digest", "made", "done", "machine")  # keys that differ when the same pair is judged again
+# Keys that differ when the same pair is judged again.
+PASSING = ("evidence_digest", "made", "done", "machine", "requested")
 LEAST = 12  # digits of a digest that a person must name
 
 

@@ -16,11 +16,13 @@ import pandas as pd
 
 from fetalflow.artefacts import named, write_table
 from fetalflow.hospital.drop.spelling import near
+from fetalflow.registry.candidates import SPLIT
 from fetalflow.registry.lineage import PATIENTS
 
 SHORT = 12  # digits of the SHA-256 of a cine that the name of a sequence begins with
 SIGNS = 4  # a shorter name is looked for in tables alone: in a text it may be any number
 PICTURES = ("explain", "preview", "previews")  # folders whose pictures show patients side by side
+IMAGES = (".png", ".jpg", ".gif", ".mp4")
 PAGE = "report.html"  # has these pictures in it
 KEPT, REWRITTEN, REMOVED = "kept", "rewritten", "removed"
 
@@ -28,8 +30,8 @@ KEPT, REWRITTEN, REMOVED = "kept", "rewritten", "removed"
 @dataclass(frozen=True)
 class Traces:
     """names: her name in tables, and each pseudonym. sites: those of her recordings, in their plain form; empty: any.
-    sources: SHA-256 of each of her cines, hex. instead: the name that tables of the runs' patients get for hers, so that
-    a model that saw her is still known to have seen a patient who is gone."""
+    sources: SHA-256 of each of her cines, hex. instead: the name that tables of the runs' patients get for hers, so
+    that a model that saw her is still known to have seen a patient who is gone."""
 
     names: frozenset[str]
     sites: frozenset[str] = frozenset()
@@ -88,12 +90,13 @@ class Traces:
         bounded = [rb"(?<![0-9A-Za-z])" + name + rb"(?![0-9A-Za-z])" for name in names]
         return re.compile(b"|".join([*shorts, *bounded]) or rb"(?!)")
 
-    def rid(self, path: Path, name: str, dry: bool = False) -> str:
-        """Rid a file of her; returns KEPT, REWRITTEN or REMOVED. name: its path in its folder, with `/`. dry: change
-        nothing. The table of a run's patients keeps a row for her under the name `instead`."""
+    def rid(self, path: Path, name: str, shown: bool, dry: bool = False) -> str:
+        """Rid a file of her; returns KEPT, REWRITTEN or REMOVED. name: its path in its folder, with `/`. shown: she may
+        be in pictures that do not name her. dry: change nothing. The table of a run's patients keeps a row for her
+        under the name `instead`."""
         parts = PurePosixPath(name).parts
-        shown = len(parts) > 1 and parts[-2] in PICTURES and path.suffix in (".png", ".jpg", ".gif", ".mp4")
-        if self.in_name(name) or shown or parts[-1] == PAGE:
+        shown &= parts[-1] == PAGE or (len(parts) > 1 and parts[-2] in PICTURES and path.suffix in IMAGES)
+        if self.in_name(name) or shown:
             return _done(REMOVED, dry, path.unlink)
         if path.suffix == ".parquet" or path.suffix == ".csv":
             return self._rid_table(path, name, dry)
@@ -112,7 +115,7 @@ class Traces:
         if self.instead and name == PATIENTS:
             table = table.assign(patient=table["patient"].where(~hers, self.instead))
             table = table.assign(site=table["site"].where(~hers, "")) if "site" in table else table
-        elif self.instead and name == "data/split.parquet" and "patient" in table:
+        elif self.instead and name == SPLIT and "patient" in table:
             # A run without a table of patients says by its split whom it was trained on.
             numbers = pd.Series(range(len(table)), table.index).map("{:06d}".format)
             table = table.assign(
@@ -128,14 +131,14 @@ def cines_of(tables: Iterable[pd.DataFrame], hers: Traces) -> set[str]:
     """The SHA-256 of the cines that rows of her name, without those that a row of somebody else names, too."""
     mine, others = set(), set()
     for table in tables:
-        column = next((name for name in ("source", "video") if name in table), None)
-        if column is None or "patient" not in table:
+        if "patient" not in table:
             continue
-        stems = table[column].astype(str).map(lambda path: PurePosixPath(path).stem)
-        digests = stems.where(stems.str.fullmatch(r"[0-9a-f]{64}"), "")
-        named_her = hers.by_name(table)
-        mine |= set(digests[named_her])
-        others |= set(digests[~named_her & (table["patient"].astype(str) != "")])
+        named_her, somebody = hers.by_name(table), table["patient"].astype(str) != ""
+        for column in (name for name in ("source", "video", "mask") if name in table):
+            stems = table[column].astype(str).map(lambda path: PurePosixPath(path).stem)
+            digests = stems.where(stems.str.fullmatch(r"[0-9a-f]{64}"), "")
+            mine |= set(digests[named_her])
+            others |= set(digests[~named_her & somebody])
     return mine - others - {""}
 
 
@@ -151,8 +154,8 @@ def listed(data: bytes) -> list[dict[str, str]] | None:
 def objects_of(objects: Callable[[], Iterator[tuple[str, Callable[[], bytes]]]], hers: Traces) -> tuple[set[str], int]:
     """The ids of the objects of a cache of DVC that hold her, and the number of objects that were read.
 
-    objects: gives the id (MD5, of a folder with `.dir`) and the bytes of each object. A folder that names a file of hers
-    goes with that file; the pictures of a folder of explanations go all, if one of its files holds her.
+    objects: gives the id (MD5, of a folder with `.dir`) and the bytes of each object. A folder that names a file of
+    hers goes with that file; all pictures of a folder of explanations go if one of its files holds her.
     """
     found, folders, read = set(), {}, 0
     for oid, content in objects():

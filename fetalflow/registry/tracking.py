@@ -38,6 +38,7 @@ from fetalflow.registry.model_card import model_card
 from fetalflow.registry.moved_store import ARTEFACTS, follow_the_move
 from fetalflow.registry.registered_files import PACKAGE_TAG, registered_digest
 from fetalflow.registry.run_record import inputs_digest
+from fetalflow.registry.version_page import card_of
 from fetalflow.settings.params import Settings
 from fetalflow.settings.tasks import get_task
 
@@ -288,7 +289,7 @@ def _registered_version(mlflow: ModuleType, name: str, package: Path, exports: P
     for duplicate in duplicates:  # MLflow's client repeats a request when the response is lost
         if duplicate.run_id == run and not client.get_model_version(name, duplicate.version).aliases:
             client.delete_model_version(name, duplicate.version)
-    if version.description != card:
+    if card_of(version.description) != card:  # before it may be the verdict of a promotion
         client.update_model_version(name, version.version, description=card)
     if version.run_id == run:
         remove_other_models(mlflow, run, version.source.rpartition("/")[2])

@@ -73,6 +73,37 @@ class Retrain(Frozen):
     deidentify: bool | None = None
 
 
+class Requests(Frozen):
+    """What people may ask for in MLflow (docs/ml-lead/promotion.md)."""
+
+    # When a person sets the champion's alias in MLflow, it is put back and her version is judged. put_back: then she
+    # approves it as any other. keep: it becomes champion at once, where every rule passes and her account is recorded.
+    champion_by_hand: Literal["put_back", "keep"] = "put_back"
+    # Accounts of MLflow that may approve; empty: all that may write to the model, except for that of the workers.
+    approvers: tuple[str, ...] = ()
+
+
+class Alerts(Frozen):
+    """When somebody is told (docs/operator/alerts.md). Where alerts go is no setting here, because it is a secret."""
+
+    quarantine: float = Field(0.2, gt=0, le=1)  # share of the rows that are in quarantine
+    silent_hours: float = Field(36, gt=0, le=10_000)  # since the last look into the inbox
+
+
+class Clean(Frozen):
+    """What `fetalflow clean` keeps (docs/operator/growth.md). Days count from the last change."""
+
+    # Newest versions of the model that stay, besides those that have an alias or ever were champion.
+    versions: int = Field(10, ge=1, le=10**6)
+    trash_days: int = Field(30, ge=1, le=36_500)  # what was deleted in MLflow can be restored for so long
+    cache_days: int = Field(14, ge=1, le=36_500)  # objects of DVC's cache that no commit, branch or data set needs
+    frames_days: int = Field(7, ge=1, le=36_500)  # decoded cines that the drop does not have any more
+    checkpoints_days: int = Field(14, ge=1, le=36_500)  # of trainings that did not go on
+    exports_days: int = Field(14, ge=1, le=36_500)  # files of networks that the settings do not name any more
+    runs_days: int = Field(90, ge=1, le=36_500)  # finished flow runs in Prefect, with their logs and tables
+    scratch_days: int = Field(7, ge=1, le=36_500)  # temporary folders and tracebacks of killed commands
+
+
 class Drift(Frozen):
     """When a new drop counts as different from the training data."""
 

@@ -20,7 +20,7 @@ from fetalflow.settings.blocks import (
     Validate,
 )
 from fetalflow.settings.earlier import renewed
-from fetalflow.settings.operations import Drift, Frozen, Promote, Register, Retrain
+from fetalflow.settings.operations import Alerts, Clean, Drift, Frozen, Promote, Register, Requests, Retrain
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C takes a tenth of the time
 
@@ -57,6 +57,9 @@ class TaskSettings(Frozen):
     promote: Promote = Promote()
     retrain: Retrain = Retrain()
     drift: Drift = Drift()
+    requests: Requests = Requests()
+    alerts: Alerts = Alerts()
+    clean: Clean = Clean()
 
 
 class Machines(Frozen):

@@ -1,8 +1,9 @@
 """Commands for the drops of a hospital: de-identify, list, decide on rows in quarantine, withdraw a patient."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
@@ -10,11 +11,22 @@ from pydantic import ValidationError
 from fetalflow.errors import InputError
 from flows.cli.options import Task, Who, Why, Workspace
 
+if TYPE_CHECKING:
+    from fetalflow.hospital.drop.review import Decision
+    from fetalflow.hospital.quarantine_desk import Desk
+
 quarantine = typer.Typer(
     name="quarantine", no_args_is_help=True, help="Rows that cannot be used: list, release, reject."
 )
 
-Rows = Annotated[list[str], typer.Argument(help="Names of rows, as `quarantine list` shows them.")]
+Rows = Annotated[list[str] | None, typer.Argument(help="Names of rows, as `quarantine list` shows them.")]
+Kind = Annotated[str | None, typer.Option(help="All rows of this kind that nobody has decided on.")]
+Site = Annotated[str | None, typer.Option(help="All rows of this site.")]
+Labelled = Annotated[str | None, typer.Option(help="All rows that the drop gives this label.")]
+Annotator = Annotated[str | None, typer.Option(help="All rows of this annotator.")]
+Patient = Annotated[str | None, typer.Option(help="All rows of this patient.")]
+Video = Annotated[str | None, typer.Option(help="All rows of the cines that fit a pattern, such as '*/B/*'.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Say which rows, and decide nothing.")]
 
 
 @quarantine.command("list")
@@ -55,37 +67,72 @@ def quarantine_show(row: str, task: Task = "movement", workspace: Workspace = No
 
 @quarantine.command("release")
 def quarantine_release(
-    rows: Rows,
     by: Who,
     why: Why,
+    rows: Rows = None,
     label: Annotated[str, typer.Option(help="The correct label; only for the kinds disagreement and label.")] = "",
+    kind: Kind = None,
+    site: Site = None,
+    labelled: Labelled = None,
+    annotator: Annotator = None,
+    patient: Patient = None,
+    video: Video = None,
+    plan: Plan = False,
     task: Task = "movement",
     workspace: Workspace = None,
 ) -> None:
-    """Decide that rows are used. The next run does so."""
-    from fetalflow.hospital.quarantine_desk import Desk
-    from flows.last_run import announced_workspace
-    from flows.workspace_lock import hold
-
-    folder = announced_workspace(task, workspace)
-    with hold(folder, "fetalflow quarantine release"):
-        desk = Desk(folder, task)
-        released = desk.release(rows, by, why, label)
-    print(f"Released {len(released)} rows in {desk.reviews}. The next `fetalflow run` uses them.")
+    """Decide that rows are used: those that are named, or all that fit the filters. The next run does so."""
+    wanted = {"kind": kind, "site": site, "label": labelled, "annotator": annotator, "patient": patient, "video": video}
+    _decide("release", rows, wanted, plan, task, workspace, lambda desk, names: desk.release(names, by, why, label))
 
 
 @quarantine.command("reject")
-def quarantine_reject(rows: Rows, by: Who, why: Why, task: Task = "movement", workspace: Workspace = None) -> None:
-    """Decide that rows are never used; they no longer count against `quarantine_share`."""
+def quarantine_reject(
+    by: Who,
+    why: Why,
+    rows: Rows = None,
+    kind: Kind = None,
+    site: Site = None,
+    labelled: Labelled = None,
+    annotator: Annotator = None,
+    patient: Patient = None,
+    video: Video = None,
+    plan: Plan = False,
+    task: Task = "movement",
+    workspace: Workspace = None,
+) -> None:
+    """Decide that rows are never used: those that are named, or all that fit the filters. They no longer count against
+    `quarantine_share`."""
+    wanted = {"kind": kind, "site": site, "label": labelled, "annotator": annotator, "patient": patient, "video": video}
+    _decide("reject", rows, wanted, plan, task, workspace, lambda desk, names: desk.reject(names, by, why))
+
+
+def _decide(
+    verb: str,
+    rows: list[str] | None,
+    wanted: dict[str, str | None],
+    plan: bool,
+    task: str,
+    workspace: Path | None,
+    decide: Callable[["Desk", list[str]], list["Decision"]],
+) -> None:
     from fetalflow.hospital.quarantine_desk import Desk
     from flows.last_run import announced_workspace
     from flows.workspace_lock import hold
 
+    filtered = any(value is not None for value in wanted.values())
+    if bool(rows) == filtered:
+        raise InputError(f"quarantine {verb} needs either names of rows, or filters such as --kind and --site.")
     folder = announced_workspace(task, workspace)
-    with hold(folder, "fetalflow quarantine reject"):
+    with hold(folder, f"fetalflow quarantine {verb}"):
         desk = Desk(folder, task)
-        rejected = desk.reject(rows, by, why)
-    print(f"Rejected {len(rejected)} rows in {desk.reviews}. From the next `fetalflow run` on they are left out.")
+        names = desk.select(**wanted) if filtered else rows
+        if plan:
+            print(f"{len(names)} rows would get the decision {verb}: {' '.join(names)}")
+            return
+        decided = decide(desk, names)
+    then = "uses them" if verb == "release" else "leaves them out"
+    print(f"{verb.capitalize()}: {len(decided)} rows in {desk.reviews}. The next `fetalflow run` {then}.")
 
 
 def arrivals(
@@ -96,7 +143,7 @@ def arrivals(
     """List the deliveries that were taken or refused, and those that wait in the inbox, with the reasons."""
     from fetalflow.hospital.arrival.journal import listing
 
-    _, store = _store(task, workspace)
+    _, store = store_of(task, workspace)
     found = listing(store)
     if as_json:
         print(json.dumps(found, indent=2))
@@ -140,7 +187,7 @@ def withdraw(
     if identifier == bool(patient):
         raise InputError("withdraw needs either a pseudonym, as in the manifest, or --identifier.")
     if workspace is None and task is not None:
-        workspace, _ = _store(task, workspace_of(task))
+        workspace, _ = store_of(task, workspace_of(task))
     chosen, key = stores(workspace), configured_key(key_file)
     if not chosen:
         tasks = ", ".join(load_settings((workspace or CHECKOUT) / "params.yaml").tasks)
@@ -161,7 +208,7 @@ def withdraw(
         print(f"Not looked at: {', '.join(others)}. Without --task and --workspace all are.")
 
 
-def _store(task: str, workspace: Path | None) -> tuple[Path, Path]:
+def store_of(task: str, workspace: Path | None) -> tuple[Path, Path]:
     """A workspace that takes drops, and its store. Raises InputError for another folder."""
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT

@@ -17,7 +17,9 @@ Wait = Annotated[
     typer.Option("--wait/--no-wait", help="Wait while another command uses the workspace, or end with exit status 75."),
 ]
 Who = Annotated[str, typer.Option("--by", help="The person who decides.")]
-Why = Annotated[str, typer.Option("--why", help="The reason. Do not write a patient's name: it is kept for ever.")]
+Why = Annotated[
+    str, typer.Option("--why", "--reason", help="The reason. Do not write a patient's name: it is kept for ever.")
+]
 Engine = Annotated[
     str,
     typer.Option(

@@ -137,17 +137,22 @@ def deploy(
     ] = None,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Let --cron train on the synthetic hospital.")] = False,
 ) -> None:
-    """Deploy to Prefect, on a process work pool: the pipeline, and for each task retraining and promotion."""
+    """Deploy to Prefect, on a process work pool: the pipeline, and for each task retraining, promotion and alerts."""
     from flows.last_run import find_workspace
-    from flows.schedules import Timetable, plan
+    from flows.schedules import Timetable, companions, plan
     from flows.surroundings import require_prefect_server
 
     cron_table, poll_table = (Timetable(given, timezone) if given else None for given in (cron, poll))
     planned = plan(cron_table, poll_table, find_workspace(None, workspace) if workspace else None, synthetic)
+    planned += companions(planned)
     require_prefect_server()
+    from flows.alert_automations import set_alerts
+    from flows.alerts import addresses, checked
     from flows.deployments import deploy as deploy_flows
 
+    checked(addresses())  # before anything is sent to the server
     kept = deploy_flows(pool, planned)
+    told = set_alerts(sorted({each.flow for each in planned}))
     print("\n".join(["Deployed:", *map(str, planned)]))
     for name, schedules in kept.items():
         if schedules:
@@ -155,6 +160,7 @@ def deploy(
                 f"{name} KEEPS THE SCHEDULE of an earlier deployment: {', '.join(schedules)}. To remove it: "
                 f"prefect deployment schedule clear --accept-yes {name}"
             )
+    print(f"Alerts go to: {', '.join(told) or 'nobody, because FETALFLOW_ALERTS is not set'}")
     print(f"Start a worker: prefect worker start --pool {pool}")
     if (cron or poll) and timezone == "UTC":
         print("The times are UTC. For the clock of the hospital add --timezone, such as --timezone Europe/Berlin.")

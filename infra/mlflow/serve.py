@@ -11,7 +11,12 @@ NEEDED = (
 )
 # Every user with a login may read; permission to write is given for each model. The workers log in as administrator. A
 # correct password is cached for a minute, because one check takes 0.09 s of CPU time, and a model about 400 requests.
-CONFIG = "[mlflow]\ndefault_permission = READ\ndatabase_uri = {uri}\nauth_cache_ttl_seconds = 60\n"
+CONFIG = """[mlflow]
+default_permission = READ
+database_uri = {uri}
+auth_cache_ttl_seconds = 60
+authorization_function = accounts:authenticate
+"""
 
 
 def command(host: str = "0.0.0.0", port: int = 5000) -> list[str]:
@@ -34,6 +39,9 @@ def main() -> None:
         raise SystemExit(f"these environment variables must be set: {', '.join(missing)}")
     # MLflow's jobs judge language models. Their eight processes would take 20 s of CPU time at every start.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    # The server finds accounts.py, which records who set an alias.
+    found = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(found)
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(write_config(Path(tempfile.mkdtemp())))
     os.execvp("mlflow", [*command(), *sys.argv[1:]])
 

@@ -39,12 +39,25 @@ VERBS = {
         ),
         *("--unset nix", f"--workspace {FOLDER} --set movement.train.epochs=3"),
     ],
+    "recall": [
+        "",
+        "x",
+        "x --by a --reason b",
+        "x --by a --reason b --task nix",
+        f"x --by a --reason b --workspace {FOLDER}",
+    ],
+    "erase": [
+        *("", "P1", "P1 --plan", "P1 --by a --reason b", "P1 --identifier --plan", "--identifier --plan"),
+        *(f"P1 --plan --workspace {FOLDER}", "P1 --plan --key-file nowhere"),
+    ],
+    "clean": ["--workspace nowhere", f"--plan --workspace {FOLDER}", f"--workspace {FILE}", "--nix"],
     "deploy": [
         *("", "--cron nix --nix", "--cron nix", "--poll nix", "--poll nix --timezone nix", "--workspace nowhere"),
         *(f"--workspace {FOLDER}", f"--workspace {FILE}"),
     ],
     "doctor": ["--pool"],
     "metrics": ["--port 0", "--port x", "--out metrics.txt", "--out nowhere/x.prom", "--workspace nowhere"],
+    "alert": ["", "--test", "--nix"],
     "deidentify": [
         *("", f"{FILE} out", f"{FOLDER} out", f"nowhere out --key-file {FOLDER}", f"{FOLDER} out --task nix"),
         *(f"{FOLDER} out --key-file {FILE}", f"{FOLDER} out --key-file nowhere"),

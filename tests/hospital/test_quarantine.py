@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from cine_files import speckle, write_video
+from typer.testing import CliRunner
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop.quarantine import check_share
@@ -224,8 +225,6 @@ def test_a_zip_is_decided_on_like_a_folder(workspace):
 
 
 def test_the_command_line_lists_shows_and_decides(workspace):
-    from typer.testing import CliRunner
-
     def call(*words):
         done = CliRunner().invoke(app, ["quarantine", *words])
         assert done.exit_code == 0, done.output
@@ -240,6 +239,37 @@ def test_the_command_line_lists_shows_and_decides(workspace):
     assert json.loads(call("list", "--json"))["waiting"] == sorted(name_of(ROWS[n]) for n in (2, 4, 5))
     error = CliRunner().invoke(app, ["quarantine", "reject", "zzz", "--by", "x", "--why", "y"]).exception
     assert isinstance(error, InputError) and "quarantine list" in str(error)
+
+
+def test_rows_are_decided_on_in_bulk_by_filters(workspace):
+    def call(*words):
+        done = CliRunner().invoke(app, ["quarantine", *words, "--by", "Dr Example", "--reason", "seen by a reader"])
+        if isinstance(done.exception, InputError):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    planned = call("release", "--kind", "disagreement", "--site", "North", "--label", "arm", "--plan")
+    assert planned.startswith("2 rows would") and not history(Path("reviews/movement.csv"))
+    for filters, said in (
+        (["--site", "south"], "waits for a decision with site 'south'"),
+        (["--kind", "label", "--patient", "P3"], "kind 'label', patient 'P3'"),
+        ([], "needs either"),
+        (["abc", "--kind", "label"], "needs either"),
+    ):
+        with pytest.raises(InputError, match=said):
+            call("reject", *filters)
+    with pytest.raises(InputError, match="cannot be released: its kind is 'missing'"):
+        call("release", "--patient", "P3")
+    call("release", "--kind", "label", "--label", "head", "--video", "b*")
+    call("reject", "--kind", "disagreement", "--labelled", "arm", "--annotator", "y")
+    decided = {(each.decision, each.row) for each in history(Path("reviews/movement.csv"))}
+    assert decided == {("release", name_of(ROWS[3])), ("reject", name_of(ROWS[2]))}
+    assert {each.why for each in history(Path("reviews/movement.csv"))} == {"seen by a reader"}
+    call("reject", "--site", "north")
+    assert len(history(Path("reviews/movement.csv"))) == 5, "what was decided before is not decided again"
+    with pytest.raises(InputError, match="5 of them are decided already"):
+        call("reject", "--site", "north")
 
 
 def test_every_kind_that_extraction_or_docs_name_has_something_to_do():

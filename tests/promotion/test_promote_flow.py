@@ -527,6 +527,24 @@ def test_a_refusal_is_kept_with_the_challenger_too(challenged):
     assert [(one.version, one.champion, one.decision) for one in found] == [("2", "1", "keep")]
 
 
+def test_a_version_is_judged_by_its_number_and_its_page_in_mlflow_shows_the_verdict(challenged):
+    from fetalflow.registry.tracking import registry
+
+    settings = with_rules(**EASY)
+    with registry() as store:
+        card = store.client.get_model_version(MODEL, "2").description.partition("# fetalmovnet")[2]
+    verdict = judge(TASK, settings, version="2")
+    assert verdict["evidence_digest"] == judge(TASK, settings)["evidence_digest"] and verdict["failed"] == []
+    assert act(verdict, settings, None) is False and register() == "2", "registered again, the verdict stays"
+    with registry() as store:
+        page = store.client.get_model_version(MODEL, "2")
+    assert page.description.startswith("## Promotion") and page.description.endswith(card[-200:])
+    assert page.tags["fetalflow.evidence"] == verdict["evidence_digest"][:16]
+    for version, words in (("1", "version 1 of fetal-movement is champion: nothing"), ("99", "no version 99")):
+        with pytest.raises(InputError, match=words):
+            judge(TASK, settings, version=version)
+
+
 def test_the_command_judges_and_moves_nothing_on_a_dry_run(challenged):
     before = alias_versions(MODEL, "champion", "challenger")
     done = CliRunner().invoke(app, ["promote", "--dry-run"])

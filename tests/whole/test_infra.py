@@ -360,6 +360,6 @@ def test_verbs_and_files_of_the_pages_are_there():
         named = set(re.findall(r"fetalflow (\w+)", "\n".join(re.findall(r"`[^`\n]+`|^(?:fetal|docker).+", page, re.M))))
         assert named and named <= verbs, f"{name}: {named - verbs}"
         for path in re.findall(r"infra/[\w./-]*\w", page):
-            assert (ROOT / path).exists() or path in ("infra/.env", "infra/.env.inbox"), path
+            assert (ROOT / path).exists() or path in ("infra/.env", "infra/.env.inbox", "infra/.env.alerts"), path
         for link in re.findall(r"\]\((?!https?:)([\w./-]+\.md)[)#]", page):
             assert ((ROOT / "docs" / name).parent / link).is_file(), link

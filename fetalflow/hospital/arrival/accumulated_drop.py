@@ -24,14 +24,15 @@ MAY_BE_WITHDRAWN = (
 
 
 def accumulate(store: Path, split: Split) -> int | None:
-    """Write `drop/annotations.csv`: the rows of every received drop, each once; None while nothing was received.
+    """Write `drop/annotations.csv`: the rows of every received drop that count, each once; None while nothing was
+    received.
 
     Rows that differ in any column are both kept; extraction decides whether they contradict each other. `patient` is
     the permanent name of the patient. Two columns are added: `drop`, the drops that hold the row (';'-joined), and
     `part`, the permanent side of the row's patient. Rows of which it is not known whether they are of a withdrawn
     patient, or of which of two patients, have a `fault`. Returns the number of rows.
     """
-    with received_rows(store) as rows:
+    with received_rows(store, counting=True) as rows:
         if rows is None:
             return None
         people = known_people(rows.who(), store)

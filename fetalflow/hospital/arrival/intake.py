@@ -33,6 +33,7 @@ from fetalflow.hospital.arrival.accumulated_drop import (
 from fetalflow.hospital.arrival.find_patient import find_patient
 from fetalflow.hospital.arrival.inbox import Delivery, NotFetched, deliveries, is_unchanged, opened
 from fetalflow.hospital.arrival.journal import SETTLED, Journal, write_look
+from fetalflow.hospital.arrival.recall_record import NOTE, read_note, supersede, superseded_drops
 from fetalflow.hospital.arrival.received_rows import SCRATCH
 from fetalflow.hospital.arrival.store_key import CLEAR, check_key, settle_key
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn, read_withdrawn
@@ -56,6 +57,7 @@ class Prepare:
     key: str = CLEAR
 
 
+NOT_TAKEN = f"a delivery that its {NOTE} names was not taken"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the store cannot be written, so no delivery can be taken
 FAILED = "reading it failed"
 CHANGED = "it changed while it was read"
@@ -96,7 +98,7 @@ def arrive(
     store.mkdir(parents=True, exist_ok=True)
     with (
         FileLock(store / ".lock"),
-        _scratch(store) as scratch,
+        scratch_of(store) as scratch,
         _outside(store) if prepare else nullcontext(scratch) as originals,
     ):
         check_key(store, key)
@@ -135,7 +137,7 @@ def withdraw(
     patient: her name in the manifest, or her pseudonym at `site`. also: more sites and pseudonyms by which a delivery
     may name her. Raises InputError when the store has never had a row of this patient, or two have this pseudonym.
     """
-    with FileLock(store / ".lock"), _scratch(store):
+    with FileLock(store / ".lock"), scratch_of(store):
         patient, pseudonyms = find_patient(store, patient, site)
         pseudonyms |= {*also}
         withdrawn = patient in set(read_withdrawn(store)["patient"])
@@ -194,6 +196,10 @@ def _take(
                 missing = _missing(drop.rows, drop.root)
             if missing:
                 return Arrival(delivery.name, "waiting", said=f"{missing} files that its rows name are not there")
+            if (note := read_note(folder)) is not None:
+                named, unknown = superseded_drops(note, store, prepare.name if prepare else str)
+                if unknown:
+                    return Arrival(delivery.name, "waiting", said=unknown if shown else NOT_TAKEN)
             if prepare:
                 folder, shown = prepare.drop(folder, scratch), True
             with open_drop(folder, scratch) as drop:
@@ -215,8 +221,11 @@ def _take(
     # After a kill between the rows and the journal's line, the rows are there but the journal has no "taken" yet.
     again = is_received(store, name) and name in record[0].drops
     write_received(store, name, rows)
+    said = ""
+    if note is not None and not again:
+        said = supersede(store, name, note if prepare is None else replace(note, by="", why=""), named)
     state = "again" if again else "taken"
-    return Arrival(delivery.name, state, name, len(rows), int(rows["video"].nunique()))
+    return Arrival(delivery.name, state, name, len(rows), int(rows["video"].nunique()), said)
 
 
 def crash_in_words(error: BaseException) -> str:
@@ -259,7 +268,7 @@ def _missing(rows: pd.DataFrame, root: Path) -> int:
 
 
 @contextmanager
-def _scratch(store: Path) -> Iterator[Path]:
+def scratch_of(store: Path) -> Iterator[Path]:
     """An empty folder in the store. The leftovers of a killed call are removed first."""
     folder = store / SCRATCH
     shutil.rmtree(folder, ignore_errors=True)

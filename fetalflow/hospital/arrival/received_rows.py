@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from fetalflow.hospital.arrival.recall_record import counting_rows, left_out
 from fetalflow.hospital.drop.columns import COLUMNS, PERSON
 
 SCRATCH = ".scratch"  # folder in a store for unfinished work
@@ -114,8 +115,10 @@ def _joined(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
 
 
 @contextmanager
-def received_rows(store: Path) -> Iterator[ReceivedRows | None]:
-    """The rows of all received drops; None while nothing was received."""
+def received_rows(store: Path, counting: bool = False) -> Iterator[ReceivedRows | None]:
+    """The rows of all received drops; None while nothing was received. counting: without those that were recalled or
+    superseded."""
+    left = left_out(store) if counting else {}
     paths = sorted((store / "received").glob("*.csv"))
     if not paths:
         yield None
@@ -133,10 +136,15 @@ def received_rows(store: Path) -> Iterator[ReceivedRows | None]:
             database.execute("SET enable_progress_bar = false")
             rows = ReceivedRows(database)
             for path in paths:
-                rows.add(read_rows(path).assign(drop=path.stem))
+                rows.add(counting_rows(read_rows(path), _superseding(path, left)).assign(drop=path.stem))
             yield rows
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _superseding(path: Path, left: dict[str, set[str]]) -> dict[str, pd.DataFrame] | None:
+    others = left.get(path.stem)
+    return None if others is None else {other: read_rows(path.with_stem(other)) for other in sorted(others)}
 
 
 def read_rows(path: Path) -> pd.DataFrame:

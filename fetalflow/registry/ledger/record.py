@@ -40,7 +40,7 @@ from fetalflow.registry.ledger.chain import (
 )
 from fetalflow.registry.ledger.files import file_errors, package_error, recorded_files
 from fetalflow.registry.ledger.reading import intact_chain, lines_now, read_now, whole_chain
-from fetalflow.registry.ledger.sentences import ABANDONED_S, age, check_alias, check_aliases
+from fetalflow.registry.ledger.sentences import ABANDONED_S, age, check_alias, check_aliases, renewals
 from fetalflow.registry.ledger.signing import sign
 from fetalflow.registry.tracking import registry
 
@@ -102,7 +102,7 @@ def verify(head: str | None = None) -> Verdict:
             f"no line has the hash {head}: the ledger was rebuilt or cut after this hash was noted. Restore the "
             "registry's database from the newest backup."
         )
-    return Verdict(wrong, notes, len(lines), lines[-1]["sha256"] if lines else None)
+    return Verdict(wrong, notes + renewals(lines), len(lines), lines[-1]["sha256"] if lines else None)
 
 
 def _run_errors(store: Registry, run: str | None, others: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from fetalflow.registry.ledger.chain import Line, last_decided, last_seen, open_intents
 
+REQUEST = "candidate"  # this alias asks for a promotion; no model is in use by it, so the ledger does not keep it
 ABANDONED_S = 600.0  # after this time an intent without an end counts as interrupted at once
 
 
@@ -22,7 +23,7 @@ def check_aliases(lines: list[Line], aliases: dict[str, dict[str, str]]) -> tupl
     for model in sorted(set(aliases) - known):
         if aliases[model]:
             notes.append(f"{model} has aliases and no line in the ledger: {', '.join(sorted(aliases[model]))}.")
-    keys = set(seen) | set(begun) | {(m, a) for m in known for a in aliases.get(m, {})}
+    keys = set(seen) | set(begun) | {(m, a) for m in known for a in aliases.get(m, {}) if a != REQUEST}
     for model, alias in sorted(key for key in keys if key[0] in aliases):
         errors, remarks = check_alias(lines, model, alias, aliases[model].get(alias))
         wrong += errors
@@ -53,6 +54,16 @@ def check_alias(lines: list[Line], model: str, alias: str, shown: str | None) ->
         f"fetalflow ledger put-back {model} {alias} --reason WHY"
     )
     return [wrong], [advice]
+
+
+def renewals(lines: list[Line]) -> list[str]:
+    """A note for each evidence whose files were changed on purpose, such as for a patient who was erased."""
+    return [
+        f"line {line['number']}: files of the evidence {(line['evidence'] or '')[:12]} of version {line['to']} of "
+        f"{line['model']} were changed on purpose on {line['time'][:10]} by {line['who']}: {line['reason']}"
+        for line in lines
+        if line["step"] == "renewed"
+    ]
 
 
 def in_words(version: str | None) -> str:

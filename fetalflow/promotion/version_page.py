@@ -1,0 +1,71 @@
+"""The verdict on the page of its version in MLflow, where an ML lead reads it."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fetalflow.errors import TrackingFailed
+from fetalflow.promotion.approval import SHOWN
+from fetalflow.promotion.page import figure, signed
+from fetalflow.registry.candidates import keep_evidence
+from fetalflow.registry.ledger.files import evidence_folder
+from fetalflow.registry.tracking import registry
+from fetalflow.registry.version_page import APPROVE, EVIDENCE, VERDICT, WHY, show
+
+FIRST = ("fail", "warning", "pass", "not applicable")  # the order of the rules: the description may be cut at its end
+WAITS = "Waits for a person."
+
+log = logging.getLogger(__name__)
+
+
+def publish(verdict: Mapping[str, Any], folder: Path, state: str, words: str) -> None:
+    """Put the verdict, its page and the predictions in `folder` on the page of the judged version.
+
+    state: one word for the tag: champion, waits or refused. words: what was done. An evidence that is kept there
+    already stays as it is, because the ledger may have its digests. If MLflow fails here, that is a warning.
+    """
+    judged, digest = verdict["challenger"], verdict["evidence_digest"]
+    tags = {VERDICT: state, EVIDENCE: digest[:SHOWN], WHY: "; ".join(verdict["failed"])}
+    try:
+        with registry() as store:
+            kept = store.client.list_artifacts(judged["run_id"], evidence_folder(digest))
+        if not kept:
+            keep_evidence(judged["run_id"], folder, digest)
+        with registry() as store:
+            experiment = store.client.get_run(judged["run_id"]).info.experiment_id
+            run = f"#/experiments/{experiment}/runs/{judged['run_id']}/artifacts/{evidence_folder(digest)}/verdict.html"
+            show(store, verdict["model"], judged["version"], as_markdown(verdict, state, words, run), tags)
+    except TrackingFailed as error:
+        log.warning("the verdict is not on the page of version %s in MLflow: %s", judged["version"], error)
+
+
+def publish_words(model: str, version: str, state: str, words: str) -> None:
+    """The same where there is no verdict: why a version was not judged."""
+    with registry() as store:
+        show(store, model, version, words, {VERDICT: state, WHY: words})
+
+
+def as_markdown(verdict: Mapping[str, Any], state: str, words: str, page: str) -> str:
+    """The verdict as text with one table, the rules that failed first. page: address of the whole page."""
+    digest, champion = verdict["evidence_digest"][:SHOWN], verdict["champion"]
+    against = f"against version {champion['version']}" if champion else "as the first champion"
+    rules = sorted(verdict["rules"], key=lambda rule: FIRST.index(rule["outcome"]))
+    lines = [
+        f"**{words}** {verdict['words']}",
+        "",
+        f"Judged {verdict['made'][:16].replace('T', ' ')} {against}, {verdict['test']['sequences']} sequences of "
+        f"{verdict['test']['patients']} patients. Evidence `{digest}`. [The whole page]({page})",
+        "",
+    ]
+    if state == "waits":
+        lines += [f"Read the page. If you agree, set the tag `{APPROVE}` of this version to `{digest}`.", ""]
+    lines += ["| rule | outcome | champion | this version | difference |", "|---|---|---|---|---|"]
+    return "\n".join(lines + [_row(rule) for rule in rules])
+
+
+def _row(rule: Mapping[str, Any]) -> str:
+    unit = rule["unit"]
+    values = [figure(rule["champion"], unit), figure(rule["challenger"], unit), signed(rule["difference"], unit)]
+    name = rule["rule"].replace("|", "/").replace("\n", " ")
+    return f"| {name} | {rule['outcome']} | {' | '.join(values)} |"

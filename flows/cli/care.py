@@ -1,0 +1,126 @@
+"""Commands that take care of what was kept: erase a patient, clean up, recall a delivery."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fetalflow.errors import InputError
+from flows.cli.options import Task
+
+Plan = Annotated[bool, typer.Option("--plan", help="Say what would be done, and change nothing.")]
+By = Annotated[str, typer.Option("--by", help="The person who decides; not needed with --plan.")]
+Reason = Annotated[
+    str, typer.Option("--reason", "--why", help="The reason. Do not write a patient's name: it is kept for ever.")
+]
+
+
+def erase(
+    patient: Annotated[
+        str, typer.Argument(help="Her pseudonym, as in the manifest; or, with a key, the hospital's identifier.")
+    ] = "",
+    plan: Plan = False,
+    by: By = "",
+    reason: Reason = "",
+    identifier: Annotated[
+        bool, typer.Option(help="Enter the hospital's identifier at a hidden prompt instead; needs the key.")
+    ] = False,
+    key_file: Annotated[Path | None, typer.Option(help="The secret key; default: from the environment.")] = None,
+    site: Annotated[str | None, typer.Option(help="Her site, if patients of several sites have the pseudonym.")] = None,
+    workspace: Annotated[Path | None, typer.Option(help="One more workspace, outside of workspaces/.")] = None,
+) -> None:
+    """Erase a patient from all workspaces, caches, remotes and MLflow, and write a certificate. First try --plan."""
+    from flows.erasure import erase, workspaces, write_certificate
+    from flows.stores import configured_key, refuse_foreign_key, stores
+
+    if identifier == bool(patient):
+        raise InputError("erase needs either a pseudonym, as in the manifest, or --identifier.")
+    _require_person(plan, by, reason)
+    key = configured_key(key_file)
+    if identifier:
+        if key is None:
+            raise InputError(
+                "--identifier needs the key of the pseudonyms: --key-file, or FETALFLOW_PSEUDONYM_KEY_FILE."
+            )
+        refuse_foreign_key(key, [store for folder in workspaces(workspace) for store in stores(folder)])
+        patient = typer.prompt("Identifier", hide_input=True, err=True).strip()
+    certificate, said = erase(patient, site, key, by, reason, plan, workspace)
+    for line in [*said, *certificate.sentences()]:
+        print(line)
+    if not plan:
+        print(f"The certificate: {write_certificate(certificate)}")
+
+
+def recall(
+    delivery: Annotated[str, typer.Argument(help="Its name or its drop, as `fetalflow arrivals` lists them.")],
+    by: By = "",
+    reason: Reason = "",
+    restore: Annotated[bool, typer.Option("--restore", help="Let its rows count again.")] = False,
+    task: Task = "movement",
+    workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK.")] = None,
+) -> None:
+    """Leave out all rows of a bad delivery; the next retraining is without them. Its patients keep their sides."""
+    from fetalflow.hospital.arrival.recall import recall
+    from fetalflow.settings.params import load_settings
+    from flows.cli.drops import store_of
+    from flows.workspace_lock import hold
+
+    _require_person(False, by, reason)
+    folder, store = store_of(task, workspace)
+    with hold(folder, "fetalflow recall"):
+        split = load_settings(folder / "params.yaml").block(task).split
+        drop = recall(store, delivery, by, reason, split, restore)
+    done = "count again" if restore else "are left out"
+    print(f"The rows of delivery {drop} {done}. Next: fetalflow retrain --task {task}")
+
+
+def clean(
+    plan: Plan = False,
+    workspace: Annotated[Path | None, typer.Option(help="Only this one; default: all of workspaces/.")] = None,
+) -> None:
+    """Remove what nobody needs any more, by the settings `clean`: docs/operator/growth.md. First try --plan."""
+    import time
+
+    from fetalflow.settings.params import load_settings
+    from flows.checkout import CHECKOUT
+    from flows.clean import leftovers, longest, scratch, sizes
+    from flows.erasure import workspaces
+    from flows.prefect_history import delete_runs, old_runs
+    from flows.workspace_lock import Busy, hold
+
+    def act(where: str, leftover) -> None:
+        then = ", would be removed" if plan else ""
+        print(f"{where}: {leftover.count} {leftover.what}, {_in_mb(leftover.size)}{then}")
+        for remark in [] if plan else leftover.remove():
+            print(f"{where}: {remark}")
+
+    blocks = load_settings((workspace or CHECKOUT) / "params.yaml").blocks.values()
+    keep = longest(block.clean for block in blocks)
+    for folder in [workspace.resolve()] if workspace else workspaces():
+        try:
+            with hold(folder, "fetalflow clean", wait_s=0):
+                before = sizes(folder)
+                for leftover in leftovers(folder):
+                    act(folder.name, leftover)
+                after = sizes(folder)
+        except Busy as busy:
+            print(f"{folder.name} is left out: {busy}")
+            continue
+        for store, size in after.items():
+            was = f" (was {_in_mb(before[store])})" if size != before[store] else ""
+            print(f"{folder.name}: {store}: {_in_mb(size)}{was}")
+    for leftover in scratch(time.time(), keep.scratch_days):
+        act("temporary folder", leftover)
+    if runs := old_runs(keep.runs_days):
+        print(f"Prefect: {len(runs)} flow runs{', would be removed' if plan else ''}")
+        if not plan:
+            delete_runs(runs)
+
+
+def _in_mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _require_person(plan: bool, by: str, reason: str) -> None:
+    if not plan and not (by.strip() and reason.strip()):
+        raise InputError("this needs a person and a reason: --by NAME --reason TEXT. Or --plan, which changes nothing.")

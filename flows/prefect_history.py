@@ -1,0 +1,40 @@
+"""Finished flow runs in Prefect: with their logs and tables they are what grows there."""
+
+import time
+from datetime import UTC, datetime
+
+from flows.surroundings import require_prefect_server
+
+AT_ONCE = 200  # runs in one request
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def old_runs(days: int, now: float | None = None) -> list[str]:
+    """The ids of the flow runs that ended more than `days` days ago, of the flows of fetalflow; none without a lasting
+    server (PREFECT_API_URL). Raises InputError if that does not answer."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        return []
+    require_prefect_server()
+    before = datetime.fromtimestamp((time.time() if now is None else now) - days * 86_400, UTC)
+    flows = FlowFilter.model_validate({"name": {"any_": ["pipeline", "retrain", "promote"]}})
+    runs = FlowRunFilter.model_validate({"end_time": {"before_": before}, "state": {"type": {"any_": list(ENDED)}}})
+    found: list[str] = []
+    with get_client(sync_client=True) as client:
+        while True:
+            page = client.read_flow_runs(flow_filter=flows, flow_run_filter=runs, limit=AT_ONCE, offset=len(found))
+            found += [str(run.id) for run in page]
+            if len(page) < AT_ONCE:
+                return found
+
+
+def delete_runs(runs: list[str]) -> None:
+    """Delete flow runs; Prefect then deletes their logs."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for run in runs:
+            client.delete_flow_run(run)
