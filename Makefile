@@ -47,7 +47,7 @@ $(READY): requirements.lock requirements-dev.lock requirements-cpu.lock requirem
 	@$(INSTALL) --require-hashes -r requirements-$(TORCH).lock 2>/dev/null \
 	  || $(INSTALL) --require-hashes -r requirements-torch.lock
 	@$(INSTALL) --editable .
-	@$(VENV)/bin/python -m flows.plots_page
+	@$(VENV)/bin/python -m flows.running.plots_page
 	@touch $(READY)
 
 $(TOOLS)/.ready: infra/tools.lock

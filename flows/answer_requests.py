@@ -23,7 +23,7 @@ from fetalflow.registry.ledger.decisions import put_back
 from fetalflow.registry.tracking import registry
 from fetalflow.registry.version_page import Request, answered, records_accounts, requests
 from fetalflow.settings.params import TaskSettings, load_settings
-from flows.alerts import look_after, on_end
+from flows.nights.alerts import look_after, on_end
 from flows.promote import act_in, promote
 
 WORKERS = "MLFLOW_TRACKING_USERNAME"  # the account that this flow logs in with

@@ -16,17 +16,17 @@ from prefect.runtime import flow_run
 from fetalflow.artefacts import read_json
 from fetalflow.registry.provenance import NO_COMMIT, code_state
 from fetalflow.settings.params import load_settings
-from flows.alerts import on_end
-from flows.durations import FILE, Estimate, in_words, of_the_demo, read_durations, write_duration
-from flows.dvc_stages import StageFailed, pending, reproduce, stages_to_run, task_of, tells_failure
-from flows.project import FileLocked, record_run, share_inputs
-from flows.side_by_side import TRAINING, at_once, groups, run_together, threads
-from flows.stopping import note_flow_run, wait_if_stopped
-from flows.terminal import moving
-from flows.workspace import update_workspace
-from flows.workspace_lock import in_turn
+from flows.nights.alerts import on_end
+from flows.running.durations import FILE, Estimate, in_words, of_the_demo, read_durations, write_duration
+from flows.running.dvc_stages import StageFailed, pending, reproduce, stages_to_run, task_of, tells_failure
+from flows.running.side_by_side import TRAINING, at_once, groups, run_together, threads
+from flows.running.stopping import note_flow_run, wait_if_stopped
+from flows.running.terminal import moving
+from flows.workspaces.lock import in_turn
+from flows.workspaces.project import FileLocked, record_run, share_inputs
+from flows.workspaces.workspace import update_workspace
 
-GPU = "gpu"  # tag of the training stages; flows/deployments.py limits them to one at a time
+GPU = "gpu"  # tag of the training stages; flows/nights/deployments.py limits them to one at a time
 MAY_RETRY = ("train@", "ablate@", "register@")  # after a dead worker or a lost server, a retry can succeed
 RETRY_AFTER_S = 5
 

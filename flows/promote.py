@@ -11,7 +11,7 @@ from prefect.input import RunInput
 from fetalflow.promotion.approval import check_approval, check_named
 from fetalflow.promotion.verdict import PAGE, act, judge, place
 from fetalflow.settings.params import load_settings
-from flows.alerts import on_end
+from flows.nights.alerts import on_end
 
 POLL_S = 5  # how often a waiting run looks for the answer
 

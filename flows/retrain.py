@@ -20,14 +20,14 @@ from fetalflow.hospital.arrival.journal import in_short, look_before
 from fetalflow.quality.drop_drift import judge_new_drops, unjudged
 from fetalflow.registry.warm_start import choose_start
 from fetalflow.settings.params import TaskSettings, load_settings
-from flows.alerts import Alert, look_after, on_end, tell
-from flows.changes import overlay
 from flows.checkout import CHECKOUT
-from flows.dvc_stages import pending, stage_names
+from flows.nights.alerts import Alert, look_after, on_end, tell
 from flows.pipeline import pipeline, run_stage
-from flows.settings_record import read_yaml, write_params
-from flows.workspace import prepare, update_workspace
-from flows.workspace_lock import in_turn
+from flows.running.dvc_stages import pending, stage_names
+from flows.workspaces.changes import overlay
+from flows.workspaces.lock import in_turn
+from flows.workspaces.settings_record import read_yaml, write_params
+from flows.workspaces.workspace import prepare, update_workspace
 
 BEFORE_DRIFT = ("extract@", "preprocess@")  # stages that make the manifest, which the drift test needs
 KEY_PREFIX = "FETALFLOW_PSEUDONYM_KEY"  # of the variables in fetalflow/hospital/deidentify/pseudonyms.py

@@ -24,7 +24,7 @@ def main(task: str) -> None:
     reviews = Path("reviews") / f"{task}.csv"
     for _ in range(READINGS):
         # DVC notes the state of the drop after this stage has ended, so a change in between must be seen here. The next
-        # run compares what is noted here with the drop as it is then (flows/extract_state.py).
+        # run compares what is noted here with the drop as it is then (flows/running/extract_state.py).
         state = state_of(drop, reviews)
         with spread_over(settings.machines.scheduler, drop):
             found = extract_drop(drop, extract, data / "frames", _progress, read_decisions(reviews), rates)

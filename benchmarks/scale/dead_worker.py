@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from flows.heartbeats import SILENCE_S
+from flows.running.heartbeats import SILENCE_S
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "material"))  # as pytest does

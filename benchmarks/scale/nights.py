@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "material"))  # as pytest does
 
 from nights import DAY_S, TASK, Nights  # noqa: E402
 
-from flows.clean import STORES, leftovers, sizes  # noqa: E402
+from flows.care.clean import STORES, leftovers, sizes  # noqa: E402
 
 WEEK, MONTH = 7, 30
 

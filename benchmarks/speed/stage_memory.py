@@ -16,8 +16,8 @@ from contextlib import suppress
 import psutil
 
 from fetalflow.registry.provenance import hardware
-from flows.dvc_stages import DVC, reproduce, stage_names
-from flows.workspace import CHECKOUT, prepare
+from flows.running.dvc_stages import DVC, reproduce, stage_names
+from flows.workspaces.workspace import CHECKOUT, prepare
 
 # One epoch of the main network and of two rivals: memory does not grow with the epochs.
 LEFT_OUT = ("cnn_lstm", "single_frame", "shuffled_frames")

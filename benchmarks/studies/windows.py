@@ -31,7 +31,7 @@ from fetalflow.sequences.extraction import extract_drop
 from fetalflow.sequences.preprocessing import preprocess
 from fetalflow.sequences.split import split
 from fetalflow.settings.params import Extract, Phantom, TaskSettings, load_settings
-from flows.workspace import prepare
+from flows.workspaces.workspace import prepare
 from stages import train
 
 TASK = "movement"

@@ -9,7 +9,7 @@ import yaml
 from fetalflow.registry.run_record import flatten
 from fetalflow.settings.params import Settings
 
-ORIGIN = "origin.yaml"  # flows/workspace.py writes it: for each task its profiles and its changes
+ORIGIN = "origin.yaml"  # flows/workspaces/workspace.py writes it: for each task its profiles and its changes
 ALL = "all tasks"  # the key of a workspace that was made for all tasks
 SHOWN = 3  # changes in the name of a run; its tags have all of them
 

@@ -13,7 +13,7 @@ def alert(
 ) -> None:
     """Show where alerts go, or send a test there. FETALFLOW_ALERTS has addresses of Apprise, FETALFLOW_ALERTS_FILE
     names a file with one a line."""
-    from flows.alerts import TEXTS, VARIABLE, VARIABLE_FILE, Alert, addresses, checked, scheme, send
+    from flows.nights.alerts import TEXTS, VARIABLE, VARIABLE_FILE, Alert, addresses, checked, scheme, send
 
     to = checked(addresses())
     if not to:

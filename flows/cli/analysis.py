@@ -23,7 +23,7 @@ def describe(
     from fetalflow.models.summary import task_of
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
-    from flows.workspace import overlay, parse_changes
+    from flows.workspaces.workspace import overlay, parse_changes
 
     settings, task = load_settings(CHECKOUT / "params.yaml"), task_of(model)
     block = overlay(settings.blocks[task].model_dump(), settings.profiles.get("paper", {}).get(task, {}))

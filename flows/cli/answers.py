@@ -30,7 +30,7 @@ def package_folder(model: str, task: str, workspace: Path | None, engine: str = 
     from fetalflow.inference.engines.choice import choose_for_stream
     from fetalflow.registry.fetching import fetch_in_use, fetch_package
     from fetalflow.settings.params import load_settings
-    from flows.last_run import in_store, in_workspace
+    from flows.workspaces.last_run import in_store, in_workspace
 
     if model and not model.startswith("models:/"):
         words, folder = model, Path(model)
@@ -54,15 +54,20 @@ def package_folder(model: str, task: str, workspace: Path | None, engine: str = 
 def predict(
     file: Annotated[Path, typer.Argument(help="An image, a DICOM or a cine.")],
     model: Annotated[str, typer.Option(help=OF_MODEL)] = "",
+    at_most_error: Annotated[
+        float | None,
+        typer.Option(help="Give the label only if at most this share of the given ones is wrong, such as 0.05."),
+    ] = None,
     engine: Engine = "auto",
     task: Task = "movement",
     workspace: Workspace = None,
 ) -> None:
-    """Predict label and probabilities, whether the input is unlike the training data, a sweep's best frame; as JSON."""
+    """Predict label, probabilities and a set of labels, whether the input is unlike the training data, a sweep's best
+    frame; as JSON."""
     from fetalflow.inference.package import load
 
     package = load(package_folder(model, task, workspace, engine), engine=engine, once=True)
-    print(json.dumps(package.predict(file).as_dict(), indent=2))
+    print(json.dumps(package.predict(file, at_most_error).as_dict(), indent=2))
 
 
 def measure(
@@ -117,6 +122,7 @@ def measure(
 
 
 def _examination_lines(found: "Examination") -> Iterable[str]:
+    from fetalflow.evaluation.certainty.record import in_percent
     from fetalflow.inference.examination.overlay import length_text, runs
 
     scale = f"{found.mm_per_px:.4f} mm per pixel" if found.mm_per_px else "no pixel spacing"
@@ -124,10 +130,15 @@ def _examination_lines(found: "Examination") -> Iterable[str]:
     frames = f"{count} frame{'s' * (count > 1)}"
     label = f"{found.label} ({found.probabilities[found.label]:.2f})"
     yield f"{found.source}: {label}, {frames}, {scale}, by {found.engine}"
+    if found.label_set:
+        yield f"      the label is one of {', '.join(found.label_set)} with a probability of {in_percent(found.level)}"
+    width = 26 if any(length.low is not None for length in found.lengths.values()) else 18
     for name, length in found.lengths.items():
         of = f"{length.frames} of {count} frames" if count > 1 else ""
         percentile = _percentile_text(length.z, length.percentile)
-        yield f"  {name.upper():<4}{length_text(length):>18}  {of:<18}{percentile}".rstrip()
+        yield f"  {name.upper():<4}{length_text(length):>{width}}  {of:<18}{percentile}".rstrip()
+    if levels := sorted({length.level for length in found.lengths.values() if length.level}):
+        yield f"      an interval holds the true length with a probability of {in_percent(levels[0])}"
     if found.age:
         yield _estimate("Age", found.age)
     if 0 < len(found.used) < count:

@@ -7,8 +7,8 @@ import typer
 
 from fetalflow.errors import InputError, TrackingFailed
 from flows.cli import alert, analysis, answers, care, check, drops, project, registry, runs, settings, stream
-from flows.stopping import Stopped, stop_on_signals
-from flows.surroundings import use_writable_places
+from flows.running.stopping import Stopped, stop_on_signals
+from flows.running.surroundings import use_writable_places
 from stages.runtime.crash import in_one_line
 
 app = typer.Typer(

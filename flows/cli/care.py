@@ -30,8 +30,8 @@ def erase(
     workspace: Annotated[Path | None, typer.Option(help="One more workspace, outside of workspaces/.")] = None,
 ) -> None:
     """Erase a patient from all workspaces, caches, remotes and MLflow, and write a certificate. First try --plan."""
-    from flows.erasure import erase, workspaces, write_certificate
-    from flows.stores import configured_key, refuse_foreign_key, stores
+    from flows.care.erasure import erase, workspaces, write_certificate
+    from flows.care.stores import configured_key, refuse_foreign_key, stores
 
     if identifier == bool(patient):
         raise InputError("erase needs either a pseudonym, as in the manifest, or --identifier.")
@@ -63,7 +63,7 @@ def recall(
     from fetalflow.hospital.arrival.recall import recall
     from fetalflow.settings.params import load_settings
     from flows.cli.drops import store_of
-    from flows.workspace_lock import hold
+    from flows.workspaces.lock import hold
 
     _require_person(False, by, reason)
     folder, store = store_of(task, workspace)
@@ -82,11 +82,11 @@ def clean(
     import time
 
     from fetalflow.settings.params import load_settings
+    from flows.care.clean import leftovers, longest, scratch, sizes
+    from flows.care.erasure import workspaces
     from flows.checkout import CHECKOUT
-    from flows.clean import leftovers, longest, scratch, sizes
-    from flows.erasure import workspaces
-    from flows.prefect_history import delete_runs, old_runs
-    from flows.workspace_lock import Busy, hold
+    from flows.nights.prefect_history import delete_runs, old_runs
+    from flows.workspaces.lock import Busy, hold
 
     def act(where: str, leftover) -> None:
         then = ", would be removed" if plan else ""

@@ -53,7 +53,7 @@ def look_at(
     from fetalflow.hospital.drop.first_look import check_drop
     from fetalflow.hospital.drop.quarantine import check_share, quarantine_table, rejected_row
     from fetalflow.sequences.preview import preview
-    from flows.workspace import parse_changes, settings_of
+    from flows.workspaces.workspace import parse_changes, settings_of
 
     usual = settings_of(task).block(task).extract.labels or ()
     changes = [{task: {"extract": {"labels": None}}}, *([parse_changes(assignments)] if assignments else [])]

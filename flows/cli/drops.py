@@ -38,7 +38,7 @@ def quarantine_list(
 ) -> None:
     """List the rows in quarantine: the number and advice for each kind, then each row with cine and reason."""
     from fetalflow.hospital.quarantine_desk import Desk
-    from flows.last_run import announced_workspace
+    from flows.workspaces.last_run import announced_workspace
 
     desk = Desk(announced_workspace(task, workspace), task)
     counts, rows, waiting = desk.counts(), desk.rows(kind), desk.pending()
@@ -60,7 +60,7 @@ def quarantine_list(
 def quarantine_show(row: str, task: Task = "movement", workspace: Workspace = None) -> None:
     """Show one row in quarantine with the facts of its cine, the other rows of that cine, and past decisions (JSON)."""
     from fetalflow.hospital.quarantine_desk import Desk
-    from flows.last_run import announced_workspace
+    from flows.workspaces.last_run import announced_workspace
 
     print(json.dumps(Desk(announced_workspace(task, workspace), task).show(row), indent=2))
 
@@ -117,8 +117,8 @@ def _decide(
     decide: Callable[["Desk", list[str]], list["Decision"]],
 ) -> None:
     from fetalflow.hospital.quarantine_desk import Desk
-    from flows.last_run import announced_workspace
-    from flows.workspace_lock import hold
+    from flows.workspaces.last_run import announced_workspace
+    from flows.workspaces.lock import hold
 
     filtered = any(value is not None for value in wanted.values())
     if bool(rows) == filtered:
@@ -179,10 +179,10 @@ def withdraw(
 ) -> None:
     """Remove a patient's rows and cines for ever, from every task; the next retraining is without them."""
     from fetalflow.settings.params import load_settings
+    from flows.care.stores import configured_key, find_in, refuse_foreign_key, stores
+    from flows.care.withdrawal import withdraw_everywhere
     from flows.checkout import CHECKOUT
     from flows.retrain import workspace_of
-    from flows.stores import configured_key, find_in, refuse_foreign_key, stores
-    from flows.withdrawal import withdraw_everywhere
 
     if identifier == bool(patient):
         raise InputError("withdraw needs either a pseudonym, as in the manifest, or --identifier.")

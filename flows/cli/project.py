@@ -18,7 +18,7 @@ data = typer.Typer(
 
 def open(folder: Annotated[Path, typer.Argument(help="The workspace, cloned by git or moved.")] = Path()) -> None:
     """Make a workspace that was cloned or moved ready: link the code, pull the data, decode the cines."""
-    from flows.opening import open_workspace
+    from flows.workspaces.opening import open_workspace
 
     for line in open_workspace(folder.resolve()):
         print(line, flush=True)
@@ -27,8 +27,8 @@ def open(folder: Annotated[Path, typer.Argument(help="The workspace, cloned by g
 @data.command("list")
 def list_(workspace: Workspace = None) -> None:
     """List the data sets: name, day, commit, and for each task the digests of its manifest and its split."""
-    from flows.data_sets import states
-    from flows.last_run import announced_workspace
+    from flows.workspaces.data_sets import states
+    from flows.workspaces.last_run import announced_workspace
 
     folder = announced_workspace(None, workspace)
     for state in states(folder):
@@ -41,8 +41,8 @@ def list_(workspace: Workspace = None) -> None:
 @data.command("name")
 def name_(name: Name, workspace: Workspace = None) -> None:
     """Give the state of a workspace a name, so that it can be had again."""
-    from flows.data_sets import name_state
-    from flows.last_run import announced_workspace
+    from flows.workspaces.data_sets import name_state
+    from flows.workspaces.last_run import announced_workspace
 
     state = name_state(announced_workspace(None, workspace), name)
     print(f"{state.name} is commit {state.commit[:10]}")
@@ -56,8 +56,8 @@ def checkout(
 ) -> None:
     """Make another workspace with the data, split, settings, results and code of a data set."""
     from flows.checkout import CHECKOUT
-    from flows.data_sets import check_out
-    from flows.last_run import announced_workspace
+    from flows.workspaces.data_sets import check_out
+    from flows.workspaces.last_run import announced_workspace
 
     folder = announced_workspace(None, workspace)
     if to is None and Path(name).name != name:

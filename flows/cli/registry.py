@@ -51,7 +51,7 @@ def promote(
     from fetalflow.promotion.verdict import PAGE, act, judge, place
     from fetalflow.registry.ledger.record import current_user
     from fetalflow.settings.params import load_settings
-    from flows.last_run import in_workspace
+    from flows.workspaces.last_run import in_workspace
 
     approves = bool(approve or evidence)
     if approves:
@@ -86,7 +86,7 @@ def ledger_verify(
     """Check the ledger, every alias, the exported heads, and the files of versions and evidence; exit with 1 if
     anything is found, one line each."""
     from fetalflow.registry.ledger.record import verify
-    from flows.last_run import in_store
+    from flows.workspaces.last_run import in_store
 
     with in_store(workspace), registry_in_words():
         verdict = verify(head or None)
@@ -109,7 +109,7 @@ def ledger_history(
     from fetalflow.registry.ledger.chain import text_of
     from fetalflow.registry.ledger.record import history
     from fetalflow.registry.ledger.sentences import sentence
-    from flows.last_run import in_store
+    from flows.workspaces.last_run import in_store
 
     with in_store(workspace), registry_in_words():
         found = history(model or None)
@@ -123,7 +123,7 @@ def ledger_history(
 def ledger_accept(model: Model, alias: Alias, reason: Reason, by: By = "", workspace: Workspace = None) -> None:
     """Accept an alias that somebody moved by hand: it stays, and the ledger records who accepted it and why."""
     from fetalflow.registry.ledger.decisions import accept
-    from flows.last_run import in_store
+    from flows.workspaces.last_run import in_store
 
     with in_store(workspace), registry_in_words():
         line = accept(model, alias, reason, by or None)
@@ -135,7 +135,7 @@ def ledger_accept(model: Model, alias: Alias, reason: Reason, by: By = "", works
 def ledger_put_back(model: Model, alias: Alias, reason: Reason, by: By = "", workspace: Workspace = None) -> None:
     """Undo a move by hand: give the alias back to its version in the ledger, with person and reason."""
     from fetalflow.registry.ledger.decisions import put_back
-    from flows.last_run import in_store
+    from flows.workspaces.last_run import in_store
 
     with in_store(workspace), registry_in_words():
         line = put_back(model, alias, reason, by or None)
@@ -157,7 +157,7 @@ def ledger_repair(
 ) -> None:
     """Settle what a crash left: interrupted moves, missing marks, and the name of the run. Nothing is deleted."""
     from fetalflow.registry.ledger.repair import repair
-    from flows.last_run import in_store
+    from flows.workspaces.last_run import in_store
 
     with in_store(workspace), registry_in_words():
         done = repair(reason, by or None, restored, evidence)
@@ -180,7 +180,7 @@ def ledger_seal(
 ) -> None:
     """Fix the ledger's run in ledger.json. From then on, every move but those of workers must be signed."""
     from fetalflow.registry.ledger.repair import seal
-    from flows.last_run import in_store
+    from flows.workspaces.last_run import in_store
 
     key_file = key_file.resolve()
     with in_store(workspace), registry_in_words():
@@ -202,7 +202,7 @@ def rollback(
     """Give the champion's alias back to the version that had it before."""
     from fetalflow.registry.ledger.decisions import roll_back
     from fetalflow.settings.params import load_settings
-    from flows.last_run import in_workspace
+    from flows.workspaces.last_run import in_workspace
 
     with in_workspace(task, workspace), registry_in_words():
         block = load_settings().block(task)
@@ -226,8 +226,8 @@ def lineage(
     from fetalflow.hospital.drop.spelling import tidy
     from fetalflow.registry.lineage import sentences, trace
     from fetalflow.registry.tracking import registry
-    from flows.last_run import in_store
-    from flows.stores import refuse_foreign_key, stores
+    from flows.care.stores import refuse_foreign_key, stores
+    from flows.workspaces.last_run import in_store
 
     if identifier == bool(pseudonym):
         raise InputError("lineage needs either a pseudonym, as in the manifest, or --identifier.")

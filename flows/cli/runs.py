@@ -33,12 +33,12 @@ def run(
     _quiet_the_libraries()
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
-    from flows.dvc_stages import pending
-    from flows.last_run import remember
-    from flows.settings_record import RECORDS
-    from flows.workspace import drop_changes, parse_changes, prepare
-    from flows.workspace_lock import hold
-    from flows.workspace_names import workspace_for
+    from flows.running.dvc_stages import pending
+    from flows.workspaces.last_run import remember
+    from flows.workspaces.lock import hold
+    from flows.workspaces.names import workspace_for
+    from flows.workspaces.settings_record import RECORDS
+    from flows.workspaces.workspace import drop_changes, parse_changes, prepare
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
     _refuse_path(name)
@@ -92,12 +92,12 @@ def retrain(
     _quiet_the_libraries()
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
-    from flows.last_run import remember
     from flows.retrain import accept_key as accept
     from flows.retrain import prepare_workspace, workspace_of
     from flows.retrain import retrain as retrain_flow
-    from flows.workspace import parse_changes
-    from flows.workspace_lock import hold
+    from flows.workspaces.last_run import remember
+    from flows.workspaces.lock import hold
+    from flows.workspaces.workspace import parse_changes
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
     _refuse_path(name)
@@ -138,17 +138,17 @@ def deploy(
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Let --cron train on the synthetic hospital.")] = False,
 ) -> None:
     """Deploy to Prefect, on a process work pool: the pipeline, and for each task retraining, promotion and alerts."""
-    from flows.last_run import find_workspace
-    from flows.schedules import Timetable, companions, plan
-    from flows.surroundings import require_prefect_server
+    from flows.nights.schedules import Timetable, companions, plan
+    from flows.running.surroundings import require_prefect_server
+    from flows.workspaces.last_run import find_workspace
 
     cron_table, poll_table = (Timetable(given, timezone) if given else None for given in (cron, poll))
     planned = plan(cron_table, poll_table, find_workspace(None, workspace) if workspace else None, synthetic)
     planned += companions(planned)
     require_prefect_server()
-    from flows.alert_automations import set_alerts
-    from flows.alerts import addresses, checked
-    from flows.deployments import deploy as deploy_flows
+    from flows.nights.alert_automations import set_alerts
+    from flows.nights.alerts import addresses, checked
+    from flows.nights.deployments import deploy as deploy_flows
 
     checked(addresses())  # before anything is sent to the server
     kept = deploy_flows(pool, planned)
@@ -180,8 +180,8 @@ def metrics(
 
     from prometheus_client import CollectorRegistry, generate_latest, start_http_server, write_to_textfile
 
-    from flows.last_run import find_workspace
-    from flows.night_metrics import Night
+    from flows.nights.metrics import Night
+    from flows.workspaces.last_run import find_workspace
 
     if out is not None and (out.suffix != ".prom" or not out.parent.is_dir()):
         raise InputError(
@@ -240,7 +240,7 @@ def _refuse_unusable(drop: Path, task: str, workspace: Path, before: dict[Path, 
     from fetalflow.hospital.drop.review import read_decisions
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
-    from flows.settings_record import RECORDS
+    from flows.workspaces.settings_record import RECORDS
 
     usual = load_settings(CHECKOUT / "params.yaml").block(task).extract.labels or ()
     block = load_settings(workspace / "params.yaml").block(task)
@@ -260,7 +260,7 @@ def _refuse_unusable(drop: Path, task: str, workspace: Path, before: dict[Path, 
 @contextmanager
 def _flow_on_terminal() -> Iterator[None]:
     """If a stage fails within this block, end with exit status 1 and its message, once."""
-    from flows.dvc_stages import StageFailed
+    from flows.running.dvc_stages import StageFailed
 
     try:
         yield
@@ -274,12 +274,12 @@ def _begin_flow() -> None:
 
     Raises InputError if PREFECT_API_URL names a server that does not answer.
     """
-    from flows.stopping import stop_by_force
-    from flows.surroundings import require_prefect_server
+    from flows.running.stopping import stop_by_force
+    from flows.running.surroundings import require_prefect_server
 
     require_prefect_server()
     import flows.pipeline  # noqa: F401 - Prefect sets its log up when it is imported
-    from flows.terminal import show_runs_here
+    from flows.running.terminal import show_runs_here
 
     show_runs_here()
     stop_by_force()
@@ -297,7 +297,7 @@ def _quiet_the_libraries() -> None:
 
 def _print_results(workspace: Path, task: str) -> None:
     from fetalflow.artefacts import read_json
-    from flows.mlflow_pages import pages
+    from flows.running.mlflow_pages import pages
 
     reports = workspace / "reports" / task
     registered = read_json(reports / "registered.json")

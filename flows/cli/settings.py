@@ -25,8 +25,8 @@ def settings(
     """Show every setting of a workspace: its value, where it comes from, and who changed it when; or change it."""
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
-    from flows.last_run import announced_workspace
-    from flows.settings_record import read_history
+    from flows.workspaces.last_run import announced_workspace
+    from flows.workspaces.settings_record import read_history
 
     folder = announced_workspace(task, workspace)
     tasks = list(load_settings(folder / "params.yaml").tasks)
@@ -51,10 +51,10 @@ def settings(
 
 
 def _show(folder: Path, tasks: list[str], key: str, changed: bool, as_json: bool) -> None:
-    from flows.settings_record import record_changes_by_hand
-    from flows.settings_view import matching, settings_in_words
-    from flows.stores import stores
-    from flows.workspace_lock import Busy, hold
+    from flows.care.stores import stores
+    from flows.workspaces.lock import Busy, hold
+    from flows.workspaces.settings_record import record_changes_by_hand
+    from flows.workspaces.settings_view import matching, settings_in_words
 
     try:
         with hold(folder, "fetalflow settings", wait_s=0):
@@ -88,9 +88,9 @@ def _short(value: object) -> str:
 
 
 def _change(folder: Path, task: str | None, tasks: list[str], change: list[str], unset: list[str]) -> None:
-    from flows.settings_view import take_back
-    from flows.workspace import parse_changes, prepare
-    from flows.workspace_lock import hold
+    from flows.workspaces.lock import hold
+    from flows.workspaces.settings_view import take_back
+    from flows.workspaces.workspace import parse_changes, prepare
 
     named = {part for text in [*change, *unset] for part in text.partition("=")[0].strip().split(".")[:2]} & set(tasks)
     if task is None and len(named) > 1:

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.journal import write_look
 from fetalflow.settings.params import load_settings
-from flows import alerts
-from flows.alerts import TEXTS, Alert, addresses, look_after, settle, tell
 from flows.cli.app import app
+from flows.nights import alerts
+from flows.nights.alerts import TEXTS, Alert, addresses, look_after, settle, tell
 
 RUN = str(uuid.UUID(int=7))
 
@@ -185,7 +185,7 @@ def test_a_flow_that_fails_tells_once_until_it_succeeds(workspace, arrived, pref
 def test_the_server_tells_of_runs_that_lost_their_process_or_never_began(arrived, prefect_here, monkeypatch):
     from prefect.client.orchestration import get_client
 
-    from flows.alert_automations import SLUG, set_alerts
+    from flows.nights.alert_automations import SLUG, set_alerts
 
     def kept():
         with get_client(sync_client=True) as client:

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from fetalflow.registry.ledger.record import record_move, verify
 from fetalflow.registry.tracking import registry
 from fetalflow.settings.params import Clean
-from flows import clean, erasure
-from flows.clean import leftovers, longest, scratch, sizes
+from flows.care import clean, erasure
+from flows.care.clean import leftovers, longest, scratch, sizes
 from flows.cli.app import app
-from flows.data_sets import name_state, protected, states
-from flows.prefect_history import delete_runs, old_runs
+from flows.nights.prefect_history import delete_runs, old_runs
+from flows.workspaces.data_sets import name_state, protected, states
 
 VERSIONS, NIGHTS = 2, 8
 

@@ -29,7 +29,7 @@ from fetalflow.registry.traces import KEPT, REMOVED, REWRITTEN, Traces, objects_
 from fetalflow.registry.tracking import registry
 from fetalflow.registry.usable import withdrawn_among, withdrawn_here
 from fetalflow.settings.params import load_settings
-from flows import erasure, stores
+from flows.care import erasure, stores
 from flows.cli.app import app
 from flows.retrain import prepare_workspace
 

@@ -16,9 +16,9 @@ from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop.fingerprint import fingerprint
 from fetalflow.hospital.drop.review import write_decisions
-from flows.changes import overlay
-from flows.dvc_stages import pending
-from flows.extract_state import forget_changed_extracts
+from flows.running.dvc_stages import pending
+from flows.running.extract_state import forget_changed_extracts
+from flows.workspaces.changes import overlay
 
 ROOT = Path(__file__).parents[2]
 HEADER = "video,patient,site,device,annotator,start_frame,end_frame,label\n"

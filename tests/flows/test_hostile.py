@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 
 import stages
 from fetalflow.errors import InputError, TrackingFailed
-from flows import checkout, last_run, retrain, surroundings
+from flows import checkout, retrain
 from flows.cli import runs
 from flows.cli.app import app
-from flows.workspace import ORIGIN, prepare
+from flows.running import surroundings
+from flows.workspaces import last_run
+from flows.workspaces.workspace import ORIGIN, prepare
 from stages.runtime.crash import DEBUG, in_one_line
 
 FOLDER, FILE = "folder", "empty"  # in the current folder: an empty folder, and an empty file

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fetalflow.errors import InputError
-from flows import last_run
 from flows.cli.app import app
-from flows.last_run import find_workspace, remember
+from flows.workspaces import last_run
+from flows.workspaces.last_run import find_workspace, remember
 
 ROOT = Path(__file__).parents[2]
 

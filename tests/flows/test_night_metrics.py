@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from fetalflow.artefacts import write_json
 from fetalflow.errors import TrackingFailed
 from fetalflow.hospital.arrival.journal import Journal, write_look
-from flows import night_metrics
 from flows.cli.app import app
-from flows.night_metrics import Night
+from flows.nights import metrics as night_metrics
+from flows.nights.metrics import Night
 from flows.retrain import prepare_workspace
 
 NAME = "Mueller-Clinic"

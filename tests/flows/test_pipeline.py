@@ -8,16 +8,16 @@ import pytest
 from small_stages import ORDER, STAGE, make_small_workspace, ran
 
 from fetalflow.settings.params import load_settings
-from flows import terminal
-from flows.dvc_stages import openable, pending, stage_names
-from flows.project import begin, opened
+from flows.running import terminal
+from flows.running.dvc_stages import openable, pending, stage_names
+from flows.workspaces.project import begin, opened
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
-    monkeypatch.setattr("flows.durations.DEMO", tmp_path / "none")  # the small stages have the demo's names
+    monkeypatch.setattr("flows.running.durations.DEMO", tmp_path / "none")  # the small stages have the demo's names
     return make_small_workspace(tmp_path / "small")
 
 
@@ -62,8 +62,8 @@ def test_runs_every_stage_in_order_and_then_nothing(workspace, flows_here):
 
 def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, flows_here, on_terminal):
     """And each fault is shown once, beside the number of its stage."""
-    from flows.dvc_stages import StageFailed
     from flows.pipeline import pipeline
+    from flows.running.dvc_stages import StageFailed
 
     shown = on_terminal()
     (workspace / "train.fault").write_text("once")
@@ -87,8 +87,8 @@ def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, flow
 
 def test_a_night_without_tracking_server_leaves_registering_to_the_next_run(workspace, flows_here):
     """The last stage is the real one's way out: no input at fault, so it is tried again, and then said."""
-    from flows.dvc_stages import StageFailed
     from flows.pipeline import pipeline
+    from flows.running.dvc_stages import StageFailed
 
     said = "sys.exit('MLflow is out of reach. Only registering is left.') if Path('down').exists() else None"
     body = f"import sys\nfrom pathlib import Path\nopen('ran.txt', 'a').write('register\\n')\n{said}\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from small_stages import make_small_workspace
 
-from flows import durations, terminal
-from flows.durations import Estimate, in_words, of_the_demo
-from flows.dvc_stages import stages_to_run
+from flows.running import durations, terminal
+from flows.running.durations import Estimate, in_words, of_the_demo
+from flows.running.dvc_stages import stages_to_run
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,9 +18,9 @@ from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import arrive
 from fetalflow.hospital.arrival.journal import read_journal
 from fetalflow.settings.params import load_settings
-from flows.changes import overlay
-from flows.dvc_stages import stage_names
-from flows.workspace_lock import hold
+from flows.running.dvc_stages import stage_names
+from flows.workspaces.changes import overlay
+from flows.workspaces.lock import hold
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -166,8 +166,8 @@ def test_a_look_stores_what_is_new_alone_and_ends_at_once_while_the_workspace_is
 
 
 def test_a_night_that_failed_is_finished_by_the_next(workspace, flows_here):
-    from flows.dvc_stages import StageFailed
     from flows.retrain import retrain
+    from flows.running.dvc_stages import StageFailed
 
     deliver(workspace, "monday", range(12))
     (workspace / "preprocess.fault").touch()
@@ -288,9 +288,9 @@ def test_inboxes_are_looked_at_on_a_schedule(flows_here, tmp_path, monkeypatch):
     from prefect.client.schemas.actions import WorkPoolCreate
 
     from flows import schedules
-    from flows.deployments import deploy
+    from flows.nights.deployments import deploy
+    from flows.nights.schedules import Timetable, plan
     from flows.retrain import prepare_workspace
-    from flows.schedules import Timetable, plan
 
     monkeypatch.setattr(schedules, "workspace_of", lambda task: tmp_path / task)
     prepare_workspace(tmp_path / "planes", "planes", "inbox", None, [])

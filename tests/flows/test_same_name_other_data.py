@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.registered import forget_other_stores
-from flows.workspace import prepare, update_workspace
-from flows.workspace_names import workspace_for
+from flows.workspaces.names import workspace_for
+from flows.workspaces.registered import forget_other_stores
+from flows.workspaces.workspace import prepare, update_workspace
 
 SERVER = "http://127.0.0.1:5000"
 

@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from fetalflow.errors import InputError
-from flows import checkout, retrain, schedules
-from flows.schedules import Timetable, plan
-from flows.workspace import prepare
+from flows import checkout, retrain
+from flows.nights import schedules
+from flows.nights.schedules import Timetable, plan
+from flows.workspaces.workspace import prepare
 
 NIGHT = Timetable("0 2 * * *", "Europe/Berlin")
 

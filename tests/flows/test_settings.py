@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from fetalflow.errors import InputError
 from fetalflow.settings.params import load_settings
-from flows.changes import differences, leaves, nested, overlay, parse_changes
 from flows.cli.app import app
 from flows.retrain import prepare_workspace
-from flows.settings_record import ORIGIN, WRITTEN, read_history, record_changes_by_hand, shown
-from flows.workspace import prepare, update_workspace
+from flows.workspaces.changes import differences, leaves, nested, overlay, parse_changes
+from flows.workspaces.settings_record import ORIGIN, WRITTEN, read_history, record_changes_by_hand, shown
+from flows.workspaces.workspace import prepare, update_workspace
 
 FIRST = ["movement.train.epochs=2", "movement.retrain.warm=true", "movement.retrain.deidentify=true"]
 

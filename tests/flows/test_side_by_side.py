@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from fetalflow.settings.params import checked
-from flows import side_by_side
-from flows.side_by_side import at_once, groups, run_together, threads
+from flows.running import side_by_side
+from flows.running.side_by_side import at_once, groups, run_together, threads
 
 PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
 

@@ -14,13 +14,13 @@ from small_project import TASK, make_project, set_epochs
 from small_project import dvc as call
 
 from fetalflow.errors import InputError
-from flows import data_sets
 from flows.checkout import CHECKOUT
-from flows.data_sets import check_out, name_state, protected, states
-from flows.layout import lay_out
-from flows.opening import open_workspace
-from flows.project import record, record_run, share_inputs
-from flows.workspace import parse_changes, prepare
+from flows.workspaces import data_sets
+from flows.workspaces.data_sets import check_out, name_state, protected, states
+from flows.workspaces.layout import lay_out
+from flows.workspaces.opening import open_workspace
+from flows.workspaces.project import record, record_run, share_inputs
+from flows.workspaces.workspace import parse_changes, prepare
 
 
 def git(folder: Path, *words: str) -> str:

@@ -12,7 +12,8 @@ from fetalflow.hospital.arrival.intake import Prepare, arrive
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.hospital.deidentify.pseudonyms import Key
 from fetalflow.settings.params import load_settings
-from flows import retrain, stores
+from flows import retrain
+from flows.care import stores
 from flows.cli.app import app
 from flows.retrain import prepare_workspace
 

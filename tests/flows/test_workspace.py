@@ -10,8 +10,8 @@ import yaml
 from fetalflow.errors import InputError
 from fetalflow.sequences.split import TABLE_1
 from fetalflow.settings.params import load_settings
-from flows import workspace
-from flows.workspace import drop_changes, overlay, parse_changes, prepare, update_workspace, with_changes
+from flows.workspaces import workspace
+from flows.workspaces.workspace import drop_changes, overlay, parse_changes, prepare, update_workspace, with_changes
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows import checkout, last_run, retrain
+from flows import checkout, retrain
 from flows.cli.app import app
-from flows.workspace_lock import FOLDER, Busy, hold
+from flows.workspaces import last_run
+from flows.workspaces.lock import FOLDER, Busy, hold
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from flows.workspace_lock import hold
+from flows.workspaces.lock import hold
 with hold(Path(sys.argv[1]), "fetalflow withdraw"):
     print("held", flush=True)
     time.sleep(60)

@@ -161,8 +161,12 @@ CASES = {
     "an image of three frames": (IMAGE, 3, None, {"SOPClassUID": UltrasoundMultiFrameImageStorage}),
     "frame times": ({"FrameTimeVector": ["0", "40", "900"]}, 3, 2.1, {"FrameTimeVector": [0, 40, 900]}),
     "a long pause": ({"FrameTimeVector": ["0", "40", "99000"]}, 3, 25.0, {"FrameTimeVector": [0, 40, 10_000]}),
-    "times since the first frame": ({"FrameTimeVector": ["0", "6000", "12000", "18000"]}, 4, 0.2,
-                                    {"FrameTimeVector": [0, 6000, 6000, 6000]}),
+    "times since the first frame": (
+        {"FrameTimeVector": ["0", "6000", "12000", "18000"]},
+        4,
+        0.2,
+        {"FrameTimeVector": [0, 6000, 6000, 6000]},
+    ),
     "too few frame times": ({"FrameTimeVector": ["0", "40"]}, 3, 25.0, {"FrameTimeVector": None, "FrameTime": 40}),
     "both": ({"FrameTime": "50", "FrameTimeVector": ["0", "40", "60"], "FrameIncrementPointer": POINTER}, 3, 20.0)
     + ({"FrameTime": 50, "FrameTimeVector": [0, 40, 60], "FrameIncrementPointer": POINTER},),

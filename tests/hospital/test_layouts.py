@@ -19,7 +19,7 @@ from fetalflow.hospital.drop.layouts.registry import known_layouts
 from fetalflow.hospital.drop.opening import layout_of, open_drop
 from fetalflow.sequences.extraction import check_usable, extract_drop
 from fetalflow.settings.params import Extract
-from flows.workspace import drop_changes
+from flows.workspaces.workspace import drop_changes
 from stages import extract as stage
 
 LABELS = ("Fetal abdomen", "Fetal brain", "Fetal femur", "Fetal thorax", "Maternal cervix", "Other")

@@ -18,7 +18,7 @@ from fetalflow.hospital.quarantine_desk import TO_DO, Desk
 from fetalflow.sequences.extraction import extract_drop
 from fetalflow.settings.params import Extract
 from flows.cli.app import app
-from flows.workspace import prepare
+from flows.workspaces.workspace import prepare
 from stages import extract as stage
 
 ROOT = Path(__file__).parents[2]

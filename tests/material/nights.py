@@ -12,7 +12,7 @@ from fetalflow.artefacts import write_json, write_table
 from fetalflow.registry.address import EMBEDDED
 from fetalflow.registry.ledger.record import record_move
 from fetalflow.registry.tracking import _mlflow, registry
-from flows.project import begin, record_run
+from flows.workspaces.project import begin, record_run
 
 DAY_S = 86_400
 TASK, MODEL = "planes", "fetal-planes"

@@ -9,9 +9,9 @@ from subprocess import CompletedProcess
 import pytest
 from ready_processes import run
 
-from flows import layout
-from flows.project import record_run, share_inputs
-from flows.workspace import prepare
+from flows.workspaces import layout
+from flows.workspaces.project import record_run, share_inputs
+from flows.workspaces.workspace import prepare
 
 TASK = "planes"
 PIPELINE = """

@@ -19,7 +19,7 @@ from fetalflow.models.weights import save
 from fetalflow.report.explain.filters import feature_maps
 from fetalflow.report.explain.gradcam import convolution_layer, grad_cam, hires_cam
 from fetalflow.settings.params import Extract, load_settings
-from flows.workspace import prepare
+from flows.workspaces.workspace import prepare
 
 MEAN, ATTENTION = {"pooling": "mean"}, {"pooling": "attention"}
 RIVALS = [

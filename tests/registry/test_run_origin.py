@@ -11,9 +11,9 @@ from fetalflow.registry.run_origin import ALL, ORIGIN, read_origin
 from fetalflow.registry.run_record import scores
 from fetalflow.settings.params import load_settings
 from fetalflow.settings.tasks import get_task
-from flows import workspace as workspaces
-from flows.mlflow_pages import pages
-from flows.workspace import overlay, prepare
+from flows.running.mlflow_pages import pages
+from flows.workspaces import workspace as workspaces
+from flows.workspaces.workspace import overlay, prepare
 
 
 def origin_of(folder: Path, recorded: dict, **changes):

@@ -15,7 +15,7 @@ from fetalflow.artefacts import file_digest
 from fetalflow.errors import InputError
 from fetalflow.models.package_files import CONFIG, WEIGHTS
 from fetalflow.training.start import ORIGIN
-from flows.workspace import overlay
+from flows.workspaces.workspace import overlay
 from stages.train import main
 
 MAIN, RIVAL = "fetalmovnet", "cnn"

@@ -25,11 +25,11 @@ from fetalflow.registry.ledger.record import history, verify
 from fetalflow.registry.lineage import trace
 from fetalflow.registry.tracking import download_package, registry
 from fetalflow.settings.params import load_settings
-from flows import workspace as workspaces
 from flows.cli.app import app
-from flows.deployments import workspace_of
-from flows.dvc_stages import pending
-from flows.workspace import CHECKOUT, parse_changes, prepare, update_workspace, with_changes
+from flows.nights.deployments import workspace_of
+from flows.running.dvc_stages import pending
+from flows.workspaces import workspace as workspaces
+from flows.workspaces.workspace import CHECKOUT, parse_changes, prepare, update_workspace, with_changes
 
 TASK, MODEL, WITHDRAWN = "biometry", "fetal-biometry", "P008"
 

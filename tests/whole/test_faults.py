@@ -111,7 +111,7 @@ def _md5(path: Path) -> str:
 
 def test_a_reboot_leaves_locks_and_pids_that_stop_nobody(trained):
     """Everything was killed at once; the locks are still there and their pids belong to somebody else now."""
-    from flows.dvc_stages import pending, reproduce
+    from flows.running.dvc_stages import pending, reproduce
 
     stranger = subprocess.Popen(["sleep", "600"])
     try:

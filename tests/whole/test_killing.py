@@ -36,13 +36,13 @@ WHOLE = "".join(f"{step}\n" for step in range(20))
 FLOW = """
 import signal
 from pathlib import Path
-from flows.dvc_stages import reproduce
+from flows.running.dvc_stages import reproduce
 signal.signal(signal.SIGINT, signal.default_int_handler)
 reproduce("train", Path("."), print)
 """
 # What `fetalflow run` does around its flow; the second starts no Prefect, and so no server for its runs.
 COMMAND = """
-from flows.stopping import stop_by_force, stop_on_signals
+from flows.running.stopping import stop_by_force, stop_on_signals
 stop_on_signals()
 from flows.cli import runs
 runs._quiet_the_libraries()
@@ -52,10 +52,10 @@ pipeline(".")
 """
 WITHOUT_PREFECT = """
 from pathlib import Path
-from flows.stopping import stop_by_force, stop_on_signals
+from flows.running.stopping import stop_by_force, stop_on_signals
 stop_on_signals()
 stop_by_force()
-from flows.dvc_stages import reproduce
+from flows.running.dvc_stages import reproduce
 reproduce("train@movement", Path("."), print)
 """
 KEPT = "Stopped. The finished stages are kept; the same command continues from there."

@@ -28,7 +28,7 @@ from fetalflow.hospital.arrival.journal import listing
 from fetalflow.registry.ledger.record import alias_problems
 from fetalflow.settings.params import TaskSettings
 from fetalflow.settings.tasks import TASKS
-from flows.workspace_lock import FOLDER
+from flows.workspaces.lock import FOLDER
 
 VARIABLE, VARIABLE_FILE = "FETALFLOW_ALERTS", "FETALFLOW_ALERTS_FILE"
 STATE = "alerts.json"  # beside the locks of a workspace: what was said already
@@ -158,7 +158,7 @@ def settle(workspace: Path, kind: str, task: str) -> None:
 
 def on_end(flow: Any, flow_run: Any, state: Any) -> None:
     """A hook of Prefect for the end of a run. Where a lasting server is, its automation tells of a crash, because a
-    killed process cannot (flows/alert_automations.py)."""
+    killed process cannot (flows/nights/alert_automations.py)."""
     with suppress(Exception):
         if flow_run.parent_task_run_id and not state.is_completed():
             return  # the flow that called this one tells

@@ -14,7 +14,7 @@ import yaml
 from filelock import FileLock
 
 from fetalflow.artefacts import write_text
-from flows.registered import forget_other_stores
+from flows.workspaces.registered import forget_other_stores
 from stages.runtime.lifeline import OWNER, owner_tag
 
 DVC = Path(sys.executable).with_name("dvc")
@@ -137,7 +137,7 @@ def pending(workspace: Path, task: str | None = None) -> list[str]:
     changed while it was read counts as not read.
     DVC looks at all stages: with the names of 16 stages it would read dvc.yaml and dvc.lock 16 times, which took 3 s.
     """
-    from flows.extract_state import forget_changed_extracts  # it imports pandas
+    from flows.running.extract_state import forget_changed_extracts  # it imports pandas
 
     release_dead_locks(workspace)
     forget_other_stores(workspace)

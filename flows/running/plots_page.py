@@ -1,6 +1,6 @@
 """Makes the page of `dvc plots show` work without a network: DVC's page loads its scripts from the internet.
 
-python -m flows.plots_page
+python -m flows.running.plots_page
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
 import time
 from datetime import UTC, datetime
 
-from flows.surroundings import require_prefect_server
+from flows.running.surroundings import require_prefect_server
 
 AT_ONCE = 200  # runs in one request
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")

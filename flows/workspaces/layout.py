@@ -10,7 +10,7 @@ import yaml
 from fetalflow.artefacts import write_text
 from fetalflow.settings.params import load_settings
 from flows.checkout import CHECKOUT
-from flows.plots_page import use_page
+from flows.running.plots_page import use_page
 
 LINKED = ("fetalflow", "stages", "flows")
 COPIED = (".dvcignore", ".dvc/plots/by_class.json")
@@ -69,7 +69,7 @@ def _link_code(folder: Path) -> None:
     for name in LINKED:
         link = folder / name
         if link.is_dir() and not link.is_symlink():
-            continue  # the code of an earlier state (flows/data_sets.py)
+            continue  # the code of an earlier state (flows/workspaces/data_sets.py)
         _link(link, f"../{CODE}/{name}" if everywhere else os.path.relpath(CHECKOUT / name, folder))
 
 

@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 
 from fetalflow.artefacts import read_json, write_json
 from fetalflow.errors import InputError
-from flows.dvc_stages import release_dead_locks
-from flows.people import this_person
+from flows.running.dvc_stages import release_dead_locks
+from flows.workspaces.people import this_person
 
 FOLDER = ".locks"  # of the workspace; stages keep their locks there, too
 POLL_S = 0.2

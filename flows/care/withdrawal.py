@@ -6,8 +6,8 @@ from pathlib import Path
 from fetalflow.hospital.arrival.intake import keep_out, withdraw
 from fetalflow.hospital.arrival.store_key import read_store_key
 from fetalflow.hospital.deidentify.pseudonyms import Key
-from flows.stores import Found, Pairs, Store, pseudonyms_there, spellings
-from flows.workspace_lock import hold
+from flows.care.stores import Found, Pairs, Store, pseudonyms_there, spellings
+from flows.workspaces.lock import hold
 
 
 def withdraw_everywhere(

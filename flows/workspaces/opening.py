@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fetalflow.errors import InputError
 from fetalflow.settings.params import load_settings
-from flows.dvc_stages import DVC, StageFailed, reproduce, stored
-from flows.layout import is_laid_out, lay_out
-from flows.project import is_project
+from flows.running.dvc_stages import DVC, StageFailed, reproduce, stored
+from flows.workspaces.layout import is_laid_out, lay_out
+from flows.workspaces.project import is_project
 
 
 def open_workspace(folder: Path) -> Iterator[str]:

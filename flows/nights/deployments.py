@@ -11,11 +11,11 @@ from prefect.settings import PREFECT_API_URL
 from fetalflow.errors import InputError
 from flows.answer_requests import answer_requests
 from flows.checkout import CHECKOUT
-from flows.heartbeats import ENVIRONMENT, watch
+from flows.nights.schedules import Planned
 from flows.pipeline import GPU, pipeline
 from flows.promote import promote
 from flows.retrain import retrain, workspace_of  # noqa: F401 - workspace_of: a door
-from flows.schedules import Planned
+from flows.running.heartbeats import ENVIRONMENT, watch
 
 ENQUEUE = ConcurrencyLimitStrategy.ENQUEUE
 CANCEL = ConcurrencyLimitStrategy.CANCEL_NEW
@@ -24,7 +24,7 @@ FLOWS = {"pipeline": pipeline, "retrain": retrain, "promote": promote, "answer_r
 
 
 def deploy(pool: str, planned: list[Planned]) -> dict[str, list[str]]:
-    """Make the deployments of `flows.schedules.plan` on a work pool of the server in PREFECT_API_URL.
+    """Make the deployments of `flows.nights.schedules.plan` on a work pool of the server in PREFECT_API_URL.
 
     A deployment without a timetable keeps the schedules that it had. Returns the active ones for each of these, by its
     name `flow/deployment`.
@@ -32,7 +32,7 @@ def deploy(pool: str, planned: list[Planned]) -> dict[str, list[str]]:
     Promotion has no schedule: a person starts it. Each deployment has one run at a time. A second one waits; of retrain
     it is cancelled, because looks into an inbox would pile up during a long training. Training stages have a tag with a
     concurrency limit of 1 on the server, over all workspaces and workers. Heartbeats show which runs have lost their
-    process (flows/heartbeats.py).
+    process (flows/running/heartbeats.py).
 
     Raises InputError if PREFECT_API_URL is not set, or the server has no process pool of this name.
     """

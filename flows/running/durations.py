@@ -8,7 +8,7 @@ import yaml
 
 from fetalflow.artefacts import write_text
 from flows.checkout import CHECKOUT
-from flows.side_by_side import TRAINING
+from flows.running.side_by_side import TRAINING
 
 FILE = ".dvc/tmp/fetalflow-durations.json"  # in the workspace; git and DVC ignore the folder
 ENOUGH_S = 5  # finished stages tell how fast this machine is, once they should have taken so long together

@@ -15,11 +15,11 @@ from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.settings.earlier import kept_names, renewed
 from fetalflow.settings.params import Settings, checked
-from flows.changes import leaves, overlay, parse_changes, refuse_wrong_form, with_changes  # noqa: F401 - a door
 from flows.checkout import CHECKOUT
-from flows.layout import is_laid_out, lay_out
-from flows.project import begin
-from flows.settings_record import (
+from flows.workspaces.changes import leaves, overlay, parse_changes, refuse_wrong_form, with_changes  # noqa: F401 - a door
+from flows.workspaces.layout import is_laid_out, lay_out
+from flows.workspaces.project import begin
+from flows.workspaces.settings_record import (
     ALL,
     ORIGIN,
     WRITTEN,

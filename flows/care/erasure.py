@@ -35,14 +35,14 @@ from fetalflow.registry.old_versions import purge
 from fetalflow.registry.traces import KEPT, REMOVED, Traces, cines_of
 from fetalflow.registry.tracking import registry
 from fetalflow.settings.params import load_settings
-from flows.cached_objects import find_objects, remove_objects
+from flows.care.cached_objects import find_objects, remove_objects
+from flows.care.stores import Found, Store, find_in, stores
+from flows.care.withdrawal import withdraw_everywhere
 from flows.checkout import CHECKOUT
-from flows.data_sets import states
-from flows.layout import EXPERIMENTS
-from flows.project import is_project, record, share_inputs
-from flows.stores import Found, Store, find_in, stores
-from flows.withdrawal import withdraw_everywhere
-from flows.workspace_lock import hold
+from flows.workspaces.data_sets import states
+from flows.workspaces.layout import EXPERIMENTS
+from flows.workspaces.lock import hold
+from flows.workspaces.project import is_project, record, share_inputs
 
 SEARCHED = ("data", "reports", "reviews", "live", "arrivals")  # folders of a workspace
 # Of a store: the rows and cines that `withdraw` removes, and the lists that keep her out.

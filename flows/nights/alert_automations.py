@@ -13,7 +13,7 @@ from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from flows.alerts import addresses, checked, scheme
+from flows.nights.alerts import addresses, checked, scheme
 
 NAME, SLUG = "fetalflow-alerts", "slack-webhook"  # of the blocks, with a number; of their type
 LATE_S = 86_400  # while no worker runs, one alert a day

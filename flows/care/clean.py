@@ -23,9 +23,9 @@ from fetalflow.registry.old_versions import delete_version, in_trash, old_versio
 from fetalflow.registry.traces import listed
 from fetalflow.registry.tracking import registry
 from fetalflow.settings.params import Clean, Settings, load_settings
-from flows.data_sets import forget_version, protected
-from flows.layout import EXPERIMENTS
-from flows.project import is_project
+from flows.workspaces.data_sets import forget_version, protected
+from flows.workspaces.layout import EXPERIMENTS
+from flows.workspaces.project import is_project
 
 DAY_S = 86_400
 OBJECTS = ".dvc/cache/files/md5"

@@ -18,8 +18,8 @@ import yaml
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.settings.params import checked
-from flows.changes import differences, leaves, nested, overlay
-from flows.people import this_person
+from flows.workspaces.changes import differences, leaves, nested, overlay
+from flows.workspaces.people import this_person
 
 ORIGIN = "origin.yaml"
 WRITTEN = ".params-written.yaml"

@@ -19,10 +19,10 @@ from dulwich.repo import NotGitRepository, Repo
 
 from fetalflow.errors import InputError
 from flows.checkout import CHECKOUT
-from flows.dvc_stages import DVC, stored
-from flows.layout import LINKED, lay_out
-from flows.plots_page import use_page
-from flows.project import INPUTS, TAGS, code, is_project, opened, read_at, record, record_code
+from flows.running.dvc_stages import DVC, stored
+from flows.running.plots_page import use_page
+from flows.workspaces.layout import LINKED, lay_out
+from flows.workspaces.project import INPUTS, TAGS, code, is_project, opened, read_at, record, record_code
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 KEEPING = (TAGS, b"refs/heads", b"refs/exps")  # what `protected` keeps, besides the newest commit

@@ -6,10 +6,18 @@ from typing import Any
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.settings.params import load_settings
-from flows.changes import leaves, nested
 from flows.checkout import CHECKOUT
-from flows.settings_record import ORIGIN, as_yaml, owner, read_history, read_yaml, record_changes_by_hand, shown
-from flows.workspace import prepare
+from flows.workspaces.changes import leaves, nested
+from flows.workspaces.settings_record import (
+    ORIGIN,
+    as_yaml,
+    owner,
+    read_history,
+    read_yaml,
+    record_changes_by_hand,
+    shown,
+)
+from flows.workspaces.workspace import prepare
 
 PROFILE = "profiles."  # --unset profiles.NAME takes a profile back
 FIXED = ("phantoms", "tasks.{task}.drop")  # what makes a workspace one of its drop or inbox

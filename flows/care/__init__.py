@@ -1,0 +1,1 @@
+"""What people do to data and stores: withdraw, erase, clean up."""

@@ -1,0 +1,1 @@
+"""What goes on without a person: schedules, alerts, metrics, and requests for promotion."""

@@ -1,0 +1,1 @@
+"""What every run needs: DVC's stages, the terminal, heartbeats, and a clean end."""
