@@ -287,7 +287,7 @@ def test_inboxes_are_looked_at_on_a_schedule(flows_here, tmp_path, monkeypatch):
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 
-    from flows import schedules
+    from flows.nights import schedules
     from flows.nights.deployments import deploy
     from flows.nights.schedules import Timetable, plan
     from flows.retrain import prepare_workspace
