@@ -5,7 +5,7 @@ that reads cines.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,11 @@ import numpy as np
 from fetalflow.cine.frame_shape import check_frame_shape
 from fetalflow.cine.letterbox import fit
 from fetalflow.errors import InputError
+from fetalflow.evaluation.certainty.record import Certainty, certainty_in
 from fetalflow.inference.engines.choice import AUTO, choose
 from fetalflow.inference.engines.engine import Engine
 from fetalflow.inference.engines.feeding import stride_of
+from fetalflow.inference.prediction import BestFrame, Prediction, Window
 from fetalflow.models.familiarity import UNLIKE, Familiarity
 from fetalflow.models.network_answer import NetworkAnswer
 from fetalflow.models.package_files import read_config, read_familiarity
@@ -36,53 +38,9 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Window:
-    """The answer for one sequence of N consecutive frames."""
-
-    first_frame: int  # of the cine or array, inclusive
-    last_frame: int
-    label: str
-    probabilities: dict[str, float]
-    frame_weights: list[float]  # [N], sum 1
-    unfamiliarity: float | None  # above 1: unlike the training data; None: the package has no familiarity
-    unfamiliar: bool | None
-
-
-@dataclass(frozen=True)
-class BestFrame:
-    """The frame of a sweep with the highest probability of a label."""
-
-    frame: int
-    label: str
-    probability: float
-    unfamiliarity: float | None
-    unfamiliar: bool | None  # True: every frame of the sweep is unlike the training data
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for an image, a cine or an array: the mean over its windows, and the answer for each window."""
-
-    label: str
-    probabilities: dict[str, float]  # by label, in the network's order; sum 1
-    frame_weights: list[float]  # [N] by position in the window, sum 1
-    frame_weights_method: str
-    unfamiliarity: float | None  # the median over its windows
-    unfamiliar: bool | None
-    best: BestFrame | None  # where N is 1; its label is never `extract.rest`
-    best_by_label: dict[str, BestFrame]
-    engine: str  # that answered
-    windows: list[Window]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain dicts, lists, numbers and text, for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Package:
-    """A loaded model package: network or engine, the `config` it was saved with, and the familiarity with the training
-    sequences.
+    """A loaded model package: network or engine, the `config` it was saved with, the familiarity with the training
+    sequences, and the certainty that was fitted on validation patients.
 
     network: in evaluation mode; None where `engine` answers. folder: of the weights, which are read when a clip comes
     that `engine` cannot take; None: such a clip is refused.
@@ -93,6 +51,7 @@ class Package:
     familiarity: Familiarity | None = None
     engine: Engine | None = None
     folder: Path | None = None
+    certainty: Certainty | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -121,7 +80,8 @@ class Package:
         return stride_of(self.config)
 
     def answer(self, frames: np.ndarray) -> NetworkAnswer:
-        """The network's answer to fitted frames, uint8 [B, n, size, size]; features only where there is a familiarity.
+        """The network's answer to fitted frames, uint8 [B, n, size, size], before the temperature of `certainty`;
+        features only where there is a familiarity.
 
         Engines other than torch take clips of N frames. Raises InputError for another length without `folder`.
         """
@@ -130,6 +90,10 @@ class Package:
         from fetalflow.models.answering import ask
 
         return ask(self._torch, frames, None if self.familiarity is None else self.familiarity.layer)
+
+    def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities [..., C] of `answer` as they are shown in use."""
+        return probabilities if self.certainty is None else self.certainty.calibrated(probabilities)
 
     def answers_by(self, frames: int) -> str:
         """Name of the engine that answers clips of this number of frames."""
@@ -145,7 +109,7 @@ class Package:
 
         return read(self.folder)[0]
 
-    def predict(self, source: Path | str | np.ndarray) -> Prediction:
+    def predict(self, source: Path | str | np.ndarray, at_most_error: float | None = None) -> Prediction:
         """Predict for an image, a DICOM, a cine, or frames that are already read.
 
         `source` is a file, which is masked, resampled and cut into windows as in the extract stage; or an array, uint8
@@ -154,11 +118,24 @@ class Package:
         Frames are fitted to the network's size (pad small, resize large). Where N is 1, every frame is used, whatever
         the stride of training, and `best` is the standard plane of the sweep.
 
+        at_most_error: the label is given only where the share of wrong labels among those that are given is promised to
+        be no larger (docs/ml-lead/certainty.md); else `label` is None, and `not_said` is the reason.
+
         Raises InputError when the file cannot be read, is shorter than one window, or the array does not fit, such as
-        one with colour.
+        one with colour; or when `at_most_error` cannot be promised.
         """
+        promise = None if at_most_error is None else self._promise(at_most_error)
         recorded = self._from_array(source) if isinstance(source, np.ndarray) else self._from_file(Path(source))
-        return self._predict(recorded)
+        prediction = self._predict(recorded)
+        return prediction if promise is None else prediction.limited(*promise)
+
+    def _promise(self, rate: float) -> tuple[float, float]:
+        if self.certainty is None:
+            raise InputError(
+                "this package has no certainty.json, so no error rate can be promised. Run the pipeline again with "
+                "this version of fetalflow."
+            )
+        return self.certainty.promised(rate)
 
     def _from_file(self, path: Path) -> Iterator[tuple[Span, np.ndarray]]:
         if not path.is_file():
@@ -196,24 +173,24 @@ class Package:
     def _predict(self, recorded: Iterator[tuple[Span, np.ndarray]]) -> Prediction:
         # A segmentation network holds full-size feature maps of every frame in memory.
         batches = _batches(recorded, 1 if self.segments else BATCH)
-        windows = [window for batch in batches for window in self._windows(batch)]
-        mean = {label: float(np.mean([w.probabilities[label] for w in windows])) for label in self.labels}
+        windows, p = zip(*(each for batch in batches for each in self._windows(batch)), strict=True)
+        mean = np.mean(
+            p, axis=0, dtype=np.float64
+        )  # of the network's probabilities, so that the temperature changes no label
         unfamiliarity = None if self.familiarity is None else float(np.median([w.unfamiliarity for w in windows]))
         best = self._best(windows) if self.frames == 1 else {}
         return Prediction(
-            label=max(mean, key=mean.get),
-            probabilities=mean,
+            **self._labelled(mean, unfamiliarity),
             frame_weights=np.mean([w.frame_weights for w in windows], axis=0).tolist(),
             frame_weights_method=self._weights_method(),
-            unfamiliarity=unfamiliarity,
-            unfamiliar=None if unfamiliarity is None else unfamiliarity > UNLIKE,
             best=max(best.values(), key=lambda frame: frame.probability, default=None),
             best_by_label=best,
             engine=self.answers_by(self.frames),
-            windows=windows,
+            windows=list(windows),
         )
 
-    def _windows(self, recorded: list[tuple[Span, np.ndarray]]) -> list[Window]:
+    def _windows(self, recorded: list[tuple[Span, np.ndarray]]) -> list[tuple[Window, np.ndarray]]:
+        """Each window, and its probabilities [C] by the network."""
         fitted = np.stack([fit(frames, self.size) for _, frames in recorded])
         answer = self.answer(fitted)
         p = answer.probabilities
@@ -222,18 +199,23 @@ class Package:
             weights = [[1 / self.frames] * self.frames] * len(p)
         else:
             weights = _frame_weights(self.network, fitted, p.argmax(axis=1))
-        answers = zip((span for span, _ in recorded), p.tolist(), weights, scores, strict=True)
+        answers = zip((span for span, _ in recorded), p, weights, scores, strict=True)
         return [
-            Window(
-                *span,
-                label=self.labels[int(np.argmax(row))],
-                probabilities=dict(zip(self.labels, row, strict=True)),
-                frame_weights=each,
-                unfamiliarity=score,
-                unfamiliar=None if score is None else score > UNLIKE,
-            )
-            for span, row, each, score in answers
+            (Window(*span, **self._labelled(row, score), frame_weights=each), row) for span, row, each, score in answers
         ]
+
+    def _labelled(self, p: np.ndarray, unfamiliarity: float | None) -> dict[str, Any]:
+        """What a window and a whole cine have in common. p: probabilities [C] by the network."""
+        unfamiliar = None if unfamiliarity is None else not unfamiliarity <= UNLIKE
+        sure = None if unfamiliar else self.certainty
+        return {
+            "label": self.labels[int(np.argmax(p))],
+            "probabilities": dict(zip(self.labels, self.calibrated(p).tolist(), strict=True)),
+            "unfamiliarity": unfamiliarity,
+            "unfamiliar": unfamiliar,
+            "label_set": sure and sure.label_set(dict(zip(self.labels, p.tolist(), strict=True))),
+            "level": sure and sure.level,
+        }
 
     def _weights_method(self) -> str:
         if self.frames == 1:
@@ -277,7 +259,8 @@ def load(
         network, config = None, read_config(folder)
     arrays = read_familiarity(folder, config)
     familiarity = None if arrays is None else Familiarity.of_package(config["familiarity"], arrays)
-    return Package(network, config, familiarity, chosen, Path(folder) if chosen and engine == AUTO else None)
+    certainty = certainty_in(folder, config["weights"]["sha256"])
+    return Package(network, config, familiarity, chosen, Path(folder) if chosen and engine == AUTO else None, certainty)
 
 
 def _frame_weights(network: "nn.Module", frames: np.ndarray, targets: np.ndarray) -> list[list[float]]:

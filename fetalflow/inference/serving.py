@@ -18,12 +18,12 @@ from fetalflow.inference.package import Package, Prediction, load
 
 COLUMNS = [
     *("label", "probabilities", "frame_weights", "frame_weights_method", "unfamiliarity", "unfamiliar", "best_frame"),
-    "engine",
+    *("engine", "label_set", "level"),
 ]
 # For a segmentation model: keys of `Examination.as_dict`.
 MEASURED = [
     *("label", "probabilities", "unfamiliarity", "unfamiliar", "structure", "unit", "mm_per_px", "lengths", "age"),
-    *("warnings", "frames", "engine"),
+    *("warnings", "frames", "engine", "label_set", "level"),
 ]
 FACTS = ("mm_per_px", "weeks", "structure")  # optional input columns for a segmentation model
 
@@ -37,7 +37,8 @@ class ServedModel:
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row per item: `label`, `probabilities` {label: 0-1}, `frame_weights` [N] and their method,
         `unfamiliarity` (above 1: unlike the training data), `unfamiliar`, `best_frame` {frame, label, probability}
-        (None for N > 1) and the `engine` that answered.
+        (None for N > 1), the `engine` that answered, and `label_set`, which holds the true label with the probability
+        `level` (both None where the package cannot say, or the input is unlike the training data).
 
         An item is the path of an image, a DICOM or a cine (the answer is the mean over its windows), or one sequence
         [N, H, W], uint8 0-255 or float 0-1; where N is 1 also an image [H, W] or a sweep [T, H, W]. `model_input` is
@@ -133,6 +134,8 @@ def _row(answer: Prediction) -> dict[str, Any]:
         "unfamiliar": answer.unfamiliar,
         "best_frame": best and {"frame": best.frame, "label": best.label, "probability": best.probability},
         "engine": answer.engine,
+        "label_set": answer.label_set,
+        "level": answer.level,
     }
 
 

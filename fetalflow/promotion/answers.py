@@ -119,7 +119,7 @@ def _batch(package: Package, rows: pd.DataFrame, data: Path) -> tuple[np.ndarray
     stored = np.stack([np.load(data / path) for path in rows["path"]])
     answer = package.answer(stored)
     scores = None if package.familiarity is None else package.familiarity.score(answer.features)
-    p = answer.probabilities.astype(np.float64)
+    p = package.calibrated(answer.probabilities.astype(np.float64))  # as in use
     if not package.segments:
         return p, scores, pd.DataFrame(index=rows.index)
     structures = [None if labels_equally_likely(each) else package.labels[each.argmax()] for each in p]

@@ -9,11 +9,13 @@ from unittest.mock import patch
 
 import fetalflow
 from fetalflow.artefacts import read_json
+from fetalflow.evaluation.certainty.record import CERTAINTY
 from fetalflow.inference.engines.choice import EXPORTS, JUDGED
 from fetalflow.inference.engines.engine import RUNTIMES
 from fetalflow.models.building import segments
 from fetalflow.models.package_files import unchecked_config
 from fetalflow.models.weights import read, without_weights
+from fetalflow.registry.registered_files import certainty_of
 
 # Packages that reading a cine and predicting import. The source of fetalflow is part of the logged model.
 SERVING = (
@@ -25,8 +27,8 @@ OPTIONAL = {"openvino"}  # a server may install it; without it the next fastest 
 
 
 def log_model(mlflow: ModuleType, package: Path, exports: Path | None, card: str) -> Any:
-    """Log the package, to be loaded by `fetalflow.inference.serving`: its files unchanged, its formats in the folder
-    `exports`, the model card, and the source of the library. No pickle."""
+    """Log the package, to be loaded by `fetalflow.inference.serving`: its files unchanged, how sure it is, its formats
+    in the folder `exports`, the model card, and the source of the library. No pickle."""
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "package"
         staged.mkdir()
@@ -34,6 +36,8 @@ def log_model(mlflow: ModuleType, package: Path, exports: Path | None, card: str
             (staged / path.name).symlink_to(path.resolve())
         if exports is not None:
             (staged / EXPORTS).symlink_to(exports.resolve(), target_is_directory=True)
+        if certainty := certainty_of(package):
+            (staged / CERTAINTY).symlink_to(certainty.resolve())
         (staged / "README.md").write_text(card, encoding="utf-8")
         # The requirements are the installed versions, so MLflow's check of them finds nothing, and takes a second.
         with patch("mlflow.utils.environment.warn_dependency_requirement_mismatches", create=True):
@@ -96,13 +100,21 @@ def _classifying_columns(schema: ModuleType) -> list[Any]:
         ColSpec(DataType.boolean, "unfamiliar", required=False),
         ColSpec(_object(schema, best), "best_frame", required=False),
         ColSpec(DataType.string, "engine"),
+        *_set_columns(schema),
     ]
+
+
+def _set_columns(schema: ModuleType) -> list[Any]:
+    text, number = schema.DataType.string, schema.DataType.double
+    sets = schema.ColSpec(schema.Array(text), "label_set", required=False)
+    return [sets, schema.ColSpec(number, "level", required=False)]
 
 
 def _measuring_columns(schema: ModuleType) -> list[Any]:
     ColSpec, Array, Map = schema.ColSpec, schema.Array, schema.Map
     number, whole, text = schema.DataType.double, schema.DataType.long, schema.DataType.string
     placed = {"z": number, "percentile": number}
+    interval = {"low": number, "high": number, "level": number}
     length = {"value": number, "unit": text, "spread": number, "frames": whole, "left_out": whole}
     age = {"formula": text, "lengths": Array(text), "unit": text, "reason": text}
     mask = _object(schema, {"size": Array(whole), "counts": Array(whole)})
@@ -117,11 +129,12 @@ def _measuring_columns(schema: ModuleType) -> list[Any]:
         ColSpec(text, "structure", required=False),
         ColSpec(text, "unit"),
         ColSpec(number, "mm_per_px", required=False),
-        ColSpec(Map(_object(schema, length, placed)), "lengths"),
+        ColSpec(Map(_object(schema, length, placed | interval)), "lengths"),
         ColSpec(_object(schema, age, {"value": number} | placed), "age", required=False),
         ColSpec(Array(text), "warnings"),
         ColSpec(Array(_object(schema, frame, drawn)), "frames"),
         ColSpec(text, "engine"),
+        *_set_columns(schema),
     ]
 
 

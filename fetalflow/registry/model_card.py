@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from fetalflow.artefacts import named, read_json
+from fetalflow.evaluation.certainty.record import in_percent
 from fetalflow.evaluation.intervals import no_interval
 from fetalflow.evaluation.measurement_columns import MEASURES
 from fetalflow.hospital.drop.unknown_patients import count_unknown, in_words
@@ -65,6 +66,7 @@ def model_card(task: str, settings: Settings, workspace: Path = Path()) -> str:
         _published(config, read_origin(task, settings, workspace).profiles),
         _refusals(metrics),
         _slices(score["slices"], confidence, many),
+        _certainty(score.get("certainty"), one),
         _familiarity(score["familiarity"], config, confidence, many),
         _engines(reports / "export.json"),
         _limits(config, score["familiarity"], metrics, synthetic=task in settings.phantoms),
@@ -182,6 +184,34 @@ def _slices(slices: dict[str, list[dict[str, Any]]], confidence: float, many: st
         figures = f"{row['accuracy']:.4f} | {_interval(row, 'accuracy', row['patients'])}"
         lines.append(f"| {name} {row[name]} | {row['n']} | {row['patients']} | {figures} |")
     return "\n".join(lines) if rows else ""
+
+
+def _certainty(sure: dict[str, Any] | None, one: str) -> str:
+    """What an answer promises, and whether that held on test patients. Short, because MLflow cuts a long card."""
+    if not sure:
+        return ""
+    lines = [f"{reason[0].upper()}{reason[1:]}." for reason in sure["reasons"]]
+    if labels := sure["labels"]:
+        before, after = (labels[when]["ece"] for when in ("before", "after"))
+        rates = ", ".join(f"{row['rate']:.0%}" for row in labels["promises"] if row["promised"])
+        lines.append(
+            f"Probabilities in use have the temperature {labels['temperature'][0]:.3f}: ECE {before:.4f} before, "
+            f"{after:.4f} after. Sets of labels, for a {one} of a new patient: {_held(labels, labels['all'])}, "
+            f"{labels['all']['size'] or 0:.2f} labels each. Error rates that can be promised, up to 20 %: "
+            f"{rates or 'none'}."
+        )
+    for row in sure["lengths"] or ():
+        pooled = " from all lengths" if row["pooled"] else ""
+        lines.append(f"{row['measure'].upper()}, interval{pooled}: {_held(row, row)}, ± {row['size'] or 0:.2f} mm.")
+    return "## How sure\n\n" + "\n\n".join(lines) if lines else ""
+
+
+def _held(promised: dict[str, Any], found: dict[str, Any]) -> str:
+    """Such as `90 % stated, 0.9312 held (0.8700 to 0.9700)`."""
+    if found["coverage"] is None:
+        return f"{in_percent(promised['level'])} stated, no test patient shows it"
+    interval = _interval(found, "coverage", found["patients"])
+    return f"{in_percent(promised['level'])} stated, {found['coverage']:.4f} held ({interval})"
 
 
 def _familiarity(score: dict[str, Any] | None, config: dict[str, Any], confidence: float, many: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
+from fetalflow.evaluation.certainty.record import certainty_path, read_certainty
 from fetalflow.inference.engines.choice import EXPORTS, JUDGED
 from fetalflow.inference.engines.record import RECORD, read_record
 from fetalflow.models.package_files import CONFIG, WEIGHTS, read_config, read_familiarity
@@ -14,10 +15,22 @@ CARD = "README.md"  # of the registered package: its model card
 
 
 def registered_digest(package: Path, exports: Path | None, card: str) -> str:
-    """SHA-256, hex, of the model: package, formats and card. Measured times are not part of it."""
+    """SHA-256, hex, of the model: package, certainty, formats and card. Measured times are not part of it."""
     formats = sorted(exports.glob(f"*/{RECORD}")) if exports else []
     files = [f"{path.parent.name} {read_json(path)['files']}" for path in formats]
+    certainty = certainty_of(package)
+    files += [file_digest(certainty)] if certainty else []
     return hashlib.sha256("".join([file_digest(package / CONFIG), card, *files]).encode()).hexdigest()
+
+
+def certainty_of(package: Path) -> Path | None:
+    """The file that says how sure the model is; None where there is none. Raises InputError if it cannot be read or
+    belongs to other weights."""
+    weights = read_config(package)["weights"].get("sha256")
+    path = certainty_path(package, weights)
+    if path is not None:
+        read_certainty(path, weights)
+    return path
 
 
 def package_problems(package: Path, recorded: str | None) -> list[str]:

@@ -74,6 +74,10 @@ def scores(metrics: dict[str, Any], score: dict[str, Any]) -> dict[str, Any]:
         named |= {f"test/{key}/{as_part(row['label'])}": row.get(key) for key in PER_CLASS}
     for row in score.get("slices", {}).get("site", ()):
         named |= {f"site/{as_part(row['site'])}/{key}": row.get(key) for key in PER_SITE}
+    certainty = score.get("certainty") or {"metrics": {}}
+    named |= {f"test/certainty/{key}": value for key, value in certainty["metrics"].items()}
+    for row in (certainty.get("labels") or {}).get("by_site", ()):
+        named[f"site/{as_part(row['site'])}/coverage"] = row["coverage"]
     return named
 
 

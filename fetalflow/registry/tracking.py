@@ -289,7 +289,8 @@ def _registered_version(mlflow: ModuleType, name: str, package: Path, exports: P
     for duplicate in duplicates:  # MLflow's client repeats a request when the response is lost
         if duplicate.run_id == run and not client.get_model_version(name, duplicate.version).aliases:
             client.delete_model_version(name, duplicate.version)
-    if card_of(version.description) != card:  # before it may be the verdict of a promotion
+    shown = card_of(version.description)  # before it may be the verdict of a promotion, and then a long card is cut
+    if not shown or not card.startswith(shown):
         client.update_model_version(name, version.version, description=card)
     if version.run_id == run:
         remove_other_models(mlflow, run, version.source.rpartition("/")[2])

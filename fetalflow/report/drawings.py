@@ -20,6 +20,7 @@ from fetalflow.report.figures import (
     curves_figure,
     differences_figure,
     reliability_figure,
+    risk_figure,
     roc_figure,
 )
 from fetalflow.report.measurement_figures import age_figure, bland_altman_figure, overlap_figure
@@ -32,9 +33,9 @@ JPEG_ABOVE = 250_000  # bytes; ultrasound compresses badly as PNG
 
 
 def draw(evidence: Evidence) -> dict[str, Figure]:
-    """Every figure of the evaluation by name: `<variant>-confusion`, `-roc`, `-reliability`, `-curves`, and `accuracy`
-    and `differences`, which compare variants. Of variants that measure also `<variant>-bland_altman` and `-age`, and
-    `measurements` and `length_differences`, which compare them."""
+    """Every figure of the evaluation by name: `<variant>-confusion`, `-roc`, `-reliability`, `-risk`, `-curves`, and
+    `accuracy` and `differences`, which compare variants. Of variants that measure also `<variant>-bland_altman` and
+    `-age`, and `measurements` and `length_differences`, which compare them."""
     figures: dict[str, Figure | None] = {}
     for variant, score in evidence.scores.items():
         areas = {row["label"]: row.get("auc") for row in score["per_class"]}
@@ -44,6 +45,8 @@ def draw(evidence: Evidence) -> dict[str, Figure]:
             figures[f"{variant}-roc"] = roc_figure(evidence.roc[variant], areas, variant)
         if score["calibration"]:
             figures[f"{variant}-reliability"] = reliability_figure(score["calibration"], variant, evidence.units)
+        if labels := (score.get("certainty") or {}).get("labels"):
+            figures[f"{variant}-risk"] = risk_figure(labels["risk"], variant)
         if variant in evidence.curves:
             has_labels = variant in evidence.with_labels
             figures[f"{variant}-curves"] = curves_figure(evidence.curves[variant], variant, has_labels)

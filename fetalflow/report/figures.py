@@ -86,6 +86,18 @@ def reliability_figure(calibration: Mapping[str, Any], title: str = "", units: s
     return figure
 
 
+def risk_figure(risk: Mapping[str, Any], title: str = "") -> Figure:
+    """Share of wrong answers against the share of the sequences that are answered, the surest first; `risk` of the
+    certainty part of a score. The dashed line is the rate if the probabilities said nothing."""
+    figure, (axes,) = bare_figure(4.8, 3.4)
+    points = pd.DataFrame(risk["curve"])
+    axes.axhline(100 * risk["area_by_chance"], color="#999999", linewidth=1.2, linestyle="--")
+    axes.plot(100 * points["answered"], 100 * points["wrong"], color=COLOURS[0], linewidth=1.8)
+    axes.set(xlabel="answered (%)", ylabel="wrong among the answered (%)", xlim=(0, 101), title=title)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
 def curves_figure(curves: pd.DataFrame, title: str = "", labels: bool = True) -> Figure:
     """Loss and accuracy by epoch (Fig. 10), from a curves file; each fold and seed is a line, its best epoch a dot.
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fetalflow.artefacts import named
+from fetalflow.evaluation.certainty.record import in_percent
 from fetalflow.evaluation.intervals import LEAST_PATIENTS, no_interval
 from fetalflow.models.building import about
 from fetalflow.report.drawings import as_image, as_svg
@@ -49,7 +50,13 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "thousands": thousands, "p_value": p_value}
+    environment.filters |= {
+        "stated": in_percent,
+        "number": number,
+        "percent": percent,
+        "thousands": thousands,
+        "p_value": p_value,
+    }
     environment.filters["no_interval"] = no_interval
     main, labels = evidence.metrics[evidence.main], evidence.configs[evidence.main]["labels"]
     published = {name for row in evidence.task.published.values() for name in row}

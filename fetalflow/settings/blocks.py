@@ -215,6 +215,9 @@ class Evaluate(Frozen):
     bootstrap: int = Field(2000, ge=1, le=10_000_000)  # bootstrap samples of patients
     confidence: float = Field(0.95, gt=0, lt=1)  # level of the confidence intervals, 0-1
     bins: int = Field(10, ge=1, le=10_000)  # of the reliability plot and the calibration error
+    # Probability with which a set of labels and an interval of mm are to hold the truth (docs/ml-lead/certainty.md);
+    # n validation patients allow at most n / (n + 1), which then is used and stated.
+    level: float = Field(0.9, ge=0.5, le=0.999)
     latency_repeats: int = Field(
         20, ge=1, le=1_000_000
     )  # timed answers per model where `fetalflow promote` compares two of them

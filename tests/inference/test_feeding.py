@@ -12,6 +12,9 @@ import onnx
 import pytest
 import torch
 
+from fetalflow.artefacts import write_json
+from fetalflow.evaluation.certainty.conformal import Bound
+from fetalflow.evaluation.certainty.record import CERTAINTY, Certainty, OfLabels
 from fetalflow.inference.engines.feeding import how_to_feed
 from fetalflow.inference.engines.int8 import quantise
 from fetalflow.inference.engines.onnx_file import export_onnx
@@ -47,6 +50,8 @@ def package(tmp_path_factory):
     save(folder, network, config | {"options": {}, "extract": extract, "familiarity": known.facts}, known.arrays)
     export_onnx(folder, folder / "exports" / "onnx")
     quantise(folder / "exports" / "onnx", folder / "exports" / "int8", iter((batch[:4] * 255).astype(np.uint8)))
+    sure = Certainty(OfLabels(2.5, Bound(0.1, 0.9, 20), {}), weights=load(folder).config["weights"]["sha256"])
+    write_json(folder / CERTAINTY, sure.as_dict())
     return folder
 
 

@@ -11,6 +11,7 @@ import yaml
 from variant_entries import entry, put_variants
 
 from fetalflow.errors import InputError
+from fetalflow.hospital.drop.columns import ASSUMED
 from fetalflow.inference.engines.timing import time_variants
 from fetalflow.inference.engines.torch_engine import Torch
 from fetalflow.inference.latency import machine, measure_latency
@@ -131,7 +132,7 @@ def test_the_stages_write_what_the_contract_says(workspace, capsys):
         assert 1 / 3 <= values["majority_rate"] < 1
         assert 0 < values["false_alarm_rate"] < 0.2
     folder = reports / "evaluation"
-    per_variant = {"score.json", "confusion.csv", "roc.csv", "reliability.csv", "per_class.csv"}
+    per_variant = {"score.json", "confusion.csv", "roc.csv", "reliability.csv", "per_class.csv", "certainty.json"}
     expected = {f"{v}-{name}" for v in load_settings().variants("movement") for name in per_variant}
     assert {path.name for path in folder.iterdir()} == expected
     assert {path.name for path in (workspace / "metrics/movement").iterdir()} == {"fetalmovnet.json", "cnn.json"}
@@ -145,7 +146,37 @@ def test_the_stages_write_what_the_contract_says(workspace, capsys):
 
 
 def test_a_second_evaluation_gives_the_same_metrics(workspace):
+    names = "metrics.json", "evaluation/cnn-score.json", "evaluation/cnn-certainty.json"
     evaluate.main("movement")
-    first = (workspace / "reports/movement/metrics.json").read_bytes()
+    first = [(workspace / "reports/movement" / name).read_bytes() for name in names]
     evaluate.main("movement")
-    assert (workspace / "reports/movement/metrics.json").read_bytes() == first
+    assert [(workspace / "reports/movement" / name).read_bytes() for name in names] == first
+
+
+@pytest.mark.parametrize(
+    ("kind", "manifest", "said"),
+    [
+        ("random", None, "the split is by sequence"),
+        ("paper", None, "the split is by sequence"),
+        ("grouped", {ASSUMED: [False, True]}, "does not name all patients"),
+        ("grouped", {ASSUMED: [False, False]}, ""),
+        ("site", {"sequence": ["a"]}, ""),
+        ("official", None, ""),
+    ],
+)
+def test_nothing_is_promised_for_patients_who_may_have_been_trained_on(tmp_path, monkeypatch, kind, manifest, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "movement").mkdir(parents=True)
+    if manifest:
+        pd.DataFrame(manifest).to_parquet(tmp_path / "data" / "movement" / "manifest.parquet")
+    reason = evaluate._no_promise("movement", kind)
+    assert said in reason and bool(said) == bool(reason)
+    (fitted,) = evaluate._certainty(tmp_path / "none.csv", 0.9, reason or "so").values()
+    assert fitted.labels is None and not fitted.lengths and fitted.reason == (reason or "so")
+
+
+def test_without_a_validation_part_nothing_is_promised(tmp_path):
+    path = tmp_path / "cnn.csv"
+    path.write_text("sequence,patient,part,y_true,p_a,p_b\ns,p,test,a,0.5,0.5\n")
+    (fitted,) = evaluate._certainty(path, 0.9, "").values()
+    assert fitted.labels is None and "no rows with part 'validation'" in fitted.reason

@@ -168,11 +168,15 @@ def test_the_artefacts_are_there(registered, client):
 def test_the_model_gives_the_probabilities_of_the_stage(model, workspace):
     rows = sequences(workspace)
     answers = model.predict(list(rows["array"]))
+    certainty = load(workspace / "models" / TASK / MAIN).certainty
+    assert certainty.labels.temperature != 1
     for (_, row), answer in zip(rows.iterrows(), answers.to_dict("records"), strict=True):
         assert answer["label"] == row["y_pred"]
+        by_network = {label: row[f"p_{label}"] for label in LABELS}
         assert [answer["probabilities"][label] for label in LABELS] == pytest.approx(
-            [row[f"p_{n}"] for n in LABELS], abs=1e-6
+            certainty.calibrated(np.array(list(by_network.values()))), abs=1e-6
         )
+        assert answer["unfamiliar"] or answer["label_set"] == certainty.label_set(by_network)
         assert answer["unfamiliarity"] == pytest.approx(row["unfamiliarity"], rel=1e-4)
         assert answer["unfamiliar"] == (row["unfamiliarity"] > 1) and answer["best_frame"] is None
         assert len(answer["frame_weights"]) == FRAMES and sum(answer["frame_weights"]) == pytest.approx(1, abs=1e-5)
@@ -213,9 +217,11 @@ def test_the_registered_model_has_a_card_a_signature_and_no_pickle(registered, c
 
     folder = Path(mlflow.artifacts.download_artifacts(URI))
     logged = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    package = {
-        f"data/package/{n}" for n in ("model.safetensors", "config.json", "familiarity.safetensors", "README.md")
-    } | {f"data/package/exports/{n}" for n in ("export.json", "onnx/model.onnx", "onnx/export.json")}
+    package = (
+        {f"data/package/{n}" for n in ("model.safetensors", "config.json", "familiarity.safetensors", "README.md")}
+        | {"data/package/certainty.json"}
+        | {f"data/package/exports/{n}" for n in ("export.json", "onnx/model.onnx", "onnx/export.json")}
+    )
     assert package | {"MLmodel"} <= set(logged)
     for name, path in logged.items():
         start = path.read_bytes()[:4]
@@ -414,7 +420,7 @@ def test_no_verb_speaks_to_another_machine_or_writes_into_the_home_folder(regist
         *(["measure", predictions], ["predict", predictions, "--engine", "torch"]),
     ]
     code = f"""from flows.cli.app import app
-from flows.surroundings import use_writable_places
+from flows.running.surroundings import use_writable_places
 use_writable_places()
 for words in {verbs!r}:
     try:
@@ -496,7 +502,9 @@ print(json.dumps(mlflow.pyfunc.load_model("{URI}").predict(np.load("frames.npy")
     np.save(tmp_path / "frames.npy", row["array"])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert [found[label] for label in LABELS] == pytest.approx([row[f"p_{n}"] for n in LABELS], abs=1e-6)
+    by_network = np.array([row[f"p_{n}"] for n in LABELS])
+    certainty = load(workspace / "models" / TASK / MAIN).certainty
+    assert [found[label] for label in LABELS] == pytest.approx(certainty.calibrated(by_network), abs=1e-6)
     assert load(download_package(URI)).labels == tuple(LABELS)
 
 

@@ -25,7 +25,7 @@ from flows.cli.runs import _in_words, _of_whom
 
 SECTIONS = (
     *("result", "data", "quality", "split", "curves", "metrics", "confusion", "roc", "calibration", "tests"),
-    *("unlike", "explain", "mistakes", "latency", "engines", "provenance", "limits"),
+    *("sure", "unlike", "explain", "mistakes", "latency", "engines", "provenance", "limits"),
 )
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -98,6 +98,17 @@ def test_every_engine_has_its_verdict_its_losses_and_its_times(html):
     assert "int8 refused : it could not be made: no <Sort> – – – – – – – –" in text and "no <Sort>" not in html
 
 
+def test_how_sure_an_answer_is_is_that_of_the_score(html, workspace):
+    path = workspace / "reports" / TASK / "evaluation" / "fetalmovnet-score.json"
+    sure = json.loads(path.read_text())["certainty"]
+    labels, section = sure["labels"], Page(html).text.split("How sure")[-1]
+    assert labels["level"] < sure["level"], "so few validation patients do not allow the wanted level"
+    stated = f"{int(100 * labels['level'])} % 90 % was wanted {100 * labels['all']['coverage']:.1f} %"
+    assert stated in re.sub(" +", " ", section)
+    assert f"{labels['before']['ece']:.3f} before, {labels['after']['ece']:.3f} after" in section
+    assert f"cannot be promised with {labels['patients']} validation patients: all answers of at least 59" in section
+
+
 def test_what_others_wrote_cannot_change_the_page(html):
     assert "cut &lt;off&gt;.avi" in html and "cut <off>" not in html
 
@@ -112,7 +123,7 @@ def test_the_mistakes_are_those_of_the_predictions(html, workspace):
 
 def test_the_figures_are_kept_as_files(workspace):
     names = {path.name for path in (workspace / "reports" / TASK / "figures").iterdir()}
-    kinds = ("confusion", "roc", "reliability", "curves")
+    kinds = ("confusion", "roc", "reliability", "risk", "curves")
     assert names == {f"{v}-{kind}.png" for v in ("fetalmovnet", "cnn") for kind in kinds} | {
         "accuracy.png",
         "differences.png",

@@ -17,6 +17,7 @@ from fetalflow.cine.letterbox import fit, fitted_box, unfit
 from fetalflow.cine.masked import Masked, open_masked
 from fetalflow.cine.scales import scale_at
 from fetalflow.errors import InputError
+from fetalflow.evaluation.certainty.record import NO_LENGTH, Certainty
 from fetalflow.evaluation.equal_labels import labels_equally_likely
 from fetalflow.inference.examination.identity import identity_of
 from fetalflow.inference.examination.result import Examination, Length
@@ -65,13 +66,15 @@ def examine(
         chosen = evenly(every, MOST_CLIPS)
         p, unfamiliarity, answers = _ask(package, cine.frames, chosen)
         mean = np.average(p, axis=0, weights=[len(clip.new) for clip in chosen])
-        probabilities = dict(zip(package.labels, mean.tolist(), strict=True))
-        label = max(probabilities, key=probabilities.get)
+        by_network = dict(zip(package.labels, mean.tolist(), strict=True))
+        label, certainty = max(by_network, key=by_network.get), package.certainty or Certainty()
+        probabilities = dict(zip(package.labels, certainty.calibrated(mean).tolist(), strict=True))
         known = None if unfamiliarity is None else float(np.median(unfamiliarity))
         unfamiliar = None if known is None else not known <= UNLIKE
         of_file = cine.mm_per_px or _of_region(cine, answers)
         scale = of_file if mm_per_px is None else mm_per_px
         has_label = not labels_equally_likely(mean)
+        label_set = certainty.label_set(by_network) if has_label and not unfamiliar else None
         warnings = [
             *cine.remarks,
             *_about_scale(of_file, mm_per_px),
@@ -101,7 +104,12 @@ def examine(
         joined, of_frames, used = _joined(measured, to_measure)
         unit = "px" if scale is None else "mm"
         trusted = unit == "mm" and not unfamiliar
-        lengths = {name: _length(name, each, unit, weeks if trusted else None) for name, each in joined.items()}
+        if not trusted:
+            certainty = Certainty()
+        lengths = {
+            name: _length(name, each, unit, weeks if trusted else None, certainty) for name, each in joined.items()
+        }
+        warnings += _without_interval(lengths, certainty, package.certainty is not None and trusted)
         main = LENGTHS[to_measure][0] if to_measure else ""
         shown = _near(measured, main, lengths, used)
         return Examination(
@@ -127,6 +135,8 @@ def examine(
             picture=np.array(cine.frames[frames[shown]]),
             engine=", ".join(sorted({package.answers_by(len(clip.frames)) for clip in chosen})),
             identity={} if isinstance(source, np.ndarray) else identity_of(Path(source)),
+            label_set=label_set,
+            level=label_set and package.certainty.level,
         )
 
 
@@ -148,9 +158,10 @@ def _number(name: str, given: float | str | None) -> float | None:
     return value
 
 
-def _length(name: str, joined: Joined, unit: str, weeks: float | None) -> Length:
+def _length(name: str, joined: Joined, unit: str, weeks: float | None, certainty: Certainty) -> Length:
     z, percentile = z_and_percentile(name, joined.value, weeks)
-    return Length(joined.value, unit, joined.spread, joined.frames, joined.left_out, z, percentile)
+    interval = certainty.interval(name, joined.value, joined.spread) or (None, None, None)
+    return Length(joined.value, unit, joined.spread, joined.frames, joined.left_out, z, percentile, *interval)
 
 
 def _ask(package: Package, frames: np.ndarray, chosen: list[Clip]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -244,6 +255,11 @@ def _near(measured: tuple[Measured | None, ...], main: str, lengths: dict[str, L
         return min(numbers, key=lambda i: abs(numbers[i] - lengths[main].value))
     candidates = [i for i, each in enumerate(measured) if each] or range(len(measured))
     return candidates[len(candidates) // 2]
+
+
+def _without_interval(lengths: dict[str, Length], certainty: Certainty, expected: bool) -> list[str]:
+    missing = ", ".join(name.upper() for name, length in lengths.items() if length.low is None)
+    return [f"no interval of {missing}: {certainty.reason or NO_LENGTH}"] if expected and missing else []
 
 
 def _about_scale(of_file: float | None, given: float | None) -> list[str]:

@@ -57,6 +57,9 @@ def runs(numbers: Sequence[int]) -> str:
 
 
 def length_text(length: Length) -> str:
-    """Such as `281.3 ± 0.9 mm`; without the spread where there is only one frame."""
+    """Such as `281.3 mm [276.4, 286.2]`; without an interval `281.3 ± 0.9 mm`, where ± is the spread over the frames;
+    without the spread where there is only one frame."""
+    if length.low is not None:
+        return f"{length.value:.1f} {length.unit} [{length.low:.1f}, {length.high:.1f}]"
     spread = f" ± {length.spread:.1f}" if length.frames > 1 else ""
     return f"{length.value:.1f}{spread} {length.unit}"

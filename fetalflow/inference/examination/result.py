@@ -14,7 +14,7 @@ from fetalflow.inference.examination.run_length import run_lengths
 
 PLAIN = (
     *("source", "label", "probabilities", "unfamiliarity", "unfamiliar", "structure", "unit", "mm_per_px", "weeks"),
-    *("measured_frames", "height", "width", "engine"),
+    *("measured_frames", "height", "width", "engine", "label_set", "level"),
 )
 
 
@@ -22,7 +22,7 @@ PLAIN = (
 class Length:
     """One length over the cine. spread: robust standard deviation over the `frames` that are used; left_out: number of
     measured frames that are far from the others. z, percentile: by INTERGROWTH-21st for the stated age; None without
-    one."""
+    one. low, high: the interval in mm that holds the true length with the probability `level`; None without one."""
 
     value: float
     unit: str  # mm or px
@@ -31,6 +31,9 @@ class Length:
     left_out: int
     z: float | None
     percentile: float | None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Examination:
     structure or is unlike the training data. used: recorded numbers of the frames that the lengths come from; of a
     sweep those around the largest section. lengths: empty where nothing could be measured; then `warnings` give the
     reason. age: by the main length; None where the cine is unlike the training data. identity: of a DICOM file, what
-    its header states of `identity.STATED`, for `combine`; it is not in `as_dict`.
+    its header states of `identity.STATED`, for `combine`; it is not in `as_dict`. label_set: the labels that are not
+    excluded, the likeliest first; it holds the true one with the probability `level`. Both are None where the package
+    cannot say, or the cine is unlike the training data.
     """
 
     source: str
@@ -65,6 +70,8 @@ class Examination:
     picture: np.ndarray = field(repr=False)  # uint8 [H, W], that frame
     engine: str  # that answered; two engines where some clips were too short for an exported file
     identity: Mapping[str, str] = field(default_factory=dict, repr=False)
+    label_set: list[str] | None = None
+    level: float | None = None
 
     def answer(self, place: int) -> np.ndarray:
         """float32 [H, W] in 0-1, in recorded pixels: mask probabilities of the frame with index `place` in `frames`."""

@@ -20,6 +20,7 @@ from fetalflow.cine.frame_shape import check_frame_shape
 from fetalflow.cine.letterbox import fit
 from fetalflow.cine.resampling import frame_step
 from fetalflow.errors import InputError
+from fetalflow.evaluation.certainty.record import Certainty, certainty_in
 from fetalflow.inference.engines.choice import AUTO, choose_for_stream, exports_of
 from fetalflow.inference.engines.engine import THREADS
 from fetalflow.inference.engines.stream_engine import Parts, open_parts
@@ -72,9 +73,16 @@ class Streamer:
     The window starts again at a scene cut and after a gap: it never skips a frame and never contains two scenes.
     """
 
-    def __init__(self, parts: Parts, config: dict[str, Any], familiarity: Familiarity | None = None):
-        """config, familiarity: from the package. Raises InputError when the window is too short for the network."""
-        self.parts, self.familiarity = parts, familiarity
+    def __init__(
+        self,
+        parts: Parts,
+        config: dict[str, Any],
+        familiarity: Familiarity | None = None,
+        certainty: Certainty | None = None,
+    ):
+        """config, familiarity, certainty: from the package. Raises InputError when the window is too short for the
+        network."""
+        self.parts, self.familiarity, self.certainty = parts, familiarity, certainty or Certainty()
         self.labels, self.n, self.size = tuple(config["labels"]), config["frames"], config["size"]
         self.settings = Extract.model_validate(config["extract"])
         if parts.reach > self.n:
@@ -222,7 +230,7 @@ class Streamer:
             frame=self.numbers[-1],
             first_frame=self.numbers[0],
             label=self.labels[int(p.argmax())],
-            probabilities=dict(zip(self.labels, p.tolist(), strict=True)),
+            probabilities=dict(zip(self.labels, self.certainty.calibrated(p).tolist(), strict=True)),
             unfamiliarity=score,
             unfamiliar=None if score is None else score > UNLIKE,
             ms=1000 * (time.perf_counter() - begun),
@@ -247,7 +255,7 @@ def open_stream(
     parts, config = open_parts(engine, package, exported, threads, reuse)
     arrays = read_familiarity(package, config)
     familiarity = None if arrays is None else Familiarity.of_package(config["familiarity"], arrays)
-    return Streamer(parts, config, familiarity)
+    return Streamer(parts, config, familiarity, certainty_in(package, config["weights"]["sha256"]))
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Answers to validation patients come in; how sure an answer is goes out: probabilities, sets, intervals, promises."""
