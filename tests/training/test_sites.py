@@ -129,6 +129,7 @@ def test_the_exported_part_takes_any_number_of_sequences(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = Harmonised().eval()
     config = {"frames": 2, "size": 8, "network": "harmonised", "weights": {"sha256": ""}}
+    config |= {"labels": ["a", "b"], "extract": {}}
     monkeypatch.setattr(onnx_file, "read", lambda package: (network, config))
     onnx_file.export_onnx("package", tmp_path / "onnx")
     session = onnxruntime.InferenceSession(tmp_path / "onnx" / onnx_file.MODEL)
