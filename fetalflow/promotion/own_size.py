@@ -1,8 +1,8 @@
-"""The held-out sequences in the picture size of a model: each network is asked about what it would get in use.
+"""The held-out sequences in the picture size of a model: each network gets what it would get in use.
 
-A workspace stores its sequences in one size, that of its own network. A model of another size gets them from the
-recorded frames, prepared by the same code as for its own training. Stored sequences that are resized again are other
-pictures: a champion of 64 px that was asked about sequences of 32 px, padded, fell from 0.911 to 0.301.
+A workspace stores its sequences in one size, that of its main network. A model of another size gets them from the
+recorded frames, prepared by the same code as for its training. Stored sequences that are resized again are other
+pictures: the accuracy of a champion of 64 px on sequences of 32 px, padded, fell from 0.911 to 0.301.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ SAME = ("source", "first_frame", "frames", "step", TAKEN)  # what decides the fr
 
 def in_size(size: int, rows: pd.DataFrame, data: Path, workers: int = 1) -> Iterator[tuple[pd.DataFrame, Path]]:
     """(rows, folder) with every sequence of `rows` of the manifest in order, all of `size` x `size` px: the stored
-    ones, or parts that are gone when the next one is asked for. Paths of the rows are relative to the folder.
+    ones, or parts that are gone when the next one is taken. Paths of the rows are relative to the folder.
 
     data: a task's folder, with `extracted.parquet` and `frames`. workers: as for `preprocess`.
     Raises InputError when the stored sequences have another size and the recorded frames are not there.
@@ -55,8 +55,8 @@ def _recorded(rows: pd.DataFrame, data: Path, size: int, stored: int) -> pd.Data
             f"{_why(size, stored)} {path} does not have {int(different.sum())} of the {len(rows)} test sequences as "
             "the manifest has them. Run the pipeline to its end"
         )
-    own = rows.drop(columns=[name for name in FILE_COLUMNS if name in rows])
-    return own.assign(mm_per_px=extracted["mm_per_px"].to_numpy()).reset_index(drop=True).set_axis(rows.index)
+    plain = rows.drop(columns=[name for name in FILE_COLUMNS if name in rows])
+    return plain.assign(mm_per_px=extracted["mm_per_px"].to_numpy()).reset_index(drop=True).set_axis(rows.index)
 
 
 def _why(size: int, stored: int) -> str:

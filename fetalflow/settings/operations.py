@@ -84,7 +84,7 @@ class Requests(Frozen):
 
 
 class Alerts(Frozen):
-    """When somebody is told (docs/operator/alerts.md). Where alerts go is no setting here, because it is a secret."""
+    """When an alert is sent (docs/operator/alerts.md). Where alerts go is no setting here, because it is a secret."""
 
     quarantine: float = Field(0.2, gt=0, le=1)  # share of the rows that are in quarantine
     silent_hours: float = Field(36, gt=0, le=10_000)  # since the last look into the inbox

@@ -152,7 +152,7 @@ def deploy(
 
     checked(addresses())  # before anything is sent to the server
     kept = deploy_flows(pool, planned)
-    told = set_alerts(sorted({each.flow for each in planned}))
+    addresses = set_alerts(sorted({each.flow for each in planned}))
     print("\n".join(["Deployed:", *map(str, planned)]))
     for name, schedules in kept.items():
         if schedules:
@@ -160,7 +160,7 @@ def deploy(
                 f"{name} KEEPS THE SCHEDULE of an earlier deployment: {', '.join(schedules)}. To remove it: "
                 f"prefect deployment schedule clear --accept-yes {name}"
             )
-    print(f"Alerts go to: {', '.join(told) or 'nobody, because FETALFLOW_ALERTS is not set'}")
+    print(f"Alerts go to: {', '.join(addresses) or 'nobody, because FETALFLOW_ALERTS is not set'}")
     print(f"Start a worker: prefect worker start --pool {pool}")
     if (cron or poll) and timezone == "UTC":
         print("The times are UTC. For the clock of the hospital add --timezone, such as --timezone Europe/Berlin.")

@@ -179,7 +179,7 @@ def look_after(workspace: Path, task: str, block: TaskSettings, run: str = "") -
     for look in (_quarantine, _silence, _aliases):
         try:
             look(workspace, task, block, run)
-        except Exception as error:  # noqa: BLE001 - a damaged table or a lost server is told by the night itself
+        except Exception as error:  # noqa: BLE001 - a damaged table or a lost server is reported by the night itself
             log.warning("no alert was considered (%s): %s", look.__name__.strip("_"), type(error).__name__)
 
 

@@ -118,7 +118,8 @@ def companions(planned: list[Planned]) -> list[Planned]:
 
 
 def refuse_useless(planned: list[Planned], cron: Timetable | None, poll: Timetable | None, synthetic: bool) -> None:
-    """Raises InputError if `cron` or `poll` has no deployment, or one that trains on the synthetic hospital unasked."""
+    """Raises InputError if `cron` or `poll` has no deployment, or if one trains on the synthetic hospital although
+    `synthetic` is not set."""
     if poll and not any(each.timetable for each in planned if each.flow == "retrain"):
         raise InputError(
             "--poll looks into the inbox of a workspace, and there is no workspace with an inbox. Make one first: "
@@ -131,10 +132,12 @@ def refuse_useless(planned: list[Planned], cron: Timetable | None, poll: Timetab
         )
     if any(_is_synthetic(Path(each.parameters["workspace"])) for each in scheduled) and not synthetic:
         made = "`fetalflow run --drop DIR` makes one"
-        own = [f"--workspace {folder}" for folder in sorted((CHECKOUT / "workspaces").glob("*")) if _has_drop(folder)]
+        usable = [
+            f"--workspace {folder}" for folder in sorted((CHECKOUT / "workspaces").glob("*")) if _has_drop(folder)
+        ]
         raise InputError(
             f"--cron would train on the synthetic hospital every time ({scheduled[0].parameters['workspace']}), and on "
-            f"no data of yours. Name the workspace of your drop: {', '.join(own) or made}. "
+            f"no data of yours. Name the workspace of your drop: {', '.join(usable) or made}. "
             "For deliveries that come again and again use `fetalflow retrain --inbox FOLDER` and then --poll. To train "
             "on the synthetic hospital nevertheless, add --synthetic."
         )
