@@ -10,7 +10,7 @@ kept on disk, and these rules choose from them:
 - mean of k: the mean of the weights of the last k epochs, without any choice; means and variances of batch norm too;
 - moving: an exponential moving average over epochs with decay 0.5, without any choice.
 
-Nothing is chosen on the test part. docs/ml-lead/training-speed.md says what follows.
+Nothing is chosen on the test part.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     found = confusions(chosen)
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    print("\n| rule | accuracy | against lowest | standard deviation over trainings |\n|---|---|---|---|")
+    print("\n| rule | accuracy | against lowest |\n|---|---|---|")
     by_patient = {rule: np.stack(list(table.groupby("patient")["counts"].sum())) for rule, table in found.items()}
     for rule, counts in by_patient.items():
         compared = difference(by_patient["lowest"], counts, lambda each: summary_metrics(each)["accuracy"])

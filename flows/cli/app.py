@@ -6,7 +6,20 @@ import sys
 import typer
 
 from fetalflow.errors import InputError, TrackingFailed
-from flows.cli import alert, analysis, answers, care, check, drops, project, registry, runs, settings, stream
+from flows.cli import (
+    alert,
+    analysis,
+    answers,
+    care,
+    check,
+    drops,
+    operations,
+    project,
+    registry,
+    runs,
+    settings,
+    stream,
+)
 from flows.running.stopping import Stopped, stop_on_signals
 from flows.running.surroundings import use_writable_places
 from stages.runtime.crash import in_one_line
@@ -18,8 +31,8 @@ app = typer.Typer(
     help="Fetal ultrasound: from the cines of a hospital to a registered model with an explanation.",
 )
 GROUPS = {
-    "Run the pipeline": (runs.run, runs.retrain, settings.settings, runs.deploy),
-    "Is all well?": (runs.doctor, runs.metrics, alert.alert),
+    "Run the pipeline": (runs.run, runs.retrain, settings.settings, operations.deploy),
+    "Is all well?": (operations.doctor, operations.metrics, alert.alert),
     "A hospital's drops": (check.check, drops.deidentify, drops.arrivals, drops.withdraw, drops.quarantine),
     "Keep and remove": (care.recall, care.erase, care.clean),
     "Work together": (project.open, project.data),

@@ -1,6 +1,5 @@
-"""Commands that run the pipeline: `run`, `retrain` (on new drops), `deploy` (on a schedule); and `doctor`."""
+"""Commands that run the pipeline: `run`, and `retrain` on new drops."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.cli.options import Changes, Task, Wait
+from flows.running.surroundings import set_prefect_defaults
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
     wait: Wait = False,
 ) -> None:
     """Run all stages of a task on the synthetic hospital or on a drop, as a Prefect flow."""
-    _quiet_the_libraries()
+    set_prefect_defaults()
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
     from flows.running.dvc_stages import pending
@@ -89,7 +89,7 @@ def retrain(
     wait: Wait = False,
 ) -> None:
     """Take new drops from the inbox, test them for drift, train on all drops so far, register a challenger."""
-    _quiet_the_libraries()
+    set_prefect_defaults()
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
     from flows.retrain import accept_key as accept
@@ -118,112 +118,6 @@ def retrain(
             retrain_flow(str(workspace), task, warm)
         if (workspace / "reports" / task / "registered.json").is_file():
             _print_results(workspace, task)
-
-
-def deploy(
-    pool: Annotated[str, typer.Option(help="The Prefect work pool.")] = "gpu",
-    cron: Annotated[
-        str | None,
-        typer.Option(help="When to run the pipeline of --workspace, such as '0 2 * * *' for 2:00 every night."),
-    ] = None,
-    poll: Annotated[
-        str | None, typer.Option(help="When to look into the inboxes and retrain, such as '*/15 * * * *'.")
-    ] = None,
-    timezone: Annotated[
-        str, typer.Option(help="Time zone of --cron and --poll, by its IANA name, such as Europe/Berlin.")
-    ] = "UTC",
-    workspace: Annotated[
-        Path | None, typer.Option(help="The workspace of your drop or inbox; default: workspaces/arrivals-TASK.")
-    ] = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Let --cron train on the synthetic hospital.")] = False,
-) -> None:
-    """Deploy to Prefect, on a process work pool: the pipeline, and for each task retraining, promotion and alerts."""
-    from flows.nights.schedules import Timetable, companions, plan
-    from flows.running.surroundings import require_prefect_server
-    from flows.workspaces.last_run import find_workspace
-
-    cron_table, poll_table = (Timetable(given, timezone) if given else None for given in (cron, poll))
-    planned = plan(cron_table, poll_table, find_workspace(None, workspace) if workspace else None, synthetic)
-    planned += companions(planned)
-    require_prefect_server()
-    from flows.nights.alert_automations import set_alerts
-    from flows.nights.alerts import addresses, checked
-    from flows.nights.deployments import deploy as deploy_flows
-
-    checked(addresses())  # before anything is sent to the server
-    kept = deploy_flows(pool, planned)
-    addresses = set_alerts(sorted({each.flow for each in planned}))
-    print("\n".join(["Deployed:", *map(str, planned)]))
-    for name, schedules in kept.items():
-        if schedules:
-            print(
-                f"{name} KEEPS THE SCHEDULE of an earlier deployment: {', '.join(schedules)}. To remove it: "
-                f"prefect deployment schedule clear --accept-yes {name}"
-            )
-    print(f"Alerts go to: {', '.join(addresses) or 'nobody, because FETALFLOW_ALERTS is not set'}")
-    print(f"Start a worker: prefect worker start --pool {pool}")
-    if (cron or poll) and timezone == "UTC":
-        print("The times are UTC. For the clock of the hospital add --timezone, such as --timezone Europe/Berlin.")
-
-
-def metrics(
-    out: Annotated[
-        Path | None, typer.Option(help="A file that ends in .prom, for the textfile collector of node_exporter.")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Answer Prometheus here, on this machine only.")
-    ] = None,
-    workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK of every task.")] = None,
-) -> None:
-    """Figures of the nights for Prometheus: printed, written to a file, or served until Ctrl-C."""
-    import threading
-
-    from prometheus_client import CollectorRegistry, generate_latest, start_http_server, write_to_textfile
-
-    from flows.nights.metrics import Night
-    from flows.workspaces.last_run import find_workspace
-
-    if out is not None and (out.suffix != ".prom" or not out.parent.is_dir()):
-        raise InputError(
-            f"--out {out} must end in .prom, and its folder must exist: node_exporter reads only such files."
-        )
-    registry = CollectorRegistry()
-    registry.register(Night(find_workspace(None, workspace) if workspace else None))
-    if out is not None:
-        write_to_textfile(str(out), registry)
-    if port is not None:
-        try:
-            start_http_server(port, "127.0.0.1", registry)
-        except OSError as error:
-            raise InputError(
-                f"port {port} of this machine cannot be used: {error.strerror}. Choose another one."
-            ) from None
-        print(f"Serving http://127.0.0.1:{port}/metrics")
-        threading.Event().wait()
-    if out is None:
-        print(generate_latest(registry).decode(), end="")
-
-
-def doctor(
-    workspace: Annotated[Path, typer.Option(help="The checkout or a workspace.")] = Path(),
-    pool: Annotated[str, typer.Option(help="The Prefect work pool.")] = "gpu",
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-) -> None:
-    """Check this machine: each line is ok, warn or fail, with advice; exit status 1 if a check fails."""
-    _quiet_the_libraries()
-    from dataclasses import asdict
-
-    from flows.doctor import FAIL, examine
-
-    found = examine(workspace, pool)
-    if as_json:
-        print(json.dumps([asdict(finding) for finding in found], indent=2))
-    else:
-        for finding in found:
-            print(f"{finding.state:4s}  {finding.check:9s} {finding.found}")
-            if finding.to_do:
-                print(f"{'':16s}-> {finding.to_do}")
-    sys.exit(int(any(finding.state == FAIL for finding in found)))
 
 
 def _refuse_path(name: str | None) -> None:
@@ -285,14 +179,6 @@ def _begin_flow() -> None:
     stop_by_force()
     if not os.environ.get("PREFECT_API_URL"):
         print("A temporary Prefect server starts, which takes some seconds.", file=sys.stderr, flush=True)
-
-
-def _quiet_the_libraries() -> None:
-    for name, value in {
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # default 20; 18 were measured when idle
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # as in heartbeats.py: a run without heartbeats is set to CRASHED
-    }.items():
-        os.environ.setdefault(name, value)
 
 
 def _print_results(workspace: Path, task: str) -> None:

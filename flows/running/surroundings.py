@@ -66,3 +66,12 @@ def require_prefect_server() -> None:
             f"the Prefect server at {public_uri(url)} does not answer ({str(error) or type(error).__name__}). Start it "
             "(`prefect server start`), correct PREFECT_API_URL, or unset it: then each run starts a temporary server."
         ) from None
+
+
+def set_prefect_defaults() -> None:
+    """Set what is too short or too rare by Prefect's defaults. Values that a person has set stay."""
+    for name, value in {
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # default 20; 18 were measured when idle
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # as in heartbeats.py: a run without heartbeats is set to CRASHED
+    }.items():
+        os.environ.setdefault(name, value)

@@ -125,7 +125,7 @@ def test_a_forked_child_that_outlives_its_holder_does_not_keep_the_lock(tmp_path
         child.start()
     try:
         with hold(tmp_path, "second", wait_s=5):
-            pass
+            assert child.is_alive()
     finally:
         gate.set()
         child.join()
