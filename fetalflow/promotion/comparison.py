@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 from fetalflow.evaluation.holm import holm
-from fetalflow.evaluation.intervals import LEAST_PATIENTS, known_or_none
+from fetalflow.evaluation.intervals import LEAST_PATIENTS, in_words, known_or_none
 from fetalflow.evaluation.metrics import confusion_by_patient, summary_metrics
 from fetalflow.evaluation.paired import Difference, Statistic, difference
 from fetalflow.promotion.findings import Finding
@@ -89,7 +89,7 @@ def _of_one(rule: str, kind: str, counts: np.ndarray, statistic: Statistic, rule
     value = float(statistic(counts.sum(axis=0)))
     low, high = interval_of_one(counts, statistic, 1 - 2 * rules.alpha)
     few = f" {patients} patients are too few for a judgement." if patients < rules.min_patients else ""
-    words = f"A person must agree to this value.{few}"
+    words = f"{value:.3f} {in_words(low, high, patients, '.3f')} over {patients} patients: a person must agree.{few}"
     return Finding(rule, kind, "not applicable", words, challenger=value, low=low, high=high, patients=patients)
 
 

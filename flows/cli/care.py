@@ -88,7 +88,11 @@ def clean(
     from flows.nights.prefect_history import delete_runs, old_runs
     from flows.workspaces.lock import Busy, hold
 
+    found = 0
+
     def act(where: str, leftover) -> None:
+        nonlocal found
+        found += 1
         then = ", would be removed" if plan else ""
         print(f"{where}: {leftover.count} {leftover.what}, {_in_mb(leftover.size)}{then}")
         for remark in [] if plan else leftover.remove():
@@ -115,6 +119,8 @@ def clean(
         print(f"Prefect: {len(runs)} flow runs{', would be removed' if plan else ''}")
         if not plan:
             delete_runs(runs)
+    if not found and not runs:
+        print("There is nothing to remove.")
 
 
 def _in_mb(size: int) -> str:

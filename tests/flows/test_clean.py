@@ -111,6 +111,8 @@ def test_what_is_young_stays_and_a_plan_removes_nothing(nights, monkeypatch, tmp
     assert all(path.exists() for path in left)
     done = CliRunner().invoke(app, ["clean", "--workspace", str(folder)])
     assert done.exit_code == 0 and not any(path.exists() for path in left), done.output
+    done = CliRunner().invoke(app, ["clean", "--workspace", str(folder)])
+    assert "There is nothing to remove." in done.output
 
 
 def test_what_one_task_keeps_is_kept(tmp_path, monkeypatch):
