@@ -45,7 +45,7 @@ COMMAND = """
 from flows.running.stopping import stop_by_force, stop_on_signals
 stop_on_signals()
 from flows.cli import runs
-runs._quiet_the_libraries()
+runs.set_prefect_defaults()
 runs._begin_flow()
 from flows.pipeline import pipeline
 pipeline(".")
