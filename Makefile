@@ -12,7 +12,7 @@ TOOLS := .venv-tools
 SBOM = $(TOOLS)/bin/cyclonedx-py requirements --output-reproducible
 AUDITED ?= requirements.lock requirements-torch.lock infra/mlflow/requirements.lock
 
-.PHONY: demo test benchmarks setup lint lock sbom audit clean
+.PHONY: demo test test-long benchmarks setup lint lock sbom audit clean
 
 demo: setup
 	@$(VENV)/bin/fetalflow run --task $(TASK)
@@ -21,6 +21,10 @@ demo: setup
 # `make test PART=hospital` runs the tests of one room.
 test: setup
 	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(PART),tests/$(PART))
+
+# Whole stories that take half a minute or more each, in about 5 minutes; `make test` leaves them out.
+test-long: setup
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m long
 
 # Decoding, loader, training speed, memory of all stages at the paper's size: over an hour, most of it for training.
 benchmarks: setup

@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival import store_key
-from fetalflow.hospital.arrival.intake import FAILED, Arrival, Prepare, arrive, crash_in_words
+from fetalflow.hospital.arrival.intake import FAILED, Arrival, Prepare, arrive, arrive_from_station, crash_in_words
 from fetalflow.hospital.arrival.journal import in_short, look_before
 from fetalflow.quality.drop_drift import judge_new_drops, unjudged
 from fetalflow.registry.warm_start import choose_start
@@ -63,13 +63,17 @@ def deidentifier(store: Path, settings: TaskSettings) -> Prepare | None:
         return None
     from fetalflow.hospital.deidentify.drop import QUARANTINE, deidentify_drop
     from fetalflow.hospital.deidentify.pseudonyms import read_key
+    from fetalflow.hospital.deidentify.sealed import is_sealed, take_sealed
 
     key = read_key()
 
     def clean(folder: Path, scratch: Path) -> Path:
         out = scratch / "deidentified"
         shutil.rmtree(out, ignore_errors=True)
-        deidentify_drop(folder, out, key, settings.extract)
+        if is_sealed(folder, key):  # the node de-identified it, with the same key
+            take_sealed(folder, out, key, settings.extract.labels)
+        else:
+            deidentify_drop(folder, out, key, settings.extract)
         kept = store / store_key.CLEANED / f"{key.pseudonym('drop', folder.name)}.csv"
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(out / QUARANTINE, kept)
@@ -99,7 +103,9 @@ def take_arrivals(store: Path, settings: TaskSettings) -> list[Arrival]:
         logger.warning("Drops are not de-identified: no pseudonym key is configured")
     before = look_before(store)
     try:
-        arrivals = arrive(settings.retrain.inbox, store, settings.retrain, settings.split, preparation)
+        # The inbox last: what it finds is what `fetalflow arrivals` says of the last look.
+        arrivals = arrive_from_station(store, settings.retrain, settings.split)
+        arrivals += arrive(settings.retrain.inbox, store, settings.retrain, settings.split, preparation)
     except InputError:
         raise
     except Exception as error:

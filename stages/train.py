@@ -63,7 +63,7 @@ def main(task: str, variant: str) -> None:
         curves.append(fitted.curves.assign(fold=fold, seed=seed))
         if not runs:
             # No times, so that equal runs write equal bytes.
-            training = {"fold": fold, "seed": seed, "best_epoch": fitted.best_epoch, "epochs": len(fitted.curves)}
+            training = {"fold": fold, "seed": seed, "kept_epoch": fitted.kept_epoch, "epochs": len(fitted.curves)}
             training |= {"device": fitted.device, "precision": fitted.precision}
             training |= {"processes": loaded.machines.trainers}
             known = familiarity.facts | {"false_alarms": settings.train.false_alarms}

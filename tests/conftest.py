@@ -24,6 +24,7 @@ settings.load_profile("steady")
 # the process that stages are forked from (7 s).
 FLOWS = ("test_promote_flow", "test_retrain", "test_pipeline", "test_alerts", "test_requests_in_mlflow", "test_clean")
 FORKED = ("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli")
+STATION = ("test_player", "test_overlays", "test_frames")  # they share a station in which a network answers
 # The files that take longest, longest first: then the processes of `make test` end at about the same time.
 LONGEST = ("test_night", *FORKED, *FLOWS, "test_extend", "test_tracking", "test_rollback", "test_streaming")
 
@@ -33,11 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class FilesThatShare(LoadFileScheduling):
-    """Whole files go to a process, and those of FLOWS and of FORKED to the same one."""
+    """Whole files go to a process, and those of FLOWS, of FORKED and of STATION to the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return next((group[0] for group in (FLOWS, FORKED) if Path(file).stem in group), file)
+        return next((group[0] for group in (FLOWS, FORKED, STATION) if Path(file).stem in group), file)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -22,9 +22,9 @@ from fetalflow.cine.sector import Watch, coloured_graphics, keep
 FRAMES, HEIGHT, WIDTH = 40, 360, 480
 
 
-def synthetic(speed: float) -> np.ndarray:
+def synthetic(speed: float, seed: int = 0) -> np.ndarray:
     """uint8 [T, H, W]: speckle that slides by `speed` px a frame in a sector."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     tissue = cv2.GaussianBlur(rng.gamma(1.0, 80, (HEIGHT, 3 * WIDTH)).astype(np.float32), (5, 5), 1.2).clip(12, 255)
     sector = cv2.ellipse(np.zeros((HEIGHT, WIDTH)), (WIDTH // 2, -40), (380, 380), 0, 50, 130, 1, -1)
     starts = (int(speed * t) for t in range(FRAMES))
@@ -37,10 +37,14 @@ def read(path: Path) -> np.ndarray:
     return np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for frame in frames])
 
 
-def draw(grey: np.ndarray, flow: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """RGB [T, H, W, 3], and where each kind of thing was drawn, bool [H, W]. flow: "pulsing" or "constant"."""
-    frames, rng, places = np.repeat(grey[..., None], 3, axis=3), np.random.default_rng(1), {}
-    vessel = cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (270, 210), (60, 17), 25, 0, 360, 1, -1) > 0
+def draw(
+    grey: np.ndarray, flow: str, seed: int = 1, off: tuple[int, int] = (0, 0)
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """RGB [T, H, W, 3], and where each kind of thing was drawn, bool [H, W]. flow: "pulsing" or "constant". off: px (x,
+    y) by which all that lies in the sector is moved."""
+    frames, rng, places = np.repeat(grey[..., None], 3, axis=3), np.random.default_rng(seed), {}
+    x, y = off
+    vessel = cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (270 + x, 210 + y), (60, 17), 25, 0, 360, 1, -1) > 0
     texture = cv2.GaussianBlur(rng.normal(0, 1, (HEIGHT, WIDTH)), (0, 0), 3)
     for t, frame in enumerate(frames):
         beat = 0.75 + 0.25 * np.sin(0.9 * t)
@@ -60,11 +64,11 @@ def draw(grey: np.ndarray, flow: str) -> tuple[np.ndarray, dict[str, np.ndarray]
     }
     for name, lines in marks.items():
         drawn = np.zeros((HEIGHT, WIDTH), np.uint8)
-        for start, end in lines:
-            cv2.line(drawn, start, end, 1, 1)
+        for (left, top), (right, low) in lines:
+            cv2.line(drawn, (left + x, top + y), (right + x, low + y), 1, 1)
         places[name] = drawn > 0
         frames[:, places[name]] = (255, 240, 0)
-    words = cv2.putText(np.zeros((HEIGHT, WIDTH), np.uint8), "28 W 3 D", (190, 120), 0, 0.5, 1, 1) > 0
+    words = cv2.putText(np.zeros((HEIGHT, WIDTH), np.uint8), "28 W 3 D", (190 + x, 120 + y), 0, 0.5, 1, 1) > 0
     frames[:, words] = (0, 255, 255)
     bar = np.zeros((HEIGHT, WIDTH), bool)
     bar[120:240, 450:462] = True
@@ -86,11 +90,15 @@ def after_h264(frames: np.ndarray) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def shares(frames: np.ndarray, places: dict[str, np.ndarray]) -> Iterator[tuple[str, float, float]]:
-    """Name, share blanked by colour alone, and share blanked in all."""
+def watched(frames: np.ndarray) -> Watch:
     watch = Watch()
     for frame in frames:
         watch.look(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), lambda frame=frame: strongly_coloured(frame))
+    return watch
+
+
+def shares(watch: Watch, places: dict[str, np.ndarray]) -> Iterator[tuple[str, float, float]]:
+    """Name, share blanked by colour alone, and share blanked in all."""
     by_colour, kept = coloured_graphics(watch) > 0, keep(watch, None)
     for name, place in places.items():
         yield name, float(by_colour[place].mean()), float((kept[place] == 0).mean())
@@ -106,7 +114,7 @@ def main() -> None:
         for flow in ("pulsing", "constant"):
             frames, places = draw(grey, flow)
             for how, seen in (("as drawn", frames), ("H.264", after_h264(frames))):
-                said = (f"{what} {colour:.0%} ({every:.0%})" for what, colour, every in shares(seen, places))
+                said = (f"{what} {colour:.0%} ({every:.0%})" for what, colour, every in shares(watched(seen), places))
                 print(f"{name}, {how}: blanked by colour (in all): {', '.join(said)}", flush=True)
 
 

@@ -1,164 +1,180 @@
-"""How exactly a network trained on real images of HC18 measures heads that it never saw, in mm.
+"""How exactly networks trained on real images of HC18 measure heads that they never saw, in mm.
 
-    python -m benchmarks hc18 FOLDER
+    python -m benchmarks hc18 FOLDER OUT --result        every fold, then the result file
+    python -m benchmarks hc18 FOLDER OUT --only 0 1      these folds
+    python -m benchmarks hc18 FOLDER OUT --package       a package to use, trained on all heads
 
-FOLDER holds HC18's training set as published. Heads, not images, are held out (a fifth of them, drawn by --seed); the
-rest is trained on to the end, and nothing is chosen on the held-out heads. Prints seconds per epoch, then Dice, the
-error of the circumference against the table, and the error of the annotation measured in the same way, without half of
-the pen that drew it; with 95 % intervals over heads. Held-out images are measured as the pipeline measures them.
+FOLDER holds HC18's training set as published. Heads, not images, are held out, a fifth of them in each fold. The recipe
+is that of `--profile hc18` in params.yaml, the last epoch is kept, and nothing is chosen on the held-out heads. Each
+fold leaves OUT/fold-K with package, table (measured.csv) and a picture of its worst ten images. A fold whose table is
+there is not trained again, and a killed training continues after its last whole epoch. The last lines, and with
+--result benchmarks/results/hc18.json, are of all finished folds, with 95 % intervals over heads.
+
+--landmarks TABLES adds BPD and OFD against experts' landmarks (doi 10.5522/04/30819911, CC BY-NC-SA 4.0); nothing is
+trained on them.
 """
 
 import argparse
-import tempfile
+import statistics
 import time
-import warnings
+from datetime import date
 from pathlib import Path
 
-import lightning
-import numpy as np
 import pandas as pd
 import torch
-from torch import nn
-from torch.utils.data import Dataset
 
-from fetalflow.biometry.measuring import measure_frame
-from fetalflow.biometry.outline import Spacing
-from fetalflow.cine.field_of_view import as_text, sector_of
-from fetalflow.cine.letterbox import fit, fit_scale
-from fetalflow.cine.masks import Reading, read_mask
-from fetalflow.cine.reading import read_cine
-from fetalflow.cine.recording import Limits
-from fetalflow.evaluation.intervals import LEAST_PATIENTS, in_words
-from fetalflow.evaluation.measurement_rows import measurement_row
+from benchmarks.claims import write_claims
+from benchmarks.studies.hc18_jobs import (
+    Heads,
+    check_same_recipe,
+    draw_worst,
+    fold_parts,
+    landmarks_of,
+    recipe,
+    train_package,
+    usable_rows,
+)
+from fetalflow.artefacts import write_json, write_table
+from fetalflow.errors import InputError
 from fetalflow.evaluation.measurement_scores import score_measurements
 from fetalflow.evaluation.predictions import check_predictions
-from fetalflow.hospital.drop.layouts.hc18 import read_hc18
+from fetalflow.hospital.drop.plain_names import alike
+from fetalflow.inference.examination.examine import examine
+from fetalflow.inference.examination.folder import measure_rows, summary
 from fetalflow.inference.latency import machine
-from fetalflow.models.answering import ask
-from fetalflow.models.building import build
-from fetalflow.settings.params import Evaluate, Train
-from fetalflow.training.fitting import choose_device, make_trainer
-from fetalflow.training.loading import training_loader
-from fetalflow.training.segmenter import Segmenter
+from fetalflow.inference.package import Package, load
+from fetalflow.settings.params import Evaluate
+from flows.workspaces.workspace import parse_changes
 
-HELD_OUT = 0.2  # of the heads
-WARM_UP = 3  # held-out images that are not timed
+TABLE, TIMES = "measured.csv", "times.json"  # of a fold
+TIMED = 20  # images
+THREADS = 2  # of the timed answers
 
 
-class Heads(Dataset):
-    """(float32 [1, size, size] in 0-1, mask uint8 [1, size, size], 0) of each row, read once. facts: by item, what the
-    pipeline's manifest says of it."""
-
-    def __init__(self, rows: pd.DataFrame, root: Path, size: int):
-        self.items, self.facts = [], []
-        for row in rows.to_dict("records"):
-            frames = read_cine(root / row["video"], Limits()).frames
-            mask = read_mask(root / row["mask"], None, Reading(pen=float(row["mask_pen_px"])))
-            fitted = (fit(255 * mask, size) > 127).astype(np.uint8)
-            self.items.append((torch.from_numpy(fit(frames, size)).float() / 255, torch.from_numpy(fitted), 0))
-            height, width = frames.shape[1:]
-            fitted_scale = float(row["mm_per_px"]) / fit_scale(height, width, size)
-            sector = as_text(sector_of(frames), size)
-            own = {"mm_per_px": fitted_scale, "height": height, "width": width, "sector": sector}
-            self.facts.append(row | own | {"sequence": row["video"], "y_true": "head", "y_pred": "head"})
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-        return self.items[i]
+def measure_fold(folder: Path, rows: pd.DataFrame, root: Path, marks: dict[str, dict[str, str]]) -> None:
+    """Write what the package in `folder` measures in `rows`, which it never saw: table, times and picture."""
+    package = load(folder / "package", engine="torch")
+    # The error is that of every image, also of one that the package calls unlike its training data.
+    table = pd.DataFrame([row for row, _ in measure_rows(package, rows, root, show_unfamiliar=True)])
+    for name in ("bpd", "ofd") if marks else ():
+        table[f"true_{name}_mm"] = [float(marks.get(alike(f), {}).get(f"{name}_mm", "nan")) for f in table["filename"]]
+    draw_worst(folder / "worst.png", package, table, rows, root)
+    write_json(folder / TIMES, {"ms": timed(package, [root / video for video in rows["video"][:TIMED]], rows)})
+    write_table(folder / TABLE, table)  # last: it says that the fold is whole
 
 
-class Epochs(lightning.Callback):
-    """Prints each epoch; ends the training after `seconds`."""
-
-    def __init__(self, seconds: float):
-        self.seconds, self.start = seconds, time.perf_counter()
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_) -> None:
-        trainer.should_stop = trainer.should_stop or time.perf_counter() - self.start > self.seconds
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, *_) -> None:
-        loss, seconds = trainer.callback_metrics["train_loss"], time.perf_counter() - self.start
-        print(f"epoch {trainer.current_epoch + 1}: training loss {loss:.3f}, {seconds:.0f} s", flush=True)
-
-
-def interval(figures: dict[str, float], name: str, form: str) -> str:
-    value, low, high = (figures[f"{name}{end}"] for end in ("", "_low", "_high"))
-    return f"{value:{form}} {in_words(low, high, LEAST_PATIENTS, form)}"
-
-
-def measure_held_out(network: nn.Module, held: Heads) -> None:
-    network.eval()
-    rows, times = [], []
-    for (frames, mask, _), facts in zip(held.items, held.facts, strict=True):
+def timed(package: Package, images: list[Path], rows: pd.DataFrame) -> list[float]:
+    """ms from file to lengths of each image, on THREADS threads."""
+    before, times = torch.get_num_threads(), []
+    torch.set_num_threads(THREADS)
+    for image, scale in zip(images, rows["mm_per_px"], strict=False):
         start = time.perf_counter()
-        answer = ask(network, frames[None]).mask_probabilities[0]
-        measure_frame(answer[0], "head", Spacing(facts["mm_per_px"], facts["mm_per_px"]))
+        examine(package, image, float(scale), show_unfamiliar=True)
         times.append(1000 * (time.perf_counter() - start))
-        rows.append(facts | measurement_row(answer, mask.numpy() > 0, facts, None))
-    found = score_measurements(check_predictions(pd.DataFrame(rows)), Evaluate())
-    said = [f"Dice {interval(found['metrics'], 'dice', '.4f')}, median {pd.DataFrame(rows)['dice'].median():.4f}"]
-    for name, row in (("the network", found["agreement"][0]), ("the annotation itself", found["floor"][0])):
+    torch.set_num_threads(before)
+    return times
+
+
+def claims(table: pd.DataFrame, folds: list[int], of: int, seed: int, command: str) -> list[dict]:
+    """The claims of benchmarks/results/hc18.json from the tables of the finished folds."""
+    found = score_measurements(check_predictions(with_known(table)), Evaluate())
+    heads, facts = int(table["patient"].nunique()), machine()
+    shared = {
+        "split_unit": "head",
+        "seeds": [seed],
+        "interval": "95 %, bootstrap over heads",
+        "command": command,
+        "machine": f"{facts['processor']}, {facts['cores']} cores",
+        "date": date.today().isoformat(),
+        "outcome": "measured",
+    }
+    whole = f"{len(folds)} of {of} folds by head" if len(folds) < of else f"{of} folds by head"
+    said = []
+    for row in (each for each in found["agreement"] if each["n"]):
+        name, truth = row["measure"].upper(), "HC18's table" if row["measure"] == "hc" else "experts' landmarks"
+        figures = {key: row[key] for key in ("mae", "bias", "sd", "refused", "mae_percent")}
+        figures |= {f"{key}{end}": row[f"{key}{end}"] for key in ("mae", "bias") for end in ("_low", "_high")}
+        median = (table[f"found_{row['measure']}_mm"] - table[f"true_{row['measure']}_mm"]).abs().median()
         said.append(
-            f"{name}: circumference MAE {interval(row, 'mae', '.2f')} mm, mean error {interval(row, 'bias', '+.2f')}, "
-            f"SD {row['sd']:.2f}; {row['n']} images of {row['patients']} heads, {row['refused']} refused"
+            shared
+            | {
+                "claim": f"On heads of HC18 that it never saw, fetalnet_lite misses the {name} of {truth} by "
+                "{mae:.2f} mm [{mae_low:.2f}, {mae_high:.2f}] on average (mean error {bias:+.2f} mm, SD {sd:.2f}).",
+                "figures": figures | {"median_error": float(median)},
+                "data": f"HC18 training set, {whole}",
+                "n": {"heads": row["patients"], "images": row["n"]},
+            }
         )
-    print("\n".join(said))
-    print(f"one image, network and measuring: median {np.median(times[WARM_UP:]):.0f} ms")
-
-
-def trained(heads: Heads, chosen: argparse.Namespace) -> nn.Module:
-    """The network `chosen.network`, trained on the heads by the other options of `add_training`."""
-    settings = Train(
-        batch=chosen.batch,
-        epochs=chosen.epochs,
-        optimizer="adamw",
-        learning_rate=chosen.rate,
-        weight_decay=0.01,
-        schedule="cosine",
-        augment=True,
+    dice = {key: found["metrics"][key] for key in ("dice", "dice_low", "dice_high")}
+    said.append(
+        shared
+        | {
+            "claim": "On these heads its mask has a Dice of {dice:.4f} [{dice_low:.4f}, {dice_high:.4f}], at recorded "
+            "pixels.",
+            "figures": dice | {"median": float(table["dice"].median())},
+            "data": f"HC18 training set, {whole}; half of the pen is taken off the annotation",
+            "n": {"heads": heads, "images": int(table["dice"].notna().sum())},
+        }
     )
-    torch.manual_seed(chosen.seed)
-    network = build(chosen.network, 1, chosen.size, 1).train()
-    warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")  # on purpose: nothing is chosen
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(settings.epochs, *choose_device(settings), [Epochs(chosen.seconds)], Path(folder))
-        trainer.fit(Segmenter(network, settings), training_loader(heads, settings.batch, chosen.seed))
-    return network
+    return said
 
 
-def add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--network", default="fetalnet_lite")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=5400.0, help="of training, at most")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+def with_known(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` without the lengths that no row has a truth of."""
+    measures = [c.removeprefix("true_") for c in table if c.startswith("true_") and table[c].isna().all()]
+    return table.drop(columns=[f"{kind}_{name}" for kind in ("true", "found") for name in measures])
+
+
+def report(out: Path, folds: int, seed: int, result: bool) -> None:
+    """Print the figures of the finished folds; with `result`, write them to benchmarks/results too."""
+    finished = [k for k in range(folds) if (out / f"fold-{k}" / TABLE).is_file()]
+    if not finished:
+        return
+    table = pd.concat([pd.read_csv(out / f"fold-{k}" / TABLE, dtype={"patient": str}) for k in finished])
+    times = [ms for k in finished for ms in pd.read_json(out / f"fold-{k}" / TIMES)["ms"]]
+    print(f"\nfolds {', '.join(map(str, finished))} of {folds}")
+    print("\n".join(summary(table)))
+    print(f"one image, file to lengths, {THREADS} threads: median {statistics.median(times):.0f} ms of {len(times)}")
+    if result:
+        write_claims("hc18", claims(table, finished, folds, seed, "python -m benchmarks hc18 FOLDER OUT --result"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    add_training(parser)
-    parser.add_argument("--weights", type=Path, help="where to leave the trained weights")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of folds, from 0")
+    parser.add_argument("--package", action="store_true", help="train OUT/package on all heads, and no fold")
+    parser.add_argument("--result", action="store_true", help="write benchmarks/results/hc18.json")
+    parser.add_argument("--landmarks", type=Path, help="folder of the landmark tables")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as `fetalflow run --set`")
+    parser.add_argument("--seed", type=int, default=0, help="of the trainings")
+    parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    rows = read_hc18(chosen.folder)
-    # The published set is also given out in part: rows whose image is not there are left out.
-    rows = rows[(rows["fault"] == "") & rows["video"].map(lambda video: (chosen.folder / video).is_file())]
-    heads = np.random.default_rng(chosen.seed).permutation(sorted(rows["patient"].unique()))
-    out = rows["patient"].isin(heads[: int(HELD_OUT * len(heads))])
-    train, held = (Heads(part, chosen.folder, chosen.size) for part in (rows[~out], rows[out]))
+    numbers = range(chosen.folds) if chosen.only is None else chosen.only
+    if wrong := [k for k in numbers if not 0 <= k < chosen.folds]:
+        raise InputError(f"--only {wrong[0]}: there are the folds 0 to {chosen.folds - 1}.")
+    settings = recipe([parse_changes(chosen.set)])
+    check_same_recipe(chosen.out, settings, chosen.folds, chosen.seed)
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    print(f"{chosen.network}, {chosen.size} px: {len(train)} images trained on, {len(held)} of other heads held out")
-
-    network = trained(train, chosen)
-    if chosen.weights:
-        torch.save(network.state_dict(), chosen.weights)
-    measure_held_out(network.cpu(), held)
+    folders = {k: chosen.out / f"fold-{k}" for k in numbers}
+    wanted = {None: chosen.out} if chosen.package else {k: f for k, f in folders.items() if not (f / TABLE).is_file()}
+    if wanted:
+        rows = usable_rows(chosen.folder)
+        heads = Heads(rows, chosen.folder, settings)
+        marks = landmarks_of(chosen.landmarks, "HC18") if chosen.landmarks else {}
+    for k, folder in wanted.items():
+        parts = fold_parts(rows["patient"], chosen.folds, k)
+        print(f"package of all heads in {folder}" if k is None else f"fold {k} of {chosen.folds}", flush=True)
+        if not (folder / "package").is_dir():
+            train_package(heads, parts, settings, chosen.seed, folder)
+        if k is not None:
+            measure_fold(folder, rows[parts == "test"], chosen.folder, marks)
+            report(chosen.out, chosen.folds, chosen.seed, result=False)
+    if not chosen.package:
+        report(chosen.out, chosen.folds, chosen.seed, chosen.result)
 
 
 if __name__ == "__main__":

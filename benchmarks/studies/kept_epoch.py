@@ -95,7 +95,8 @@ def confusions(chosen: argparse.Namespace) -> dict[str, pd.DataFrame]:
         network = build(model["network"], model["frames"], model["size"], len(labels), **model["options"])
         truth = pd.Index(labels).get_indexer(test["label"])
         names, patient = np.unique(test["patient"], return_inverse=True)
-        for rule, shares in rules(len(saved), fitted.best_epoch).items():
+        lowest = int(fitted.curves["val_loss"].argmin()) + 1
+        for rule, shares in rules(len(saved), lowest).items():
             network.load_state_dict(
                 averaged((saved[epoch] for epoch in sorted(shares)), map(shares.get, sorted(shares)))
             )

@@ -19,36 +19,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.studies.hc18 import Heads, add_training, trained
+from benchmarks.studies.hc18_jobs import Heads, Marks, fold_parts, landmarks_of, recipe, train_package, usable_rows
 from fetalflow.biometry.structures import LENGTHS
 from fetalflow.cine.masks import Reading, read_mask
-from fetalflow.hospital.drop.layouts.hc18 import read_hc18
-from fetalflow.hospital.drop.layouts.landmarks import read_landmarks
-from fetalflow.hospital.drop.layouts.layout import Files
 from fetalflow.hospital.drop.plain_names import alike
 from fetalflow.inference.examination.examine import examine
 from fetalflow.inference.latency import machine
 from fetalflow.inference.package import Package, load
-from fetalflow.models.weights import save
-from fetalflow.settings.params import Extract
-
-Marks = dict[str, dict[str, str]]  # by the plain name of an image, see `read_landmarks`
+from flows.workspaces.workspace import parse_changes
 
 
-def landmarks(folder: Path, name: str) -> Marks:
-    """The landmarks of the set `name` that can be used."""
-    names = tuple(sorted(path.name for path in folder.iterdir()))
-    found = read_landmarks(Files("", names, (), lambda table: folder / table, folder), name)
-    return {image: mark for image, mark in found.items() if not mark["fault"]}
-
-
-def trained_package(rows: pd.DataFrame, root: Path, chosen: argparse.Namespace, folder: Path) -> Package:
+def trained_package(rows: pd.DataFrame, parts: pd.Series, chosen: argparse.Namespace, folder: Path) -> Package:
+    """A package of the recipe of HC18, trained on the heads that the landmark table calls Train, but for a few that
+    are for validation."""
     torch.set_num_threads(chosen.threads)
-    network = trained(Heads(rows, root, chosen.size), chosen).cpu().eval()
-    extract = Extract(frames=1, stride=1, labels=("head",)).model_dump(mode="json")
-    config = {"task": "biometry", "variant": chosen.network, "network": chosen.network, "labels": ["head"]}
-    config |= {"frames": 1, "size": chosen.size, "options": {}, "extract": extract}
-    save(folder / "package", network, config)
+    rows = rows[parts == "train"].reset_index(drop=True)
+    settings = recipe([parse_changes(chosen.set)])
+    heads = Heads(rows, chosen.hc18, settings)
+    train_package(heads, fold_parts(rows["patient"], 1, None), settings, chosen.seed, folder)
     return load(folder / "package", engine="torch")
 
 
@@ -104,15 +92,16 @@ def main() -> None:
     parser.add_argument("hc18", type=Path)
     parser.add_argument("planes", type=Path)
     parser.add_argument("--package", type=Path)
-    add_training(parser)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as `fetalflow run --set`")
+    parser.add_argument("--seed", type=int, default=0, help="of the training")
+    parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    rows, marks = read_hc18(chosen.hc18), landmarks(chosen.tables, "HC18")
-    rows = rows[(rows["fault"] == "") & rows["video"].map(lambda video: (chosen.hc18 / video).is_file())]
+    rows, marks = usable_rows(chosen.hc18), landmarks_of(chosen.tables, "HC18")
     keys = rows["video"].map(lambda video: alike(Path(video).name))
     parts = keys.map(lambda key: marks.get(key, {}).get("part", ""))
     agreement(rows[parts != ""], chosen.hc18, marks)
-    of_planes = landmarks(chosen.tables, "FP")
+    of_planes = landmarks_of(chosen.tables, "FP")
     images = {p: of_planes[alike(p.name)] for p in sorted(chosen.planes.rglob("*.png")) if alike(p.name) in of_planes}
     test = zip(rows["video"][parts == "test"], keys[parts == "test"], strict=True)
     held = {chosen.hc18 / video: marks[key] for video, key in test}
@@ -120,9 +109,7 @@ def main() -> None:
         if chosen.package:
             package = load(chosen.package, engine="torch")
         else:
-            count = (parts == "train").sum()
-            print(f"{chosen.network} at {chosen.size} px, {chosen.epochs} epochs on {count} images of HC18")
-            package = trained_package(rows[parts == "train"], chosen.hc18, chosen, Path(folder))
+            package = trained_package(rows, parts, chosen, Path(folder))
         report("HC18, Test", package, held, each=False)
         report("FETAL_PLANES_DB", package, images, each=True)
 

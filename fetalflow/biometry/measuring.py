@@ -16,6 +16,9 @@ LIKE_SIZE = 0.3  # of the largest piece's area: a second piece of this size may 
 # A head or abdomen is cut off when a larger share of its ellipse lies beyond the sector. The mask's outline shows this
 # less well, because masks end a little before the edge (docs/ml-lead/biometry.md).
 BEYOND = 0.02
+# A femur is cut off when one of its ends is nearer to the sector's edge than this many times its thickness. Both were
+# set on other patients than they are reported on (docs/ml-lead/thresholds.md).
+ENDS = 1.5
 ROUND = 0.9  # IoU of a head or abdomen with its ellipse; below it, its shape is not an ellipse
 FAR_OUT = 4.0  # robust standard deviations; frames further from the median are left out of the cine's length
 
@@ -108,10 +111,10 @@ def share_beyond(points: np.ndarray, shape: tuple[int, int], sector: np.ndarray 
 
 
 def end_at_edge(ends: np.ndarray, component: np.ndarray, sector: np.ndarray | None) -> bool:
-    """Whether one of a bone's ends, float [2, 2] (x, y) in px, is nearer to the sector's edge than the bone is thick.
-    The bone may then continue beyond the sector."""
+    """Whether one of a bone's ends, float [2, 2] (x, y) in px, is nearer to the sector's edge than ENDS times the
+    bone's thickness. The bone may then continue beyond the sector."""
     thickness = component.sum() / max(1.0, float(np.linalg.norm(ends[1] - ends[0])))
-    return bool(_distance_to_edge(ends, component.shape, sector).min() < thickness)
+    return bool(_distance_to_edge(ends, component.shape, sector).min() < ENDS * thickness)
 
 
 def _distance_to_edge(points: np.ndarray, shape: tuple[int, int], sector: np.ndarray | None) -> np.ndarray:

@@ -40,22 +40,23 @@ def opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
     1.5 GB. Raises Rejected `huge`, `lying` or `truncated`.
     """
     with open(path, "rb") as file:
-        if not _is_deflated(path):
+        if not is_deflated(path):
             yield file
             return
         with tempfile.TemporaryFile() as unpacked:
-            _unpack(file, unpacked, path, limits)
+            unpack(file, unpacked, path, limits)
             yield unpacked
 
 
-def _is_deflated(path: Path) -> bool:
+def is_deflated(path: Path) -> bool:
     try:
         return read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
     except Exception:  # not DICOM, without a preamble or damaged: the reader of the header says so
         return False
 
 
-def _unpack(file: BinaryIO, unpacked: BinaryIO, path: Path, limits: Limits) -> None:
+def unpack(file: BinaryIO, unpacked: BinaryIO, path: Path, limits: Limits) -> None:
+    """Write the deflated `file`, which is at `path`, into `unpacked`. Raises what `opened` raises."""
     meta = read_file_meta_info(path)
     length = int(meta.get("FileMetaInformationGroupLength") or 0)
     if not length:

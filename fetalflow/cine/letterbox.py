@@ -16,6 +16,16 @@ def fitted_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
     return (size - fitted_height) // 2, (size - fitted_width) // 2, fitted_height, fitted_width
 
 
+def in_picture(answers: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A network's answer for each px of fitted frames, float [..., size, size], with 0 in the bands beside the picture:
+    what lies there was never recorded, so it is no part of a structure."""
+    top, left, fitted_height, fitted_width = fitted_box(height, width, answers.shape[-1])
+    kept = np.zeros_like(answers)
+    place = (..., slice(top, top + fitted_height), slice(left, left + fitted_width))
+    kept[place] = answers[place]
+    return kept
+
+
 def unfit(answers: np.ndarray, height: int, width: int) -> np.ndarray:
     """Map a network's answer for each px of fitted frames back to the recorded px: float [..., size, size] to float32
     [..., height, width]. Padding is removed, and frames that `fit` reduced are enlarged linearly."""

@@ -11,7 +11,7 @@ from fetalflow.biometry.clip import measure_clip
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.structures import LENGTHS, WEEKS
 from fetalflow.cine.field_of_view import of_text
-from fetalflow.cine.letterbox import fit_scale, fitted_box
+from fetalflow.cine.letterbox import fit_scale, fitted_box, in_picture
 from fetalflow.evaluation.segmentation import hausdorff_95, overlap
 
 NAMES = tuple(name for names in LENGTHS.values() for name in names)
@@ -43,6 +43,7 @@ def measurement_row(
     # Without a scale no length is known in mm; lengths in px are left out.
     spacing = fitted_spacing(row, answer.shape[-1])
     sector = seen_area(row, answer.shape[-1])
+    answer = in_picture(answer, int(row["height"]), int(row["width"]))
     columns: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
     weeks = stated_weeks(row)
     columns |= {"weeks": np.nan if weeks is None else weeks, "seen": within(number(row.get("seen")), 0, 1)}

@@ -4,6 +4,7 @@ import hashlib
 import os
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +102,8 @@ class Desk:
         wanted: kind, label, patient, annotator, video (a pattern such as `*/B/*`) or site; None: any. Raises InputError
         if no row has them.
         """
-        rows, wanted = self.table, {column: value for column, value in wanted.items() if value is not None}
-        if "site" in wanted:
-            rows = rows.assign(site=rows["row"].map(self._sites()).fillna(""))
-        for column, value in wanted.items():
-            if column == "video":
-                rows = rows[rows["video"].map(lambda path, value=value: fnmatchcase(path, value))]
-            else:
-                rows = rows[rows[column].map(near) == near(value)]
+        wanted = {column: value for column, value in wanted.items() if value is not None}
+        rows = self.matching(**wanted)
         decided = self.pending()
         names = [name for name in rows["row"] if name not in decided]
         if not names:
@@ -119,7 +114,19 @@ class Desk:
             )
         return list(dict.fromkeys(names))
 
-    def _sites(self) -> dict[str, str]:
+    def matching(self, **wanted: str) -> pd.DataFrame:
+        """The rows of the table that have all the values `wanted` (see `select`), decided or not."""
+        rows = self.table
+        if "site" in wanted:
+            rows = rows.assign(site=rows["row"].map(self.sites()).fillna(""))
+        for column, value in wanted.items():
+            if column == "video":
+                rows = rows[rows["video"].map(lambda path, value=value: fnmatchcase(path, value))]
+            else:
+                rows = rows[rows[column].map(near) == near(value)]
+        return rows
+
+    def sites(self) -> dict[str, str]:
         """The site of each row of the drop, by `row_id`: the table of quarantine has none."""
         drop, _ = read_rows(self.drop)
         columns = [*ROW, *(["site"] if "site" in drop.rows else [])]
@@ -151,6 +158,19 @@ class Desk:
         """Decide that rows stay out for ever."""
         return self._decide(REJECT, names, who, why, "")
 
+    def refusals(self, decision: str, names: list[str], label: str = "") -> dict[str, str]:
+        """Why rows cannot get a decision, a release with `label`, by their names. Those that can are not in it."""
+        found = {}
+        for name in names:
+            try:
+                row = self._row(name)
+                if decision == RELEASE:
+                    self._check_releasable(row, self._kind(row), label)
+                    self._source(row)
+            except InputError as error:
+                found[name] = str(error)
+        return found
+
     def _decide(self, decision: str, names: list[str], who: str, why: str, label: str) -> list[Decision]:
         if not who.strip() or not why.strip():
             raise InputError("a decision needs a person and a reason: --by NAME --why TEXT.")
@@ -180,8 +200,8 @@ class Desk:
 
     def _kind(self, row: dict[str, str]) -> str:
         """The kind of a row; of a rejected row, the kind that it had before."""
-        decided = read_decisions(self.reviews).get(row["row"])
-        return decided.kind if row["kind"] == REJECTED and decided else row["kind"]
+        decided = read_decisions(self.reviews).get(row["row"]) if row["kind"] == REJECTED else None
+        return decided.kind if decided else row["kind"]
 
     def _check_releasable(self, row: dict[str, str], kind: str, label: str) -> None:
         name = row["row"]
@@ -205,9 +225,16 @@ class Desk:
     def _to_do(self, kind: str) -> str:
         return TO_DO.get(kind, "see docs/data-engineer/drop.md").replace("TASK", self.task)
 
+    @cached_property
+    def _by_name(self) -> dict[str, dict[str, str]]:
+        """The first row of each name."""
+        return {row["row"]: row for row in reversed(self.table.to_dict("records"))}
+
     def _row(self, name: str) -> dict[str, str]:
-        matching = [r for r in self.table.to_dict("records") if name and r["row"].startswith(name)]
-        if len({r["row"] for r in matching}) != 1:
+        if name in self._by_name:  # a bulk of thousands names each row in full
+            return self._by_name[name]
+        matching = [row for known, row in self._by_name.items() if name and known.startswith(name)]
+        if len(matching) != 1:
             raise InputError(
                 f"the names of {len(matching)} rows in {self.path} start with {name!r}; give a name of `fetalflow "
                 "quarantine list` that fits one row."

@@ -12,6 +12,8 @@ Reasons for this choice (measured, with 5 % of the validation sequences flagged)
 - Black and dim frames have short features, which are near to every class. With an ImageNet backbone that was fitted to
   fetal heads, lung frames are detected in 98 % at length 1 and in 77 % without scaling; black frames in 100 % and 0 %.
 - The nearest neighbours and the relative Mahalanobis distance detected fewer.
+These frames were looked at while the method was chosen. On others no other design was shown to be better
+(docs/ml-lead/thresholds.md), and less is detected.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ The unit is the patient: every patient has the same weight, however many sequenc
 exchanges whole patients between old and new. So many frames of a few patients give no false alarm.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import comb, prod
 from typing import Any
@@ -50,10 +50,12 @@ def speckle(frame: np.ndarray) -> float:
     return float(np.median(np.sqrt(np.maximum(variance[lit], 0)))) if lit.any() else float("nan")
 
 
-def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) -> dict[str, Any]:
+def compare_drop(
+    reference: pd.DataFrame, new: pd.DataFrame, settings: Drift, figures: Mapping[str, str] = FIGURES
+) -> dict[str, Any]:
     """Compare the sequences of a new drop with the sequences before it; the result is ready for JSON.
 
-    Both tables have one row per sequence with patient, site, and the columns of FIGURES that are known. Each site of
+    Both tables have one row per sequence with patient, site, and the columns of `figures` that are known. Each site of
     the drop is compared with its own earlier data, or, if it is new, with the earlier data of all sites. `all sites`
     combines the sites that had earlier data, so another mixture of the same sites is not drift. Sequences without a
     site are compared with each other, as NO_SITE, and are not part of `all sites`. `tests`: site, figure, median before
@@ -62,7 +64,7 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
     effect: Wasserstein distance of the two distributions in standard deviations of the reference; for the class mix,
     the share of the new sequences that would need another label (total variation).
     """
-    columns = [column for column in FIGURES if column in reference or column in new]
+    columns = [column for column in figures if column in reference or column in new]
     reference = reference[~reference["patient"].isin(new["patient"])]
     sides = pd.concat([_side(reference, columns, False), _side(new, columns, True)], ignore_index=True)
     del reference
@@ -80,7 +82,8 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
         for site in sorted(new_sites):
             compared = filled[(filled["site"] == site) | (site not in known_sites) & ~filled["new"]]
             stratum = _stratum(compared, column, settings, random)
-            rows.append(_row(site, column, stratum, [stratum] if stratum else [], site in known_sites, compared))
+            test_of = site, column, figures[column]
+            rows.append(_row(test_of, stratum, [stratum] if stratum else [], site in known_sites, compared))
             strata += [stratum] if stratum and site in known_sites - {NO_SITE} else []
         if len(new_sites - {NO_SITE}) > 1:
             compared_sites = [
@@ -89,7 +92,8 @@ def compare_drop(reference: pd.DataFrame, new: pd.DataFrame, settings: Drift) ->
                 if row["column"] == column and row["seen_before"] and row["new"] is not None and row["site"] != NO_SITE
             ]
             of_known_sites = filled[filled["site"].isin(known_sites - {NO_SITE})]
-            rows.append(_row(EVERY_SITE, column, _combined(strata), strata, True, of_known_sites))
+            test_of = EVERY_SITE, column, figures[column]
+            rows.append(_row(test_of, _combined(strata), strata, True, of_known_sites))
             higher = sum(row["new"] > row["before"] for row in compared_sites)
             rows[-1] |= {"sites_higher": higher, "sites": len(compared_sites)}
     _judge(rows, settings)
@@ -221,8 +225,9 @@ def _combined(strata: list[_Stratum]) -> _Stratum | None:
 
 
 def _row(
-    site: str, column: str, test: _Stratum | None, strata: list[_Stratum], seen: bool, rows: pd.DataFrame
+    of: tuple[str, str, str], test: _Stratum | None, strata: list[_Stratum], seen: bool, rows: pd.DataFrame
 ) -> dict[str, Any]:
+    site, column, figure = of
     before, fresh = test.patients if test else (0, 0)
     # The number of ways to choose the new patients limits how small the p-value can be.
     ways = prod(comb(sum(s.patients), s.patients[1]) for s in strata)
@@ -231,7 +236,7 @@ def _row(
     return {
         "site": site,
         "seen_before": seen,
-        "figure": FIGURES[column],
+        "figure": figure,
         "column": column,
         "before": float(rows.loc[~rows["new"], column].median()) if numeric else None,
         "new": float(rows.loc[rows["new"], column].median()) if numeric else None,

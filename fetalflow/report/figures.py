@@ -20,7 +20,7 @@ from fetalflow.evaluation.intervals import in_words
 # The colours of Okabe and Ito, which colour-blind readers can distinguish; black is for text and reference lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 DASHES = ("-", "--", ":")
-KEPT = "kept epoch (lowest validation loss)"
+LOWEST = "lowest validation loss"
 INK, FAINT = "#222222", "#D9D9D9"
 
 
@@ -99,7 +99,8 @@ def risk_figure(risk: Mapping[str, Any], title: str = "") -> Figure:
 
 
 def curves_figure(curves: pd.DataFrame, title: str = "", labels: bool = True) -> Figure:
-    """Loss and accuracy by epoch (Fig. 10), from a curves file; each fold and seed is a line, its best epoch a dot.
+    """Loss and accuracy by epoch (Fig. 10), from a curves file; each fold and seed is a line, its epoch with
+    the lowest validation loss a dot.
 
     For a segmentation network also the Dice of validation masks. labels: whether the variant distinguishes labels.
     """
@@ -119,7 +120,7 @@ def curves_figure(curves: pd.DataFrame, title: str = "", labels: bool = True) ->
             if not column.startswith("train") and run["val_loss"].notna().any():
                 best = run.loc[run["val_loss"].idxmin()]
                 dot = {"color": COLOURS[colour], "markersize": 6}
-                dot |= {"label": KEPT} if KEPT not in axes.get_legend_handles_labels()[1] else {}
+                dot |= {"label": LOWEST} if LOWEST not in axes.get_legend_handles_labels()[1] else {}
                 axes.plot(best["epoch"], factor * best[column], "o", **dot)
     names = [name for name, is_there in (("accuracy", labels), ("Dice", segments)) if is_there]
     for axes, name in ((left, "loss"), (right, f"{' and '.join(names) or 'accuracy'} (%)")):

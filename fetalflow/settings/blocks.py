@@ -153,6 +153,10 @@ class Train(Frozen):
     batch: int = Field(4, ge=2, le=100_000)  # sequences per step; batch normalisation needs at least two
     epochs: int = Field(50, ge=1, le=1_000_000)
     patience: int = Field(10, ge=1, le=1_000_000)  # early stopping: epochs without a lower validation loss
+    # The weights that a training which ran to its last epoch keeps: those of this epoch, or of the one with the lowest
+    # validation loss. The loss of few validation patients chooses by chance (docs/ml-lead/networks.md). A training that
+    # stopped early always keeps the epoch with the lowest loss.
+    keep: Literal["last", "lowest"] = "last"
     optimizer: Literal["rmsprop", "adam", "adamw"] = "rmsprop"
     learning_rate: float = Field(1e-3, gt=0, le=10)  # at the start
     weight_decay: float = Field(0.0, ge=0, le=10)  # only for adamw
@@ -170,6 +174,9 @@ class Train(Frozen):
     # Weight of the CORAL loss, which makes the features of all sites alike. Too large a weight makes the features of
     # different labels alike as well. 0: off.
     align: float = Field(0.0, ge=0, le=10**6)
+    # Both only for networks that draw masks; they make a step faster (docs/ml-lead/biometry.md).
+    without_bands: bool = False  # train on frames without the black bands that fitting adds beside them
+    small_epochs: int = Field(0, ge=0, le=1_000_000)  # first epochs, on frames with sides of 3/4
     false_alarms: float = Field(0.05, gt=0, lt=1)  # share of validation sequences flagged as unlike the training data
     start: str = ""  # folder of a model package whose weights the main variant starts from; empty: random weights
     seeds: tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...] = Field(

@@ -20,7 +20,9 @@ from fetalflow.settings.blocks import (
     Validate,
 )
 from fetalflow.settings.earlier import renewed
+from fetalflow.settings.node import Node
 from fetalflow.settings.operations import Alerts, Clean, Drift, Frozen, Promote, Register, Requests, Retrain
+from fetalflow.settings.watch import Watch
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C takes a tenth of the time
 
@@ -83,6 +85,8 @@ class Settings(Frozen):
     phantoms: tuple[str, ...]  # tasks whose drop the synthetic hospital makes
     ablations: dict[str, Variant] = {}  # the rivals of all tasks together: dvc.yaml needs them in one mapping
     machines: Machines = Machines()
+    node: Node = Node()
+    watch: Watch = Watch()
     profiles: dict[str, dict[str, Any]] = {}  # by name: changes to the other settings
     blocks: dict[str, TaskSettings]
 
@@ -116,6 +120,16 @@ class Settings(Frozen):
                 raise ValueError(f"tasks.{task}.task is {self.tasks[task].task!r}, expected {task!r}")
             if self.tasks[task].variant in [rival.variant for rival in block.rivals.values()]:
                 raise ValueError(f"{task} has {self.tasks[task].variant!r} as its main variant and among its rivals")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_of_the_node_fit(self) -> "Settings":
+        for number, rule in enumerate(self.node.rules):
+            if rule.task not in self.blocks:
+                raise ValueError(f"node.rules.{number}.task is {rule.task!r}, expected one of {sorted(self.blocks)}")
+            known = self.blocks[rule.task].extract.labels
+            if known is not None and (unknown := sorted({*rule.labels} - {*known})):
+                raise ValueError(f"node.rules.{number}.labels has {unknown}, expected labels of {rule.task}: {[*known]}")
         return self
 
     def block(self, task: str) -> TaskSettings:

@@ -2,8 +2,8 @@
 
 The name of a checkpoint folder is a digest of everything that decides the result, so a training never resumes from the
 state of a different one. The folder holds `last.ckpt` (the full state after the last complete epoch) and
-`best-<epoch>.safetensors`. It is outside DVC's outs, because DVC deletes outs before a run, and is removed when the
-stage has written its results.
+`lowest-<epoch>.safetensors` (the weights of the epoch with the lowest validation loss). It is outside DVC's outs,
+because DVC deletes outs before a run, and is removed when the stage has written its results.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from torch import nn
 import fetalflow
 from fetalflow.artefacts import atomic_file, file_digest
 from fetalflow.errors import InputError
+from fetalflow.settings.params import Train
 from fetalflow.training.loading import draw
 
 LAST = "last.ckpt"
@@ -73,29 +74,40 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class Epochs(Callback):
-    """Seeds each epoch, records its figures, and saves the weights of the epoch with the lowest validation loss.
+    """Seeds each epoch, records its figures, saves the weights of the epoch with the lowest validation loss, and says
+    which epoch is kept (`keep` of the settings).
 
     report: called with the row of each finished epoch: epoch (from 1), losses, accuracies, seconds.
     """
 
-    def __init__(self, folder: Path, seed: int, patience: int, report: Callable[[dict[str, Any]], None]):
-        self.folder, self.seed, self.patience, self.report = folder, seed, patience, report
+    def __init__(self, folder: Path, seed: int, settings: Train, report: Callable[[dict[str, Any]], None]):
+        self.folder, self.seed, self.settings, self.report = folder, seed, settings, report
         self.rows: list[dict[str, Any]] = []
-        self.best_epoch = 0
+        self.lowest_epoch = 0  # the epoch with the lowest validation loss
         self.started = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "best_epoch": self.best_epoch}
+        return {"rows": self.rows, "lowest_epoch": self.lowest_epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows, self.best_epoch = list(state["rows"]), state["best_epoch"]
+        self.rows, self.lowest_epoch = list(state["rows"]), state["lowest_epoch"]
 
     @property
     def over(self) -> bool:
         """Whether early stopping has ended the training. Lightning forgets this when it resumes."""
         if not self.rows:
             return False
-        return len(self.rows) - self.best_epoch >= self.patience or not math.isfinite(self.rows[-1]["val_loss"])
+        return self._waited >= self.settings.patience or not math.isfinite(self.rows[-1]["val_loss"])
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights are kept, from 1; 0 when no validation loss was a number."""
+        to_the_end = len(self.rows) == self.settings.epochs and math.isfinite(self.rows[-1]["val_loss"])
+        return len(self.rows) if to_the_end and self.settings.keep == "last" else self.lowest_epoch
+
+    @property
+    def _waited(self) -> int:
+        return len(self.rows) - self.lowest_epoch
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if self.over:
@@ -110,14 +122,14 @@ class Epochs(Callback):
             # Each process draws its own dropout and augmentation.
             torch.manual_seed(draw(self.seed, trainer.current_epoch, purpose=1 + trainer.global_rank))
             if trainer.is_global_zero:
-                self._keep_only_the_best()
+                self._keep_only_the_lowest()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         row = {"epoch": len(self.rows) + 1} | {n: float(trainer.callback_metrics[n]) for n in module.figures}
         row["seconds"] = time.perf_counter() - self.started
         lowest = min((r["val_loss"] for r in self.rows if math.isfinite(r["val_loss"])), default=math.inf)
         if row["val_loss"] < lowest:
-            self.best_epoch = row["epoch"]
+            self.lowest_epoch = row["epoch"]
             if trainer.is_global_zero:
                 self._save(module.answering)
         self.rows.append(row)
@@ -129,22 +141,28 @@ class Epochs(Callback):
         saved = torch.load(self.folder / LAST, weights_only=True, mmap=True)
         self.load_state_dict(saved["callbacks"][self.state_key])
 
-    def restore_best(self, network: nn.Module) -> None:
-        """Put the best epoch's weights into `network`."""
-        network.load_state_dict(load_file(self._best()))
+    def restore(self, network: nn.Module) -> None:
+        """Put the kept epoch's weights into `network`."""
+        if self.kept_epoch == self.lowest_epoch:
+            network.load_state_dict(load_file(self._lowest()))
+            return
+        state = torch.load(self.folder / LAST, weights_only=True, mmap=True)["state_dict"]
+        prefix = "averaged.module." if self.settings.ema else "network."
+        kept = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        network.load_state_dict(kept)
 
     def _save(self, network: nn.Module) -> None:
         state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        with atomic_file(self._best()) as temporary:
+        with atomic_file(self._lowest()) as temporary:
             save_file(state, temporary)
 
-    def _best(self) -> Path:
-        return self.folder / f"best-{self.best_epoch}.safetensors"
+    def _lowest(self) -> Path:
+        return self.folder / f"lowest-{self.lowest_epoch}.safetensors"
 
-    def _keep_only_the_best(self) -> None:
-        # Only when last.ckpt names the new best epoch, so that after a kill before this the older weights still exist.
-        for file in self.folder.glob("best-*.safetensors"):
-            if file != self._best():
+    def _keep_only_the_lowest(self) -> None:
+        # Only when last.ckpt names the new epoch, so that after a kill before this the older weights still exist.
+        for file in self.folder.glob("lowest-*.safetensors"):
+            if file != self._lowest():
                 file.unlink()
         for half_written in self.folder.glob(".tmp*"):
             half_written.unlink()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fetalflow.errors import InputError
 from fetalflow.settings.params import Train
 from fetalflow.training.alignment import answer_and_features, coral
 from fetalflow.training.augmentation import augment
@@ -29,12 +30,19 @@ class Classifier(lightning.LightningModule):
 
     class_weights: float [C], mean 1 over the training sequences, or None. Label smoothing and alignment are part of the
     training loss but of no logged loss, so that the curves of training and validation can be compared. With `align`,
-    training batches end with the sites, int64 [B].
+    training batches end with the sites, int64 [B]. Raises InputError for settings that have no effect.
     """
 
     figures = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # of each epoch
+    refused = ("without_bands", "small_epochs")  # settings that have no effect here
+    why = "it works only for networks that draw masks, which accept frames of any size"
 
     def __init__(self, network: nn.Module, settings: Train, class_weights: Tensor | None = None):
+        if wrong := [name for name in self.refused if getattr(settings, name)]:
+            raise InputError(
+                f"train.{wrong[0]} is {getattr(settings, wrong[0])} for {type(network).__name__}, but {self.why}. Set "
+                "it to 0."
+            )
         super().__init__()
         self.network = network
         self.settings = settings

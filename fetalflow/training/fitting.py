@@ -31,11 +31,11 @@ READERS = 4  # processes that read sequences for a GPU
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished training; the network now has the best epoch's weights. On nodes other than 0 the curves are empty and
+    """A finished training; the network now has the kept epoch's weights. On nodes other than 0 the curves are empty and
     the network is not updated."""
 
     curves: pd.DataFrame  # epoch (from 1), train_loss, train_accuracy, val_loss, val_accuracy, seconds
-    best_epoch: int  # lowest validation loss
+    kept_epoch: int  # from 1; `keep` of the settings
     stopped_early: bool
     device: str
     precision: str
@@ -52,8 +52,8 @@ def fit_network(
     report: Callable[[dict[str, Any]], None] = print,
     machines: Machines = ALONE,
 ) -> Fitted:
-    """Train `network` (float [B, N, H, W] in 0-1 -> logits [B, `classes`], or an Answer) in place and keep its best
-    epoch. For an Answer the datasets' items include a mask: (frames, mask, label).
+    """Train `network` (float [B, N, H, W] in 0-1 -> logits [B, `classes`], or an Answer) in place and keep the
+    weights of one epoch (`settings.keep`). For an Answer the datasets' items include a mask: (frames, mask, label).
 
     folder: for checkpoints. If it holds those of a killed training, this one continues after the last complete epoch.
     On a CPU it then ends with the same weights, bit for bit, as a training that was never killed.
@@ -69,7 +69,7 @@ def fit_network(
     check_machines(machines, device, settings.batch, len(train), len(validation))
     weights = balancing_weights(train.targets, classes) if settings.class_weights else None
     loaders = Loaders(train, validation, settings, seed)
-    epochs = Epochs(folder, seed, settings.patience, report)
+    epochs = Epochs(folder, seed, settings, report)
     stopping = EarlyStopping("val_loss", patience=settings.patience)
     last = ModelCheckpoint(folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
     callbacks = [epochs, stopping, last, *([Compiled()] if settings.compile else [])]
@@ -86,13 +86,13 @@ def fit_network(
         return Fitted(pd.DataFrame(), 0, False, device, precision)
     if machines.trainers > 1:
         epochs.read_back()
-    if not epochs.best_epoch:
+    if not epochs.kept_epoch:
         raise InputError(
             f"the validation loss was not a number in any of {len(epochs.rows)} epochs. Choose a lower learning rate "
             f"than {settings.learning_rate}."
         )
-    epochs.restore_best(network)
-    return Fitted(pd.DataFrame(epochs.rows), epochs.best_epoch, epochs.over, device, precision)
+    epochs.restore(network)
+    return Fitted(pd.DataFrame(epochs.rows), epochs.kept_epoch, epochs.over, device, precision)
 
 
 class Loaders(lightning.LightningDataModule):

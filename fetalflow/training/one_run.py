@@ -68,10 +68,10 @@ def train_once(
     if node():
         print(f"{run}: trained; node 0 writes the result", flush=True)
         return network, fitted, folder
-    best = fitted.curves.iloc[fitted.best_epoch - 1]
+    kept = fitted.curves.iloc[fitted.kept_epoch - 1]
     ending = "stopped early" if fitted.stopped_early else "trained to the end"
     print(
-        f"{run}: {ending}; epoch {fitted.best_epoch} kept, validation accuracy {best['val_accuracy']:.3f}", flush=True
+        f"{run}: {ending}; epoch {fitted.kept_epoch} kept, validation accuracy {kept['val_accuracy']:.3f}", flush=True
     )
     return network.to(device), fitted, folder
 

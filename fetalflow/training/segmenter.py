@@ -12,17 +12,18 @@ mask loss = (1 - soft Dice over the whole clip) + mean binary cross entropy over
   would decide which epoch is kept.
 """
 
+from types import EllipsisType
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from fetalflow.errors import InputError
 from fetalflow.models.building import Answer
 from fetalflow.models.building import segments as segments
-from fetalflow.settings.params import Train
 from fetalflow.training.augmentation import augment_both
 from fetalflow.training.classifier import Classifier
 from fetalflow.training.device_look import as_another_device
+from fetalflow.training.frame_size import picture_box, smaller
 from fetalflow.training.loading import UNKNOWN
 
 SIDES = 0.5
@@ -39,22 +40,22 @@ class Segmenter(Classifier):
     Raises InputError for settings that do not work with masks."""
 
     figures = (*Classifier.figures, "val_dice")
-
-    def __init__(self, network: nn.Module, settings: Train, class_weights: Tensor | None = None):
-        if wrong := [name for name in ("drift_augment", "align") if getattr(settings, name)]:
-            raise InputError(
-                f"train.{wrong[0]} is {getattr(settings, wrong[0])}, but it works for classifiers only: with "
-                f"{type(network).__name__}, masks would not drift with the frames, and alignment would change only the "
-                "features of the label. Set it to 0."
-            )
-        super().__init__(network, settings, class_weights)
+    refused = ("drift_augment", "align")
+    why = (
+        "it works for classifiers only: masks would not drift with the frames, and alignment would change only the "
+        "features of the label"
+    )
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         frames, masks, labels = batch
+        box = self._box(frames)
         if self.settings.augment:
             frames, masks = augment_both(frames, masks)
         if self.settings.device_augment:
             frames = as_another_device(frames)
+        frames, masks = frames[box], masks[box]
+        if self.current_epoch < self.settings.small_epochs:
+            frames, masks = smaller(frames, masks)
         answer = self.network(frames)
         self._log_answer("train", answer, masks, labels)
         return self._scaled_for_ddp(
@@ -63,6 +64,8 @@ class Segmenter(Classifier):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         frames, masks, labels = batch
+        box = self._box(frames)
+        frames, masks = frames[box], masks[box]
         answer = self.answering(frames)
         self._log_answer("val", answer, masks, labels)
         known = has_mask(masks)
@@ -70,6 +73,10 @@ class Segmenter(Classifier):
         total = torch.where(known, by_sequence, 0).sum()
         count = int(known.sum())
         self._log_means({"val_dice": total / max(1, count)}, count)
+
+    def _box(self, frames: Tensor) -> tuple[EllipsisType | slice, ...]:
+        """The part of the frames that the loss and the figures are of: answers in the bands do not count in use."""
+        return (..., *picture_box(frames)) if self.settings.without_bands else (...,)
 
     def _log_answer(self, part: str, answer: Answer, masks: Tensor, labels: Tensor) -> None:
         # Without the sides, which exist in training only, so that curves of training and validation can be compared.

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from fetalflow.annotation.journal import JOURNAL, Journal
 from fetalflow.artefacts import write_json, write_text
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.find_patient import NotThere
@@ -37,7 +38,7 @@ from fetalflow.registry.tracking import registry
 from fetalflow.settings.params import load_settings
 from flows.care.cached_objects import find_objects, remove_objects
 from flows.care.stores import Found, Store, find_in, stores
-from flows.care.withdrawal import withdraw_everywhere
+from flows.care.withdrawal import STATION, withdraw_everywhere
 from flows.checkout import CHECKOUT
 from flows.workspaces.data_sets import states
 from flows.workspaces.layout import EXPERIMENTS
@@ -48,13 +49,14 @@ SEARCHED = ("data", "reports", "reviews", "live", "arrivals")  # folders of a wo
 # Of a store: the rows and cines that `withdraw` removes, and the lists that keep her out.
 BY_WITHDRAWAL = ("received", "drop", "withdrawn.csv", "patients.csv", "journal.jsonl", "last_look.json", "key.json")
 # Removed as a whole: it is made or fetched again. The last two are copies of the workspace for experiments.
-WHOLE = ("starts", "checkpoints", *(f"{place}/tmp*" for place in EXPERIMENTS))
+WHOLE = ("starts", "checkpoints", *STATION, *(f"{place}/tmp*" for place in EXPERIMENTS))
 FOLDER = "erasures"  # of workspaces/: for the certificates
 REMAINS = (
     "her pseudonym, in withdrawn.csv, patients.csv and journal.jsonl of the stores: no later delivery brings her back",
     "metrics and curves of the runs that used her: numbers over many patients",
     "the history of the workspaces in git: digests of files that had her, and settings; no data",
     "the hospital's inbox, and drops that --drop names: fetalflow only reads them, so the hospital removes her there",
+    "the audit lines of the review station: digests of her cines, and who looked at them when",
     "Prefect's logs and tables: `fetalflow clean` removes old ones",
     "backups, clones of a workspace on other machines, and workspaces outside of workspaces/: the operator's duty",
 )
@@ -213,6 +215,9 @@ def _erase_from_workspace(folder: Path, hers: Traces, certificate: Certificate) 
         done[f"folders {place.relative_to(folder)}"] += 1
         if not plan:
             shutil.rmtree(place)
+    journal = folder / JOURNAL
+    if journal.is_file() and not plan:
+        done["annotations"] += Journal(journal).erase(hers.sources)
     for path, name in _files(folder) if has_her else ():
         what = hers.rid(path, name, shown=True, dry=plan)
         done["files" if what == REMOVED else "tables"] += what != KEPT

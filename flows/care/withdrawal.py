@@ -9,6 +9,9 @@ from fetalflow.hospital.deidentify.pseudonyms import Key
 from flows.care.stores import Found, Pairs, Store, pseudonyms_there, spellings
 from flows.workspaces.lock import hold
 
+# Of a workspace: pictures of cines, and what the network said of them. The review station makes them again.
+STATION = ("station/frames", "station/recorded", "station/answers")
+
 
 def withdraw_everywhere(
     found: list[Found], chosen: list[Store], patient: str, by: str, why: str, key: Key | None
@@ -86,4 +89,6 @@ def _key(store: Store) -> str | None:
 
 
 def _decoded(store: Store, file: str) -> list[Path]:
-    return list((store.workspace / "data" / store.task / "frames").glob(f"{Path(file).stem}.*"))
+    """Its frames, and what the review station made of it."""
+    folders = (f"data/{store.task}/frames", *STATION)
+    return [path for folder in folders for path in (store.workspace / folder).glob(f"{Path(file).stem}.*")]

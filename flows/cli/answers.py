@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fetalflow.errors import InputError
+from flows.cli.measured_folder import is_folder, measure_folder, refuse_options
 from flows.cli.options import Engine, Task, Workspace
 
 if TYPE_CHECKING:  # they import torch, which would make --help slow
@@ -28,27 +29,31 @@ def package_folder(model: str, task: str, workspace: Path | None, engine: str = 
     have other engines.
     """
     from fetalflow.inference.engines.choice import choose_for_stream
+
+    version, remark, folder = find_package(model, task, workspace)
+    name = choose_for_stream(engine, folder, in_parts, once=True)
+    print(f"Model     {version}{f' ({remark})' if remark else ''}, engine {name}", file=sys.stderr)
+    return folder
+
+
+def find_package(model: str, task: str, workspace: Path | None) -> tuple[str, str, Path]:
+    """models:/NAME/VERSION or the folder that was given, its alias with a remark, and the folder of the package."""
     from fetalflow.registry.fetching import fetch_in_use, fetch_package
     from fetalflow.settings.params import load_settings
     from flows.workspaces.last_run import in_store, in_workspace
 
     if model and not model.startswith("models:/"):
-        words, folder = model, Path(model)
-    else:
-        with in_store(workspace) if model else in_workspace(task, workspace):
-            if model:
-                version, folder = fetch_package(model)
-                words = version + (f" ({model.rpartition('@')[2]})" if "@" in model else "")
-            else:
-                block = load_settings().block(task)
-                champion, challenger = block.promote.champion, block.register_.alias
-                version, alias, folder = fetch_in_use(block.register_.model, champion, challenger)
-                remark = "" if alias == champion else f"; there is no {champion} yet"
-                words = f"{version} ({alias}{remark})"
-            folder = folder.resolve()
-    name = choose_for_stream(engine, folder, in_parts, once=True)
-    print(f"Model     {words}, engine {name}", file=sys.stderr)
-    return folder
+        return model, "", Path(model)
+    with in_store(workspace) if model else in_workspace(task, workspace):
+        if model:
+            version, folder = fetch_package(model)
+            remark = model.rpartition("@")[2] if "@" in model else ""
+        else:
+            block = load_settings().block(task)
+            champion, challenger = block.promote.champion, block.register_.alias
+            version, alias, folder = fetch_in_use(block.register_.model, champion, challenger)
+            remark = alias if alias == champion else f"{alias}; there is no {champion} yet"
+        return version, remark, folder.resolve()
 
 
 def predict(
@@ -71,7 +76,12 @@ def predict(
 
 
 def measure(
-    files: Annotated[list[Path], typer.Argument(help="Images, DICOMs or cines of one fetus.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Images, DICOMs or cines of one fetus; or one drop, such as the folder of HC18: each image alone."
+        ),
+    ],
     model: Annotated[str, typer.Option(help=OF_MODEL)] = "",
     mm_per_px: Annotated[
         float | None, typer.Option(help="Scale of the recorded frames; default: from each file.")
@@ -89,6 +99,7 @@ def measure(
         Path | None, typer.Option(help="PNG file to write, with outline, ellipse, calipers and values.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All results, with masks, as JSON.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="CSV file to write for a drop; default: standard output.")] = None,
     engine: Engine = "auto",
     task: Annotated[str, typer.Option(help="The task of params.yaml whose model is used.")] = "biometry",
     workspace: Workspace = None,
@@ -102,7 +113,15 @@ def measure(
         raise InputError(
             f"--overlay writes a PNG file, so its name must end in .png, not {overlay.suffix or 'nothing'!r}."
         )
-    package = load(package_folder(model, task, workspace, engine), engine=engine, once=True)
+    if of_drop := is_folder(files):
+        given = {"--mm-per-px": mm_per_px, "--weeks": weeks, "--structure": structure, "--overlay": overlay}
+        refuse_options(given | {"--json": as_json})
+    elif csv:
+        raise InputError("--csv is for a drop, such as the folder of HC18. Use --json for the files of one fetus.")
+    package = load(package_folder(model, task, workspace, engine), engine=engine, once=not of_drop)
+    if of_drop:
+        measure_folder(package, files[0], csv, show_unfamiliar)
+        return
     examinations = [examine(package, file, mm_per_px, weeks, structure, show_unfamiliar) for file in files]
     together = combine(examinations) if len(examinations) > 1 else None
     if overlay:

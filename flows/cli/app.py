@@ -13,11 +13,13 @@ from flows.cli import (
     care,
     check,
     drops,
+    movement,
     operations,
     project,
     registry,
     runs,
     settings,
+    station,
     stream,
 )
 from flows.running.stopping import Stopped, stop_on_signals
@@ -34,9 +36,10 @@ GROUPS = {
     "Run the pipeline": (runs.run, runs.retrain, settings.settings, operations.deploy),
     "Is all well?": (operations.doctor, operations.metrics, alert.alert),
     "A hospital's drops": (check.check, drops.deidentify, drops.arrivals, drops.withdraw, drops.quarantine),
+    "People look, label and decide": (station.station,),
     "Keep and remove": (care.recall, care.erase, care.clean),
     "Work together": (project.open, project.data),
-    "Use a model": (answers.predict, answers.measure, stream.stream),
+    "Use a model": (answers.predict, answers.measure, stream.stream, movement.movement),
     "Models in use": (registry.promote, registry.rollback, registry.lineage, registry.ledger),
     "Examine networks and predictions": (analysis.describe, analysis.score, analysis.compare),
 }

@@ -1,6 +1,7 @@
 """Commands that run the pipeline: `run`, and `retrain` on new drops."""
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.cli.options import Changes, Task, Wait
+from flows.cli.station import HOST, PORT
 from flows.running.surroundings import set_prefect_defaults
 
 
@@ -193,7 +195,9 @@ def _print_results(workspace: Path, task: str) -> None:
         f"\n{_in_words(variant, figures, _of_whom(reports))}\n"
         f"Report            {reports / 'report.html'}\n"
         f"Registered model  {registered['model_uri']} (version {registered['version']})\n"
-        f"{pages(workspace, registered, variant)}"
+        f"{pages(workspace, registered, variant)}\n"
+        f"Station           {shlex.quote(str(Path(sys.executable).with_name('fetalflow')))} station --task {task}\n"
+        f"  look and label  http://{HOST}:{PORT}/"
     )
 
 

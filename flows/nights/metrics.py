@@ -15,6 +15,8 @@ import pandas as pd
 from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.registry import Collector
 
+from fetalflow.annotation.corrections import judged
+from fetalflow.annotation.journal import JOURNAL, Journal
 from fetalflow.errors import InputError, TrackingFailed
 from fetalflow.hospital.arrival.journal import listing
 from fetalflow.hospital.quarantine_desk import TO_DO
@@ -56,6 +58,7 @@ def _gauges() -> dict[str, Gauge]:
         "fetalflow_last_training_timestamp_seconds": ("When a trained model was last registered.", ["task"]),
         "fetalflow_model_version": ("The registered version behind an alias.", ["task", "alias"]),
         "fetalflow_registry_up": ("Whether the registry answered.", ["task"]),
+        "fetalflow_champion_answers": ("Answers of the champion that people judged.", ["task", "judged"]),
         "fetalflow_disk_free_bytes": ("Free space where the workspaces are.", []),
         "fetalflow_disk_bytes": ("Size of that disk.", []),
     }
@@ -98,3 +101,14 @@ def _add_versions(gauges: dict[str, Gauge], task: str, folder: Path, block: Task
     for alias, version in zip(aliases, versions, strict=True):
         if version is not None:
             gauges["fetalflow_model_version"].add_metric([task, alias], int(version))
+    if versions[0] is not None:
+        _add_judged(gauges, task, folder, f"{block.register_.model} {versions[0]}")
+
+
+def _add_judged(gauges: dict[str, Gauge], task: str, folder: Path, champion: str) -> None:
+    """How many answers of the champion people called right and wrong in the review station."""
+    path = folder / JOURNAL
+    found = judged(Journal(path).events(task)) if path.is_file() else []
+    right = [each.correction.right for each in found if each.correction.model == champion]
+    for state in (True, False):
+        gauges["fetalflow_champion_answers"].add_metric([task, "right" if state else "wrong"], right.count(state))

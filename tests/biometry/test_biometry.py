@@ -131,6 +131,14 @@ def test_warnings_stand_in_the_place_of_a_number():
     assert "not an ellipse" in measure_frame(bent, "abdomen", ONE).warnings[-1]
 
 
+@pytest.mark.parametrize(("thicknesses", "refused"), [(0.5, True), (1.1, True), (1.75, False)])
+def test_a_femur_needs_room_between_its_ends_and_the_edge_of_the_sector(thicknesses, refused):
+    mask, sector = bar(100, 0), np.ones((256, 256), bool)
+    sector[:, : round(128 - 50 - 8 * thicknesses)] = False
+    found = measure_frame(mask, "femur", ONE, sector)
+    assert found.refused == refused and bool(found.lengths) != refused
+
+
 def test_without_a_scale_it_says_pixels():
     found = measure_frame(drawn(Ellipse(128, 128, 120, 95, 20)), "head", None, weeks=20)
     assert found.unit == "px" and "pixels" in found.warnings[0] and len(found.warnings) == 1

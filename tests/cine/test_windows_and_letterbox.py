@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetalflow.cine.letterbox import fit, fit_scale
+from fetalflow.cine.letterbox import fit, fit_scale, in_picture, unfit
 from fetalflow.cine.resampling import frame_step, source_frames
 from fetalflow.cine.windows import windows
 
@@ -87,3 +87,12 @@ def test_an_image_of_one_frame_is_one_sequence_and_fits_its_square():
     rows, columns = np.flatnonzero(fitted[0].any(axis=1)), np.flatnonzero(fitted[0].any(axis=0))
     assert fitted.shape == (1, 128, 128) and (len(rows), len(columns)) == (88, 128)
     assert (rows[0], rows[-1]) == (20, 107)  # padded alike above and below
+
+
+@pytest.mark.parametrize(("height", "width"), [(540, 800), (800, 540), (60, 40), (128, 128)])
+def test_answers_beside_the_picture_are_0_and_those_in_it_are_unchanged(height, width):
+    answers = np.random.default_rng(0).uniform(0.1, 1, (2, 128, 128)).astype(np.float32)
+    kept = in_picture(answers, height, width)
+    picture = fit(np.full((1, height, width), 120, np.uint8), 128)[0] > 0
+    assert (kept[:, picture] == answers[:, picture]).all() and not kept[:, ~picture].any()
+    np.testing.assert_array_equal(unfit(kept, height, width), unfit(answers, height, width))

@@ -14,6 +14,7 @@ from name_search import contents
 from typer.testing import CliRunner
 
 import stages.register
+from fetalflow.annotation.journal import JOURNAL, Event, Journal
 from fetalflow.artefacts import write_json
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
@@ -71,7 +72,8 @@ def checkout(tmp_path_factory):
         for of_earlier_weights in (folder / "reports" / TASK / "evaluation").glob("*certainty*"):
             of_earlier_weights.unlink()
         stages.register.main(TASK)
-        for left in ("starts/movement/abc/model.safetensors", "checkpoints/abc/last.ckpt"):
+        station = (f"station/{place}/abc.npy" for place in ("frames", "recorded", "answers"))
+        for left in ("starts/movement/abc/model.safetensors", "checkpoints/abc/last.ckpt", *station):
             (folder / left).parent.mkdir(parents=True)
             (folder / left).touch()
         with Repo.init(str(folder), no_scm=True) as repo:
@@ -103,6 +105,13 @@ def sources(folder: Path, patient: str) -> set[str]:
     return set(manifest.loc[manifest["patient"] == patient, "source"].str[:12])
 
 
+def mark_every_cine(folder: Path) -> None:
+    """Somebody labelled every cine in the review station."""
+    every = pd.read_parquet(folder / "data" / TASK / "manifest.parquet")["source"].unique()
+    events = [Event("ann", TASK, source, source[:32], "mark", {"id": source[:32]}) for source in every]
+    Journal(folder / JOURNAL).add(events)
+
+
 def still_there(root: Path, words: set[str]) -> list[str]:
     """Files under `root` that hold a word, in their names, their text or what is packed in them."""
     found = []
@@ -122,6 +131,7 @@ def test_a_patient_is_gone_from_everywhere_and_promotion_goes_on(checkout):
     folder = checkout / "workspaces" / "demo"
     her = min(patients(folder)["test"])
     cines = sources(folder, her)
+    mark_every_cine(folder)
     before = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file() and path.suffix != ".db"}
     plan = invoke("erase", her, "--plan")
     assert {p: p.read_bytes() for p in checkout.rglob("*") if p.is_file() and p.suffix != ".db"} == before
@@ -130,7 +140,15 @@ def test_a_patient_is_gone_from_everywhere_and_promotion_goes_on(checkout):
     said = invoke("erase", her, *WHO)
     named = {Path(path).name for path in still_there(checkout, {her, *cines})}
     assert all(name.startswith("erased-") for name in named), f"only the certificate names her: {named}"
-    for counted in ("folders starts", "folders checkpoints", "objects of DVC's cache", "objects of the remote store"):
+    assert [*(checkout / "workspaces").glob("*/station/*")] == []
+    assert Journal(folder / JOURNAL).events(TASK), "the marks on the cines of others stay"
+    for counted in (
+        "folders starts",
+        "folders checkpoints",
+        "folders station/recorded",
+        "objects of DVC's cache",
+        "objects of the remote store",
+    ):
         assert counted in said and counted in plan
     assert f"Remains: weights: {MODEL} version 1 was tested on her, not trained, now champion." in said
     certificate = json.loads(next((checkout / "workspaces" / "erasures").glob("*.json")).read_text())

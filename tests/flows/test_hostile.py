@@ -67,6 +67,13 @@ VERBS = {
     "check": ["nowhere", "nowhere --task nix", f"{FILE}"],
     "arrivals": ["--task nix", f"--workspace {FOLDER}", "--workspace nowhere", f"--workspace {FILE}"],
     "withdraw": ["", f"P1 {WHO}", f"P1 {WHO} --workspace {FOLDER}"],
+    "station": [
+        *("--task nix", f"--workspace {FOLDER}", "--workspace nowhere", "--host 0.0.0.0", "--drop nowhere", "accounts"),
+        *("account", "account x", "close x", "link x", "password x", "give out", f"give out --workspace {FOLDER}"),
+        *(f"take {FILE}", "take nowhere", f"take {FILE} --form nix"),
+        *("drop", "drop --by a", "drop --by a --drop nowhere", f"drop --by a --drop {FOLDER} --workspace {FOLDER}"),
+        *("drop --by a --deliver --name ../x", f"drop --by a --inbox {FILE}", "drop --by a --task nix"),
+    ],
     "quarantine": [
         *("list", "show x", f"release x {WHO}", f"reject x {WHO}", f"list --workspace {FOLDER}", "list --task nix"),
     ],
@@ -79,8 +86,17 @@ VERBS = {
         *("", f"{FILE} --model {FOLDER}", f"{FILE} --model {FILE}", f"{FILE} --model models:/nix@x"),
         *(f"{FILE} --task nix", f"{FILE} --engine nix --model {FOLDER}"),
     ],
-    "measure": [f"{FILE} --model {FOLDER}", f"{FILE} --overlay x.txt", f"{FILE} --weeks nix", f"{FILE} --task nix"],
+    "measure": [
+        *(f"{FILE} --model {FOLDER}", f"{FILE} --overlay x.txt", f"{FILE} --weeks nix", f"{FILE} --task nix"),
+        *(FOLDER, f"{FOLDER} --model {FOLDER}", f"{FOLDER} {FILE}", f"{FILE} --csv a.csv", f"{FOLDER} --json"),
+        f"wrong.zip --model {FOLDER}",
+    ],
     "stream": [f"{FILE} --model {FOLDER}", f"{FILE} --threads 0 --model {FOLDER}", f"{FILE} --task nix"],
+    "movement": [
+        *("", f"{FILE} --model {FOLDER}", f"{FILE} --unnamed", f"{FOLDER} --unnamed", "nowhere --unnamed"),
+        *(f"{FILE} --unnamed --fps 0", f"{FILE} --unnamed --mm-per-px nan", f"{FILE} --unnamed --picture x.txt"),
+        *(f"{FILE} --unnamed --fps x", f"{FILE} --task nix", "wrong.zip --unnamed"),
+    ],
     "promote": ["", "--task nix", f"--workspace {FOLDER}", "--approve 3", "--evidence 0123456789ab"],
     "rollback": ["", "--task nix", "--to nix"],
     "lineage": ["", "P1", f"--identifier --key-file {FOLDER}"],

@@ -10,9 +10,12 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
+from fetalflow.annotation.corrections import correct
+from fetalflow.annotation.journal import Journal as Annotations
 from fetalflow.artefacts import write_json
 from fetalflow.errors import TrackingFailed
 from fetalflow.hospital.arrival.journal import Journal, write_look
+from fetalflow.settings.params import load_settings
 from flows.cli.app import app
 from flows.nights import metrics as night_metrics
 from flows.nights.metrics import Night
@@ -61,6 +64,22 @@ def test_the_figures_of_a_night_and_no_name(folder, monkeypatch):
     assert found["registry_up"] == 1 and 0 < found["disk_free_bytes"] < found["disk_bytes"]
     registered = (folder / "reports" / "planes" / "registered.json").stat().st_mtime
     assert found["last_training_timestamp_seconds"] == pytest.approx(registered)
+
+
+def test_the_answers_of_the_champion_that_people_judged(folder, monkeypatch):
+    monkeypatch.setattr(night_metrics, "alias_versions", lambda model, champion, challenger: ("3", "7"))
+    found = samples(CliRunner().invoke(app, ["metrics", "--workspace", str(folder)]).stdout)
+    assert [found[f"champion_answers {judged}"] for judged in ("right", "wrong")] == [0, 0]
+    annotations = Annotations(folder / "annotations" / "journal.db")
+    model = load_settings(folder / "params.yaml").block("planes").register_.model
+    mark = {"kind": "span", "id": "0" * 32, "label": NAME}
+    said = {"origin": "service", "first_frame": 0, "last_frame": 0, "answer": NAME, "marks": [mark], "why": NAME}
+    for number, (version, right) in enumerate([(3, True), (3, True), (3, False), (7, False)]):
+        correct(
+            annotations, "planes", f"{number:064x}", NAME, said | {"model": f"{model} {version}", "right": right}, ""
+        )
+    text = CliRunner().invoke(app, ["metrics", "--workspace", str(folder)]).stdout
+    assert [samples(text)[f"champion_answers {judged}"] for judged in ("right", "wrong")] == [2, 1] and NAME not in text
 
 
 def test_a_registry_that_does_not_answer_is_a_figure_and_an_empty_place_is_none(folder, tmp_path, monkeypatch):

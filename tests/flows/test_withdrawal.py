@@ -68,12 +68,16 @@ def test_it_covers_every_task_and_workspace_and_drops_that_come_later(checkout):
     movement = look(checkout, "arrivals-movement", "movement", ["P1", "P2"])
     planes = look(checkout, "arrivals-planes", "planes", ["P2", "P3"])
     second = look(checkout, "arrivals-movement", "planes", ["P4"])
-    frames = checkout / "workspaces" / "arrivals-planes" / "data" / "planes" / "frames"
+    workspace = checkout / "workspaces" / "arrivals-planes"
+    frames, recorded = workspace / "data" / "planes" / "frames", workspace / "station" / "recorded"
     frames.mkdir(parents=True)
+    recorded.mkdir(parents=True)
     for video in pd.read_csv(planes / "drop" / "annotations.csv")["video"]:
         (frames / f"{Path(video).stem}.npy").touch()
+        (recorded / f"{Path(video).stem}.npy").touch()
     text = invoke("P2")
     assert of(movement) == ["P1"] and of(planes) == ["P3"] and len(list(frames.iterdir())) == 1
+    assert [path.name for path in recorded.iterdir()] == [path.name for path in frames.iterdir()]
     for place in (
         "arrivals-movement: P2: 1 rows",
         "arrivals-planes: P2: 1 rows",

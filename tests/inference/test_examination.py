@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from bright_biometry import BACKGROUND, N, bright_package, shown
+from bright_biometry import BACKGROUND, Bright, N, bright_package, shown
 from cine_files import dicom, save_dicom, ultrasound_region, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -293,3 +293,18 @@ def test_estimates_say_why_there_is_none():
     assert weights(small)[1].value is None  # guarded by the age of the lengths themselves
     assert [age.value for age in ages({"fl": 100.0})] == [None] and not weights({"hc": 200.0, "fl": 40.0})
     assert weights({"hc": 20.0, "ac": 9.0, "fl": 1.0})[1].reason.startswith("no gestational age is known")
+
+
+def test_what_is_drawn_beside_the_picture_is_not_measured():
+    frames, package = shown("head", 1, height=200, centre=(160, 110), axes=(110, 80)), bright_package(frames=1)
+    good = examine(package, frames, 0.5)
+
+    def drawn_beside(x):
+        answer = Bright.forward(package.network, x)
+        answer.mask[..., :20, :] = answer.mask[..., -20:, :] = 9  # 48 of 128 rows are beside the picture
+        return answer
+
+    package.network.forward = drawn_beside
+    found = examine(package, frames, 0.5)
+    np.testing.assert_array_equal(found.answers, good.answers)
+    assert found.lengths == good.lengths and found.lengths["hc"].value > 100

@@ -18,6 +18,7 @@ NOT_THE_RESULT = (
     "fetalflow/errors.py",
     "fetalflow/settings/operations.py",
     "fetalflow/settings/earlier.py",
+    "fetalflow/settings/node.py",
 )
 
 

@@ -99,7 +99,7 @@ def make_finished_biometry_run(
             torch.manual_seed(0)
             options = OPTIONS[variant] | {"pretrained": False}
             config = {"task": TASK, "variant": variant, "network": MAIN, "labels": list(labels), "frames": FRAMES}
-            config |= {"size": SIZE, "options": options, "training": {"epochs": 3, "best_epoch": 3}}
+            config |= {"size": SIZE, "options": options, "training": {"epochs": 3, "kept_epoch": 3}}
             network = build(MAIN, FRAMES, SIZE, len(labels), **options)
             save(workspace / "models" / TASK / variant, network, config | {"extract": extract})
             of_variant = curves().assign(val_dice=[0.5, 0.8, 0.9])

@@ -260,3 +260,20 @@ def test_what_cannot_be_is_refused(name):
             build(name, *shape)
     with pytest.raises(InputError, match="has no option depth; its options: attention"):
         build(name, 1, 64, 3, depth=5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_with_mirror_the_mask_turns_with_the_frames_and_the_label_is_that_of_the_frames(name):
+    plain, x = used(name), clip(width=45)  # padded on the right, which must not turn with the frames
+    mirror = small(name, mirror=True).eval()
+    mirror.load_state_dict(plain.state_dict())  # the option adds no weights
+    with torch.no_grad():
+        answer, alone, turned = mirror(x), plain(x), plain(x.flip(-1))
+        torch.testing.assert_close(answer.mask, (alone.mask + turned.mask.flip(-1)) / 2)
+        torch.testing.assert_close(mirror(x.flip(-1)).mask, answer.mask.flip(-1))
+        torch.testing.assert_close(answer.label, alone.label)
+        assert not torch.allclose(answer.mask, alone.mask, atol=1e-4)
+        torch.manual_seed(0)
+        trained = mirror.train()(x).mask
+        torch.manual_seed(0)
+        torch.testing.assert_close(trained, plain.train()(x).mask)

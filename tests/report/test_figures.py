@@ -117,7 +117,7 @@ def test_curves_mark_the_epoch_of_the_lowest_validation_loss():
     dots = [(line.get_xdata()[0], line.get_ydata()[0]) for line in left.lines if line.get_marker() == "o"]
     assert dots == [(2, 1.2), (1, 1.0)]
     names = [text.get_text() for text in right.get_legend().get_texts()]
-    assert names == ["training", "validation", "kept epoch (lowest validation loss)"]  # once, not once per run
+    assert names == ["training", "validation", "lowest validation loss"]  # once, not once per run
 
 
 def test_accuracy_and_difference_say_value_and_interval():

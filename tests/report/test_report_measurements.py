@@ -121,6 +121,6 @@ def test_curves_show_dice_and_no_accuracy_where_no_label_is_told(run, monkeypatc
     assert evidence.with_labels == [MAIN] and list(evidence.measured) == [MAIN, MASK_ONLY]
     curves = evidence.curves[MASK_ONLY]
     names = [t.get_text() for t in curves_figure(curves, labels=False).axes[1].get_legend().get_texts()]
-    assert names == ["Dice of validation masks", "kept epoch (lowest validation loss)"]
+    assert names == ["Dice of validation masks", "lowest validation loss"]
     assert curves_figure(curves).axes[1].get_ylabel() == "accuracy and Dice (%)"
     assert set(evidence.configs[MAIN]["labels"]) == set(LABELS)

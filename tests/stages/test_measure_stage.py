@@ -131,6 +131,17 @@ def test_a_frame_in_which_nothing_was_drawn_counts_with_the_image_s_diagonal():
     assert np.isnan(nothing["hausdorff_mm"]) and nothing["dice"] == 1, "nothing was there, and nothing was drawn"
 
 
+def test_what_is_drawn_beside_the_picture_does_not_count():
+    """Of a wide frame the fitted square has bands; a larger structure there would be measured instead of the head."""
+    clip = head()
+    clip[:, :20] = clip[:, -20:] = 0
+    facts = row(clip) | {"height": SIDE - 40, "width": SIDE, "sector": ""}
+    good = measurement_row(clip / 255, clip > 127, facts, None)
+    drawn = clip / 255
+    drawn[:, :20] = drawn[:, -20:] = 1
+    assert measurement_row(drawn, clip > 127, facts, None) == pytest.approx(good, nan_ok=True)
+
+
 @pytest.mark.parametrize(("weeks", "seen"), [("-1", "80"), ("140", "-0.1"), ("inf", "nan"), ("unknown", "")])
 def test_what_cannot_be_an_age_or_a_share_is_not_used(weeks, seen):
     clip = head(1)

@@ -78,7 +78,7 @@ def test_two_processes_train_as_one(parts, tmp_path):
     assert one["val_loss"].iloc[-1] < one["val_loss"].iloc[0] - 0.05  # it learned something
     np.testing.assert_allclose(two, one, atol=1e-4)
     torch.testing.assert_close(weights["two"], weights["one"], atol=1e-4, rtol=0)
-    assert fitted["two"].best_epoch == fitted["one"].best_epoch
+    assert fitted["two"].kept_epoch == fitted["one"].kept_epoch
 
 
 def on(workspace: Path, **machines: int) -> Path:
@@ -109,6 +109,7 @@ def forking() -> None:
     together.DDPStrategy = lambda **given: spawning(**given | {"start_method": "fork"})
 
 
+@pytest.mark.long
 def test_a_killed_process_ends_the_stage_and_the_next_run_goes_on(tmp_path):
     """The stage with batch norm: killed in its third epoch and run again, it ends near the same accuracy."""
     train = {"variants": {"cnn": {"batch_norm_momentum": 0.1}}, "epochs": 8, "patience": 8}

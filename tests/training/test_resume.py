@@ -93,7 +93,7 @@ def test_the_stage_writes_what_the_next_ones_read(uninterrupted):
     figures = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
     assert list(curves.columns) == ["fold", "seed", "epoch", *figures]
     config = read_json(workspace / WEIGHTS.with_name("config.json"))
-    assert config["labels"] == list(LABELS) and config["training"]["best_epoch"] == curves["val_loss"].argmin() + 1
+    assert config["labels"] == list(LABELS) and config["training"]["kept_epoch"] == EPOCHS
     assert config["training"]["device"] == "cpu" and config["training"]["precision"] == "32-true"
 
 

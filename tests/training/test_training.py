@@ -21,6 +21,7 @@ from fetalflow.models.building import build
 from fetalflow.settings.params import Train
 from fetalflow.training.answers import answer_dataset
 from fetalflow.training.augmentation import augment
+from fetalflow.training.checkpoints import Epochs
 from fetalflow.training.classifier import (
     Classifier,
     averaging,
@@ -179,23 +180,23 @@ def test_training_learns_what_can_be_learnt(parts, tmp_path):
     assert list(fitted.curves["epoch"]) == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("more", [{}, {"ema": 0.9, "label_smoothing": 0.2}])
+@pytest.mark.parametrize("more", [{}, {"ema": 0.9, "label_smoothing": 0.2}, {"keep": "lowest"}])
 def test_the_curves_are_the_figures_of_the_whole_part(parts, tmp_path, more):
     net = network()
     fitted = fit(net, parts, tmp_path, **more)
-    best = fitted.curves.iloc[fitted.best_epoch - 1]
-    assert best["val_loss"] == pytest.approx(mean_loss(net, parts["validation"]), rel=1e-5)
-    assert best["val_accuracy"] == pytest.approx(accuracy(net, parts["validation"]))
+    kept = fitted.curves.iloc[fitted.kept_epoch - 1]
+    assert kept["val_loss"] == pytest.approx(mean_loss(net, parts["validation"]), rel=1e-5)
+    assert kept["val_accuracy"] == pytest.approx(accuracy(net, parts["validation"]))
 
 
-def test_early_stopping_keeps_the_best_epoch(parts, tmp_path):
+def test_early_stopping_keeps_the_epoch_with_the_lowest_loss(parts, tmp_path):
     misleading = copy(parts["validation"])
     misleading.targets = np.roll(parts["validation"].targets, 3)  # the better it learns, the worse it looks
     net, rows = network(), []
     fitted = fit(net, parts | {"validation": misleading}, tmp_path, report=rows.append, epochs=30, patience=2)
     losses = fitted.curves["val_loss"]
-    assert fitted.stopped_early and len(losses) == fitted.best_epoch + 2 < 30
-    assert fitted.best_epoch == losses.argmin() + 1
+    assert fitted.stopped_early and len(losses) == fitted.kept_epoch + 2 < 30
+    assert fitted.kept_epoch == losses.argmin() + 1
     assert mean_loss(net, misleading) == pytest.approx(losses.min(), rel=1e-5)
     assert rows == fitted.curves.to_dict("records")
 
@@ -204,19 +205,42 @@ def test_early_stopping_keeps_the_best_epoch(parts, tmp_path):
     assert more == [] and bits(again) == bits(net)
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("losses", "epochs", "keep", "kept"),
+    [
+        ([3.0, 1.0, 2.0], 3, "last", 3),
+        ([3.0, 1.0, 2.0], 3, "lowest", 2),
+        ([3.0, 1.0, 2.0], 9, "last", 2),  # stopped early
+        ([3.0, 1.0, NAN], 3, "last", 2),  # a loss that is no number ends the training
+        ([NAN], 3, "last", 0),
+        ([2.0], 1, "last", 1),
+    ],
+)
+def test_which_epoch_is_kept(tmp_path, losses, epochs, keep, kept):
+    followed = Epochs(tmp_path, 0, Train(epochs=epochs, keep=keep), print)
+    lowest = int(np.nanargmin(losses)) + 1 if np.isfinite(losses).any() else 0
+    followed.load_state_dict({"rows": [{"val_loss": loss} for loss in losses], "lowest_epoch": lowest})
+    assert followed.kept_epoch == kept
+
+
 FINE_TUNING = {"optimizer": "adamw", "weight_decay": 0.05, "frozen_epochs": 2, "pretrained_rate": 0.3, "ema": 0.9}
 FINE_TUNING |= {"label_smoothing": 0.1, "schedule": "cosine", "augment": True, "class_weights": True}
 
 
-@pytest.mark.parametrize("more", [{}, FINE_TUNING])
+@pytest.mark.parametrize("more", [{}, FINE_TUNING | {"keep": "lowest"}])
 def test_a_training_broken_off_in_every_epoch_ends_in_the_same_bits(parts, tmp_path, more):
     def break_off(row: dict) -> None:
         if row["epoch"] not in told:
             told.append(row["epoch"])
             raise ConnectionAbortedError
 
-    whole, broken, told = with_pretrained_branch(), with_pretrained_branch(), []
-    fit(whole, parts, tmp_path / "whole", epochs=4, **more)
+    whole, again, broken, told = *(with_pretrained_branch() for _ in range(3)), []
+    for net in (whole, again):  # the second one was killed after the last epoch
+        fit(net, parts, tmp_path / "whole", epochs=4, **more)
+    assert bits(again) == bits(whole)
     for _ in range(4):
         with pytest.raises(ConnectionAbortedError):
             fit(with_pretrained_branch(), parts, tmp_path / "broken", epochs=4, report=break_off, **more)

@@ -164,6 +164,7 @@ def small_movement(params: dict, rivals: list[dict]) -> dict:
     return params | {"movement": movement | {"evaluate": QUICK}}
 
 
+@pytest.mark.long
 def test_add_a_network(checkout, tmp_path):
     make_workspace(tmp_path / "made")
     shutil.copytree(tmp_path / "made/data", checkout.folder / "data")
@@ -198,6 +199,7 @@ def test_add_a_network(checkout, tmp_path):
     assert not (checkout.folder / "metrics/movement/tiny_cnn.json").exists()
 
 
+@pytest.mark.long
 def test_add_a_task(checkout):
     checkout.add("Add a task")
     assert checkout.new() == {f"{unit.split('@')[0]}@sides" for unit in checkout.inputs() if "ablate" not in unit} | {

@@ -29,6 +29,8 @@ from fetalflow.registry.ledger.record import history, verify
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 VARIANTS = ("cnn", "single_frame")
 

@@ -226,6 +226,7 @@ def test_the_worker_runs_the_pipeline_of_any_workspace(site, tmp_path):
     assert {"movement-metrics", "movement-confusion"} <= artefacts
 
 
+@pytest.mark.long
 @needs_postgres
 def test_a_backup_restored_elsewhere_answers_with_the_same_bytes(site):
     """The steps of docs/operator/operations.md, on another database and another store, with the old ones gone."""

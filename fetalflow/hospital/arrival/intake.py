@@ -35,9 +35,9 @@ from fetalflow.hospital.arrival.inbox import Delivery, NotFetched, deliveries, i
 from fetalflow.hospital.arrival.journal import SETTLED, Journal, write_look
 from fetalflow.hospital.arrival.recall_record import NOTE, read_note, supersede, superseded_drops
 from fetalflow.hospital.arrival.received_rows import SCRATCH
-from fetalflow.hospital.arrival.store_key import CLEAR, check_key, settle_key
+from fetalflow.hospital.arrival.store_key import CLEAR, check_key, read_store_key, settle_key
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn, read_withdrawn
-from fetalflow.hospital.drop.columns import named_files, path_columns
+from fetalflow.hospital.drop.columns import ANNOTATIONS, named_files, path_columns
 from fetalflow.hospital.drop.inside import leaves
 from fetalflow.hospital.drop.opening import open_drop
 from fetalflow.settings.params import Retrain, Split
@@ -57,6 +57,10 @@ class Prepare:
     key: str = CLEAR
 
 
+UNLABELLED = "UNLABELLED"  # file of a delivery without a table: people are to label its cines
+NO_LABELS = "nobody has labelled its cines yet: fetalflow station --drop FOLDER, with the folder of this delivery"
+OUTBOX = "station"  # folder of a store with deliveries of the review station
+TAKEN = ("taken", "again", "known")  # of a delivery that the store has
 NOT_TAKEN = f"a delivery that its {NOTE} names was not taken"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the store cannot be written, so no delivery can be taken
 FAILED = "reading it failed"
@@ -123,6 +127,23 @@ def arrive(
     return arrivals
 
 
+def arrive_from_station(store: Path, settings: Retrain, split: Split) -> list[Arrival]:
+    """Take what the review station left in the folder OUTBOX of a store, and remove it there.
+
+    Its patients have the store's own pseudonyms already: another de-identification would give them second names, and a
+    test patient could come into training. So this runs with the store's key, whatever key is configured.
+    """
+    outbox = store / OUTBOX
+    if not outbox.is_dir():
+        return []
+    prepare = Prepare(lambda folder, _: folder, key=key) if (key := read_store_key(store)) else None
+    arrivals = arrive(str(outbox), store, settings, split, prepare)
+    for arrival in arrivals:
+        if arrival.state in TAKEN:
+            shutil.rmtree(outbox / arrival.name)  # copies of cines that a withdrawal would not find
+    return arrivals
+
+
 def withdraw(
     store: Path,
     patient: str,
@@ -185,6 +206,8 @@ def _take(
         return Arrival(delivery.name, "waiting", said=delivery.waits)
     if not delivery.files:
         return Arrival(delivery.name, "waiting", said="it is empty")
+    if UNLABELLED in delivery.files and ANNOTATIONS not in delivery.files:
+        return Arrival(delivery.name, "waiting", said=NO_LABELS)
     if not delivery.marked and (left := settings.settle - _seconds_unchanged(*record, delivery, clock)) > 0:
         where = "beside" if delivery.zipped else "in"
         return Arrival(delivery.name, "waiting", said=f"no {settings.marker} {where} it; it settles in {left:.0f} s")

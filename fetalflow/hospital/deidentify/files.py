@@ -1,5 +1,6 @@
 """Writes the cines and masks of a de-identified drop."""
 
+import errno
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from fetalflow.hospital.deidentify.pseudonyms import Key
 from fetalflow.hospital.deidentify.table import REASONS, rejected
 
 CINES, MASKS = "cines", "masks"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing can be written
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def write_cine(
     path: Path, source: str, patient: str, texts: set[str], target: Path, key: Key, limits: Limits, cut_threshold: float
 ) -> Written | str:
     """Write one de-identified cine. texts: free texts of its rows, which may not name a person of its header. Returns a
-    kind of REASONS if that is impossible."""
+    kind of REASONS if that is impossible. Raises OSError when the disk of `target` is full."""
     name = f"{CINES}/{key.pseudonym('patient', patient)}-{key.digest('cine', source).hex()[:12]}"
     try:
         first_pass = survey(path, limits, cut_threshold)
@@ -57,7 +59,9 @@ def write_cine(
             write_video(target / name, frames, first_pass)
     except Rejected as verdict:
         return rejected(verdict.kind)
-    except Exception:  # messages of readers and writers may quote a name; the number of the row is enough
+    except Exception as error:  # messages of readers and writers may quote a name; the number of the row is enough
+        if getattr(error, "errno", None) in NO_ROOM:  # no fault of this cine
+            raise
         return "broken"
     starts = [0, *(end for end, _ in first_pass.masks)]
     blank = [np.mean(m == 0) * (end - start) for (end, m), start in zip(first_pass.masks, starts[:-1], strict=True)]

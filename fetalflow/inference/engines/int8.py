@@ -10,9 +10,9 @@ These parts stay float, because rounding harms them and float costs hardly any t
   and tanh of gates, recurrent cells, and sums and products of their outputs;
 - products of two activations, as in attention;
 - the last layer before logits and mask: 256 levels are too few for a logit;
-- a first convolution over grey frames and the steps before it: its rounding affects everything after it. With it in
-  float, 98 % of the labels of fetalmovnet_s on 101 sequences of the movement phantom stay the same, in int8 95 %; for
-  lite_attention on 372 test frames of the planes' phantom 96.8 % and 94.4 %. No network becomes slower by it.
+- a first convolution over grey frames and the steps before it: its rounding affects everything after it. On synthetic
+  patients of other seeds it halves the distance from torch's probabilities (docs/ml-lead/thresholds.md), and no network
+  becomes slower by it.
 """
 
 import tempfile

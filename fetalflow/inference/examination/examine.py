@@ -13,7 +13,7 @@ from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, measure_fram
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.structures import OTHER
 from fetalflow.cine.field_of_view import as_text, of_text, sector_of
-from fetalflow.cine.letterbox import fit, fitted_box, unfit
+from fetalflow.cine.letterbox import fit, fitted_box, in_picture, unfit
 from fetalflow.cine.masked import Masked, open_masked
 from fetalflow.cine.scales import scale_at
 from fetalflow.errors import InputError
@@ -57,95 +57,109 @@ def examine(
 
     Raises InputError when the source cannot be read, a number is impossible, or the package draws no masks.
     """
-    _check(package, structure)
-    mm_per_px, weeks = _number("mm_per_px", mm_per_px), _number("weeks", weeks)
+    mm_per_px, weeks = check_request(package, structure, mm_per_px, weeks)
     if isinstance(source, np.ndarray):
         source = as_uint8(source)
     with open_masked(source, Extract.model_validate(package.config["extract"])) as cine:
-        every = clips(len(cine.frames), cine.cuts, package.frames, cine.step, cine.clock)
-        chosen = evenly(every, MOST_CLIPS)
-        p, unfamiliarity, answers = _ask(package, cine.frames, chosen)
-        mean = np.average(p, axis=0, weights=[len(clip.new) for clip in chosen])
-        by_network = dict(zip(package.labels, mean.tolist(), strict=True))
-        label, certainty = max(by_network, key=by_network.get), package.certainty or Certainty()
-        probabilities = dict(zip(package.labels, certainty.calibrated(mean).tolist(), strict=True))
-        known = None if unfamiliarity is None else float(np.median(unfamiliarity))
-        unfamiliar = None if known is None else not known <= UNLIKE
-        of_file = cine.mm_per_px or _of_region(cine, answers)
-        scale = of_file if mm_per_px is None else mm_per_px
-        has_label = not labels_equally_likely(mean)
-        label_set = certainty.label_set(by_network) if has_label and not unfamiliar else None
-        warnings = [
-            *cine.remarks,
-            *_about_scale(of_file, mm_per_px),
-            *_about_label(probabilities, has_label, structure),
-            *([_strange(known, show_unfamiliar)] if unfamiliar else []),
-            *_left_out(every, chosen),
-        ]
-        to_measure = structure if structure or not has_label or label not in LENGTHS else label
-        # A cine may sweep from one structure to another: only the clips with this label are measured.
-        shows_it = np.array([structure is not None or package.labels[i] == label for i in p.argmax(axis=1)])
-        shows_it |= not shows_it.any()
-        if to_measure and not shows_it.all():
-            others = f"{(~shows_it).sum()} of {len(shows_it)} clips"
-            warnings.append(f"{others} show something else: their frames are not measured")
-        if unfamiliarity is not None and not show_unfamiliar:
-            strange = ~(unfamiliarity <= UNLIKE)
-            if to_measure and not unfamiliar and (shows_it & strange).any():
-                warnings.append(
-                    f"{(shows_it & strange).sum()} of {len(strange)} clips are unlike the training data: their frames "
-                    "are not measured"
-                )
-            shows_it &= ~strange & (not unfamiliar)
-        shows_it &= scale is None or SCALES[0] <= scale <= SCALES[1]
-        counts = np.repeat(shows_it, [len(clip.new) for clip in chosen])
-        measured = _measured(answers, counts, to_measure, cine, scale, weeks)
-        frames = np.concatenate([clip.new for clip in chosen])
-        joined, of_frames, used = _joined(measured, to_measure)
-        unit = "px" if scale is None else "mm"
-        trusted = unit == "mm" and not unfamiliar
-        if not trusted:
-            certainty = Certainty()
-        lengths = {
-            name: _length(name, each, unit, weeks if trusted else None, certainty) for name, each in joined.items()
-        }
-        warnings += _without_interval(lengths, certainty, package.certainty is not None and trusted)
-        main = LENGTHS[to_measure][0] if to_measure else ""
-        shown = _near(measured, main, lengths, used)
-        return Examination(
-            source=cine.name,
-            label=label,
-            probabilities=probabilities,
-            structure=to_measure,
-            unit=unit,
-            mm_per_px=scale,
-            weeks=weeks,
-            lengths=lengths,
-            age=ages({main: lengths[main].value})[0] if main in lengths and trusted else None,
-            frames=tuple(frames.tolist()),
-            used=tuple(frames[used].tolist()),
-            measured=measured,
-            warnings=tuple(dict.fromkeys([*warnings, *of_frames])),
-            unfamiliarity=known,
-            unfamiliar=unfamiliar,
-            height=cine.frames.shape[1],
-            width=cine.frames.shape[2],
-            answers=answers,
-            shown=shown,
-            picture=np.array(cine.frames[frames[shown]]),
-            engine=", ".join(sorted({package.answers_by(len(clip.frames)) for clip in chosen})),
-            identity={} if isinstance(source, np.ndarray) else identity_of(Path(source)),
-            label_set=label_set,
-            level=label_set and package.certainty.level,
-        )
+        found = examine_opened(package, cine, mm_per_px, weeks, structure, show_unfamiliar)
+        return replace(found, identity={} if isinstance(source, np.ndarray) else identity_of(Path(source)))
 
 
-def _check(package: Package, structure: str | None) -> None:
+def examine_opened(
+    package: Package,
+    cine: Masked,
+    mm_per_px: float | None = None,
+    weeks: float | None = None,
+    structure: str | None = None,
+    show_unfamiliar: bool = False,
+) -> Examination:
+    """`examine` for an opened cine, or for some of its frames (a copy of `cine` with other `frames` and `cuts`). The
+    numbers are those of `check_request`. The result has no identity."""
+    every = clips(len(cine.frames), cine.cuts, package.frames, cine.step, cine.clock)
+    chosen = evenly(every, MOST_CLIPS)
+    p, unfamiliarity, answers = _ask(package, cine.frames, chosen)
+    mean = np.average(p, axis=0, weights=[len(clip.new) for clip in chosen])
+    by_network = dict(zip(package.labels, mean.tolist(), strict=True))
+    label, certainty = max(by_network, key=by_network.get), package.certainty or Certainty()
+    probabilities = dict(zip(package.labels, certainty.calibrated(mean).tolist(), strict=True))
+    known = None if unfamiliarity is None else float(np.median(unfamiliarity))
+    unfamiliar = None if known is None else not known <= UNLIKE
+    of_file = cine.mm_per_px or _of_region(cine, answers)
+    scale = of_file if mm_per_px is None else mm_per_px
+    has_label = not labels_equally_likely(mean)
+    label_set = certainty.label_set(by_network) if has_label and not unfamiliar else None
+    warnings = [
+        *cine.remarks,
+        *_about_scale(of_file, mm_per_px),
+        *_about_label(probabilities, has_label, structure),
+        *([_strange(known, show_unfamiliar)] if unfamiliar else []),
+        *_left_out(every, chosen),
+    ]
+    to_measure = structure if structure or not has_label or label not in LENGTHS else label
+    # A cine may sweep from one structure to another: only the clips with this label are measured.
+    shows_it = np.array([structure is not None or package.labels[i] == label for i in p.argmax(axis=1)])
+    shows_it |= not shows_it.any()
+    if to_measure and not shows_it.all():
+        others = f"{(~shows_it).sum()} of {len(shows_it)} clips"
+        warnings.append(f"{others} show something else: their frames are not measured")
+    if unfamiliarity is not None and not show_unfamiliar:
+        strange = ~(unfamiliarity <= UNLIKE)
+        if to_measure and not unfamiliar and (shows_it & strange).any():
+            warnings.append(
+                f"{(shows_it & strange).sum()} of {len(strange)} clips are unlike the training data: their frames "
+                "are not measured"
+            )
+        shows_it &= ~strange & (not unfamiliar)
+    shows_it &= scale is None or SCALES[0] <= scale <= SCALES[1]
+    counts = np.repeat(shows_it, [len(clip.new) for clip in chosen])
+    measured = _measured(answers, counts, to_measure, cine, scale, weeks)
+    frames = np.concatenate([clip.new for clip in chosen])
+    joined, of_frames, used = _joined(measured, to_measure)
+    unit = "px" if scale is None else "mm"
+    trusted = unit == "mm" and not unfamiliar
+    if not trusted:
+        certainty = Certainty()
+    lengths = {name: _length(name, each, unit, weeks if trusted else None, certainty) for name, each in joined.items()}
+    warnings += _without_interval(lengths, certainty, package.certainty is not None and trusted)
+    main = LENGTHS[to_measure][0] if to_measure else ""
+    shown = _near(measured, main, lengths, used)
+    return Examination(
+        source=cine.name,
+        label=label,
+        probabilities=probabilities,
+        structure=to_measure,
+        unit=unit,
+        mm_per_px=scale,
+        weeks=weeks,
+        lengths=lengths,
+        age=ages({main: lengths[main].value})[0] if main in lengths and trusted else None,
+        frames=tuple(frames.tolist()),
+        used=tuple(frames[used].tolist()),
+        measured=measured,
+        warnings=tuple(dict.fromkeys([*warnings, *of_frames])),
+        unfamiliarity=known,
+        unfamiliar=unfamiliar,
+        height=cine.frames.shape[1],
+        width=cine.frames.shape[2],
+        answers=answers,
+        shown=shown,
+        picture=np.array(cine.frames[frames[shown]]),
+        engine=", ".join(sorted({package.answers_by(len(clip.frames)) for clip in chosen})),
+        label_set=label_set,
+        level=label_set and package.certainty.level,
+    )
+
+
+def check_request(
+    package: Package, structure: str | None, mm_per_px: float | str | None, weeks: float | str | None
+) -> tuple[float | None, float | None]:
+    """The two numbers as floats. Raises InputError as `examine` does."""
     if not package.segments:
         name = package.config.get("variant", "this model")
         raise InputError(f"{name} gives a label and draws no mask, so it cannot measure. Use `fetalflow predict`.")
     if structure is not None and structure not in LENGTHS:
         raise InputError(f"structure must be one of {', '.join(LENGTHS)}; found {structure!r}.")
+    return _number("mm_per_px", mm_per_px), _number("weeks", weeks)
 
 
 def _number(name: str, given: float | str | None) -> float | None:
@@ -173,7 +187,7 @@ def _ask(package: Package, frames: np.ndarray, chosen: list[Clip]) -> tuple[np.n
         p.append(softmax(answered.logits.astype(np.float64), axis=1))
         if package.familiarity is not None:
             scores.append(package.familiarity.score(answered.features))
-        masks = expit(answered.mask).astype(np.float16)
+        masks = in_picture(expit(answered.mask).astype(np.float16), *frames.shape[1:])
         answers += [mask[clip.known :] for clip, mask in zip(group, masks, strict=True)]
     if not np.isfinite(together := np.concatenate(p)).all():
         raise InputError("the model's answer is not a number (NaN). Train it again, or use another engine.")

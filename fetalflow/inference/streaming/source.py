@@ -20,11 +20,15 @@ from fetalflow.settings.params import Extract
 @dataclass(frozen=True)
 class Recorded:
     """frames: uint8 [H, W] one by one, masked. fps: frames/s; None where the file has none. cuts: first frames of all
-    scenes but the first."""
+    scenes but the first. mm_per_px: None where the file has none. times: s of every frame where the rate varies.
+    remarks: what a person should know of the file."""
 
     frames: Iterator[np.ndarray]
     fps: float | None
     cuts: tuple[int, ...]
+    mm_per_px: float | None = None
+    times: tuple[float, ...] | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -35,7 +39,9 @@ def open_recorded(path: Path, settings: Extract) -> Iterator[Recorded]:
     Raises InputError when the file cannot be used.
     """
     with decoded(path, settings) as (record, folder):
-        yield Recorded(_frames(record, folder), record["fps"], tuple(record["cuts"]))
+        times = record["times"] and tuple(record["times"])
+        frames, cuts = _frames(record, folder), tuple(record["cuts"])
+        yield Recorded(frames, record["fps"], cuts, record["mm_per_px"], times, tuple(record["remarks"]))
 
 
 def find_mask(frames: Iterable[np.ndarray], settings: Extract) -> np.ndarray:

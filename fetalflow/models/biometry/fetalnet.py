@@ -87,7 +87,8 @@ class FetalNet(MaskAndLabel):
     temporal   two layers of ConvLSTM.
     label      the branch for the label. False: the network predicts the mask only, and all labels are equally likely.
     Further options: width (channels of the first level; each further level has twice as many), dropout (of maps, after
-    every double convolution), head_dropout (before the label's linear layer).
+    every double convolution), head_dropout (before the label's linear layer), mirror (in use, the mask is the mean of
+    those of the frames and of their mirror image).
 
     Raises InputError when a shape is not possible.
     """
@@ -105,6 +106,7 @@ class FetalNet(MaskAndLabel):
         width: int = 64,
         dropout: float = 0.2,
         head_dropout: float = HEAD_DROPOUT,
+        mirror: bool = False,
     ):
         check_shape("fetalnet", frames, size, classes)
         widths = [width * 2**i for i in range(LEVELS)]  # 64, 128, 256, 512
@@ -119,6 +121,7 @@ class FetalNet(MaskAndLabel):
             ],
             mask=(StackedModule if stacked else FinestLevel)(widths),
             head=make_head(deepest, classes, label, head_dropout),
+            mirror=mirror,
         )
 
 

@@ -74,6 +74,7 @@ class FetalNetLite(MaskAndLabel):
     pretrained  True: ImageNet's weights in the backbone. False: random weights.
     head_dropout   before the label's linear layer.
     batch_norm_momentum   the share of a batch in the backbone's running statistics, as in the plane classifier.
+    mirror         in use, the mask is the mean of those of the frames and of their mirror image.
 
     The mask is computed at half the frame's size and enlarged bilinearly, so that its outline is smooth.
     Raises InputError when a shape is not possible, or when a package is missing.
@@ -92,6 +93,7 @@ class FetalNetLite(MaskAndLabel):
         pretrained: bool = True,
         head_dropout: float = 0.2,
         batch_norm_momentum: float = 0.1,
+        mirror: bool = False,
     ):
         check_shape("fetalnet_lite", frames, size, classes)
         levels = zip(
@@ -106,6 +108,7 @@ class FetalNetLite(MaskAndLabel):
             ][::-1],
             mask=(StackedModule if stacked else FinestLevel)(WIDTHS),
             head=make_head(MEMORY, classes, label, head_dropout),
+            mirror=mirror,
         )
         self.pretrained = pretrained
 

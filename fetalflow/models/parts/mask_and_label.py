@@ -96,6 +96,8 @@ class MaskAndLabel(nn.Module):
                 frame is processed alone.
     bottleneck  module between the memory and the decoder.
     decoder     levels, deepest first.
+    mirror      in use, the mask is the mean of the logits for the frames and for their mirror image (left and right);
+                the label and the features are those of the frames. Training does not change. Takes twice the time.
     """
 
     def __init__(
@@ -106,17 +108,23 @@ class MaskAndLabel(nn.Module):
         decoder: Sequence[Level],
         mask: StackedModule | FinestLevel,
         head: nn.Module,
+        mirror: bool = False,
     ):
         super().__init__()
         self.encoder, self.memory, self.bottleneck = encoder, memory, bottleneck
         self.decoder = nn.ModuleList(decoder)
         self.mask, self.head = mask, head
+        self.mirror = mirror
 
     def forward(self, x: Tensor) -> Answer:
         deep, levels, _ = self._walk(x)
         mask, sides = self.mask(levels)
+        mask = self._as_clips(mask, x)
+        if self.mirror and not self.training:
+            mirrored, _ = self.mask(self._walk(x.flip(-1))[1])
+            mask = (mask + self._as_clips(mirrored, x).flip(-1)) / 2
         return Answer(
-            self._as_clips(mask, x),
+            mask,
             self.head(deep.mean((1, 3, 4))),  # over the frames too, since the network may have no memory
             tuple(self._as_clips(side, x) for side in sides) if self.training else (),
         )

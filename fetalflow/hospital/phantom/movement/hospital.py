@@ -160,7 +160,7 @@ def record(cine: Cine, settings: Phantom, folder: Path) -> list[dict]:
         if cine.fault == "truncated":
             data = path.read_bytes()
             path.write_bytes(data[: int(0.55 * len(data))])
-        if not cine.fault:
+        if not cine.fault and masks.any():  # a moving probe and a still scene have no structure to outline
             mask = f"masks/{cine.name}.npz"
             np.savez_compressed(folder / mask, mask=masks)
     about = {"patient": cine.patient.name, "site": site.name, "device": site.device}

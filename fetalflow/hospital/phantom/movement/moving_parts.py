@@ -10,6 +10,8 @@ what moves.
 Lengths in mm, angles in rad. x runs across the image, y down from the probe's face.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from fetalflow.hospital.phantom.anatomy import PARTS, Uterus, surround
@@ -47,21 +49,33 @@ def compose_moving(
     """
     f = Posed(time, rng, False)
     surround(f, u)
-    places = rng.permutation(len(IN_VIEW))
-    for name, place in zip(IN_VIEW, places, strict=True):
-        moment = rng.uniform(0, HORIZON_S)
-        # Also for the part that moves: its way begins at a random moment, and in the middle frame it is at `moment`.
-        f.time = moment + (time - time[len(time) // 2] if name == label else np.zeros_like(time))
-        f.labelled = name == label
-        first = len(f.chain)
-        angle = rng.uniform(0, 2 * np.pi)
-        PARTS[name](f, f.segment(0, angle=angle), s)
-        middle = np.array([(place - (len(IN_VIEW) - 1) / 2) * APART_MM, rng.uniform(u.wall + 15, u.back - 15)])
-        # Not by the bounds of the outline, which are larger for a part that moves.
-        f.shift(first, middle + rng.normal(0, 3, 2) - MIDDLE * s.fl * np.array([np.cos(angle), np.sin(angle)]))
+    # In the middle frame every part is at its random moment.
+    pose_parts(f, {label: time - time[len(time) // 2]}, s, u)
     f.time = time
     way, drifts = probe_drift(time, rng), rng.random() < 0.5
     way = way - way[rng.integers(len(time))]
     rest = way[rng.integers(len(time))]
     moves = label == PROBE or (label != STILL and drifts)
     return f.scene(), way if moves else np.broadcast_to(rest, way.shape)
+
+
+def pose_parts(f: Posed, clocks: Mapping[str, np.ndarray], s: Sizes, u: Uterus) -> dict[str, list[int]]:
+    """Draw the parts of IN_VIEW at random places. Returns the numbers of the shapes of each part.
+
+    clocks: by part, float [T] s, the elapsed time of its movement since a random moment; it moves where this changes.
+    A part without a clock rests, and the shapes of the others are labelled.
+    """
+    rng, shapes = f.rng, {}
+    places = rng.permutation(len(IN_VIEW))
+    for name, place in zip(IN_VIEW, places, strict=True):
+        # Also the way of a part that moves begins at a random moment.
+        f.time = rng.uniform(0, HORIZON_S) + clocks.get(name, np.zeros_like(f.time))
+        f.labelled = name in clocks
+        first, drawn = len(f.chain), len(f.shapes)
+        angle = rng.uniform(0, 2 * np.pi)
+        PARTS[name](f, f.segment(0, angle=angle), s)
+        middle = np.array([(place - (len(IN_VIEW) - 1) / 2) * APART_MM, rng.uniform(u.wall + 15, u.back - 15)])
+        # Not by the bounds of the outline, which are larger for a part that moves.
+        f.shift(first, middle + rng.normal(0, 3, 2) - MIDDLE * s.fl * np.array([np.cos(angle), np.sin(angle)]))
+        shapes[name] = list(range(drawn, len(f.shapes)))
+    return shapes

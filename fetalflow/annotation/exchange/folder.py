@@ -1,0 +1,108 @@
+"""A folder that another labelling program opens: the file of the format, and the cines and frames that it names."""
+
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from fetalflow.annotation.exchange import coco, cvat, label_studio
+from fetalflow.annotation.exchange.marked import Facts, MarkedCine
+from fetalflow.artefacts import atomic_file, write_text
+from fetalflow.errors import InputError
+
+FORMATS = {
+    "label-studio": "Label Studio: tasks.json, with annotations and predictions",
+    "cvat": "CVAT for video 1.1: one XML file for each cine and annotator",
+    "coco": "COCO: annotations.json, for outlines, masks and lengths",
+}
+FPS = 25.0  # for a cine without a rate
+Address = Callable[[str, int | None], str]
+
+
+def address(source: str, frame: int | None) -> str:
+    """The name of a cine, or of one of its frames, in the folder."""
+    return f"cines/{source}.mp4" if frame is None else f"frames/{source}-{frame:06d}.png"
+
+
+def studio_address(source: str, frame: int | None) -> str:
+    """The same below the folder that Label Studio serves as local files."""
+    return f"/data/local-files/?d={address(source, frame)}"
+
+
+def texts(form: str, marked: Sequence[MarkedCine], labels: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """The files of a format by their names in the folder, and sentences about what the format cannot say."""
+    if form == "label-studio":
+        tasks = label_studio.write(marked, studio_address)
+        return {"tasks.json": tasks, "configuration.xml": label_studio.configuration(labels)}, []
+    if form == "cvat":
+        return {f"{each.cine.source}-{_name(each)}.xml": cvat.write(each) for each in marked}, []
+    if form == "coco":
+        text, said = coco.write(marked, address)
+        return {"annotations.json": text}, said
+    raise InputError(f"the format {form!r} is unknown; there are: {', '.join(FORMATS)}.")
+
+
+def read(form: str, text: str, cines: dict[str, Facts], annotator: str = "") -> list[MarkedCine]:
+    """The marks in a file of a format. annotator: whose they are where the file does not say, or "".
+
+    Raises InputError for an unknown format and for what `read` of the format refuses.
+    """
+    if form == "label-studio":
+        return label_studio.read(text, cines)
+    if form == "cvat":
+        return [cvat.read(text, cines)]
+    if form == "coco":
+        return coco.read(text, cines, annotator or "coco")
+    raise InputError(f"the format {form!r} is unknown; there are: {', '.join(FORMATS)}.")
+
+
+def write_folder(
+    folder: Path,
+    form: str,
+    marked: Sequence[MarkedCine],
+    labels: Iterable[str],
+    frames_of: Callable[[str], np.ndarray],
+) -> list[str]:
+    """Write the files, and the pictures that they name, into an empty or new folder; returns sentences for a person.
+
+    frames_of: the stored frames of a cine by source, uint8 [T, H, W]. Raises InputError if the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already and is not empty. Name a new folder.")
+    files, said = texts(form, marked, labels)
+    for source in dict.fromkeys(each.cine.source for each in marked):
+        of_cine = [each for each in marked if each.cine.source == source]
+        frames, cine = frames_of(source), of_cine[0].cine
+        if form != "coco" and cine.frames > 1:
+            write_cine(folder / address(source, None), frames, cine.fps or FPS)
+        shapes = {mark.first_frame for each in of_cine for mark in each.marks if mark.kind not in ("span", "box")}
+        for frame in (
+            sorted(shapes | ({0} if cine.frames == 1 else set())) if form != "cvat" or cine.frames == 1 else []
+        ):
+            path = folder / address(source, frame)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), frames[frame])
+    for name, text in files.items():
+        write_text(folder / name, text)
+    return said
+
+
+def write_cine(path: Path, frames: np.ndarray, fps: float) -> None:
+    """Frames uint8 [T, H, W] as H.264, which browsers play; an odd last row or column is repeated once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = (side + side % 2 for side in frames.shape[1:])
+    with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000), options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            whole = np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1])), mode="edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(whole, format="gray")))
+        container.mux(stream.encode())
+
+
+def _name(marked: MarkedCine) -> str:
+    """The annotator in a file's name."""
+    return "".join(each if each.isalnum() or each in "._-@" else "-" for each in marked.annotator)

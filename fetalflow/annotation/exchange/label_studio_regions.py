@@ -1,0 +1,214 @@
+"""Marks as the regions of Label Studio, and back: a region is one item of the `result` of an annotation."""
+
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+from fetalflow.annotation.annotation import Annotation, Box, Brush, Ellipse, Polygon, Span
+from fetalflow.annotation.exchange import label_studio_brush as brush_bits
+from fetalflow.annotation.exchange.marked import (
+    EXTRA,
+    HALF_PX,
+    Facts,
+    extra_of,
+    known_identifier,
+    made,
+    pixels,
+    runs_of,
+)
+from fetalflow.errors import InputError
+
+OURS = "fetalflow"  # the key in `meta` for what Label Studio has no place for
+
+
+def regions_of(marks: list[Annotation], cine: Facts, frame: int | None) -> list[dict[str, Any]]:
+    """The regions of marks on a cine (frame is None) or on one frame."""
+    results, tracks = [], defaultdict(list)
+    for mark in marks:
+        if isinstance(mark, Box) and frame is None:
+            tracks[mark.track or mark.id, mark.label].append(mark)
+        else:
+            results += _region(mark, cine)
+    return results + [_track(boxes, cine) for boxes in tracks.values()]
+
+
+def _shared(mark: Annotation, kind: str, to: str, value: dict[str, Any], cine: Facts) -> dict[str, Any]:
+    region = {"id": mark.id, "from_name": kind, "to_name": to, "type": kind, "value": value}
+    if to == "image":
+        region |= {"original_width": cine.width, "original_height": cine.height, "image_rotation": 0}
+    extra = extra_of(mark)
+    return region | ({"meta": {"text": [mark.note] if mark.note else [], OURS: extra}} if extra else {})
+
+
+def _region(mark: Annotation, cine: Facts) -> list[dict[str, Any]]:
+    def percent(point: tuple[float, float]) -> list[float]:
+        return [(point[0] + HALF_PX) / cine.width * 100, (point[1] + HALF_PX) / cine.height * 100]
+
+    if isinstance(mark, Span) and cine.frames == 1:
+        return [_shared(mark, "choices", "image", {"choices": [mark.label]}, cine)]
+    if isinstance(mark, Span):
+        value = {
+            "ranges": [{"start": mark.first_frame + 1, "end": mark.last_frame + 1}],
+            "timelinelabels": [mark.label],
+        }
+        return [_shared(mark, "timelinelabels", "video", value, cine)]
+    if isinstance(mark, Brush):
+        value = {"format": "rle", "rle": brush_bits.encode(pixels(mark)), "brushlabels": [mark.label]}
+        return [_shared(mark, "brushlabels", "image", value, cine)]
+    if isinstance(mark, Polygon):
+        value = {"points": [percent(each) for each in mark.corners], "closed": True, "polygonlabels": [mark.label]}
+        return [_shared(mark, "polygonlabels", "image", value, cine)]
+    if isinstance(mark, Ellipse):
+        x, y = percent(mark.centre)
+        radii = {"radiusX": mark.axes[0] / cine.width * 100, "radiusY": mark.axes[1] / cine.height * 100}
+        value = {"x": x, "y": y, **radii, "rotation": mark.angle, "ellipselabels": [mark.label]}
+        return [_shared(mark, "ellipselabels", "image", value, cine)]
+    if isinstance(mark, Box):
+        value = _sides(mark, cine) | {"rectanglelabels": [mark.label]}
+        return [_shared(mark, "rectanglelabels", "image", value, cine)]
+    ends = []  # calipers: two points and the relation between them
+    for place, end in enumerate(mark.ends):
+        x, y = percent(end)
+        value = {"x": x, "y": y, "width": 0.5, "keypointlabels": [mark.label]}
+        ends.append(_shared(mark, "keypointlabels", "image", value, cine) | {"id": f"{mark.id}-{place}"})
+    return [*ends, {"type": "relation", "from_id": ends[0]["id"], "to_id": ends[1]["id"], "direction": "bi"}]
+
+
+def _sides(box: Box, cine: Facts) -> dict[str, float]:
+    return {
+        "x": (box.corner[0] + HALF_PX) / cine.width * 100,
+        "y": (box.corner[1] + HALF_PX) / cine.height * 100,
+        "width": box.size[0] / cine.width * 100,
+        "height": box.size[1] / cine.height * 100,
+        "rotation": box.angle,
+    }
+
+
+def _track(boxes: list[Box], cine: Facts) -> dict[str, Any]:
+    """Boxes of one structure as key frames; `enabled` is false where the structure ends at that frame."""
+    boxes, sequence = sorted(boxes, key=lambda box: box.first_frame), []
+    following = [box.first_frame for box in boxes[1:]] + [None]
+    for box, next_one in zip(boxes, following, strict=True):
+        lasts = box.last_frame > box.first_frame or next_one == box.last_frame + 1
+        key = _sides(box, cine) | ({"time": box.first_frame / cine.fps} if cine.fps else {})
+        sequence.append(key | {"frame": box.first_frame + 1, "enabled": lasts})
+        if box.last_frame > box.first_frame and next_one != box.last_frame + 1:
+            sequence.append(key | {"frame": box.last_frame + 1, "enabled": False})
+    value = {"framesCount": cine.frames, "sequence": sequence, "labels": [boxes[0].label]}
+    region = _shared(boxes[0], "videorectangle", "video", value, cine)
+    ours = {"boxes": [box.id for box in boxes], "track": boxes[0].track, **extra_of(boxes[0])}
+    return region | {"meta": {"text": [boxes[0].note] if boxes[0].note else [], OURS: ours}}
+
+
+def marks_of(results: list[Any], cine: Facts, frame: int | None, where: str) -> list[Annotation]:
+    """The marks of regions. Raises InputError that names the region."""
+    ends, marks = {}, []
+    relations = [each for each in results if each.get("type") == "relation"]
+    for each in results:
+        place = f"{where}, region {each.get('id', '')}".rstrip()
+        if each.get("type") == "relation":
+            continue
+        try:
+            if each["type"] == "keypointlabels":
+                ends[each["id"]] = each
+            else:
+                marks += _of_region(each, cine, frame, place)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise InputError(f"{place}: {error} is missing or has another form than Label Studio's.") from None
+    for relation in relations:
+        pair = [ends.pop(relation.get(name), None) for name in ("from_id", "to_id")]
+        if all(pair):
+            points = tuple(_point(each["value"], cine) for each in pair)
+            base = _base(pair[0], pair[0]["value"]["keypointlabels"][0], frame or 0, frame or 0, cine)
+            base["id"] = known_identifier(str(pair[0]["id"]).removesuffix("-0"), cine.source)
+            marks.append(made(where, kind="caliper", ends=points, **base))
+    if ends:
+        raise InputError(
+            f"{where}: the point {next(iter(ends))} has no partner: a length needs two points and a relation."
+        )
+    return marks
+
+
+def _base(region: dict[str, Any], label: str, first: int, last: int, cine: Facts) -> dict[str, Any]:
+    meta = region.get("meta") or {}
+    extra = {name: str(text) for name, text in (meta.get(OURS) or {}).items() if name in EXTRA}
+    note = {"note": " ".join(map(str, meta["text"]))} if meta.get("text") else {}
+    identity = known_identifier(region["id"], cine.source)
+    return {"id": identity, "label": label, "first_frame": first, "last_frame": last} | note | extra
+
+
+def _point(value: dict[str, Any], cine: Facts) -> tuple[float, float]:
+    return value["x"] / 100 * cine.width - HALF_PX, value["y"] / 100 * cine.height - HALF_PX
+
+
+def _of_region(region: dict[str, Any], cine: Facts, frame: int | None, where: str) -> list[Annotation]:
+    kind, value = region["type"], region["value"]
+    if kind == "timelinelabels":
+        base = [
+            _base(region, label, each["start"] - 1, each["end"] - 1, cine)
+            for label in value["timelinelabels"]
+            for each in value["ranges"]
+        ]
+        if len(base) > 1:
+            base = [each | {"id": known_identifier(f"{each['id']}/{i}", cine.source)} for i, each in enumerate(base)]
+        return [made(where, kind="span", **each) for each in base]
+    if kind == "videorectangle":
+        return _of_track(region, cine, where)
+    names = {"choices": "choices"}.get(kind, kind)
+    if names not in value:
+        raise InputError(f"{where}: regions of the type {kind!r} are not read; there are: time line labels, choices, "
+                         "rectangles, ellipses, polygons, brush and points.")  # fmt: skip
+    base = _base(region, value[names][0], frame or 0, frame or 0, cine)
+    if kind == "choices":
+        return [made(where, kind="span", **base | {"last_frame": frame or cine.frames - 1})]
+    if kind == "brushlabels":
+        mask = brush_bits.decode(value["rle"], region["original_height"], region["original_width"], where)
+        return [made(where, kind="brush", size=mask.shape, runs=runs_of(mask), **base)]
+    if kind == "polygonlabels":
+        corners = [_point({"x": x, "y": y}, cine) for x, y in value["points"]]
+        return [made(where, kind="polygon", corners=corners, **base)]
+    if kind == "ellipselabels":
+        axes = value["radiusX"] / 100 * cine.width, value["radiusY"] / 100 * cine.height
+        angle = value.get("rotation", 0)
+        return [made(where, kind="ellipse", centre=_point(value, cine), axes=axes, angle=angle, **base)]
+    if kind == "rectanglelabels":
+        return [made(where, kind="box", **_of_sides(value, cine), **base)]
+    raise InputError(f"{where}: regions of the type {kind!r} are not read.")
+
+
+def _of_sides(value: dict[str, Any], cine: Facts) -> dict[str, Any]:
+    size = value["width"] / 100 * cine.width, value["height"] / 100 * cine.height
+    return {"corner": _point(value, cine), "size": size, "angle": value.get("rotation", 0)}
+
+
+def _of_track(region: dict[str, Any], cine: Facts, where: str) -> list[Annotation]:
+    """One box for each key frame; it lasts to the frame before the next one, or to the frame where the track pauses."""
+    keys = sorted(region["value"]["sequence"], key=lambda key: key["frame"])
+    ours = (region.get("meta") or {}).get(OURS) or {}
+    track = ours.get("track", known_identifier(region["id"], cine.source) if len(keys) > 1 else "")
+    boxes: list[dict[str, Any]] = []
+    for before, key in pairwise([None, *keys]):
+        frame = key["frame"] - 1
+        ends = before is not None and before["enabled"] and not key["enabled"] and _same(before, key)
+        if ends:  # the same box once more, to say where it ends
+            boxes[-1]["last_frame"] = frame
+            continue
+        if before is not None and before["enabled"]:
+            boxes[-1]["last_frame"] = frame - 1
+        boxes.append({"first_frame": frame, "last_frame": frame, **_of_sides(key, cine)})
+    if keys and keys[-1]["enabled"]:
+        boxes[-1]["last_frame"] = cine.frames - 1
+    ids = ours.get("boxes", [])
+    base = _base(region, region["value"]["labels"][0], 0, 0, cine)
+    return [
+        made(where, kind="box", **base | box | {"track": track, "id": _nth(ids, i, base["id"], len(boxes))})
+        for i, box in enumerate(boxes)
+    ]
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one.get(name) == other.get(name) for name in ("x", "y", "width", "height", "rotation"))
+
+
+def _nth(ids: list[str], number: int, track: str, count: int) -> str:
+    return ids[number] if number < len(ids) else track if count == 1 else known_identifier(f"{track}/{number}")

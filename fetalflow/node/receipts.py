@@ -1,0 +1,179 @@
+"""What the node has received, delivered and sent back, in one SQLite database: it survives a kill at any moment.
+
+With a key it holds pseudonyms, and true identifiers only sealed (`fetalflow.node.vault`).
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fetalflow.errors import InputError
+
+HELD, DELIVERED, REFUSED = "held", "delivered", "refused"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One object. study, object: their UIDs, or pseudonyms of these. patient: her identifier or pseudonym. state: HELD,
+    DELIVERED or REFUSED; kind: why it was refused. file: its name in the node's folder. label: "" where none is known.
+    assumed: "yes" where the sender names no patient. delivery: the delivery it belongs to, "" before one is made."""
+
+    study: str
+    object: str
+    patient: str
+    digest: str
+    state: str
+    kind: str
+    file: str
+    task: str
+    inbox: str
+    site: str
+    device: str
+    label: str
+    assumed: str
+    received: float
+    delivery: str = ""
+
+
+COLUMNS = [each.name for each in fields(Receipt)]
+SCHEMA = f"""
+create table if not exists receipts ({", ".join(COLUMNS)}, primary key (study, object)) without rowid;
+create table if not exists studies (study primary key, sender, expected) without rowid;
+create table if not exists sealed (name primary key, value) without rowid;
+create table if not exists returned (object, digest, receiver, time, primary key (object, digest)) without rowid;
+create table if not exists facts (name primary key, value) without rowid;
+"""
+
+
+class Receipts:
+    """The database. Every method is one transaction that is on the disk when it returns; threads may share it."""
+
+    def __init__(self, path: Path, key_name: str) -> None:
+        """key_name: of the key of pseudonyms, "" without one. Raises InputError for a database of another key."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT, 0o600))
+        self._lock = threading.Lock()
+        self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._base.execute("pragma journal_mode = wal")
+        self._base.execute("pragma synchronous = full")
+        self._base.executescript(SCHEMA)
+        self._base.execute("insert or ignore into facts values ('key', ?)", [key_name])
+        ((known,),) = self._base.execute("select value from facts where name = 'key'")
+        if known != key_name:
+            raise InputError(
+                f"the node's folder {path.parent} was used with {f'the key {known}' if known else 'no key'}, and now "
+                f"{f'the key {key_name}' if key_name else 'no key'} is configured. Results could not go back. Configure "
+                "the earlier key, or give the node another folder."
+            )
+
+    def _run(self, *statements: tuple[str, Iterable[Any]]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            self._base.execute("begin immediate")
+            try:
+                for statement, values in statements:
+                    found = self._base.execute(statement, [*values]).fetchall()
+            except BaseException:
+                self._base.execute("rollback")
+                raise
+            self._base.execute("commit")
+        return found
+
+    def add(self, receipt: Receipt, sender: str, expected: int, sealed: Mapping[str, bytes]) -> None:
+        """Add an object, who sent its study first, how many objects the study has (0: not known), and identifiers.
+        An object that is there stays as it is, unless it was refused."""
+        marks = ", ".join("?" for _ in COLUMNS)
+        statements = [("insert or ignore into sealed values (?, ?)", pair) for pair in sealed.items()]
+        statements += [
+            ("insert or ignore into studies values (?, ?, 0)", (receipt.study, sender)),
+            ("update studies set expected = max(expected, ?) where study = ?", (expected, receipt.study)),
+            (
+                "delete from receipts where study = ? and object = ? and state = ?",
+                (receipt.study, receipt.object, REFUSED),
+            ),
+            (f"insert or ignore into receipts values ({marks})", astuple(receipt)),
+        ]
+        self._run(*statements)
+
+    def find(self, study: str, name: str) -> Receipt | None:
+        found = self._run(("select * from receipts where study = ? and object = ?", (study, name)))
+        return Receipt(*found[0]) if found else None
+
+    def patient_of(self, study: str) -> str | None:
+        """The patient of a study of which something was received and not refused."""
+        found = self._run(
+            ("select patient from receipts where study = ? and state != ? limit 1", (study, REFUSED)),
+        )
+        return found[0][0] if found else None
+
+    def sender_of(self, study: str) -> str | None:
+        found = self._run(("select sender from studies where study = ?", (study,)))
+        return found[0][0] if found else None
+
+    def complete(self, now: float, quiet: float) -> list[str]:
+        """The studies with held objects that belong to no delivery yet and are complete: nothing came for `quiet`
+        seconds, or as many objects came as are expected. A clock that was put back does not hold a study for ever."""
+        found = self._run(
+            (
+                "select study from receipts join studies using (study) group by study having "
+                "sum(state = ? and delivery = '') > 0 and (abs(? - max(received)) >= ? "
+                "or (expected > 0 and count(*) >= expected)) order by min(received)",
+                (HELD, now, quiet),
+            )
+        )
+        return [study for (study,) in found]
+
+    def waiting(self, study: str) -> list[Receipt]:
+        """Held objects of a study that belong to no delivery yet."""
+        found = self._run(
+            ("select * from receipts where study = ? and state = ? and delivery = '' order by object", (study, HELD))
+        )
+        return [Receipt(*row) for row in found]
+
+    def refused(self, study: str) -> list[str]:
+        """Why objects of a study were refused, a kind for each."""
+        found = self._run(("select kind from receipts where study = ? and state = ?", (study, REFUSED)))
+        return [kind for (kind,) in found]
+
+    def assign(self, receipts: Iterable[Receipt], delivery: str) -> None:
+        """Settle which objects a delivery has, before any of it is written."""
+        statement = "update receipts set delivery = ? where study = ? and object = ? and delivery = ''"
+        self._run(*((statement, (delivery, each.study, each.object)) for each in receipts))
+
+    def assigned(self) -> dict[str, list[Receipt]]:
+        """The deliveries that are settled and not written yet."""
+        found: dict[str, list[Receipt]] = {}
+        for row in self._run(("select * from receipts where delivery != '' and state = ? order by object", (HELD,))):
+            found.setdefault((receipt := Receipt(*row)).delivery, []).append(receipt)
+        return found
+
+    def delivered(self, delivery: str) -> None:
+        self._run(("update receipts set state = ? where delivery = ? and state = ?", (DELIVERED, delivery, HELD)))
+
+    def held_files(self) -> set[str]:
+        return {file for (file,) in self._run(("select file from receipts where state = ?", (HELD,)))}
+
+    def sealed(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The sealed values of those names that have one."""
+        found = {}
+        for name in names:
+            found |= dict(self._run(("select name, value from sealed where name = ?", (name,))))
+        return found
+
+    def was_returned(self, name: str, digest: str = "") -> bool:
+        """Whether a result with this SOPInstanceUID, and if given with this content, was sent."""
+        return bool(self._run(("select 1 from returned where object = ? and ? in ('', digest)", (name, digest))))
+
+    def returned(self, name: str, digest: str, receiver: str, time: float) -> None:
+        self._run(("insert or replace into returned values (?, ?, ?, ?)", (name, digest, receiver, time)))
+
+    def counts(self) -> dict[str, int]:
+        """Objects by state."""
+        return dict(self._run(("select state, count(*) from receipts group by state", ())))
+
+    def close(self) -> None:
+        with self._lock:
+            self._base.close()

@@ -1,0 +1,100 @@
+"""The running node: one process for a folder, which receives all the time and in rounds delivers and sends back."""
+
+import resource
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fetalflow.errors import InputError
+from fetalflow.hospital.deidentify.pseudonyms import Key
+from fetalflow.node.delivering import deliver, inbox_of, tidy_spool
+from fetalflow.node.listening import keep_quiet, listening
+from fetalflow.node.receipts import Receipt, Receipts
+from fetalflow.node.returning import RESULTS, send_back
+from fetalflow.node.sending import sender
+from fetalflow.node.taking import SPOOL, Node
+from fetalflow.node.web import fetch
+from fetalflow.settings.params import Settings
+
+DATABASE = "node.db"
+Say = Callable[[str], None]
+Examine = Callable[[Path, Path], None]  # a delivery, and the folder for results as DICOM
+
+
+@contextmanager
+def opened(settings: Settings, folder: Path, key: Key | None) -> Iterator[Node]:
+    """The node of a folder. Raises InputError when another process has it, it was used with another key, or the
+    settings of the node do not fit together."""
+    if not settings.node.rules:
+        raise InputError(
+            "the node takes nothing: params.yaml has no node.rules (docs/operator/pacs.md has an example)."
+        )
+    if not settings.node.peers and not settings.node.web.url:
+        raise InputError("nobody may send to the node: name AE titles in node.peers, or a PACS in node.web.url.")
+    for rule in settings.node.rules:
+        inbox_of(rule, settings)
+    for name in (SPOOL, RESULTS):
+        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of the memory would hold names
+    keep_quiet()
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another node works in {folder}. End it, or give --folder another folder.") from None
+    receipts = None
+    try:
+        receipts = Receipts(folder / DATABASE, key.name if key else "")
+        node = Node(settings, folder, key, receipts)
+        tidy_spool(node)
+        yield node
+    finally:
+        if receipts:
+            receipts.close()
+        lock.release()
+
+
+def one_round(node: Node, say: Say, tls: ssl.SSLContext | None = None, examine: Examine | None = None) -> None:
+    """Fetch what is new in the DICOMweb PACS, deliver complete studies, examine them, send results back."""
+    fetch(node, say)
+    for name, receipts in deliver(node):
+        say(f"{name}: {len(receipts)} objects are in the inbox of {receipts[0].task}")
+        if examine is not None:
+            _examine(node, name, receipts, examine, say)
+    send_back(node, sender(node, tls), say)
+
+
+def _examine(node: Node, name: str, receipts: list[Receipt], examine: Examine, say: Say) -> None:
+    from fetalflow.hospital.arrival.intake import crash_in_words
+    from fetalflow.settings.node import Rule
+
+    place = inbox_of(Rule(task=receipts[0].task, inbox=receipts[0].inbox), node.settings) / name
+    try:
+        examine(place, node.folder / RESULTS)
+    except Exception as error:  # noqa: BLE001 - one study must not stop the node, and a message may quote it
+        say(f"{name} could not be examined: {crash_in_words(error)}")
+
+
+def serve(
+    node: Node,
+    address: tuple[str, int],
+    say: Say,
+    stop: threading.Event,
+    tls: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = (None, None),
+    pause: float = 2.0,
+    examine: Examine | None = None,
+) -> None:
+    """Work until `stop` is set. tls: of the server, and of the sender of results; pause: seconds between rounds."""
+    with listening(node, address, say, tls[0]) as port:
+        say(f"{node.settings.node.title} listens on {address[0]} port {port}")
+        while not stop.is_set():
+            try:
+                one_round(node, say, tls[1], examine)
+            except OSError as error:  # such as a full disk: what is held stays held
+                say(f"this round failed: {error.strerror or type(error).__name__}; the next one tries again")
+            stop.wait(pause)

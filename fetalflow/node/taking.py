@@ -1,0 +1,226 @@
+"""Takes one DICOM object: finds its rule, de-identifies it in memory where a key is set, and holds it in the spool.
+
+When `take` returns, the object is on the disk and in the database, or it was refused. The same object, sent twice or
+on two associations at once, is held once.
+"""
+
+import hashlib
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from pydicom import Dataset, dcmread
+
+from fetalflow.artefacts import atomic_file
+from fetalflow.cine.dicom import MODALITIES
+from fetalflow.cine.recording import Limits
+from fetalflow.cine.store import LIMITS
+from fetalflow.errors import Rejected
+from fetalflow.hospital.deidentify.files import CINES, NO_ROOM, write_cine
+from fetalflow.hospital.deidentify.pseudonyms import Key
+from fetalflow.hospital.deidentify.table import REASONS, rejected
+from fetalflow.hospital.drop.columns import YES
+from fetalflow.hospital.drop.identity import NO_LETTER, NO_PATIENT, NOTHING
+from fetalflow.hospital.drop.spelling import tidy
+from fetalflow.node.memory import in_memory
+from fetalflow.node.receipts import HELD, REFUSED, Receipt, Receipts
+from fetalflow.node.rules import Place, place, plain, text
+from fetalflow.node.vault import Vault
+from fetalflow.settings.params import Settings
+
+SPOOL = "spool"
+NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+UIDS = (*NEEDED[:3], "FrameOfReferenceUID")
+TRUE = (  # of patient and study: what a result gets back before it leaves the node
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "OtherPatientIDs"),
+    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber"),
+    *("ReferringPhysicianName",),
+)
+NOT_TAKEN = {  # kinds of refusal that stay without a receipt
+    "rule": "no rule of the node takes this object",
+    "header": "the header lacks a UID that every object needs, or cannot be read",
+    "result": "it is a result that the node sent itself",
+    "image": "the object is no ultrasound image",
+    "patient": "earlier objects of this study have another PatientID",
+}
+
+
+class Refused(Exception):  # noqa: N818 - a decision about one object, not an error of the program
+    """An object that is not taken. kind: of NOT_TAKEN, or of `fetalflow.hospital.deidentify.table.REASONS`. study: a
+    short name of its study for the log, "" where it is not known."""
+
+    def __init__(self, kind: str, study: str = "") -> None:
+        super().__init__(kind, study)
+        self.kind, self.study = kind, study
+
+    @property
+    def reason(self) -> str:
+        return NOT_TAKEN.get(self.kind) or REASONS[rejected(self.kind)]
+
+
+@dataclass
+class Node:
+    """A running node: its settings, its folder, its key and its database."""
+
+    settings: Settings
+    folder: Path
+    key: Key | None
+    receipts: Receipts
+    clock: Callable[[], float] = time.time
+    busy: Counter = field(default_factory=Counter)  # objects of a study that are being worked on
+    _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.key)
+
+    @property
+    def spool(self) -> Path:
+        return self.folder / SPOOL
+
+    def name(self, uid: str) -> str:
+        """A UID as the pipeline knows it."""
+        return self.key.uid(uid) if self.key else uid
+
+    @contextmanager
+    def idle(self) -> Iterator[bool]:
+        """Whether no object is being worked on; until the block ends, no work on another one begins."""
+        with self._lock:
+            yield not any(self.busy.values())
+
+    @contextmanager
+    def working_on(self, study: str) -> Iterator[None]:
+        with self._lock:
+            self.busy[study] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.busy[study] -= 1
+                if not self.busy[study]:
+                    del self.busy[study]
+
+
+def in_short(study: str) -> str:
+    """A study for the log, which may not hold its true UID."""
+    return hashlib.sha256(study.encode()).hexdigest()[:12]
+
+
+def take(node: Node, data: bytes, sender: str, expected: int = 0) -> Receipt:
+    """Take one object. data: a whole DICOM file; sender: AE title; expected: objects of its study, 0 if not known.
+
+    Raises Refused; OSError when the disk is full, and then nothing was taken.
+    """
+    limits = Limits(max_bytes=node.settings.node.max_bytes)
+    try:
+        with in_memory(data, limits) as path, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's warnings quote values
+            return _take(node, path, data, sender, expected)
+    except Rejected as verdict:  # a deflated object that cannot be unpacked
+        raise Refused(verdict.kind) from None
+
+
+def _take(node: Node, path: Path, data: bytes, sender: str, expected: int) -> Receipt:
+    header = _header(path)
+    study, name = node.name(text(header, "StudyInstanceUID")), node.name(text(header, "SOPInstanceUID"))
+    if node.receipts.was_returned(text(header, "SOPInstanceUID")):  # else a PACS that forwards would send it in circles
+        raise Refused("result", in_short(study))
+    where = place(header, sender, node.settings.node)
+    if where is None:
+        raise Refused("rule", in_short(study))
+    if not header.get("Rows") or text(header, "Modality").upper() not in MODALITIES:
+        raise Refused("image", in_short(study))
+    identifier, assumed = _identifier(header)
+    patient = node.key.pseudonym("patient", identifier) if node.key else identifier
+    if node.receipts.patient_of(study) not in (None, patient):
+        raise Refused("patient", in_short(study))
+    found = node.receipts.find(study, name)
+    if found and found.state != REFUSED:
+        return found
+    with node.working_on(study):
+        digest = hashlib.sha256(data).hexdigest()
+        kind, file = _spool(node, path, data, where, identifier, digest)
+        sealed = _sealed(node, header, patient)
+        receipt = Receipt(
+            study=study,
+            object=name,
+            patient=patient,
+            digest=digest if not node.key else "",  # it would show who has the original that this is she
+            state=REFUSED if kind else HELD,
+            kind=kind,
+            file=file,
+            task=where.rule.task,
+            inbox=where.rule.inbox,
+            site=_kept(node, where.site, header),
+            device=_kept(node, text(header, "ManufacturerModelName"), header),
+            label=where.label,
+            assumed=assumed,
+            received=node.clock(),
+        )
+        stated = text(header, "NumberOfStudyRelatedInstances")
+        node.receipts.add(receipt, sender, expected or (int(stated) if stated.isdecimal() else 0), sealed)
+    if kind:
+        raise Refused(kind, in_short(study))
+    return receipt
+
+
+def _header(path: Path) -> Dataset:
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+        header.decode()
+        if all(text(header, name) for name in NEEDED):
+            return header
+    except Exception:  # pydicom reads values late, and damaged ones raise many kinds of errors, with their values
+        pass
+    raise Refused("header")
+
+
+def _identifier(header: Dataset) -> tuple[str, str]:
+    """Who the object is of, and YES where nobody says so and its study counts as a patient."""
+    found = tidy(text(header, "PatientID"))
+    nobody = found.casefold() in NO_PATIENT or NO_LETTER.fullmatch(found) or NOTHING.fullmatch(found)
+    return (f"study {text(header, 'StudyInstanceUID')}", YES) if not found or nobody else (found, "")
+
+
+def _spool(node: Node, path: Path, data: bytes, where: Place, identifier: str, digest: str) -> tuple[str, str]:
+    """Write the object into the spool. Returns why it cannot be used, or "", and its file there."""
+    extract = node.settings.block(where.rule.task).extract
+    limits = Limits(**{name: getattr(extract, name) for name in LIMITS})
+    if len(data) > limits.max_bytes:
+        return "huge", ""
+    if node.key is None:
+        file = f"{CINES}/{digest[:24]}.dcm"
+        with atomic_file(node.spool / file) as temporary:
+            temporary.write_bytes(data)
+        return "", file
+    written = write_cine(path, digest, identifier, set(), node.spool, node.key, limits, extract.cut_threshold)
+    return (written, "") if isinstance(written, str) else ("", written.name)
+
+
+def _kept(node: Node, words: str, header: Dataset) -> str:
+    return plain(words, header) if node.key else tidy(words)
+
+
+def _sealed(node: Node, header: Dataset, patient: str) -> dict[str, bytes]:
+    """What results need in order to go back under the true identifiers, by pseudonym."""
+    true = Dataset()
+    for element in (header[name] for name in TRUE if name in header):
+        true.add(element)
+    study = text(header, "StudyInstanceUID")
+    facts: dict[str, dict[str, Any]] = {
+        node.name(uid): {"uid": uid} for uid in {text(header, name) for name in UIDS} - {""}
+    }
+    facts[node.name(study)] |= {"header": true.to_json_dict(suppress_invalid_tags=True), "patient": patient}
+    seal = partial(Vault.seal, node.vault)
+    return {name: seal(name, value) for name, value in facts.items()}
+
+
+def is_full(error: OSError) -> bool:
+    return error.errno in NO_ROOM

@@ -1,0 +1,104 @@
+"""A PACS that is reached by DICOMweb (dicomweb-client): query and retrieve its studies, and store results in it."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from urllib.parse import urlsplit
+
+from dicomweb_client.api import DICOMwebClient
+from pydicom import Dataset, dcmwrite
+from requests import RequestException
+from requests.auth import HTTPBasicAuth
+
+from fetalflow.errors import InputError
+from fetalflow.hospital.arrival.intake import crash_in_words
+from fetalflow.node.returning import NotSent
+from fetalflow.node.taking import Node, Refused, in_short, take
+from fetalflow.settings.node import Web
+
+LOGIN = "FETALFLOW_DICOMWEB_LOGIN"  # USER:PASSWORD
+STUDY, OBJECT, SERIES, MODALITY = "0020000D", "00080018", "0020000E", "00080060"
+AS_STORED = (("application/dicom", "*"),)  # in the transfer syntax that the PACS has
+TAKEN = ("US", "IVUS", "OT", "SC")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def client(web: Web) -> DICOMwebClient:
+    """Raises InputError when a password would be sent without TLS to another machine."""
+    from requests import Session
+
+    session, login = Session(), os.environ.get(LOGIN, "")
+    address = urlsplit(web.url)
+    if login and address.scheme != "https" and address.hostname not in LOOPBACK:
+        raise InputError(f"{LOGIN} is set and node.web.url is {web.url}: give an https URL, so that nobody reads it.")
+    if login:
+        session.auth = HTTPBasicAuth(*login.partition(":")[::2])
+    return DICOMwebClient(web.url.rstrip("/"), session=session)
+
+
+def fetch(node: Node, say: Callable[[str], None]) -> int:
+    """Take every object of new studies that the node does not have yet. Returns how many were taken.
+
+    A PACS that gives no answer is said, and tried again in the next round.
+    """
+    web, taken = node.settings.node.web, 0
+    if not web.url:
+        return 0
+    asked = client(web)
+    try:
+        for study in _studies(asked, web):
+            taken += _fetch_study(node, asked, study, say)
+    except (RequestException, OSError) as error:
+        say(f"the PACS {web.title} gives no answer ({type(error).__name__}); the next round tries again")
+    return taken
+
+
+def _studies(asked: DICOMwebClient, web: Web) -> Iterator[str]:
+    first = (date.today() - timedelta(days=web.days)).strftime("%Y%m%d")
+    filters = {"StudyDate": f"{first}-", **web.filters}
+    for found in asked.search_for_studies(search_filters=filters, limit=web.most):
+        yield _value(found, STUDY)
+
+
+def _value(found: dict, tag: str) -> str:
+    return str((found.get(tag, {}).get("Value") or [""])[0])
+
+
+def _fetch_study(node: Node, asked: DICOMwebClient, study: str, say: Callable[[str], None]) -> int:
+    """An object whose modality the answer does not state is retrieved, too: its header decides."""
+    listed = asked.search_for_instances(study, fields=["Modality"])
+    wanted = [each for each in listed if _value(each, MODALITY) in ("", *TAKEN)]
+    taken, title = 0, node.settings.node.web.title
+    for each in wanted:
+        name = _value(each, OBJECT)
+        known = node.receipts.find(node.name(study), node.name(name))
+        if known is not None:  # also a refused one: the same object would be refused again
+            continue
+        try:
+            found = asked.retrieve_instance(study, _value(each, SERIES), name, media_types=AS_STORED)
+            take(node, _bytes(found), title, expected=len(wanted))
+            taken += 1
+        except Refused as refused:
+            say(f"{title}: an object of study {in_short(node.name(study))} was refused: {refused.reason}")
+        except (RequestException, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - its message may quote the object
+            say(f"{title}: an object of study {in_short(node.name(study))} was not taken: {crash_in_words(error)}")
+    return taken
+
+
+def _bytes(found: Dataset) -> bytes:
+    with io.BytesIO() as file:
+        dcmwrite(file, found, enforce_file_format=True)
+        return file.getvalue()
+
+
+def store(web: Web, result: Dataset) -> None:
+    """Raises NotSent when the PACS did not store it."""
+    try:
+        answer = client(web).store_instances([result])
+    except (RequestException, OSError) as error:
+        raise NotSent(f"{web.title} did not store it ({type(error).__name__})") from None
+    if answer.get("FailedSOPSequence"):
+        raise NotSent(f"{web.title} refused it")

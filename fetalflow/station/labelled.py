@@ -1,0 +1,235 @@
+"""What people labelled and corrected in a station on one task: by cine, with its patient and her side."""
+
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from fastapi import HTTPException
+
+from fetalflow.annotation.adjudication import Counted, counting
+from fetalflow.annotation.agreement import Read
+from fetalflow.annotation.corrections import NEW, Judged, changes, judged, sides_of
+from fetalflow.annotation.journal import Event
+from fetalflow.annotation.patients import name_patients
+from fetalflow.annotation.rows import Subject
+from fetalflow.annotation.standing import standing_by_account
+from fetalflow.annotation.studies import ALL, Study, awaited, studies, study_of
+from fetalflow.errors import InputError
+from fetalflow.hospital.arrival.patient_sides import read_sides
+from fetalflow.hospital.drop.opening import read_rows
+from fetalflow.hospital.drop.spelling import near
+from fetalflow.settings.params import Extract
+from fetalflow.station.catalogue import Catalogue, Cine
+from fetalflow.station.place import Place
+
+WHO = ["patient", "site", "device"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What counts on one cine. path: its file; base: its rows in the drop of the workspace; counted: its labels;
+    corrections: those that say something else than `base`; side: of its patient."""
+
+    subject: Subject
+    path: Path
+    base: list[dict[str, str]]
+    counted: Counted
+    corrections: list[Judged]
+    side: str
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the drop of the workspace has no row of it."""
+        return not self.base
+
+    @property
+    def relabelled(self) -> bool:
+        """Whether the earlier rows are of the people who have labelled the cine anew."""
+        people = {name for name, _ in self.counted.marks}
+        return bool(people) and {name for row in self.base for name in row["annotator"].split(";")} <= people
+
+
+class Labelled:
+    """The labels and corrections of a station on one task. events: of each cine, oldest first; remarks: why a cine does
+    not count, of the last `works`."""
+
+    def __init__(self, place: Place, catalogue: Catalogue, patient_pattern: str | None = None) -> None:
+        self.place, self.catalogue, self.task = place, catalogue, place.task
+        extract = place.settings.block(self.task).extract
+        self.extract: Extract = (
+            extract.model_copy(update={"patient_pattern": patient_pattern}) if patient_pattern else extract
+        )
+        self.store = place.workspace / place.settings.block(self.task).retrain.store / self.task
+        self.events: dict[str, list[Event]] = defaultdict(list)
+        for event in place.journal.events(self.task):
+            self.events[event.source].append(event)
+        self.studies = studies(self.events.pop(ALL, []))
+        self.remarks: list[str] = []
+        self._cines: dict[str, Cine] = {}
+
+    def cine(self, source: str) -> Cine:
+        """The cine without its tables. Raises HTTPException 404 where the catalogue has none, and InputError where it
+        cannot be decoded."""
+        if source not in self._cines:
+            self._cines[source] = self.catalogue.cine(source, self.task, with_tables=False)
+        if "height" not in (cine := self._cines[source]).record:
+            raise InputError(f"the cine {source[:12]} cannot be decoded, or its file is gone.")
+        return cine
+
+    def study(self, source: str) -> Study:
+        """The study that holds for a cine, as `sight.sight_of` finds it."""
+        return study_of(self.studies, source, unlabelled=not self.cine(source).labels)
+
+    def counted(self, source: str) -> Counted:
+        """What counts on a cine."""
+        record, least = self.cine(source).record, self.extract.min_agreement
+        shape = record["height"], record["width"]
+        return counting(self.events.get(source, []), self.study(source), shape, least)
+
+    def read_by_several(self) -> list[tuple[Read, Counted]]:
+        """The cines that two annotators or more submitted, with their marks and what counts. Where a patient is not
+        known, her cine counts as a patient."""
+        found = []
+        for source, events in self.events.items():
+            try:
+                cine, counted = self.cine(source), self.counted(source)
+            except (HTTPException, InputError):
+                continue  # its file is not there any more
+            if len(counted.annotators) > 1:
+                marks = standing_by_account(events)
+                by_name = {name: tuple(m for each, m in marks if each == name) for name in counted.annotators}
+                shape = cine.record["frames"], cine.record["height"], cine.record["width"]
+                patient = self.patients.get(source) or source
+                found.append((Read(source, patient, shape, cine.record.get("mm_per_px"), by_name), counted))
+        return found
+
+    @cached_property
+    def patients(self) -> dict[str, str]:
+        """The patient of each cine as this workspace calls her, where she is known; never for a page."""
+        found = dict(self._names)
+        for source in self.events:
+            with suppress(HTTPException, InputError):
+                cine = self.cine(source)
+                if base := self._base(cine.path):
+                    found.setdefault(source, base[0]["patient"])
+                if source not in found and self.in_drop(cine.path):
+                    video = cine.path.resolve().relative_to(self.place.drop.resolve()).as_posix()
+                    who = name_patients(self.place.drop, [video], self.extract)[video]
+                    found[source] = self._known(who["patient"], who["site"], self.sides)
+        return found
+
+    @cached_property
+    def sides(self) -> dict[str, str]:
+        """The side of each patient of this workspace."""
+        return sides_of(self.place.workspace, self.task, self.store)
+
+    def side(self, source: str) -> str:
+        """The side of a cine's patient."""
+        return self.sides.get(self.patients.get(source, ""), NEW)
+
+    def works(self, only_drop: bool) -> list[Work]:
+        """The cines with something that counts; only_drop: only those of the unlabelled drop. Raises InputError where
+        the patient of one of these is not known."""
+        self.remarks = []
+        found = []
+        for source, events in self.events.items():
+            try:
+                cine = self.cine(source)
+            except (HTTPException, InputError):
+                self.remarks.append(f"{source[:12]}: its file is not there any more, or cannot be decoded")
+                continue
+            inside = self.in_drop(cine.path)
+            if only_drop and not inside:
+                continue
+            counted, study = self.counted(source), self.study(source)
+            if counted.marks and (missing := awaited(events, study)):
+                self.remarks.append(f"{source[:12]} waits for {', '.join(missing)}")
+                counted = Counted()
+            base = [] if inside else self._base(cine.path)
+            record, said = cine.record, [each for each in judged(events) if each.correction.marks]
+            if not counted.marks and not said:
+                continue
+            if base and said:
+                counted = Counted()  # what was corrected since is in the rows of the drop, or among the corrections
+            said = [each for each in said if changes(base, each.correction, record["frames"])]
+            if not counted.marks and not said:
+                continue
+            if cine.path is None:
+                self.remarks.append(f"{source[:12]} lies in a zip, which is not unpacked: unpack the drop")
+                continue
+            root = self.place.drop.resolve() if inside else cine.path.resolve().parent
+            video = cine.path.resolve().relative_to(root).as_posix()
+            shape = (record["frames"], record["height"], record["width"])
+            subject = Subject(source, video, shape, record.get("mm_per_px"), "")
+            found.append(Work(subject, cine.path, base, counted, said, NEW))
+        return self._with_patients(found)
+
+    def _with_patients(self, works: list[Work]) -> list[Work]:
+        new = [work.subject.video for work in works if self.in_drop(work.path)]
+        who = name_patients(self.place.drop, new, self.extract) if new else {}
+        sides, named, found = self.sides, self._names, []
+        for work in works:
+            if self.in_drop(work.path):
+                of_cine = who[work.subject.video]
+                name = self._known(of_cine["patient"], of_cine["site"], sides)
+            else:
+                of_cine = {column: work.base[0][column] if work.base else "" for column in WHO}
+                name = named.get(work.subject.source) or of_cine["patient"]
+                of_cine |= self._as_delivered(name)
+            if not of_cine["patient"]:
+                self.remarks.append(f"{work.subject.source[:12]}: its patient is not known")
+                continue
+            side = sides.get(name, NEW)
+            found.append(replace(work, subject=replace(work.subject, **of_cine), side=side))
+        return found
+
+    def _known(self, patient: str, site: str, sides: dict[str, str]) -> str:
+        """The name in this workspace of a patient of an unlabelled drop, also where the spelling differs a little."""
+        spelled = {near(name): name for name in sides}
+        return next((spelled[key] for key in (near(f"{site}/{patient}"), near(patient)) if key in spelled), patient)
+
+    def _as_delivered(self, name: str) -> dict[str, str]:
+        """Site and pseudonym by which a store knows a patient, so that it knows her again; nothing for others."""
+        sides = read_sides(self.store)
+        row = sides[sides["patient"] == name]
+        if row.empty:
+            return {}
+        return {"patient": row["pseudonym"].iloc[0]} | ({"site": site} if (site := row["site"].iloc[0]) else {})
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """The patient of each cine as the workspace calls her."""
+        path = self.place.workspace / "data" / self.task / "extracted.parquet"
+        if not path.is_file():
+            path = path.with_name("manifest.parquet")
+        if not path.is_file():
+            return {}
+        table = pd.read_parquet(path, columns=["source", "patient"])
+        return dict(zip(table["source"], table["patient"], strict=True))
+
+    @cached_property
+    def drop(self) -> Path:
+        """The drop of the workspace."""
+        return (self.place.workspace / self.place.settings.tasks[self.task].drop).resolve()
+
+    @cached_property
+    def _drop_rows(self) -> dict[str, list[dict[str, Any]]]:
+        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        if self.drop.exists():
+            for row in read_rows(self.drop)[0].rows.drop(columns="where").to_dict("records"):
+                rows[row["video"]].append(row)
+        return rows
+
+    def _base(self, path: Path | None) -> list[dict[str, str]]:
+        if path is None or not path.resolve().is_relative_to(self.drop):
+            return []
+        return self._drop_rows.get(path.resolve().relative_to(self.drop).as_posix(), [])
+
+    def in_drop(self, path: Path | None) -> bool:
+        """Whether a file is one of the unlabelled drop."""
+        drop = self.place.drop
+        return drop is not None and path is not None and path.resolve().is_relative_to(drop.resolve())

@@ -1,0 +1,86 @@
+"""The list of cines: one page, its rows as JSON, and a small still of each cine."""
+
+from typing import Annotated, Any
+
+import pandas as pd
+from fastapi import APIRouter, Path, Request, Response
+
+from fetalflow.annotation.studies import ALL, studies, study_of
+from fetalflow.station.access import Here, Signed, render
+from fetalflow.station.catalogue import STATES
+from fetalflow.station.looked import note_look
+from fetalflow.station.place import Place
+
+router = APIRouter()
+Source = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+OF_LABELS, OF_NETWORK = {"disagreement"}, {"mistake", "unfamiliar"}  # states that tell what a blind study hides
+STILL_PX = 96  # longest side of a small still
+WORDS = {  # what a state is called on the page, and what it means
+    "unlabelled": ("Not labelled", "a cine of a drop without labels"),
+    "arrived": ("Arrived", "delivered, and not yet read by a run"),
+    "quarantine": ("Quarantine", "a row of it is not used, and a person has to decide"),
+    "disagreement": ("Annotators differ", "its annotators gave different labels or spans"),
+    "mistake": ("Wrong answer", "the network gave a tested sequence of it a wrong label"),
+    "unfamiliar": ("Unfamiliar", "the network finds a sequence of it unlike the training data"),
+    "training": ("Training", "sequences of it are used to train or to choose the network"),
+    "test": ("Test", "sequences of it are used to test the network only"),
+}
+
+
+@router.get("/cines")
+def cines_page(request: Request, account: Signed) -> Response:
+    """The page. Its filters are in the URL and are applied in the browser."""
+    request.app.state.audit.write(account.name, "view list of cines")
+    return render(request, "cines.html.j2", states={state: WORDS[state] for state in STATES})
+
+
+@router.get("/cines/list")
+def cines_list(request: Request, account: Signed, place: Here) -> dict[str, Any]:
+    """Every cine: `columns`, and one list for each row in their order. fps and mm_per_px are null if not known."""
+    table = request.app.state.catalogue.rows()
+    if table.empty:
+        return {"columns": list(table.columns), "rows": []}
+    table = _blinded(table, place, account.name)
+    shown = table.assign(
+        labels=table["labels"].map(list),
+        annotators=table["annotators"].map(list),
+        state=table["state"].map(lambda states: [state for state in STATES if state in states]),
+        fps=table["fps"].astype(object).where(table["fps"].notna(), None),
+        mm_per_px=table["mm_per_px"].astype(object).where(table["mm_per_px"].notna(), None),
+    )
+    return {"columns": list(shown.columns), "rows": shown.to_numpy(dtype=object).tolist()}
+
+
+def _blinded(table: pd.DataFrame, place: Place, account: str) -> pd.DataFrame:
+    """The list without what a study keeps from this account: labels of others, or the network's answers."""
+    rows = table.copy()
+    for task in table["task"].unique():
+        found = studies(place.journal.events(task, ALL))
+        if not any(account in study.accounts for study in found):
+            continue
+        for index in rows.index[rows["task"] == task]:
+            study = study_of(found, rows.at[index, "source"])
+            if account not in study.accounts:
+                continue
+            if study.blind:
+                rows.at[index, "labels"], rows.at[index, "annotators"] = (), ()
+                rows.at[index, "state"] = rows.at[index, "state"] - OF_LABELS
+            if not study.network:
+                rows.at[index, "state"] = rows.at[index, "state"] - OF_NETWORK
+    return rows
+
+
+@router.get("/cines/{task}/{source}/still")
+def still(request: Request, account: Signed, task: str, source: Source) -> Response:
+    """The middle frame as a small PNG. 503 while another cine is decoded: ask again later."""
+    import cv2
+
+    catalogue = request.app.state.catalogue
+    if not catalogue.is_stored(source, task) and catalogue.is_decoding:
+        return Response(status_code=503, headers={"Retry-After": "2"})
+    frames = catalogue.frames(source, task)
+    note_look(request, account, "view still", source)
+    frame = frames[len(frames) // 2]
+    scale = STILL_PX / max(frame.shape)
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+    return Response(cv2.imencode(".png", small)[1].tobytes(), media_type="image/png")

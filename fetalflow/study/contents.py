@@ -1,0 +1,114 @@
+"""Finds the files of a study, and what their DICOM headers state."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+
+from fetalflow.artefacts import file_digest
+from fetalflow.cine.dicom import is_dicom
+from fetalflow.cine.suffixes import CINES
+from fetalflow.errors import InputError
+from fetalflow.inference.examination.identity import check_one_fetus, identity_of
+
+INDEX = "DICOMDIR"  # the list of the files of a disc; it is DICOM without a picture
+MAKER = "fetalflow"  # of our own results, which come back with a study that was examined before
+UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+MOST_NAMES = 5  # in one remark
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a study. name: unique in the study. uids: by keyword, of a DICOM header, without the empty ones. ours:
+    it is a result of fetalflow and is not examined."""
+
+    name: str
+    path: Path
+    sha256: str
+    uids: dict[str, str]
+    ours: bool
+
+
+def find_files(paths: Sequence[Path]) -> tuple[list[Found], list[str]]:
+    """The files of a study in the order of their names, each content once, and remarks on what is left out.
+
+    paths: files, or folders with all their folders; in a folder, hidden files and those that are no image, cine or
+    DICOM are left out. The order of `paths` changes nothing. Raises InputError when a path does not exist, nothing is
+    found, or two DICOM headers state different patients, studies, days or sites.
+    """
+    listed, others = _listed(paths)
+    if not listed:
+        raise InputError(
+            f"{', '.join(map(str, paths)) or 'nothing'} holds no image, cine or DICOM. Give the files of one study, or "
+            "the folder that holds them."
+        )
+    names = _names(listed)
+    remarks = [f"not an image, cine or DICOM, so not read: {_some(others)}"] if others else []
+    found: dict[str, Found] = {}
+    for path, name in sorted(names.items(), key=lambda each: each[1]):
+        digest = file_digest(path)
+        uids, ours = _header(path)
+        same = next((each for each in found.values() if each.sha256 == digest or _same_image(each.uids, uids)), None)
+        if same:
+            remarks.append(f"{name} is the same image as {same.name} and counts once")
+        else:
+            found[name] = Found(name, path, digest, uids, ours)
+    files = list(found.values())
+    return files, remarks + check_one_fetus([(each.name, identity_of(each.path)) for each in files])
+
+
+def _listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    files: dict[Path, Path] = {}
+    others: list[str] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(each for each in path.rglob("*") if each.is_file())
+            inside = [each for each in inside if not _hidden(each.relative_to(path))]
+            for each in inside:
+                if each.name.upper() != INDEX and (each.suffix.lower() in CINES or is_dicom(each)):
+                    files.setdefault(each.resolve(), each)
+                else:
+                    others.append(each.name)
+        elif path.is_file():
+            files.setdefault(path.resolve(), path)
+        else:
+            raise InputError(f"{path} does not exist. Give the files of one study, or the folder that holds them.")
+    return list(files.values()), others
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _names(files: Sequence[Path]) -> dict[Path, str]:
+    """The file names where they are all different; else the paths below the folder that all have in common."""
+    if len({each.name for each in files}) == len(files):
+        return {each: each.name for each in files}
+    common = Path(os.path.commonpath([each.absolute() for each in files]))
+    return {each: each.absolute().relative_to(common).as_posix() for each in files}
+
+
+def _header(path: Path) -> tuple[dict[str, str], bool]:
+    if not is_dicom(path):
+        return {}, False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings quote values
+        try:
+            header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*UIDS, "Manufacturer"])
+        except Exception:  # noqa: BLE001 - a damaged header raises many kinds of errors; the reader names the fault
+            header = Dataset()
+        uids = {keyword: str(header.get(keyword) or "").strip(" \0") for keyword in UIDS}
+        maker = str(header.get("Manufacturer") or "").strip(" \0").casefold()
+    return {keyword: value for keyword, value in uids.items() if value}, maker == MAKER
+
+
+def _same_image(a: dict[str, str], b: dict[str, str]) -> bool:
+    return "SOPInstanceUID" in a and a["SOPInstanceUID"] == b.get("SOPInstanceUID")
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(sorted(names)[:MOST_NAMES])
+    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"

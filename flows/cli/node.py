@@ -1,0 +1,110 @@
+"""`fetalflow node`: receives studies of scanners and PACS over DICOM, and sends results back."""
+
+import os
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fetalflow.errors import InputError
+from flows.cli.options import Workspace
+
+if TYPE_CHECKING:
+    from fetalflow.hospital.deidentify.pseudonyms import Key
+    from fetalflow.settings.params import Settings
+
+HOST, PORT = "127.0.0.1", 11112
+
+
+def node(
+    workspace: Workspace = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="What the node keeps; default: `node` in the workspace. Back it up.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on. 127.0.0.1: only for this machine.")] = HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The DICOM port; 0: a free one.")] = PORT,
+    certificate: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A certificate, PEM: DICOM then comes over TLS.")
+    ] = None,
+    private_key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The certificate's private key, PEM.")
+    ] = None,
+    authority: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Certificates, PEM, by which those of senders are checked."),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="The key of pseudonyms; default: FETALFLOW_PSEUDONYM_KEY*.")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do not listen: fetch, deliver and send back once, and end.")
+    ] = False,
+) -> None:
+    """Receive studies over DICOM, put them into inboxes, send results back: until Ctrl-C. docs/operator/pacs.md"""
+    place = _place(workspace)
+    from fetalflow.settings.params import load_settings
+
+    settings = load_settings(place / "params.yaml")
+    if not settings.node.rules:
+        raise InputError(
+            f"{place / 'params.yaml'} has no node.rules, so the node would take nothing. docs/operator/pacs.md has an "
+            "example."
+        )
+    if bool(certificate) != bool(private_key):
+        raise InputError("--certificate and --private-key belong together: give both, or none.")
+    if not once and not certificate and not _is_loopback(host):
+        raise InputError(
+            f"--host {host} can be reached from other machines, so it needs TLS: give --certificate and --private-key, "
+            "and --authority to admit only senders with a certificate."
+        )
+    key = _key(settings, key_file)
+    from fetalflow.node.listening import server_tls
+    from fetalflow.node.sending import client_tls
+    from fetalflow.node.serving import one_round, opened, serve
+
+    tls = (
+        server_tls(certificate, private_key, authority) if certificate else None,
+        client_tls(certificate, private_key, authority) if certificate or authority else None,
+    )
+    with opened(settings, folder or place / "node", key) as made:
+        if key is None:
+            _say("No key of pseudonyms is configured: studies go into the inboxes as they come, with names.")
+        if once:
+            one_round(made, _say, tls[1])
+        else:
+            serve(made, (host, port), _say, threading.Event(), tls)
+
+
+def _place(named: Path | None) -> Path:
+    """The workspace, or the folder, whose params.yaml has the rules."""
+    from flows.checkout import CHECKOUT
+    from flows.workspaces.last_run import find_workspace
+
+    if named is not None:
+        return find_workspace(None, named)
+    return Path.cwd() if Path("params.yaml").is_file() else CHECKOUT
+
+
+def _key(settings: "Settings", file: Path | None) -> "Key | None":
+    """Raises InputError where a task that the node serves takes nothing without a key, and there is none."""
+    from fetalflow.hospital.deidentify.pseudonyms import FILE_VARIABLE, VARIABLE, read_key
+
+    needed = any(settings.block(rule.task).retrain.deidentify for rule in settings.node.rules)
+    given = file or os.environ.get(VARIABLE) or os.environ.get(FILE_VARIABLE)
+    return read_key(file) if given or needed else None
+
+
+def _is_loopback(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _say(line: str) -> None:
+    print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,125 @@
+"""One station on loopback and one browser for all tests of this folder."""
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+CHROMIUM = os.environ.get("FETALFLOW_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+PASSWORD = "a long password for tests"
+ACCOUNTS = {"anna": "annotator", "ben": "annotator", "ada": "adjudicator", "lea": "lead"}
+SIZE = {"width": 1400, "height": 900}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A station that answers at `address`; `cines` has its sources by name."""
+
+    place: object
+    address: str
+    app: object
+    cines: dict[str, str]
+
+
+def serve(app: object) -> Iterator[str]:
+    """The address of a server of `app`, until the iterator is closed."""
+    import uvicorn
+
+    taken = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(20)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory) -> Iterator[Served]:
+    """The station of `station_workspace`, with the accounts of ACCOUNTS."""
+    from station_workspace import make_place, sources
+
+    from fetalflow.station.app import station
+
+    place = make_place(tmp_path_factory.mktemp("station"))
+    app = station(place)
+    for name, role in ACCOUNTS.items():
+        app.state.accounts.make(name, role, PASSWORD)
+    running = serve(app)
+    yield Served(place, next(running), app, sources(place))
+    next(running, None)
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable:
+    """`serve`, for tests that need a station of their own."""
+    return serve
+
+
+@pytest.fixture(scope="session")
+def review(tmp_path_factory) -> tuple[object, dict[str, str]]:
+    """A place with a cine in every state of the list, and its sources by name. No test changes it."""
+    from review_workspace import make_review_workspace
+
+    return make_review_workspace(tmp_path_factory.mktemp("review"))
+
+
+@pytest.fixture(scope="session")
+def answering(served) -> Served:
+    """The same station, in which a network answers."""
+    from station_workspace import put_network
+
+    put_network(served.place)
+    return served
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Chromium without a window. Where it is missing, the test is skipped and says so."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: `apt-get install chromium`, or set FETALFLOW_CHROMIUM to its path.")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def log_in_for(served, browser) -> Callable:
+    """A context manager with a function that gives a new page of an account (default: anna). Each page has a browser
+    context of its own, as on another machine. At the end, errors of their scripts fail the test."""
+
+    @contextmanager
+    def pages() -> Iterator[Callable]:
+        contexts, errors = [], []
+
+        def page_of(name: str = "anna") -> object:
+            context = browser.new_context(viewport=SIZE, base_url=served.address)
+            context.set_default_timeout(30_000)
+            contexts.append(context)
+            token, _ = served.app.state.accounts.log_in(name, PASSWORD)
+            context.add_cookies([{"name": "fetalflow_session", "value": token, "url": served.address}])
+            page = context.new_page()
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            return page
+
+        yield page_of
+        for context in contexts:
+            context.close()
+        assert not errors
+
+    return pages
+
+
+@pytest.fixture
+def log_in(log_in_for) -> Iterator[Callable]:
+    """`log_in_for`, for one test."""
+    with log_in_for() as page_of:
+        yield page_of
