@@ -147,17 +147,20 @@ def show_drift(task_name: str, reports: dict[str, dict[str, Any]]) -> None:
 
 @flow(name="retrain", flow_run_name="{task_name}", on_failure=[on_end], on_crashed=[on_end], on_completion=[on_end])
 @in_turn("the flow retrain", wait_s=0)
-def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None = None) -> list[str]:
+def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None = None, reason: str = "") -> list[str]:
     """Poll the inbox of a workspace; if there is anything new, run the pipeline, which registers a challenger.
 
     warm: the main variant starts from the champion, else from the challenger (True), or from random weights (False);
-    None: the setting `retrain.warm`, applied once for each state of the data.
+    None: the setting `retrain.warm`, applied once for each state of the data. reason: why it was started, for the log;
+    it starts no training where there is nothing new.
     If another process uses the workspace, the run ends at once in the state Busy, so that looks do not pile up during a
     long training.
     Returns the names of the stages that had to run. The next run finishes the work of a killed run, also if no new drop
     arrived. Raises InputError if the workspace has no inbox, StageFailed when a stage fails.
     """
     folder = Path(workspace).resolve()
+    if reason:
+        get_run_logger().warning("This run was asked for. %s", reason)
     if changed := update_workspace(folder):
         get_run_logger().info(changed)
     settings = load_settings(folder / "params.yaml")

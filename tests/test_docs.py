@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "fetalflow"
 ARCHITECTURE = ROOT / "docs/architecture.md"
 # From the end of the data's way to its beginning, which is also the order of the lines in the drawing.
-ROOMS = ("promotion", "registry", "report", "quality", "inference", "evaluation", "training", "sequences", "hospital")
+ROOMS = ("node", "service", "station", "watch", "study", "annotation")
+ROOMS += ("promotion", "registry", "report", "quality", "inference", "evaluation", "training", "sequences", "hospital")
 ROOMS += ("models", "biometry", "cine", "settings")
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -76,6 +76,7 @@ class Bench:
     parts: pd.DataFrame
     labels: list[str]
     epochs: int
+    tuning_epochs: int
     machines: Machines = field(default_factory=Machines)
 
     def rows(self, fold: int) -> pd.DataFrame:
@@ -123,10 +124,12 @@ def right(result: dict[str, Any], rule: str = KEPT) -> float:
     return float(np.mean(np.array(result["answers"][rule]) == result["truth"]))
 
 
-def chosen_rate(bench: Bench, name: str, epochs: int) -> tuple[float, dict[float, float]]:
-    """The learning rate with the most right answers to the patients of the first part, and the accuracy of all."""
-    accuracy = {rate: right(trained(bench, name, rate, 0, 0, epochs)) for rate in RATES}
-    return max(accuracy, key=accuracy.get), accuracy
+def tuned(bench: Bench, name: str, read: bool = False) -> dict[float, dict[str, Any]]:
+    """The trainings that tune a rival, by learning rate, the best one first. read: only those that have a file."""
+    name = BLIND.get(name, name)
+    rates = [rate for rate in RATES if not read or file_of(bench, name, rate, 0, 0, bench.tuning_epochs).is_file()]
+    found = {rate: trained(bench, name, rate, 0, 0, bench.tuning_epochs) for rate in rates}
+    return dict(sorted(found.items(), key=lambda item: -right(item[1])))
 
 
 def by_patient(results: list[dict[str, Any]], labels: list[str], rule: str = KEPT) -> np.ndarray:
@@ -149,6 +152,25 @@ def interval(counts: np.ndarray) -> tuple[float, float]:
     draws = bootstrap(lambda w: {"accuracy": accuracy(np.tensordot(w, counts, 1))}, len(counts), DRAWS, 0)
     low, high = percentile_interval(draws["accuracy"], 0.95, len(counts))
     return float(low), float(high)
+
+
+def tuning_claims(bench: Bench, trials: dict[str, dict[float, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One claim for each rival that was tuned: its best trial."""
+    found = []
+    for name, results in trials.items():
+        if name in BLIND or not results:
+            continue
+        best = next(iter(results.values()))
+        counts = by_patient([best], bench.labels)
+        figures = {"network": name, "accuracy": float(accuracy(counts.sum(axis=0))), "bounds": interval(counts)}
+        figures |= {"trials": len(results), "epochs": bench.tuning_epochs, "rate": best["rate"]}
+        figures |= {"chance": 1 / len(bench.labels), "training_accuracy": best["curves"]["train_accuracy"][-1]}
+        said = (
+            "{network} gives the right label to {accuracy} {bounds} of the sequences of the patients who choose its "
+            "learning rate, with the best of {trials} trials of {epochs} epochs; chance is {chance}."
+        )
+        found.append(claim(bench, [best], said, figures, "measured"))
+    return found
 
 
 def claims(bench: Bench, tested: dict[str, list[dict[str, Any]]], rates: dict[str, float]) -> list[dict[str, Any]]:
@@ -211,7 +233,7 @@ def claim(
         "seeds": seeds,
         "interval": "95 %, bootstrap over patients; differences by the jackknife over patients",
         "command": f"python -m benchmarks movement_rivals FOLDER --folds {int(bench.parts['fold'].max())} "
-        f"--seeds {len(seeds)}",
+        f"--seeds {len(seeds)} --epochs {bench.epochs} --tuning-epochs {bench.tuning_epochs}",
         "machine": f"{about['processor']}, {about['cores']} cores",
         "date": date.today().isoformat(),
         "outcome": outcome,
@@ -237,7 +259,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--tuning-epochs", type=int, help="epochs of the trainings that tune; default: --epochs")
     parser.add_argument("--networks", nargs="+", choices=RIVALS, default=list(RIVALS))
-    parser.add_argument("--stage", choices=("tuning", "all", "read"), default="all", help="read: train nothing")
+    parser.add_argument(
+        "--stage", choices=("tuning", "all", "read"), default="all", help="read: train nothing, and write what is there"
+    )
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -246,21 +270,32 @@ def main() -> None:
     manifest = manifest.drop(columns="part", errors="ignore")
     parts = split(manifest, Split(kind="grouped", folds=chosen.folds + 1))
     folder = (chosen.folder / "rivals").absolute()
-    bench = Bench(folder, data.absolute(), block, manifest, parts, sorted(set(manifest["label"])), chosen.epochs)
-    tuning = chosen.tuning_epochs or chosen.epochs
-    rates = {name: chosen_rate(bench, BLIND.get(name, name), tuning)[0] for name in chosen.networks}
+    bench = Bench(
+        folder,
+        data.absolute(),
+        block,
+        manifest,
+        parts,
+        sorted(set(manifest["label"])),
+        chosen.epochs,
+        chosen.tuning_epochs or chosen.epochs,
+    )
+    trials = {name: tuned(bench, name, chosen.stage == "read") for name in chosen.networks}
+    rates = {name: next(iter(found)) for name, found in trials.items() if found}
     print(", ".join(f"{name}: learning rate {rate:g}" for name, rate in rates.items()), flush=True)
-    if chosen.stage == "tuning":
-        return
     runs = list(product(range(chosen.seeds), range(1, chosen.folds + 1)))
-    if chosen.stage == "read":  # only what all chosen networks have
+    if chosen.stage != "all":  # only what all networks have
         wanted = {run: [file_of(bench, n, rates[n], *run[::-1], chosen.epochs) for n in rates] for run in runs}
         runs = [run for run, files in wanted.items() if all(file.is_file() for file in files)]
-    tested: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen.networks}
-    for (seed, fold), name in product(runs, chosen.networks):
+    tested: dict[str, list[dict[str, Any]]] = {name: [] for name in rates} if runs else {}
+    for (seed, fold), name in product(runs, rates):
         tested[name].append(trained(bench, name, rates[name], fold, seed, chosen.epochs))
-    write_table(folder / "curves.csv", curves([r for results in tested.values() for r in results]))
-    found = claims(bench, tested, rates)
+    results = [
+        *(r for found in trials.values() for r in found.values()),
+        *(r for each in tested.values() for r in each),
+    ]
+    write_table(folder / "curves.csv", curves(results))
+    found = [*tuning_claims(bench, trials), *claims(bench, tested, rates)]
     print(table(found))
     print(write_claims("movement_rivals", found))
 

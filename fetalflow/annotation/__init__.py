@@ -1,5 +1,5 @@
 """What annotators mark on cines and stills comes in; spans, outlines, lengths and corrections of a drop go out.
 
 Doors: adjudication, agreement, annotation, checking, corrections, drop, exchange/folder, exchange/marked, journal,
-patients, rows, shapes, standing, studies.
+next_cines, patients, rows, shapes, standing, studies.
 """

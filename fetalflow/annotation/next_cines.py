@@ -1,9 +1,9 @@
 """Which cines a person should look at next: a table of answers comes in, an ordered table with reasons goes out.
 
 Each reason has a `chance`, a rough estimate from 0 to 1 of how likely the network's answer, or the label, is wrong.
-Then the order is greedy: the next cine has the highest worth, which counts less the more its answer is like that of a
-cine before it, and the more cines of its patient are before it. What this gains over a random order, and where it gains
-nothing, was measured: docs/annotator/next.md.
+The worth of a cine is their sum. The order is greedy: the worth counts less the more the cine's answer is like that of
+a cine before it, and the more cines of its patient are before it. What this gains over a random order, and where it
+gains nothing, was measured: docs/annotator/next.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fetalflow.evaluation.equal_labels import labels_equally_likely
+from fetalflow.models.familiarity import UNLIKE
+
 SUSPECTED, UNFAMILIAR, DISAGREE, WIDE, BOUNDARY = "suspected", "unfamiliar", "disagree", "wide", "boundary"
-UNLIKE = 1.0  # as in models.familiarity, which this room cannot import without torch
+KINDS = (UNFAMILIAR, DISAGREE, WIDE, BOUNDARY)  # of a cine to label
 NEAR = 0.5  # a difference of the two highest probabilities below this is near the boundary
 SHARED_MISTAKES = 0.5  # networks that learned from the same cines make the same mistakes, so they count half
 SPREAD = 0.5  # how much an answer that is like one before it counts less
 LEAST = 1e-3  # the worth of a cine without a reason
+RULE = "both"  # of cleanlab: a label that two of its rules suspect
 FIRST = 300  # cines that are ordered one after another; nobody labels more before the next training
 SHOWN = 4  # labels in a sentence
 
@@ -76,7 +80,8 @@ def reasons_to_label(
 def reasons_to_check(label: str, suspect: Mapping[str, Any] | None, votes: Mapping[str, str]) -> list[Reason]:
     """Why the label of a cine should be looked at again, the strongest reason first; none for most cines.
 
-    suspect: its row of `suspected_labels`. votes: the label that each network gave it without having learned from it.
+    suspect: its row of `suspected_labels`. votes: the label that each network gave it without having learned from it,
+    that of the main network first. Where the main network agrees with the label, weaker ones do not count against it.
     """
     found = []
     if suspect is not None:
@@ -87,7 +92,7 @@ def reasons_to_check(label: str, suspect: Mapping[str, Any] | None, votes: Mappi
         )
         found.append(Reason(SUSPECTED, 1 - suspect["quality"], words, "Its label may be wrong.", *where))
     against = [name for name, vote in votes.items() if vote != label]
-    if len(votes) > 1 and len(against) > len(votes) / 2:
+    if len(votes) > 1 and next(iter(votes)) in against and len(against) > len(votes) / 2:
         words = f"{len(against)} of {len(votes)} networks give it another label than {label}."
         chance = SHARED_MISTAKES * len(against) / len(votes)
         found.append(Reason(DISAGREE, chance, words, "Most networks give it another label."))
@@ -118,10 +123,36 @@ def suspected_labels(answers: pd.DataFrame) -> pd.DataFrame:
         source, label = means.index[at]
         of_case = known[(known["source"] == source) & (known["label"] == label)]
         worst = of_case.loc[of_case[f"p_{label}"].idxmin()]
-        facts = {"source": source, "label": label, "likelier": labels[p[at].argmax()], "quality": float(p[at][given[at]])}
+        facts = {
+            "source": source,
+            "label": label,
+            "likelier": labels[p[at].argmax()],
+            "quality": float(p[at][given[at]]),
+        }
         rows.append(facts | {name: int(worst[name]) for name in ("first_frame", "last_frame")})
     found = pd.DataFrame(rows, columns=list(empty))
     return found.sort_values(["quality", "source", "label"], ignore_index=True)
+
+
+def out_of_fold(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows for `suspected_labels` of a network's predictions (source, first_frame, last_frame, y_true, p_<label>,
+    and part and fold where it has them): those of the test parts; where there is one split, of its validation part,
+    too, which only chose the epoch. No rows where the network tells no labels apart."""
+    columns = [column for column in predictions if column.startswith("p_")]
+    table = predictions.rename(columns={"y_true": "label"})
+    if table.empty or labels_equally_likely(table[columns].to_numpy(float)):
+        return table[:0]
+    if "part" in table:
+        has_folds = "fold" in table and table.loc[table["part"] == "test", "fold"].nunique() > 1
+        table = table[table["part"].isin(["test"] if has_folds else ["test", "validation"])]
+    return table
+
+
+def votes(answers: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """The label that a network gives to each case, by source and label. answers: as of `suspected_labels`."""
+    columns = [column for column in answers if column.startswith("p_")]
+    means = answers.groupby(["source", "label"])[columns].mean()
+    return means.idxmax(axis=1).str.removeprefix("p_").to_dict()
 
 
 def _issues(given: np.ndarray, p: np.ndarray) -> list[int]:
@@ -136,9 +167,6 @@ def _issues(given: np.ndarray, p: np.ndarray) -> list[int]:
     coded = np.searchsorted(present, given)
     found = find_label_issues(coded, kept, filter_by=RULE, n_jobs=1)
     return np.flatnonzero(found & (p.argmax(axis=1) != given)).tolist()
-
-
-RULE = "both"  # of cleanlab
 
 
 def order_cines(cines: pd.DataFrame, first: int = FIRST) -> pd.DataFrame:
@@ -173,14 +201,17 @@ def order_cines(cines: pd.DataFrame, first: int = FIRST) -> pd.DataFrame:
         put(at)
     rest = sorted(np.flatnonzero(left), key=lambda at: -worth[at])
     value[rest] = worth[rest] * (1 - SPREAD + SPREAD * far[rest]) / (1 + before[codes[rest]])
-    return table.assign(worth=worth, value=value)[["source", "patient", "reasons", "worth", "value"]].iloc[
-        [*chosen, *rest]
-    ].reset_index(drop=True)
+    return (
+        table.assign(worth=worth, value=value)[["source", "patient", "reasons", "worth", "value"]]
+        .iloc[[*chosen, *rest]]
+        .reset_index(drop=True)
+    )
 
 
 def worth_of(reasons: Sequence[Reason]) -> float:
-    """0-1, of the reasons of one cine together."""
-    return max([LEAST, *(reason.chance for reason in reasons)])
+    """0-1, of the reasons of one cine together: their sum. By the largest chance alone, an unfamiliar cine would come
+    before all others, and unfamiliar cines teach less than those near a boundary."""
+    return max(LEAST, sum(reason.chance for reason in reasons) / len(KINDS))
 
 
 def _roots(probabilities: pd.Series) -> np.ndarray:

@@ -17,7 +17,7 @@ from fetalflow.cine.letterbox import fit
 from fetalflow.errors import InputError
 from fetalflow.evaluation.certainty.record import Certainty, certainty_in
 from fetalflow.inference.engines.choice import AUTO, choose
-from fetalflow.inference.engines.engine import Engine
+from fetalflow.inference.engines.engine import THREADS, Engine
 from fetalflow.inference.engines.feeding import stride_of
 from fetalflow.inference.prediction import BestFrame, Prediction, Window
 from fetalflow.models.familiarity import UNLIKE, Familiarity
@@ -241,16 +241,20 @@ class Package:
 
 
 def load(
-    folder: Path | str, device: "str | torch.device" = "cpu", engine: str = "torch", once: bool = False
+    folder: Path | str,
+    device: "str | torch.device" = "cpu",
+    engine: str = "torch",
+    once: bool = False,
+    threads: int = THREADS,
 ) -> Package:
     """Read the package that `save` wrote. engine: one of `fetalflow.inference.engines.engine.ENGINES`, or "auto": the
     fastest installed one that passed the parity gate, torch where nothing was exported.
 
-    device: of torch; other engines compute on the CPU. once: as in `fetalflow.inference.engines.choice.choose`. Raises
-    InputError when the package is incomplete, has changed or does not fit, or the engine did not pass, is not installed
-    or has incomplete files.
+    device: of torch; other engines compute on the CPU. once: as in `fetalflow.inference.engines.choice.choose`.
+    threads: of an engine; torch has those of the process. Raises InputError when the package is incomplete, has changed
+    or does not fit, or the engine did not pass, is not installed or has incomplete files.
     """
-    chosen = choose(engine, folder, once=once)
+    chosen = choose(engine, folder, threads, once)
     if chosen is None:
         from fetalflow.models.weights import read
 

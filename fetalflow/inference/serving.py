@@ -1,11 +1,19 @@
 """The pyfunc interface of a model package, which MLflow calls when the registered model is loaded.
 
 MLflow finds `_load_pyfunc` by the name of this module (`loader_module`), so nothing is pickled and this file does not
-import MLflow.
+import MLflow. Behind MLflow's HTTP server (`mlflow models serve`) a text is the content of a file and never its path.
 """
 
+import base64
+import binascii
+import importlib
+import json
+import logging
 import os
+import sys
 from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +33,9 @@ MEASURED = [
     *("label", "probabilities", "unfamiliarity", "unfamiliar", "structure", "unit", "mm_per_px", "lengths", "age"),
     *("warnings", "frames", "engine", "label_set", "level"),
 ]
+SERVED = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # MLflow sets it to "true" in a process that answers over HTTP
+PATHS = "FETALFLOW_SERVE_PATHS"  # 1: such a process takes paths of its machine too
+LOG = logging.getLogger(__name__)
 FACTS = ("mm_per_px", "weeks", "structure")  # optional input columns for a segmentation model
 
 
@@ -45,6 +56,9 @@ class ServedModel:
         one item, a list of items, a DataFrame or Series with one item per row (in the first column), a dict
         {column: items}, or an array [items, N, H, W].
 
+        Behind MLflow's server a text is no path: it is a file in base64, or an array as JSON, which fits into CSV.
+        Then an error has a message for the client and no stack trace.
+
         A segmentation model returns the columns MEASURED instead (docs/ml-lead/biometry.md): `lengths` {name: value,
         unit, spread ...}, `age`, `warnings`, and `frames` with number, lengths and mask (run lengths) of each. Then an
         item may have any number of frames, and there may be further input columns: mm_per_px (of the recorded frame),
@@ -52,14 +66,26 @@ class ServedModel:
 
         Raises InputError when an item is neither a path nor such an array, or cannot be read.
         """
+        if not is_served():
+            return self._predict(model_input)
+        try:
+            with TemporaryDirectory(prefix="fetalflow-served-") as folder:
+                return self._predict(model_input, Uploaded(Path(folder)))
+        except InputError as error:
+            raise _refusal(str(error).replace(f"{folder}{os.sep}", ""), "INVALID_PARAMETER_VALUE") from None
+        except Exception:
+            LOG.exception("a prediction failed")
+            raise _refusal("the prediction failed; the log of the server has the reason", "INTERNAL_ERROR") from None
+
+    def _predict(self, model_input: Any, uploaded: "Uploaded | None" = None) -> pd.DataFrame:
+        given, facts = _facts(model_input) if self.package.segments else (model_input, [])
+        items = [uploaded.item(each) if uploaded else each for each in self._items(given)]
+        items = [each if isinstance(each, (str, os.PathLike)) else self._sequence(each) for each in items]
         if self.package.segments:
-            given, facts = _facts(model_input)
-            items = list(self._items(given))
             facts = facts or [{}] * len(items)
             results = [examine(self.package, item, **each).as_dict() for item, each in zip(items, facts, strict=True)]
             return pd.DataFrame(results, columns=MEASURED)
-        answers = [self.package.predict(item) for item in self._items(model_input)]
-        return pd.DataFrame([_row(answer) for answer in answers], columns=COLUMNS)
+        return pd.DataFrame([_row(self.package.predict(item)) for item in items], columns=COLUMNS)
 
     def _items(self, given: Any) -> Iterable[Any]:
         if isinstance(given, dict):
@@ -72,24 +98,89 @@ class ServedModel:
             given = given.iloc[:, 0]
         if isinstance(given, (str, os.PathLike)):
             return [given]
-        if isinstance(given, np.ndarray) and given.dtype != object and given.dtype.kind not in "US":
-            return [self._sequence(given)] if given.ndim <= 3 else [self._sequence(each) for each in given]
+        if isinstance(given, np.ndarray) and (given.ndim == 0 or given.dtype.kind in "biufc"):
+            return list(given) if given.ndim > 3 else [given.item() if given.ndim == 0 else given]
         if isinstance(given, Iterable):
-            return [each if isinstance(each, (str, os.PathLike)) else self._sequence(each) for each in given]
+            return list(given)
         raise InputError(f"expected paths of files or sequences [N, H, W], found {type(given).__name__}.")
 
     def _sequence(self, given: Any) -> np.ndarray:
-        array, n = np.asarray(given), self.package.frames
+        n = self.package.frames
+        try:
+            array = np.asarray(given)
+        except ValueError as error:
+            raise InputError(
+                f"expected a file or an array of grey values whose rows are equally long: {error}"
+            ) from None
+        if array.dtype.kind not in "iuf" or not array.size:
+            found = type(given).__name__ if array.ndim == 0 else f"{array.dtype} {list(array.shape)}"
+            raise InputError(f"expected a file, or an array of grey values 0-255 or 0-1; found {found}.")
         any_length = n == 1 or self.package.segments
         if array.ndim not in ((2, 3) if any_length else (3,)) or not (any_length or len(array) == n):
             what = "an image [H, W] or a sweep [T, H, W]" if any_length else f"a sequence [{n}, H, W]"
-            raise InputError(f"expected a file's path, or {what}; found shape {list(array.shape)}.")
+            raise InputError(f"expected a file, or {what}; found shape {list(array.shape)}.")
         # A sequence from JSON has integers of Python, not uint8.
         if array.dtype.kind in "iu" and array.dtype != np.uint8:
             if array.min() < 0 or array.max() > 255:
                 raise InputError(f"integer grey values must lie in 0-255, found {array.min()} to {array.max()}.")
             array = array.astype(np.uint8)
         return array
+
+
+class Uploaded:
+    """Texts of a request as files in a folder, or as arrays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+
+    def item(self, given: Any) -> Any:
+        """A text as the path of the file whose bytes it is in base64, or as the array that it is in JSON; anything else
+        unchanged. Raises InputError where it is neither, and for a path unless FETALFLOW_SERVE_PATHS is 1."""
+        if isinstance(given, os.PathLike) or not isinstance(given, str):
+            return given
+        self.count += 1
+        if os.environ.get(PATHS) == "1" and os.path.isfile(given):
+            return given
+        if given.lstrip().startswith("["):
+            try:
+                return json.loads(given)
+            except ValueError as error:
+                raise InputError(f"item {self.count} is no array in JSON ({error}).") from None
+        try:
+            content = base64.b64decode(given.encode("ascii"), validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            content = b""
+        if not content:
+            raise InputError(
+                f"item {self.count} is a text, and must be a file in base64 or an array in JSON. Paths of the server "
+                f"are not taken; {PATHS}=1 on the server allows them."
+            )
+        file = self.folder / f"item-{self.count}"
+        file.write_bytes(content)
+        return file
+
+
+def is_served() -> bool:
+    """Whether this process answers over HTTP, by MLflow's server or by MLServer, which MLflow can start instead."""
+    return os.environ.get(SERVED) == "true" or "mlserver" in sys.modules
+
+
+def _refusal(words: str, code: str) -> Exception:
+    """The exception that MLflow's server sends with its words alone; a ValueError without MLflow."""
+    exceptions, codes = (sys.modules.get(f"mlflow.{name}") for name in ("exceptions", "protos.databricks_pb2"))
+    if exceptions is None or codes is None:
+        return InputError(words)
+
+    class Refusal(exceptions.MlflowException, InputError):
+        @property
+        def message(self) -> str:
+            return words
+
+        @message.setter
+        def message(self, value: str) -> None:
+            """MLflow would put the whole input before the words: pictures of a patient, in an error and in logs."""
+
+    return Refusal(words, error_code=codes.ErrorCode.Value(code))
 
 
 def _facts(given: Any) -> tuple[Any, list[dict[str, Any]]]:
@@ -105,9 +196,11 @@ def _facts(given: Any) -> tuple[Any, list[dict[str, Any]]]:
         facts = {name: _of_each(name, given[name], len(items)) for name in FACTS if name in given}
         return items, _rows(pd.DataFrame(facts))
     if isinstance(given, pd.DataFrame) and given.shape[1] > 1:
-        if unknown := [str(name) for name in given.columns[1:] if name not in FACTS]:
-            raise InputError(f"beside the items there may be {', '.join(FACTS)}; found {', '.join(unknown)}.")
-        return given.iloc[:, 0], _rows(given.iloc[:, 1:])
+        others = [name for name in given.columns if name not in FACTS]
+        if len(others) != 1:
+            found = ", ".join(map(str, others)) or "none"
+            raise InputError(f"beside {', '.join(FACTS)} there must be one column, with the items; found {found}.")
+        return given[others[0]], _rows(given.drop(columns=others))
     return given, []
 
 
@@ -120,6 +213,9 @@ def _of_each(name: str, given: Any, count: int) -> list[Any]:
 
 
 def _rows(facts: pd.DataFrame) -> list[dict[str, Any]]:
+    for name in facts:
+        if wrong := [value for value in facts[name] if not pd.api.types.is_scalar(value)]:
+            raise InputError(f"{name}: expected one number or word for an item, found {type(wrong[0]).__name__}.")
     return [{k: v for k, v in row.items() if not pd.isna(v) and v != ""} for row in facts.to_dict("records")]
 
 
@@ -141,4 +237,12 @@ def _row(answer: Prediction) -> dict[str, Any]:
 
 def _load_pyfunc(path: str) -> ServedModel:
     """Called by MLflow with the folder of the model package; uses the fastest installed engine that passed the gate."""
+    if not Path(__file__).is_file():
+        # MLflow loaded an earlier copy of this code, and removed it (`validate_serving_input` does). What is not yet
+        # imported could not be found, so all of it is imported again, from the copy that MLflow has put on the path.
+        package = __name__.partition(".")[0]
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        return importlib.import_module(__name__)._load_pyfunc(path)
     return ServedModel(load(path, engine=AUTO))

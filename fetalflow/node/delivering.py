@@ -40,16 +40,25 @@ def inbox_of(rule: Rule, settings: Settings) -> Path:
 
 
 def deliver(node: Node) -> list[tuple[str, list[Receipt]]]:
-    """Write what is complete. Returns the names of the deliveries and what each holds."""
+    """Write what is complete. Returns the names of the deliveries and what each holds.
+
+    Raises InputError or OSError when one could not be written, after all others were.
+    """
     for study in node.receipts.complete(node.clock(), node.settings.node.quiet):
         if study not in node.busy:
             _assign(node, study)
-    made = []
+    made, failed = [], None
     for name, receipts in node.receipts.assigned().items():
-        _write(node, name, receipts)
+        try:
+            _write(node, name, receipts)
+        except (InputError, OSError) as error:
+            failed = error
+            continue
         node.receipts.delivered(name)
         made.append((name, receipts))
     tidy_spool(node)
+    if failed:
+        raise failed
     return made
 
 

@@ -7,6 +7,7 @@ copies (docs/decisions.md).
 import logging
 import ssl
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ OBJECTS = (
     MultiFrameTrueColorSecondaryCaptureImageStorage,
 )
 LARGEST_PDU = 1 << 20  # bytes; a peer may state 4 GB for one, and pynetdicom would wait for them
+SLACK = 1 << 16  # bytes of a message beside its object
 OUT_OF_RESOURCES, NOT_AUTHORISED, CANNOT_UNDERSTAND, NOT_THIS_CLASS = 0xA700, 0x0124, 0xC000, 0xA900
 STATUS = {"rule": NOT_AUTHORISED, "image": NOT_THIS_CLASS}  # by kind of refusal
 LONGEST_COMMENT = 64  # characters of ErrorComment (LO)
@@ -61,7 +63,9 @@ def _is_decoded(uid: str) -> bool:
 
 
 def keep_quiet() -> None:
-    """Nothing that pydicom or pynetdicom logs is shown: it quotes names, also in tracebacks of handlers."""
+    """Nothing that pydicom or pynetdicom logs is shown: it quotes names, also in tracebacks of handlers. Warnings quote
+    them as well, and `warnings.catch_warnings` of one thread ends that of another, so they are off in this process."""
+    warnings.simplefilter("ignore")
     for name in ("pydicom", "pynetdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
@@ -103,7 +107,7 @@ def listening(
     for storage in OBJECTS:
         entity.add_supported_context(storage, known)
     handlers = [(evt.EVT_CONN_OPEN, _bound, [settings.max_bytes]), (evt.EVT_C_STORE, _store, [node, say])]
-    handlers.append((evt.EVT_REJECTED, _rejected, [say]))
+    handlers += [(evt.EVT_C_ECHO, _echo), (evt.EVT_REJECTED, _rejected, [say])]
     try:
         server = entity.start_server(address, block=False, evt_handlers=handlers, ssl_context=tls)
     except OSError as error:
@@ -127,11 +131,16 @@ def _bound(event: evt.Event, most: int) -> None:
 
     def bounded(count: int) -> bytearray:
         event.assoc.bytes_of_message += count
-        if count > LARGEST_PDU or event.assoc.bytes_of_message > most + LARGEST_PDU:
+        if count > LARGEST_PDU or event.assoc.bytes_of_message > most + SLACK:
             raise OSError("more bytes than are allowed")
         return receive(count)
 
     transport.recv = bounded
+
+
+def _echo(event: evt.Event) -> int:
+    event.assoc.bytes_of_message = 0
+    return 0x0000
 
 
 def _store(event: evt.Event, node: Node, say: Callable[[str], None]) -> int | Dataset:

@@ -43,8 +43,9 @@ COLUMNS = [each.name for each in fields(Receipt)]
 SCHEMA = f"""
 create table if not exists receipts ({", ".join(COLUMNS)}, primary key (study, object)) without rowid;
 create table if not exists studies (study primary key, sender, expected) without rowid;
-create table if not exists sealed (name primary key, value) without rowid;
+create table if not exists sealed (name primary key, study, value) without rowid;
 create table if not exists returned (object, digest, receiver, time, primary key (object, digest)) without rowid;
+create table if not exists examined (delivery primary key) without rowid;
 create table if not exists facts (name primary key, value) without rowid;
 """
 
@@ -65,9 +66,9 @@ class Receipts:
         ((known,),) = self._base.execute("select value from facts where name = 'key'")
         if known != key_name:
             raise InputError(
-                f"the node's folder {path.parent} was used with {f'the key {known}' if known else 'no key'}, and now "
-                f"{f'the key {key_name}' if key_name else 'no key'} is configured. Results could not go back. Configure "
-                "the earlier key, or give the node another folder."
+                f"the node's folder {path.parent} was used with {_key_in_words(known)}, and now "
+                f"{_key_in_words(key_name)} is configured. Results could not go back. Configure the earlier key, or "
+                "give the node another folder."
             )
 
     def _run(self, *statements: tuple[str, Iterable[Any]]) -> list[tuple[Any, ...]]:
@@ -86,7 +87,10 @@ class Receipts:
         """Add an object, who sent its study first, how many objects the study has (0: not known), and identifiers.
         An object that is there stays as it is, unless it was refused."""
         marks = ", ".join("?" for _ in COLUMNS)
-        statements = [("insert or ignore into sealed values (?, ?)", pair) for pair in sealed.items()]
+        statements = [
+            ("insert or ignore into sealed values (?, ?, ?)", (name, receipt.study, value))
+            for name, value in sealed.items()
+        ]
         statements += [
             ("insert or ignore into studies values (?, ?, 0)", (receipt.study, sender)),
             ("update studies set expected = max(expected, ?) where study = ?", (expected, receipt.study)),
@@ -153,6 +157,31 @@ class Receipts:
     def delivered(self, delivery: str) -> None:
         self._run(("update receipts set state = ? where delivery = ? and state = ?", (DELIVERED, delivery, HELD)))
 
+    def not_examined(self) -> dict[str, list[Receipt]]:
+        """The deliveries that are in an inbox and were not examined."""
+        found: dict[str, list[Receipt]] = {}
+        statement = "select * from receipts where state = ? and delivery not in (select delivery from examined)"
+        for row in self._run((statement, (DELIVERED,))):
+            found.setdefault((receipt := Receipt(*row)).delivery, []).append(receipt)
+        return found
+
+    def examined(self, delivery: str) -> None:
+        self._run(("insert or ignore into examined values (?)", (delivery,)))
+
+    def forget(self, patient: str) -> tuple[int, int]:
+        """Remove all that is known of a patient, also her true identifiers. Returns the number of objects and studies.
+        No page of the database keeps a copy."""
+        studies = [s for (s,) in self._run(("select distinct study from receipts where patient = ?", (patient,)))]
+        count = len(self._run(("select 1 from receipts where patient = ?", (patient,))))
+        for study in studies:
+            self._run(
+                *((f"delete from {table} where study = ?", (study,)) for table in ("receipts", "studies", "sealed"))
+            )
+        with self._lock:
+            self._base.execute("vacuum")
+            self._base.execute("pragma wal_checkpoint(truncate)")
+        return count, len(studies)
+
     def held_files(self) -> set[str]:
         return {file for (file,) in self._run(("select file from receipts where state = ?", (HELD,)))}
 
@@ -177,3 +206,7 @@ class Receipts:
     def close(self) -> None:
         with self._lock:
             self._base.close()
+
+
+def _key_in_words(name: str) -> str:
+    return f"the key {name}" if name else "no key"

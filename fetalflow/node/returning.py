@@ -30,21 +30,32 @@ class NotSent(Exception):  # noqa: N818 - the next round tries again
     """Why a receiver did not take a result, in words without identifiers."""
 
 
+class Away(NotSent):
+    """The receiver cannot be reached: its other results wait as well, and nobody waits for each of them."""
+
+
 def send_back(node: Node, send: Send, say: Callable[[str], None]) -> int:
-    """Send every result that lies in the folder. Returns how many were received."""
-    sent = 0
-    for path in sorted((node.folder / RESULTS).rglob("*")):
+    """Send every result that lies in the folder. Returns how many were received. Why one waits is said once."""
+    sent, away, why = 0, {}, {}
+    for path in sorted((node.folder / RESULTS).rglob("*.dcm")):
         if not path.is_file() or path.name.startswith("."):
             continue
         try:
-            if path.suffix.lower() == ".dcm":
-                sent += _send_one(node, path, send)
+            sent += _send_one(node, path, send, away)
         except (NotSent, InputError) as error:
-            say(f"the result {_shown(path)} waits: {error}")
+            why[path] = str(error)
+    for path in why:
+        if node.waiting.get(path) != why[path]:
+            say(f"the result {_shown(path)} waits: {why[path]}")
+    node.waiting = why
+    for folder in (node.folder / RESULTS).iterdir():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     return sent
 
 
-def _send_one(node: Node, path: Path, send: Send) -> bool:
+def _send_one(node: Node, path: Path, send: Send, away: dict[str, str]) -> bool:
+    """away: why receivers cannot be reached; filled in."""
     result = _read(path)
     study = str(result.StudyInstanceUID)
     sender = node.receipts.sender_of(study)
@@ -53,7 +64,13 @@ def _send_one(node: Node, path: Path, send: Send) -> bool:
     receiver = peer.results_to if (peer := node.settings.node.peers.get(sender)) and peer.results_to else sender
     name, digest = str(result.SOPInstanceUID), hashlib.sha256(path.read_bytes()).hexdigest()
     if not node.receipts.was_returned(name, digest):
-        send(receiver, with_true_identifiers(node, result))
+        if receiver in away:
+            raise NotSent(away[receiver])
+        try:
+            send(receiver, with_true_identifiers(node, result))
+        except Away as error:
+            away[receiver] = str(error)
+            raise
         node.receipts.returned(name, digest, receiver, node.clock())
     path.unlink()
     return True
@@ -76,8 +93,8 @@ def with_true_identifiers(node: Node, result: Dataset) -> Dataset:
     stays as it is.
 
     UIDs of the study, its series and objects are put back wherever they are, also in references; elements of patient
-    and study as they came; her pseudonym and the moved date of the study wherever they stand as a value. Raises
-    InputError when the table of identifiers cannot be opened, NotSent where the study is not in it.
+    and study as they came; her pseudonym, and moved dates of the objects that the result refers to, wherever they are
+    a value. Raises InputError when the table of identifiers cannot be opened, NotSent where the study is not in it.
     """
     if node.key is None:
         return result
@@ -87,9 +104,8 @@ def with_true_identifiers(node: Node, result: Dataset) -> Dataset:
         raise NotSent(f"the node has no identifiers of study {in_short(study)}")
     patient = values[study]["patient"]
     true = Dataset.from_json(values[study]["header"])
-    date, identifier = str(true.get("StudyDate") or ""), str(true.get("PatientID") or "")
-    moved = str(result.get("StudyDate") or "")
-    _replace(result, {name: value["uid"] for name, value in values.items()}, patient, true, (moved, date), identifier)
+    dates = {moved: date for value in values.values() for moved, date in value.get("dates", {}).items()}
+    _replace(result, {name: value["uid"] for name, value in values.items()}, dates, patient, true)
     for name in TRUE:
         if name in true:
             result[name] = true[name]
@@ -120,21 +136,20 @@ def _opened(node: Node, names: set[str]) -> dict[str, dict[str, Any]]:
     return {name: node.vault.open(name, sealed) for name, sealed in node.receipts.sealed(names).items()}
 
 
-def _replace(
-    result: Dataset, uids: dict[str, str], patient: str, true: Dataset, dates: tuple[str, str], identifier: str
-) -> None:
-    moved, date = dates
+def _replace(result: Dataset, uids: dict[str, str], dates: dict[str, str], patient: str, true: Dataset) -> None:
     for element in _elements(result):
-        if element.VR == "UI" and element.value:
+        if not element.value:
+            continue
+        if element.VR == "UI":
             several = not isinstance(element.value, str)
             changed = [uids.get(str(uid), str(uid)) for uid in (element.value if several else [element.value])]
             element.value = changed if several else changed[0]
         elif element.VR == "PN" and str(element.value) == patient:
             element.value = str(true.get("PatientName") or "")
         elif element.VR in ("LO", "SH", "UC", "LT", "ST", "UT") and str(element.value) == patient:
-            element.value = identifier
-        elif element.VR == "DA" and moved and date and str(element.value) == moved:
-            element.value = date
+            element.value = str(true.get("PatientID") or "")
+        elif element.VR in ("DA", "DT") and str(element.value)[:8] in dates:
+            element.value = dates[str(element.value)[:8]] + str(element.value)[8:]
 
 
 def _shown(path: Path) -> str:

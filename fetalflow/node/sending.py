@@ -6,7 +6,7 @@ from pathlib import Path
 from pydicom import Dataset
 from pynetdicom import AE
 
-from fetalflow.node.returning import NotSent
+from fetalflow.node.returning import Away, NotSent
 from fetalflow.node.taking import Node
 from fetalflow.node.web import store
 from fetalflow.settings.node import Peer
@@ -49,7 +49,7 @@ def _c_store(
     # A host name is sent along in TLS, and not compared: see `client_tls`.
     association = entity.associate(peer.host, peer.port, ae_title=receiver, tls_args=(tls, peer.host) if tls else None)
     if not association.is_established:
-        raise NotSent(f"{receiver} at {peer.host}:{peer.port} does not answer, or refuses the AE title {title}")
+        raise Away(f"{receiver} at {peer.host}:{peer.port} does not answer, or refuses the AE title {title}")
     try:
         if not association.accepted_contexts:
             raise NotSent(f"{receiver} takes no objects of the class {result.SOPClassUID.name}")

@@ -10,6 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fetalflow.errors import InputError
+from fetalflow.hospital.arrival.intake import crash_in_words
+from fetalflow.hospital.deidentify.files import CINES
 from fetalflow.hospital.deidentify.pseudonyms import Key
 from fetalflow.node.delivering import deliver, inbox_of, tidy_spool
 from fetalflow.node.listening import keep_quiet, listening
@@ -18,11 +20,12 @@ from fetalflow.node.returning import RESULTS, send_back
 from fetalflow.node.sending import sender
 from fetalflow.node.taking import SPOOL, Node
 from fetalflow.node.web import fetch
+from fetalflow.settings.node import Rule
 from fetalflow.settings.params import Settings
 
 DATABASE = "node.db"
 Say = Callable[[str], None]
-Examine = Callable[[Path, Path], None]  # a delivery, and the folder for results as DICOM
+Examine = Callable[[Path, Path], None]  # the folder of the cines, and the new one for results as DICOM
 
 
 @contextmanager
@@ -64,20 +67,23 @@ def one_round(node: Node, say: Say, tls: ssl.SSLContext | None = None, examine: 
     fetch(node, say)
     for name, receipts in deliver(node):
         say(f"{name}: {len(receipts)} objects are in the inbox of {receipts[0].task}")
-        if examine is not None:
-            _examine(node, name, receipts, examine, say)
+    if examine is not None:
+        for name, receipts in node.receipts.not_examined().items():
+            _examine(node, name, receipts[0], examine, say)
     send_back(node, sender(node, tls), say)
 
 
-def _examine(node: Node, name: str, receipts: list[Receipt], examine: Examine, say: Say) -> None:
-    from fetalflow.hospital.arrival.intake import crash_in_words
-    from fetalflow.settings.node import Rule
-
-    place = inbox_of(Rule(task=receipts[0].task, inbox=receipts[0].inbox), node.settings) / name
+def _examine(node: Node, name: str, receipt: Receipt, examine: Examine, say: Say) -> None:
+    """Once for each delivery, also where it fails: the sender gets no result then, and the log says why."""
+    place = inbox_of(Rule(task=receipt.task, inbox=receipt.inbox), node.settings) / name
     try:
-        examine(place, node.folder / RESULTS)
+        if place.is_dir():
+            examine(place / CINES, node.folder / RESULTS / name)
+            say(f"{name} was examined")
     except Exception as error:  # noqa: BLE001 - one study must not stop the node, and a message may quote it
-        say(f"{name} could not be examined: {crash_in_words(error)}")
+        why = f"{crash_in_words(error)}; `fetalflow examine` with its folder shows the reason"
+        say(f"{name} could not be examined: {why}")
+    node.receipts.examined(name)
 
 
 def serve(
@@ -92,9 +98,21 @@ def serve(
     """Work until `stop` is set. tls: of the server, and of the sender of results; pause: seconds between rounds."""
     with listening(node, address, say, tls[0]) as port:
         say(f"{node.settings.node.title} listens on {address[0]} port {port}")
+        last = ""
         while not stop.is_set():
-            try:
-                one_round(node, say, tls[1], examine)
-            except OSError as error:  # such as a full disk: what is held stays held
-                say(f"this round failed: {error.strerror or type(error).__name__}; the next one tries again")
+            failed = _failed_round(node, say, tls[1], examine)
+            if failed and failed != last:
+                say(f"this round failed, and the next one tries again: {failed}")
+            last = failed
             stop.wait(pause)
+
+
+def _failed_round(node: Node, say: Say, tls: ssl.SSLContext | None, examine: Examine | None) -> str:
+    """Why a round failed, or "". What is held stays held, and objects are received all the while."""
+    try:
+        one_round(node, say, tls, examine)
+    except InputError as error:  # its message names folders and settings
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - its message may quote an object
+        return crash_in_words(error)
+    return ""

@@ -5,6 +5,7 @@ on two associations at once, is held once.
 """
 
 import hashlib
+import re
 import time
 import warnings
 from collections import Counter
@@ -24,7 +25,8 @@ from fetalflow.cine.recording import Limits
 from fetalflow.cine.store import LIMITS
 from fetalflow.errors import Rejected
 from fetalflow.hospital.deidentify.files import CINES, NO_ROOM, write_cine
-from fetalflow.hospital.deidentify.pseudonyms import Key
+from fetalflow.hospital.deidentify.header import DATES
+from fetalflow.hospital.deidentify.pseudonyms import Key, shift_date
 from fetalflow.hospital.deidentify.table import REASONS, rejected
 from fetalflow.hospital.drop.columns import YES
 from fetalflow.hospital.drop.identity import NO_LETTER, NO_PATIENT, NOTHING
@@ -43,10 +45,11 @@ TRUE = (  # of patient and study: what a result gets back before it leaves the n
     *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber"),
     *("ReferringPhysicianName",),
 )
+MAKER = "fetalflow"  # Manufacturer of results, which have a ConversionType where they are pictures
 NOT_TAKEN = {  # kinds of refusal that stay without a receipt
     "rule": "no rule of the node takes this object",
     "header": "the header lacks a UID that every object needs, or cannot be read",
-    "result": "it is a result that the node sent itself",
+    "result": "it is a result of fetalflow",
     "image": "the object is no ultrasound image",
     "patient": "earlier objects of this study have another PatientID",
 }
@@ -74,6 +77,9 @@ class Node:
     key: Key | None
     receipts: Receipts
     clock: Callable[[], float] = time.time
+    passed_over: set[str] = field(default_factory=set)  # objects of the DICOMweb PACS that are not asked for again
+    waiting: dict[Path, str] = field(default_factory=dict)  # results that wait, and why
+    looked: float = float("-inf")  # when the DICOMweb PACS was asked last
     busy: Counter = field(default_factory=Counter)  # objects of a study that are being worked on
     _lock: Lock = field(default_factory=Lock)
 
@@ -119,6 +125,8 @@ def take(node: Node, data: bytes, sender: str, expected: int = 0) -> Receipt:
     Raises Refused; OSError when the disk is full, and then nothing was taken.
     """
     limits = Limits(max_bytes=node.settings.node.max_bytes)
+    if len(data) > limits.max_bytes:
+        raise Refused("huge")
     try:
         with in_memory(data, limits) as path, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
@@ -130,7 +138,7 @@ def take(node: Node, data: bytes, sender: str, expected: int = 0) -> Receipt:
 def _take(node: Node, path: Path, data: bytes, sender: str, expected: int) -> Receipt:
     header = _header(path)
     study, name = node.name(text(header, "StudyInstanceUID")), node.name(text(header, "SOPInstanceUID"))
-    if node.receipts.was_returned(text(header, "SOPInstanceUID")):  # else a PACS that forwards would send it in circles
+    if _is_result(node, header):
         raise Refused("result", in_short(study))
     where = place(header, sender, node.settings.node)
     if where is None:
@@ -147,7 +155,7 @@ def _take(node: Node, path: Path, data: bytes, sender: str, expected: int) -> Re
     with node.working_on(study):
         digest = hashlib.sha256(data).hexdigest()
         kind, file = _spool(node, path, data, where, identifier, digest)
-        sealed = _sealed(node, header, patient)
+        sealed = _sealed(node, header, patient, identifier)
         receipt = Receipt(
             study=study,
             object=name,
@@ -182,6 +190,12 @@ def _header(path: Path) -> Dataset:
     raise Refused("header")
 
 
+def _is_result(node: Node, header: Dataset) -> bool:
+    """Whether the object is a result of fetalflow. A PACS that forwards all of a study would send it in circles."""
+    ours = text(header, "Manufacturer").casefold() == MAKER and text(header, "ConversionType")
+    return bool(ours) or node.receipts.was_returned(text(header, "SOPInstanceUID"))
+
+
 def _identifier(header: Dataset) -> tuple[str, str]:
     """Who the object is of, and YES where nobody says so and its study counts as a patient."""
     found = tidy(text(header, "PatientID"))
@@ -208,8 +222,10 @@ def _kept(node: Node, words: str, header: Dataset) -> str:
     return plain(words, header) if node.key else tidy(words)
 
 
-def _sealed(node: Node, header: Dataset, patient: str) -> dict[str, bytes]:
+def _sealed(node: Node, header: Dataset, patient: str, identifier: str) -> dict[str, bytes]:
     """What results need in order to go back under the true identifiers, by pseudonym."""
+    if node.key is None:
+        return {}
     true = Dataset()
     for element in (header[name] for name in TRUE if name in header):
         true.add(element)
@@ -218,6 +234,11 @@ def _sealed(node: Node, header: Dataset, patient: str) -> dict[str, bytes]:
         node.name(uid): {"uid": uid} for uid in {text(header, name) for name in UIDS} - {""}
     }
     facts[node.name(study)] |= {"header": true.to_json_dict(suppress_invalid_tags=True), "patient": patient}
+    days = node.key.days(identifier)
+    dates = [text(header, name).replace(".", "") for name in DATES if name in header]
+    facts[node.name(text(header, "SOPInstanceUID"))]["dates"] = {
+        shift_date(each, days): each for each in dates if re.fullmatch(r"\d{8}", each, re.ASCII)
+    }
     seal = partial(Vault.seal, node.vault)
     return {name: seal(name, value) for name, value in facts.items()}
 

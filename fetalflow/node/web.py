@@ -13,7 +13,7 @@ from requests.auth import HTTPBasicAuth
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
-from fetalflow.node.returning import NotSent
+from fetalflow.node.returning import Away, NotSent
 from fetalflow.node.taking import Node, Refused, in_short, take
 from fetalflow.settings.node import Web
 
@@ -38,13 +38,15 @@ def client(web: Web) -> DICOMwebClient:
 
 
 def fetch(node: Node, say: Callable[[str], None]) -> int:
-    """Take every object of new studies that the node does not have yet. Returns how many were taken.
+    """Take every object of new studies that the node does not have yet, if the last look is long enough ago. Returns
+    how many were taken.
 
     A PACS that gives no answer is said, and tried again in the next round.
     """
     web, taken = node.settings.node.web, 0
-    if not web.url:
+    if not web.url or node.clock() - node.looked < web.every:
         return 0
+    node.looked = node.clock()
     asked = client(web)
     try:
         for study in _studies(asked, web):
@@ -73,17 +75,19 @@ def _fetch_study(node: Node, asked: DICOMwebClient, study: str, say: Callable[[s
     for each in wanted:
         name = _value(each, OBJECT)
         known = node.receipts.find(node.name(study), node.name(name))
-        if known is not None:  # also a refused one: the same object would be refused again
+        if known is not None or name in node.passed_over:  # also a refused one: it would be refused again
             continue
         try:
             found = asked.retrieve_instance(study, _value(each, SERIES), name, media_types=AS_STORED)
             take(node, _bytes(found), title, expected=len(wanted))
             taken += 1
         except Refused as refused:
+            node.passed_over.add(name)
             say(f"{title}: an object of study {in_short(node.name(study))} was refused: {refused.reason}")
         except (RequestException, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - its message may quote the object
+            node.passed_over.add(name)  # until the node is started again
             say(f"{title}: an object of study {in_short(node.name(study))} was not taken: {crash_in_words(error)}")
     return taken
 
@@ -99,6 +103,6 @@ def store(web: Web, result: Dataset) -> None:
     try:
         answer = client(web).store_instances([result])
     except (RequestException, OSError) as error:
-        raise NotSent(f"{web.title} did not store it ({type(error).__name__})") from None
+        raise Away(f"{web.title} did not store it ({type(error).__name__})") from None
     if answer.get("FailedSOPSequence"):
         raise NotSent(f"{web.title} refused it")

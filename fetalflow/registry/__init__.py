@@ -2,5 +2,5 @@
 
 Doors: address, candidates, erasure, evidence, fetching, ledger/chain, ledger/decisions, ledger/files, ledger/record,
 ledger/repair, ledger/sentences, lineage, moved_store, old_versions, provenance, traces, tracking, usable,
-version_page, warm_start.
+version_page, warm_start, watched.
 """

@@ -9,7 +9,7 @@ from urllib.request import url2pathname
 
 import yaml
 
-from fetalflow.errors import InputError
+from fetalflow.errors import InputError, TrackingFailed
 from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.address import require_store, tracking_uri
 
@@ -61,6 +61,30 @@ def fetch_in_use(model: str, champion: str, challenger: str) -> tuple[str, str, 
         f"no version of {model} is {champion} or {challenger}. Run the pipeline to register one, or name a version "
         f"with --model models:/{model}/VERSION."
     )
+
+
+def version_of_alias(model: str, alias: str) -> str | None:
+    """`models:/NAME/VERSION` of the version that has an alias now; None where none has it. Nothing is downloaded.
+
+    Raises InputError when there is no store here, TrackingFailed when the store cannot be read or the server is out of
+    reach: then nothing is known about the alias.
+    """
+    uri = tracking_uri()
+    require_store(uri)
+    if uri.startswith(SQLITE):
+        database = Path(uri.removeprefix(SQLITE))
+        try:
+            with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as store:
+                rows = store.execute(OF_ALIAS, (model, alias)).fetchall()
+        except sqlite3.Error as error:
+            raise TrackingFailed(f"the MLflow store {database} cannot be read ({error}).") from None
+        return f"models:/{model}/{rows[0][0]}" if rows else None
+    from fetalflow.registry.tracking import numbered
+
+    try:
+        return numbered(f"models:/{model}@{alias}")
+    except InputError:
+        return None
 
 
 def _aliases_in_sqlite(database: Path, model: str) -> set[str] | None:

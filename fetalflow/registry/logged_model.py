@@ -80,12 +80,9 @@ def _package_of(module: str) -> str:
 def _signature(mlflow: ModuleType, measures: bool) -> Any:
     schema = mlflow.types.schema
     outputs = schema.Schema(_measuring_columns(schema) if measures else _classifying_columns(schema))
-    inputs = schema.Schema([schema.ColSpec(schema.AnyType(), "cine_or_sequence")])
-    signature = mlflow.models.ModelSignature(inputs, outputs)
-    # Otherwise MLflow would convert every input to a table with two dimensions, and reject [N, H, W]. With this, MLflow
-    # leaves the check of the input to the model (fetalflow.inference.serving).
-    signature._is_signature_from_type_hint = True
-    return signature
+    # No input schema: with one, MLflow turns every input into a table with two dimensions and refuses [N, H, W]. The
+    # model checks its input (fetalflow.inference.serving).
+    return mlflow.models.ModelSignature(None, outputs)
 
 
 def _classifying_columns(schema: ModuleType) -> list[Any]:

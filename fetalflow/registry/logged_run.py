@@ -27,11 +27,13 @@ def log_pipeline(
     mlflow: ModuleType, experiment: str, inputs: str, task: str, settings: Settings, workspace: Path
 ) -> str:
     """Log the parent run and its child runs; return the id of the parent."""
-    manifest = pd.read_parquet(workspace / "data" / task / "manifest.parquet")
+    # With its whole path, so that `get_source().load()` finds it from every folder of this machine.
+    source = (workspace / "data" / task / "manifest.parquet").resolve()
+    manifest = pd.read_parquet(source)
     reports = workspace / "reports" / task
     split = pd.read_parquet(workspace / "data" / task / "split.parquet")
     digest = data_digest(manifest)
-    dataset = mlflow.data.from_pandas(manifest, source=f"data/{task}/manifest.parquet", name=task, digest=digest[:36])
+    dataset = mlflow.data.from_pandas(manifest, source=str(source), name=task, digest=digest[:36])
     origin = read_origin(task, settings, workspace)
     tags = run_tags(task, workspace, digest) | origin.tags
     parameters = flatten(settings.tasks[task].model_dump(mode="json"), "task.")

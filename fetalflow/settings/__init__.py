@@ -1,4 +1,4 @@
 """`params.yaml` comes in; one checked, frozen block of settings per stage goes out.
 
-Doors: earlier, params, tasks.
+Doors: earlier, node, params, tasks, watch.
 """

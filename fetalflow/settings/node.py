@@ -68,6 +68,7 @@ class Web(Frozen):
     title: str = "DICOMWEB"  # its name in `peers` and rules
     filters: dict[str, str] = {"ModalitiesInStudy": "US"}  # of the query for studies
     days: int = Field(2, ge=0, le=36_500)  # studies of today and of so many days before it are looked for
+    every: float = Field(60, ge=0, le=10**6)  # s from one look to the next
     most: int = Field(1000, ge=1, le=10**6)  # studies in one look
 
     @model_validator(mode="after")

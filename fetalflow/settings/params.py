@@ -129,7 +129,9 @@ class Settings(Frozen):
                 raise ValueError(f"node.rules.{number}.task is {rule.task!r}, expected one of {sorted(self.blocks)}")
             known = self.blocks[rule.task].extract.labels
             if known is not None and (unknown := sorted({*rule.labels} - {*known})):
-                raise ValueError(f"node.rules.{number}.labels has {unknown}, expected labels of {rule.task}: {[*known]}")
+                raise ValueError(
+                    f"node.rules.{number}.labels has {unknown}, expected labels of {rule.task}: {[*known]}"
+                )
         return self
 
     def block(self, task: str) -> TaskSettings:

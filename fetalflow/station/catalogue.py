@@ -126,6 +126,10 @@ class Catalogue:
             predictions=predicted.of_cine(found.answers, source) if with_tables else [],
         )
 
+    def path(self, source: str, task: str | None = None) -> Path | None:
+        """`Cine.path` alone, for which nothing is decoded. Raises HTTPException 404 as `cine`."""
+        return self._listed(source, task).path
+
     def frames(self, source: str, task: str | None = None) -> np.ndarray:
         """The stored frames of a cine, memory-mapped, uint8 [T, H, W], masked.
 

@@ -184,7 +184,7 @@ def _add_sequences(found: TaskList, data: Path, drop: DropFiles, names: ShownNam
         cine = found.at(row["source"])
         _name(cine, row, names)
         cine.fps, cine.mm_per_px, cine.inside = float(row["fps"]), float(row["mm_per_px"]), (row["video"], drop.drop)
-    table = found.sequences.assign(parts=found.sequences.get("parts", frozenset()))
+    table = found.sequences if "parts" in found.sequences else found.sequences.assign(parts=None)
     columns = (table[column].tolist() for column in ("source", "label", "annotators", "last_frame", "parts"))
     for source, label, annotators, last, parts in zip(*columns, strict=True):
         cine = found.cines[source]

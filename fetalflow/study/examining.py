@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fetalflow.biometry.structures import LENGTHS, WEEKS
 from fetalflow.cine.masked import Masked, decoded
 from fetalflow.cine.resampling import clock_of, frame_step
 from fetalflow.cine.store import stored_frames
@@ -18,9 +19,9 @@ from fetalflow.settings.params import Extract
 from fetalflow.study.contents import Found, find_files
 from fetalflow.study.joining import join
 from fetalflow.study.movement import NO_CINE, movement_in
-from fetalflow.study.planes import FramePlanes, planes_of_frames, runs_of_planes
-from fetalflow.study.result import CINE, STILL, Plane, StudyFile, StudyResult, UsedModel
-from fetalflow.study.views import Seen, measured_frames, seen_in, view_of
+from fetalflow.study.planes import FramePlanes, planes_of_frames, runs_of_planes, structure_of
+from fetalflow.study.result import CINE, STILL, MeasuredFrame, Plane, StudyFile, StudyResult, UsedModel, View
+from fetalflow.study.views import Seen, measured_frames, seen_in, seen_whole, view_of
 
 NO_PLANES = (
     "there is no planes model, so the biometry model alone says what a frame shows; it may take another part for head, "
@@ -52,6 +53,8 @@ class _Gathered:
     planes: list[Plane] = field(default_factory=list)
     of_frames: list[tuple[str, FramePlanes]] = field(default_factory=list)
     views: list[tuple[str, Seen]] = field(default_factory=list)
+    stated: list[View] = field(default_factory=list)
+    frames: list[MeasuredFrame] = field(default_factory=list)
     movement: list[Actogram] = field(default_factory=list)
     no_movement: dict[str, str] = field(default_factory=dict)
     scaled: list[str] = field(default_factory=list)  # files whose scale is the one that was given for any file
@@ -75,8 +78,11 @@ def examine_study(
     the files are of several patients, studies, days or sites, a number is impossible, or a model does not fit.
     """
     _, weeks = check_request(models.biometry, None, None, weeks)
+    if weeks is not None and not WEEKS[0] <= weeks <= WEEKS[1]:
+        raise InputError(f"weeks must be the gestational age, {WEEKS[0]:g} to {WEEKS[1]:g}; found {weeks:g}.")
+    remarks = [*remarks, *_about_planes(models.planes)]
     found, about_files = find_files(paths)
-    remarks = [*remarks, *about_files]
+    remarks += about_files
     scales = _checked(scales or {}, found, models.biometry)
     gathered = _Gathered()
     for done, file in enumerate(found, start=1):
@@ -89,15 +95,14 @@ def examine_study(
         gathered.no_movement[""] = NO_CINE
     if len(gathered.scaled) > 1:
         remarks.append(ONE_SCALE.format(count=len(gathered.scaled), scale=scales[ANY_FILE]))
-    uids = {each.name: each.uids.get("SOPInstanceUID") for each in found}
     together = join(gathered.views, gathered.of_frames)
     return StudyResult(
         study_instance_uid=next((uid for each in found if (uid := each.uids.get("StudyInstanceUID"))), None),
         weeks=weeks,
         files=tuple(gathered.files),
         planes=tuple(gathered.planes),
-        views=tuple(view_of(name, seen) for name, seen in gathered.views),
-        frames=tuple(frame for name, seen in gathered.views for frame in measured_frames(name, uids[name], seen)),
+        views=tuple(gathered.stated),
+        frames=tuple(gathered.frames),
         lengths=together.lengths,
         best=together.best,
         missing=together.missing,
@@ -106,10 +111,23 @@ def examine_study(
         movement=tuple(gathered.movement),
         no_movement=gathered.no_movement,
         models=models.used,
-        warnings=(*remarks, *((NO_PLANES,) if models.planes is None else ()), *together.warnings),
+        warnings=(*remarks, *together.warnings),
         fetalflow=version("fetalflow"),
         examinations=together.shown,
     )
+
+
+def _about_planes(package: Package | None) -> list[str]:
+    """What the planes model cannot say. Raises InputError where none of its labels names a structure."""
+    if package is None:
+        return [NO_PLANES]
+    known = {structure_of(label) for label in package.labels}
+    if not known & set(LENGTHS):
+        raise InputError(
+            f"no label of the planes model names a {', '.join(LENGTHS)} in English: {', '.join(package.labels)}. Name "
+            "another model (--model planes=PACKAGE), or none (--model planes=none)."
+        )
+    return [f"the planes model has no label for a {each}, so none is measured" for each in LENGTHS if each not in known]
 
 
 def _checked(scales: Mapping[str, float], found: Sequence[Found], package: Package) -> dict[str, float]:
@@ -141,18 +159,25 @@ def _examine_file(
             if mm_per_px and file.name not in scales:
                 gathered.scaled.append(file.name)
             planes = None if models.planes is None else planes_of_frames(models.planes, cine)
-            views = list(seen_in(cine, planes, models.biometry, mm_per_px, weeks))
+            if planes is None:
+                whole = seen_whole(cine, models.biometry, mm_per_px, weeks)
+                seen = [whole] if whole.structure else []
+            else:
+                seen = list(seen_in(cine, planes, models.biometry, mm_per_px, weeks))
             moves = movement_in(file.name, cine.frames, record, models.movement, mm_per_px)
     except InputError as error:
         gathered.files.append(_not_read(file, str(error).replace(str(file.path), file.name)))
         return
-    gathered.files.append(_read(file, record, views, mm_per_px))
-    gathered.views += [(file.name, seen) for seen in views]
+    gathered.files.append(_read(file, record, seen, mm_per_px))
+    for each in seen:
+        gathered.stated.append(view_of(file.name, each))
+        gathered.frames += measured_frames(file.name, file.uids.get("SOPInstanceUID"), each)
+        gathered.views.append((file.name, each.small))
     if planes is not None:
         gathered.of_frames.append((file.name, planes))
         gathered.planes += runs_of_planes(file.name, planes)
     else:
-        gathered.planes += [_by_biometry(file.name, seen) for seen in views]
+        gathered.planes.append(_by_biometry(file.name, whole))
     if record["frames"] == 1:
         return
     if isinstance(moves, Actogram):
@@ -170,7 +195,7 @@ def _opened(name: str, record: dict[str, Any], folder: Path, settings: Extract) 
 
 
 def _read(file: Found, record: dict[str, Any], views: Sequence[Seen], mm_per_px: float | None) -> StudyFile:
-    scales = (mm_per_px, *(seen.found.mm_per_px for seen in views), record["mm_per_px"])
+    scales = (mm_per_px, *(each.found.mm_per_px for each in views), record["mm_per_px"])
     return replace(
         _not_read(file, ""),
         kind=STILL if record["frames"] == 1 else CINE,
@@ -195,7 +220,7 @@ def _by_biometry(name: str, seen: Seen) -> Plane:
         first_frame=min(found.frames),
         last_frame=max(found.frames),
         label=found.label,
-        structure=seen.structure,
+        structure=seen.structure or None,
         probability=found.probabilities[found.label],
         unfamiliarity=found.unfamiliarity,
         unfamiliar=found.unfamiliar,

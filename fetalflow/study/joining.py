@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fetalflow.biometry.estimates import Estimate
+from fetalflow.biometry.estimates import APART, Estimate
 from fetalflow.biometry.structures import LENGTHS
 from fetalflow.inference.examination.fetus import Fetus, combine
 from fetalflow.inference.examination.result import Examination, Length
@@ -43,8 +43,18 @@ def join(views: Sequence[tuple[str, Seen]], planes: Sequence[tuple[str, FramePla
         missing={each: _missing(each, views, planes) for each in LENGTHS if LENGTHS[each][0] not in lengths},
         ages=fetus.ages,
         weights=fetus.weights,
-        warnings=fetus.warnings,
+        warnings=(*fetus.warnings, *_other_age(fetus)),
     )
+
+
+def _other_age(fetus: Fetus) -> list[str]:
+    """A sentence for each age that is far from the stated one."""
+    known = [each for each in fetus.ages if each.value is not None and fetus.weeks is not None]
+    return [
+        f"{fetus.weeks:.1f} weeks are stated, but {each.name} gives {each.value:.1f}"
+        for each in known
+        if abs(each.value - fetus.weeks) > APART
+    ]
 
 
 def _joined(name: str, fetus: Fetus, used: Sequence[tuple[str, Seen]], for_age: bool) -> JoinedLength:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fetalflow.errors import InputError
-from fetalflow.inference.actogram.observe import observe_frames
+from fetalflow.inference.actogram.observe import observe_frames, too_short
 from fetalflow.inference.actogram.result import Actogram
 from fetalflow.inference.streaming.source import Recorded
 from fetalflow.inference.streaming.streamer import Streamer
@@ -21,6 +21,8 @@ def movement_in(
 
     record: what the store of cines knows of it (`cine.store`).
     """
+    if record["fps"] and (reason := too_short(name, len(frames), record["fps"])):
+        return reason  # before every frame is looked at
     times = record["times"] and tuple(record["times"])
     cine = Recorded(
         frames=_one_by_one(frames),

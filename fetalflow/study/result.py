@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ class StudyResult:
     def as_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and text, for JSON."""
         files = [{name: value for name, value in vars(each).items() if name != "path"} for each in self.files]
-        return {
+        return _finite({
             "format": FORMAT,
             "for": FOR_RESEARCH,
             "fetalflow": self.fetalflow,
@@ -217,7 +218,16 @@ class StudyResult:
             "movement": [each.as_dict() for each in self.movement],
             "no_movement": dict(self.no_movement),
             "warnings": list(self.warnings),
-        }
+        })  # fmt: skip
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _plain(found: Mapping[str, Any]) -> dict[str, Any]:

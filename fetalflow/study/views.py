@@ -8,14 +8,17 @@ import numpy as np
 from fetalflow.biometry.outline import HALF, Spacing, largest_component, outline_mm
 from fetalflow.biometry.structures import LENGTHS
 from fetalflow.cine.masked import Masked
-from fetalflow.inference.examination.examine import UNSURE, examine_opened
+from fetalflow.errors import InputError
+from fetalflow.evaluation.equal_labels import labels_equally_likely
+from fetalflow.inference.examination.examine import MOST_CLIPS, UNSURE, examine_opened
 from fetalflow.inference.examination.result import Examination
 from fetalflow.inference.examination.run_length import run_lengths
+from fetalflow.inference.examination.tiling import evenly
 from fetalflow.inference.package import Package
 from fetalflow.study.planes import FramePlanes
 from fetalflow.study.result import FrameLength, MeasuredFrame, View
 
-FEWEST = 3  # frames of a cine that must show a structure, before it is measured there
+FEWEST, LEAST = 3, 0.03  # frames, and share of a cine, that must show a structure: fewer are an error of the model
 NO_MM = "its scale is not known, so its lengths are in pixels and not used; state it: --mm-per-px 0.2"
 
 
@@ -31,26 +34,50 @@ class Seen:
     def used(self) -> bool:
         return not self.reasons
 
+    @property
+    def small(self) -> "Seen":
+        """The same with the mask of the shown frame alone: those of a long cine need much memory."""
+        found, shown = self.found, self.found.shown
+        one = {"frames": (found.frames[shown],), "measured": (found.measured[shown],), "shown": 0}
+        return replace(self, found=replace(found, answers=np.array(found.answers[shown : shown + 1]), **one))
+
+
+def seen_whole(cine: Masked, package: Package, mm_per_px: float | None, weeks: float | None) -> Seen:
+    """The whole cine without a planes model: the label of `package` says which structure it shows, "" for none.
+
+    Raises InputError where `package` gives no label.
+    """
+    found = examine_opened(package, cine, mm_per_px, weeks)
+    if _has_no_label(found):
+        raise InputError("the biometry model gives no label, so a planes model is needed to say what a frame shows.")
+    structure = found.structure or ""
+    return Seen(found, structure, tuple(_not_used(found, structure)))
+
 
 def seen_in(
-    cine: Masked, planes: FramePlanes | None, package: Package, mm_per_px: float | None, weeks: float | None
+    cine: Masked, planes: FramePlanes, package: Package, mm_per_px: float | None, weeks: float | None
 ) -> Iterator[Seen]:
-    """A view for each structure. planes: without them the label of `package` decides what the whole cine shows."""
-    if planes is None:
-        found = examine_opened(package, cine, mm_per_px, weeks)
-        if found.structure:
-            yield Seen(found, found.structure, tuple(_not_used(found, found.structure)))
-        return
+    """A view for each structure whose plane the frames show."""
     for structure in LENGTHS:
         chosen = np.flatnonzero(planes.shows(structure))
-        if len(chosen) >= min(FEWEST, len(cine.frames)):
-            found = examine_opened(package, _only(cine, chosen), mm_per_px, weeks, structure)
-            found = replace(
-                found,
-                frames=tuple(chosen[list(found.frames)].tolist()),
-                used=tuple(chosen[list(found.used)].tolist()),
-            )
-            yield Seen(found, structure, tuple(_not_used(found, structure)))
+        if len(chosen) < min(max(FEWEST, LEAST * len(cine.frames)), len(cine.frames)):
+            continue
+        kept = _spread(chosen, package.frames)
+        found = examine_opened(package, _only(cine, kept), mm_per_px, weeks, structure)
+        left_out = f"{len(chosen) - len(kept)} of {len(chosen)} frames of the plane were left out, spread over the cine"
+        found = replace(
+            found,
+            frames=tuple(kept[list(found.frames)].tolist()),
+            used=tuple(kept[list(found.used)].tolist()),
+            warnings=(*found.warnings, *([left_out] if len(kept) < len(chosen) else [])),
+        )
+        yield Seen(found, structure, tuple(_not_used(found, structure)))
+
+
+def _spread(chosen: np.ndarray, n: int) -> np.ndarray:
+    """Of more frames than `examine` looks at, blocks of `n` that are evenly spread; so few are copied into memory."""
+    blocks = [chosen[first : first + n] for first in range(0, len(chosen), n)]
+    return np.concatenate(evenly(blocks, MOST_CLIPS))
 
 
 def _only(cine: Masked, chosen: np.ndarray) -> Masked:
@@ -65,7 +92,8 @@ def _only(cine: Masked, chosen: np.ndarray) -> Masked:
 
 def _not_used(found: Examination, structure: str) -> Iterator[str]:
     """Why the lengths of a view do not count."""
-    if found.label != structure and found.probabilities.get(structure, 0.0) < UNSURE:
+    agrees = found.label == structure or found.probabilities.get(structure, 0.0) >= UNSURE
+    if not agrees and not _has_no_label(found):
         yield (
             f"the planes model says {structure}, but the biometry model calls it {found.label} "
             f"({found.probabilities[found.label]:.2f})"
@@ -76,6 +104,10 @@ def _not_used(found: Examination, structure: str) -> Iterator[str]:
         yield "no length"
     elif found.unit != "mm":
         yield NO_MM
+
+
+def _has_no_label(found: Examination) -> bool:
+    return labels_equally_likely(np.array(list(found.probabilities.values())))
 
 
 def view_of(file: str, seen: Seen) -> View:

@@ -35,14 +35,12 @@ class Classifier(lightning.LightningModule):
 
     figures = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # of each epoch
     refused = ("without_bands", "small_epochs")  # settings that have no effect here
-    why = "it works only for networks that draw masks, which accept frames of any size"
+    why = "it works only for networks that draw masks: {network} draws none"
 
     def __init__(self, network: nn.Module, settings: Train, class_weights: Tensor | None = None):
         if wrong := [name for name in self.refused if getattr(settings, name)]:
-            raise InputError(
-                f"train.{wrong[0]} is {getattr(settings, wrong[0])} for {type(network).__name__}, but {self.why}. Set "
-                "it to 0."
-            )
+            why = self.why.format(network=type(network).__name__)
+            raise InputError(f"train.{wrong[0]} is {getattr(settings, wrong[0])}, but {why}. Set it to 0.")
         super().__init__()
         self.network = network
         self.settings = settings

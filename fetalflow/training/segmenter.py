@@ -42,8 +42,8 @@ class Segmenter(Classifier):
     figures = (*Classifier.figures, "val_dice")
     refused = ("drift_augment", "align")
     why = (
-        "it works for classifiers only: masks would not drift with the frames, and alignment would change only the "
-        "features of the label"
+        "it works for classifiers only: with {network}, masks would not drift with the frames, and alignment would "
+        "change only the features of the label"
     )
 
     def training_step(self, batch: Batch, _: int) -> Tensor:

@@ -141,8 +141,8 @@ class AnswerLog:
                 parts.insert(0, pd.read_parquet(file))
             except (OSError, ValueError) as error:
                 raise InputError(
-                    f"{file} is damaged ({type(error).__name__}). Expected a day of the log of answers. Restore it from "
-                    "a backup, or move it away: then its day counts as a day without answers."
+                    f"{file} is damaged ({type(error).__name__}). Expected a day of the log of answers. Restore it "
+                    "from a backup, or move it away: then its day counts as a day without answers."
                 ) from error
         table = pd.concat(parts, ignore_index=True) if len(parts[-1]) else parts[0]
         table = table.drop_duplicates("id").sort_values(["time", "id"], ignore_index=True)

@@ -10,6 +10,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.cli.measured_folder import is_folder, measure_folder, refuse_options
+from flows.cli.noting import noting
 from flows.cli.options import Engine, Task, Workspace
 
 if TYPE_CHECKING:  # they import torch, which would make --help slow
@@ -71,8 +72,12 @@ def predict(
     frame; as JSON."""
     from fetalflow.inference.package import load
 
-    package = load(package_folder(model, task, workspace, engine), engine=engine, once=True)
-    print(json.dumps(package.predict(file, at_most_error).as_dict(), indent=2))
+    folder = package_folder(model, task, workspace, engine)
+    package = load(folder, engine=engine, once=True)
+    with noting("predict", task, workspace, model, folder, file) as note:
+        found = package.predict(file, at_most_error)
+        note(found)
+    print(json.dumps(found.as_dict(), indent=2))
 
 
 def measure(
@@ -118,11 +123,16 @@ def measure(
         refuse_options(given | {"--json": as_json})
     elif csv:
         raise InputError("--csv is for a drop, such as the folder of HC18. Use --json for the files of one fetus.")
-    package = load(package_folder(model, task, workspace, engine), engine=engine, once=not of_drop)
+    folder = package_folder(model, task, workspace, engine)
+    package = load(folder, engine=engine, once=not of_drop)
     if of_drop:
         measure_folder(package, files[0], csv, show_unfamiliar)
         return
-    examinations = [examine(package, file, mm_per_px, weeks, structure, show_unfamiliar) for file in files]
+    examinations = []
+    for file in files:
+        with noting("measure", task, workspace, model, folder, file) as note:
+            examinations.append(examine(package, file, mm_per_px, weeks, structure, show_unfamiliar))
+            note(examinations[-1])
     together = combine(examinations) if len(examinations) > 1 else None
     if overlay:
         from fetalflow.artefacts import atomic_file

@@ -1,5 +1,6 @@
 """`fetalflow examine`: all files of one examination, in one page and one JSON."""
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -40,25 +41,53 @@ def examine(
         list[str] | None,
         typer.Option(help="FILE=SCALE for one file; or SCALE for every file that states none. May be repeated."),
     ] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(help="Empty folder to write for a PACS: report, masks and pictures in DICOM, of the same study."),
+    ] = None,
+    obgyn: Annotated[
+        bool, typer.Option("--obgyn", help="With --dicom: also a TID 5000 report, which obstetric record systems read.")
+    ] = False,
+    fhir: Annotated[Path | None, typer.Option(help="JSON file to write: the figures as FHIR R4.")] = None,
     engine: Engine = "auto",
     workspace: Workspace = None,
 ) -> None:
     """Examine all files of one study: planes, lengths, age, weight, growth, movement, and what speaks against each."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `fetalflow stream`, before torch is loaded
     chosen, scales = _by_task(model or []), _scales(mm_per_px or [])
-    from fetalflow.artefacts import write_json, write_text
+    from fetalflow.artefacts import write_text
     from fetalflow.study.examining import examine_study
     from fetalflow.study.page import page
     from fetalflow.study.paper import print_page
 
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out must be a folder; {out} is a file.")
+    if fhir and fhir.is_dir():
+        raise InputError(
+            f"--fhir {fhir}: expected a file to write, found a folder. State a file, such as {fhir}/figures.json."
+        )
+    if obgyn and not dicom:
+        raise InputError("--obgyn adds a report to those of --dicom. State the folder: --dicom FOLDER --obgyn.")
+    if dicom:
+        from fetalflow.study.dicom.writing import check_request, write_dicom
+
+        check_request(files, dicom)  # before the models answer, which takes long
     models, remarks = _models(chosen, workspace, engine)
     found = examine_study(models, files, scales, weeks, remarks)
-    write_json(out / FACTS, found.as_dict())
+    write_text(out / FACTS, json.dumps(found.as_dict()) + "\n")  # without indents: masks are long lists
     write_text(out / PAGE, page(found))
     not_printed = print_page(out / PAGE, out / PRINTED)
     print("\n".join(_lines(found)))
     print(f"\nFor research, not for diagnosis.\nPage      {out / PAGE}\nJSON      {out / FACTS}")
     print(f"No PDF    {not_printed}" if not_printed else f"PDF       {out / PRINTED}")
+    if dicom:
+        print(f"DICOM     {dicom}, {len(write_dicom(found, dicom, obgyn))} files: docs/operator/dicom-out.md")
+    if fhir:
+        from fetalflow.artefacts import write_json
+        from fetalflow.study.fhir import fhir_bundle
+
+        write_json(fhir, fhir_bundle(found))
+        print(f"FHIR      {fhir}")
 
 
 def _by_task(given: Sequence[str]) -> dict[str, str]:
@@ -113,7 +142,9 @@ def _models(chosen: dict[str, str], workspace: Path | None, engine: str) -> "tup
         streams = task == "movement"
         by = choose_for_stream(engine, folder, streams, once=True)
         print(f"{task.capitalize():<10}{version}{f' ({alias})' if alias else ''}, engine {by}", file=sys.stderr)
-        loaded[task] = open_stream(folder, engine=by, once=True) if streams else load(folder, engine=by, once=True)
+        loaded[task] = (
+            open_stream(folder, engine=engine, once=True) if streams else load(folder, engine=engine, once=True)
+        )
         config = read_config(folder)
         name, number = version.removeprefix("models:/").rpartition("/")[::2] if "models:/" in version else ("", "")
         digest = config["weights"]["sha256"]

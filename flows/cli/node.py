@@ -1,15 +1,19 @@
 """`fetalflow node`: receives studies of scanners and PACS over DICOM, and sends results back."""
 
 import os
+import subprocess
 import sys
+import tempfile
 import threading
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fetalflow.errors import InputError
+from flows.checkout import CHECKOUT
 from flows.cli.options import Workspace
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from fetalflow.settings.params import Settings
 
 HOST, PORT = "127.0.0.1", 11112
+EXAMINE_S = 3600  # a study that takes longer is given up
 
 
 def node(
@@ -39,6 +44,14 @@ def node(
     key_file: Annotated[
         Path | None, typer.Option(help="The key of pseudonyms; default: FETALFLOW_PSEUDONYM_KEY*.")
     ] = None,
+    examine: Annotated[
+        bool,
+        typer.Option("--examine", help="Examine every study with the champions, and send report and masks back."),
+    ] = False,
+    forget: Annotated[
+        str | None,
+        typer.Option(help="Do not listen: remove what the node keeps of this patient (pseudonym), and end."),
+    ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Do not listen: fetch, deliver and send back once, and end.")
     ] = False,
@@ -55,12 +68,13 @@ def node(
         )
     if bool(certificate) != bool(private_key):
         raise InputError("--certificate and --private-key belong together: give both, or none.")
-    if not once and not certificate and not _is_loopback(host):
+    if not once and forget is None and not certificate and not _is_loopback(host):
         raise InputError(
             f"--host {host} can be reached from other machines, so it needs TLS: give --certificate and --private-key, "
             "and --authority to admit only senders with a certificate."
         )
     key = _key(settings, key_file)
+    from fetalflow.node.delivering import tidy_spool
     from fetalflow.node.listening import server_tls
     from fetalflow.node.sending import client_tls
     from fetalflow.node.serving import one_round, opened, serve
@@ -72,15 +86,19 @@ def node(
     with opened(settings, folder or place / "node", key) as made:
         if key is None:
             _say("No key of pseudonyms is configured: studies go into the inboxes as they come, with names.")
+        if forget is not None:
+            objects, studies = made.receipts.forget(forget)
+            tidy_spool(made)
+            return print(f"Removed: {objects} objects of {studies} studies. Deliveries in inboxes stay.")
+        answer = partial(_examine, place) if examine else None
         if once:
-            one_round(made, _say, tls[1])
+            one_round(made, _say, tls[1], answer)
         else:
-            serve(made, (host, port), _say, threading.Event(), tls)
+            serve(made, (host, port), _say, threading.Event(), tls, examine=answer)
 
 
 def _place(named: Path | None) -> Path:
     """The workspace, or the folder, whose params.yaml has the rules."""
-    from flows.checkout import CHECKOUT
     from flows.workspaces.last_run import find_workspace
 
     if named is not None:
@@ -95,6 +113,25 @@ def _key(settings: "Settings", file: Path | None) -> "Key | None":
     needed = any(settings.block(rule.task).retrain.deidentify for rule in settings.node.rules)
     given = file or os.environ.get(VARIABLE) or os.environ.get(FILE_VARIABLE)
     return read_key(file) if given or needed else None
+
+
+def _examine(place: Path, cines: Path, out: Path) -> None:
+    """Write the results of a delivery as DICOM. A process of its own: the memory of torch is free afterwards, and a
+    study that crashes a decoder does not end the node. What it prints may name files, so nobody sees it.
+
+    Raises InputError when it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="fetalflow-") as page:
+        words = ["examine", str(cines), "--dicom", str(out), "--out", page, "--workspace", str(place)]
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.cli.app", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=CHECKOUT,
+            timeout=EXAMINE_S,
+        )
+    if done.returncode:
+        raise InputError("`fetalflow examine` failed")
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.cli.answers import OF_MODEL, package_folder
+from flows.cli.noting import noting
 from flows.cli.options import Engine, Task, Workspace
 
 if TYPE_CHECKING:  # it imports torch, which would make --help slow
@@ -46,7 +47,11 @@ def stream(
 
     package = package_folder(model, task, workspace, engine, in_parts=not whole)
     streamer = open_stream(package, engine=engine, threads=threads, reuse=not whole, once=True)
-    with open_recorded(file, streamer.settings) as cine:
+    noted = -streamer.n
+    with (
+        open_recorded(file, streamer.settings) as cine,
+        noting("stream", task, workspace, model, package, file) as note,
+    ):
         streamer.begin(cuts=cine.cuts, fps=cine.fps)
         if realtime and not cine.fps:
             raise InputError(f"{file} has no frame rate. Leave out --realtime.")
@@ -57,6 +62,9 @@ def stream(
                 print(json.dumps(answer.as_dict()), flush=True)
             elif every or _is_new(answer, before):
                 print(_line(answer, cine.fps), flush=True)
+            if answer.frame >= noted + streamer.n:  # windows that share no frame: an answer a frame says nothing more
+                note(answer, latency_ms=answer.ms, engine=engine)
+                noted = answer.frame
             before = answer
         seconds = time.perf_counter() - started
     tally = streamer.tally

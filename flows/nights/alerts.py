@@ -40,8 +40,11 @@ TEXTS = {
     "quarantine": "{percent} % of the rows are in quarantine, more than {limit} %. See `fetalflow quarantine list`.",
     "silent": "The last look into the inbox was {hours} hours ago. Does the worker run? See `fetalflow doctor`.",
     "moved by hand": "An alias was moved by hand, or the ledger is damaged ({count}). See `fetalflow ledger verify`.",
-    # For what watches the champion's answers in use: figures in percent.
-    "answers drift": "The answers of the champion changed: {percent} % of them would need another label.",
+    # Of the flow watch_answers: docs/ml-lead/watch.md.
+    "answers changed": "Figures of the answers in use that changed at a site: {count}. See `fetalflow watch`.",
+    "accuracy fell": "The accuracy in use is estimated as {percent} %, in the test it was {before} %.",
+    "shadow differs": "Models in shadow that often answer otherwise than the champion: {count}.",
+    "retraining asked": "The answers in use changed for days, so a retraining is asked for. See `fetalflow watch`.",
     "test": "This is a test. Alerts of fetalflow arrive here.",
 }
 

@@ -1,4 +1,4 @@
-"""Prefect deployments of pipeline, retraining and promotion, for a process worker."""
+"""Prefect deployments of all flows, for a process worker."""
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -16,11 +16,22 @@ from flows.pipeline import GPU, pipeline
 from flows.promote import promote
 from flows.retrain import retrain, workspace_of  # noqa: F401 - workspace_of: a door
 from flows.running.heartbeats import ENVIRONMENT, watch
+from flows.watch_answers import watch_answers
 
 ENQUEUE = ConcurrencyLimitStrategy.ENQUEUE
 CANCEL = ConcurrencyLimitStrategy.CANCEL_NEW
-AT_ONCE = {"retrain": CANCEL, "answer_requests": CANCEL}  # what a second run of a deployment does, by its flow
-FLOWS = {"pipeline": pipeline, "retrain": retrain, "promote": promote, "answer_requests": answer_requests}
+AT_ONCE = {
+    "retrain": CANCEL,
+    "answer_requests": CANCEL,
+    "watch_answers": CANCEL,
+}  # what a second run of a deployment does, by its flow
+FLOWS = {
+    "pipeline": pipeline,
+    "retrain": retrain,
+    "promote": promote,
+    "answer_requests": answer_requests,
+    "watch_answers": watch_answers,
+}
 
 
 def deploy(pool: str, planned: list[Planned]) -> dict[str, list[str]]:

@@ -108,13 +108,25 @@ def plan(
 
 def companions(planned: list[Planned]) -> list[Planned]:
     """For each deployment that looks into an inbox on a schedule, one that answers requests in MLflow every ten
-    minutes."""
+    minutes; and where the workspace logs answers, one that judges every day when it is over (UTC)."""
     said = "answers what people ask for in MLflow, and sends alerts; it trains nothing"
-    return [
+    watched = "compares the answers in use with the training and the days before, and may ask for a retraining"
+    nights = [each for each in planned if each.flow == "retrain"]
+    answering = [
         Planned("answer_requests", each.name, each.parameters, said, Timetable("*/10 * * * *"))
-        for each in planned
-        if each.flow == "retrain" and each.timetable
+        for each in nights
+        if each.timetable
     ]
+    return answering + [
+        Planned("watch_answers", each.name, each.parameters, watched, Timetable("30 0 * * *"))
+        for each in nights
+        if _logs_answers(Path(each.parameters["workspace"]))
+    ]
+
+
+def _logs_answers(folder: Path) -> bool:
+    file = folder / "params.yaml"
+    return file.is_file() and bool(load_settings(file).watch.folder)
 
 
 def refuse_useless(planned: list[Planned], cron: Timetable | None, poll: Timetable | None, synthetic: bool) -> None:

@@ -77,7 +77,7 @@ def look(workspace: Path) -> None:
     look_after(workspace, TASK, load_settings(workspace / "params.yaml").blocks[TASK], RUN)
 
 
-FIGURES = {"count": 3, "percent": 12.5, "limit": 10, "hours": 40}
+FIGURES = {"count": 3, "percent": 12.5, "limit": 10, "hours": 40, "before": 90}
 
 
 @pytest.mark.parametrize("kind", TEXTS)

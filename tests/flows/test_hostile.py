@@ -91,6 +91,16 @@ VERBS = {
         *(FOLDER, f"{FOLDER} --model {FOLDER}", f"{FOLDER} {FILE}", f"{FILE} --csv a.csv", f"{FOLDER} --json"),
         f"wrong.zip --model {FOLDER}",
     ],
+    "node": [
+        *("", "--once", "--workspace nowhere", f"--workspace {FOLDER}", "--host 0.0.0.0", "--host nix", "--port x"),
+        *(f"--certificate {FILE}", f"--key-file {FILE}", "--authority nowhere", "--once --examine --folder x"),
+    ],
+    "examine": [
+        *("", f"{FILE} --model biometry={FOLDER}", f"{FOLDER} --model x", f"{FILE} --model nix=x", f"{FILE} --weeks x"),
+        *(f"{FILE} --model biometry=none", f"{FILE} --model planes=a --model planes=b", f"{FILE} --mm-per-px a=b"),
+        *(f"{FILE} --mm-per-px 1 --mm-per-px 2", f"{FILE} --workspace {FOLDER}", f"{FILE} --out {FILE}"),
+        *(f"{FILE} --dicom {FILE}", f"{FILE} --obgyn", f"{FILE} --fhir {FOLDER}"),
+    ],
     "stream": [f"{FILE} --model {FOLDER}", f"{FILE} --threads 0 --model {FOLDER}", f"{FILE} --task nix"],
     "movement": [
         *("", f"{FILE} --model {FOLDER}", f"{FILE} --unnamed", f"{FOLDER} --unnamed", "nowhere --unnamed"),

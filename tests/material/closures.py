@@ -19,6 +19,7 @@ NOT_THE_RESULT = (
     "fetalflow/settings/operations.py",
     "fetalflow/settings/earlier.py",
     "fetalflow/settings/node.py",
+    "fetalflow/settings/watch.py",
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from canary import NAME, canary_dicom
+from canary import HEIGHT, NAME, WIDTH, canary_dicom
 from name_search import SECOND, SECRET
 from processes import ROOT
 from pydicom import Dataset
@@ -25,6 +25,7 @@ from fetalflow.settings.params import Settings, checked
 KEY = Key(bytes.fromhex(SECRET))
 SCANNER = "SCANNER"
 STUDY = "1.2.3.4711"
+FRAMES = 8
 RULES = ({"peer": SCANNER, "description": "CLINIC", "task": "movement", "labels": {"head": "(?i)head"}},)
 
 
@@ -50,6 +51,7 @@ def a_node(folder: Path, key: Key | None = KEY, **node: Any) -> Iterator[Node]:
 def studied(number: int = 1, **elements: Any) -> Dataset:
     """The canary's object (name in every place that a DICOM object has) number `number` of its study."""
     made = canary_dicom()
+    made.NumberOfFrames, made.PixelData = FRAMES, made.PixelData[: FRAMES * HEIGHT * WIDTH]
     made.SeriesInstanceUID, made.SOPInstanceUID = f"{STUDY}.1", f"{STUDY}.1.{number}"
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     made.SeriesDescription, made.OperatorsName = f"head {NAME}", SECOND
@@ -64,21 +66,25 @@ def as_bytes(made: Dataset) -> bytes:
         return file.getvalue()
 
 
-def send(port: int, *objects: Dataset, title: str = SCANNER, **options: Any) -> list[int | None]:
-    """C-STORE of each object to a node on this machine; the statuses."""
+def send(port: int, *objects: Dataset, title: str = SCANNER, patience: float = 30, **options: Any) -> list[int | None]:
+    """C-STORE of each object to a node on this machine; the statuses: None, and no more, where there is no answer."""
     entity = AE(ae_title=title)
+    entity.dimse_timeout = entity.acse_timeout = patience
     for each in objects:
         entity.add_requested_context(each.SOPClassUID, each.file_meta.TransferSyntaxUID)
     association = entity.associate("127.0.0.1", port, ae_title="FETALFLOW", **options)
     if not association.is_established:
         return []
-    statuses = [association.send_c_store(each).get("Status") for each in objects]
+    statuses: list[int | None] = []
+    for each in objects:
+        if None not in statuses:
+            statuses.append(association.send_c_store(each).get("Status"))
     association.release()
     return statuses
 
 
 def a_result(source: Dataset) -> Dataset:
-    """A secondary capture in the study of a de-identified object, with a reference to it, as the pipeline makes them."""
+    """A secondary capture in the study of a de-identified object, which it refers to, as the pipeline makes them."""
     made = Dataset()
     for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"):
         setattr(made, name, source.get(name, ""))
@@ -86,6 +92,7 @@ def a_result(source: Dataset) -> Dataset:
     made.SOPClassUID, made.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
     made.SeriesInstanceUID, made.SeriesNumber, made.InstanceNumber = generate_uid(), 900, 1
     made.Modality, made.ConversionType, made.PatientIdentityRemoved = "OT", "WSD", "YES"
+    made.Manufacturer = "fetalflow"
     made.SeriesDescription = "for research, not for diagnosis"
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID

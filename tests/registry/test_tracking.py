@@ -138,6 +138,25 @@ def test_the_runs_say_where_they_come_from(registered, client, workspace):
         assert run.inputs.dataset_inputs[0].dataset.digest == digest[:36]
 
 
+def test_the_data_of_a_run_is_found_from_another_folder(registered, client, workspace, tmp_path, monkeypatch):
+    import mlflow
+
+    (given,) = client.get_run(registered["run_id"]).inputs.dataset_inputs
+    monkeypatch.chdir(tmp_path)
+    found = pd.read_parquet(mlflow.data.get_source(given).load())
+    assert data_digest(found)[:36] == given.dataset.digest
+
+
+def test_the_version_behind_an_alias_is_found_without_fetching_it(registered, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "fetch_package", None)
+    assert fetching.version_of_alias(MODEL, "challenger") == f"models:/{MODEL}/{registered['version']}"
+    assert fetching.version_of_alias(MODEL, "nix") is None
+    (tmp_path / "mlflow.db").write_bytes(b"no database at all")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrackingFailed, match="mlflow.db cannot be read"):
+        fetching.version_of_alias(MODEL, "challenger")
+
+
 def files(client, run_id: str, path: str | None = None) -> set[str]:
     found = set()
     for entry in client.list_artifacts(run_id, path):
@@ -496,9 +515,14 @@ def test_a_server_takes_the_same_run(server, workspace, monkeypatch, tmp_path):
         assert "moved by hand" in verify().wrong[0]
         store.set_alias(MODEL, "challenger", "1")
         assert store.add_line(2, "another writer was first") is False
+    # `validate_serving_input` removes the copy of the code that it has loaded; the model is then loaded again.
     code = f"""
 import json, mlflow, numpy as np
-print(json.dumps(mlflow.pyfunc.load_model("{URI}").predict(np.load("frames.npy"))["probabilities"][0]))"""
+frames = np.load("frames.npy")
+(checked,) = mlflow.models.validate_serving_input("{URI}", json.dumps({{"instances": [frames.tolist()]}}))["label"]
+answer = mlflow.pyfunc.load_model("{URI}").predict(frames)
+assert answer["label"][0] == checked
+print(json.dumps(answer["probabilities"][0]))"""
     row = sequences(workspace).iloc[0]
     np.save(tmp_path / "frames.npy", row["array"])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

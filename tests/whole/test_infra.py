@@ -19,11 +19,14 @@ from servers import INFRA, load
 
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 GPU = yaml.safe_load((INFRA / "compose.gpu.yaml").read_text())
-SERVICES = COMPOSE["services"] | GPU["services"]
+HOSPITAL = yaml.safe_load((INFRA / "compose.hospital.yaml").read_text())
+COMPOSE_FILES = ("compose.yaml", "compose.gpu.yaml", "compose.hospital.yaml")
+SERVICES = COMPOSE["services"] | GPU["services"] | HOSPITAL["services"]
+SECRETS = COMPOSE["secrets"] | HOSPITAL["secrets"]
 EXAMPLE = dict(
     line.split("=", 1) for line in (INFRA / ".env.example").read_text().splitlines() if line and line[0] != "#"
 )
-SECRET = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|SESSION_KEY|AUTH_STRING")
+SECRET = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|SESSION_KEY|AUTH_STRING|TOKEN")
 ONE_SHOT = {"bucket"}
 OF_BUILDS = "${FETALFLOW_COMMIT:-}"  # not in .env: each build has its own, and the Dockerfile stops without one
 
@@ -48,7 +51,7 @@ def test_compose_files_fit_the_specification(path):
     filled = re.sub(r"\$\{\w+:\?[^}]+\}", "/value", text)
     assert "$" not in re.sub(r"#.*", "", filled)
     assert faults(yaml.safe_load(text)) == faults(yaml.safe_load(filled)) == []
-    for wrong in ("restart", "healthcheck", "shm_size"):
+    for wrong in ("restart", "healthcheck", "pids_limit"):
         document = yaml.safe_load(filled)
         service = next(service for service in document["services"].values() if wrong in service)
         service[f"{wrong}s"] = service.pop(wrong)
@@ -60,7 +63,7 @@ def test_compose_itself_reads_the_files_where_it_is_installed(tmp_path):
     if not shutil.which("docker") or subprocess.run([*words, "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose is not on this machine")
     (tmp_path / "env").write_text("".join(f"{name}={value or '/value'}\n" for name, value in EXAMPLE.items()))
-    files = ["-f", INFRA / "compose.yaml", "-f", INFRA / "compose.gpu.yaml", "--env-file", tmp_path / "env"]
+    files = [word for name in COMPOSE_FILES for word in ("-f", INFRA / name)] + ["--env-file", tmp_path / "env"]
     done = subprocess.run(
         [*words, *files, "config", "--quiet"], capture_output=True, text=True, timeout=60, check=False
     )
@@ -75,7 +78,7 @@ def test_compose_itself_reads_the_files_where_it_is_installed(tmp_path):
 def test_every_variable_must_be_set_and_is_explained():
     text = "\n".join(
         line.split("#")[0]
-        for name in ("compose.yaml", "compose.gpu.yaml")
+        for name in COMPOSE_FILES
         for line in (INFRA / name).read_text().replace(OF_BUILDS, "").splitlines()
     )
     used = re.findall(r"\$\{(\w+)([^}]*)\}", text)
@@ -133,7 +136,7 @@ def test_digests_are_written_beside_the_tags_and_only_once(tmp_path, docker, cap
     pin.main(["--check"], folder)
     pin.main([], folder)
     assert {path: path.read_text() for path in once} == once
-    services = [s for name in ("compose.yaml", "compose.gpu.yaml")
+    services = [s for name in COMPOSE_FILES
                 for s in yaml.safe_load((folder / name).read_text())["services"].values()]  # fmt: skip
     assert len(services) == len(SERVICES) and all(("@sha256:" in s["image"]) != ("build" in s) for s in services)
     for path in folder.rglob("Dockerfile"):
@@ -172,7 +175,7 @@ def test_services_are_whole_watched_and_wait_for_each_other():
             wanted = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
             assert other in SERVICES and how == {"condition": wanted}
         assert set(service["networks"]) <= set(COMPOSE["networks"])
-        assert set(service.get("secrets", [])) <= set(COMPOSE["secrets"])
+        assert set(service.get("secrets", [])) <= set(SECRETS)
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             known = source in COMPOSE["volumes"] or source.startswith("$") or (INFRA / source).exists()
@@ -214,39 +217,70 @@ def test_kubernetes_manifests_hold_together():
     assert {*listed, "kustomization.yaml"} == {p.name for p in folder.iterdir()}
     documents = [d for name in listed for d in yaml.safe_load_all((folder / name).read_text())]
     claims = {d["metadata"]["name"] for d in documents if d["kind"] == "PersistentVolumeClaim"}
-    workers = [d for d in documents if d["kind"] == "Deployment"]
-    assert len(workers) == 2
+    deployments = {d["metadata"]["name"]: d for d in documents if d["kind"] == "Deployment"}
+    assert set(deployments) == {"worker", "worker-gpu", *HOSPITAL["services"]}
+    workers = [d for name, d in deployments.items() if name.startswith("worker")]
     for document in documents:
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
         wrong = workers[0] | {"spec": workers[0]["spec"] | {"replica": 1}}
         kubernetes_validate.validate(wrong, kubernetes_validate.latest_version(), strict=True)
-    for worker in workers:
-        pod = worker["spec"]["template"]
-        assert worker["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    for name, deployment in deployments.items():
+        pod = deployment["spec"]["template"]
+        assert deployment["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
         (container,) = pod["spec"]["containers"]
         volumes = {v["name"]: v for v in pod["spec"]["volumes"]}
         assert {m["name"] for m in container["volumeMounts"]} == set(volumes)
-        assert {
-            v["persistentVolumeClaim"]["claimName"] for v in volumes.values() if "persistentVolumeClaim" in v
-        } == claims
-        assert (
-            pod["spec"]["securityContext"]["runAsNonRoot"] and container["livenessProbe"]["httpGet"]["port"] == "health"
-        )
+        claimed = {v["persistentVolumeClaim"]["claimName"] for v in volumes.values() if "persistentVolumeClaim" in v}
+        assert claimed == claims - ({"drops"} if name in ("serve", "station") else set())
+        assert pod["spec"]["securityContext"]["runAsNonRoot"]
+        (port,) = container["ports"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            (how,) = {"httpGet", "tcpSocket"} & set(container[probe])
+            assert container[probe][how]["port"] == port["name"]
         assert container["image"] == SERVICES["worker"]["image"]
-        (key,) = container["env"]
-        assert key["name"] == "FETALFLOW_PSEUDONYM_KEY_FILE", "a secret is a file and no variable"
-        (mount,) = [m for m in container["volumeMounts"] if Path(key["value"]).parent == Path(m["mountPath"])]
-        assert mount["readOnly"] and volumes[mount["name"]]["secret"]["defaultMode"] == 0o440
-        assert pod["spec"]["securityContext"]["fsGroup"] == pod["spec"]["securityContext"]["runAsGroup"]
         rights = container["securityContext"]
         assert rights["readOnlyRootFilesystem"] and not rights["allowPrivilegeEscalation"]
         assert rights["capabilities"] == {"drop": ["ALL"]}
-        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
         assert {"cpu", "memory", "ephemeral-storage"} == set(container["resources"]["requests"])
         assert {"memory", "ephemeral-storage"} <= set(container["resources"]["limits"])
+        assert pod["spec"]["securityContext"]["fsGroup"] == pod["spec"]["securityContext"]["runAsGroup"]
+        for mount in (m for m in container["volumeMounts"] if "secret" in volumes[m["name"]]):
+            assert mount["readOnly"] and volumes[mount["name"]]["secret"]["defaultMode"] == 0o440
+        for variable in container.get("env", ()):
+            assert variable["name"].endswith("_FILE"), "a secret is a file and no variable"
+            assert any(Path(variable["value"]).parent == Path(m["mountPath"]) for m in container["volumeMounts"])
+    for worker in workers:
+        (container,) = worker["spec"]["template"]["spec"]["containers"]
+        assert container["livenessProbe"]["httpGet"]["port"] == "health"
+        (key,) = container["env"]
+        assert key["name"] == "FETALFLOW_PSEUDONYM_KEY_FILE", "a secret is a file and no variable"
+        assert key["value"] == "/run/secrets/pseudonym/key"
         is_gpu = "gpu" in container["args"]
         assert ("nvidia.com/gpu" in container["resources"]["limits"]) == is_gpu
+
+
+@pytest.mark.parametrize("name", HOSPITAL["services"])
+def test_what_the_hospital_uses_is_called_with_options_that_the_verb_has(name):
+    from importlib import import_module
+
+    from typer import Typer
+    from typer.main import get_command
+
+    verb = getattr(import_module(f"flows.cli.{name}"), name)
+    if not isinstance(verb, Typer):
+        app = Typer()
+        app.command()(verb)
+        verb = app
+    known = {option for parameter in get_command(verb).params for option in parameter.opts}
+    (pod,) = [
+        d for d in yaml.safe_load_all((INFRA / "kubernetes" / f"{name}.yaml").read_text()) if d["kind"] == "Deployment"
+    ]
+    (container,) = pod["spec"]["template"]["spec"]["containers"]
+    for words in (SERVICES[name]["command"], container["args"]):
+        assert words[:2] == ["fetalflow", name]
+        assert {word for word in words if word.startswith("--")} <= known
+    assert f":{container['ports'][0]['containerPort']}" in SERVICES[name]["ports"][0]
 
 
 @pytest.mark.parametrize(("name", "schema"), [("github", "github-workflows"), ("gitlab", "gitlab-ci")])

@@ -69,11 +69,8 @@ def observe_frames(
     counted = _Counted(cine.frames)
     frames = counted if streamer is None else _answered(counted, cine, rate, streamer, answers)
     trace = trace_of(list(looks(frames, rate, cine.cuts)), rate)
-    if counted.seen < SHORTEST_CINE_S * rate:
-        raise InputError(
-            f"{source} has {counted.seen} frames ({counted.seen / rate:.1f} s). An actogram needs "
-            f"{SHORTEST_CINE_S:g} s or more."
-        )
+    if reason := too_short(source, counted.seen, rate):
+        raise InputError(reason)
     labels = () if streamer is None else streamer.labels
     remarks = list(cine.remarks)
     if scale is None:
@@ -87,6 +84,13 @@ def observe_frames(
         trace, times, None if streamer is None else answers, labels, anatomies_of(labels, rest), rate,
         source=source, scale=scale, remarks=tuple(remarks),
     )  # fmt: skip
+
+
+def too_short(source: str, frames: int, rate: float) -> str:
+    """Why a cine of so many frames at `rate` frames/s has no actogram; empty where it is long enough."""
+    if frames >= SHORTEST_CINE_S * rate:
+        return ""
+    return f"{source} has {frames} frames ({frames / rate:.1f} s). An actogram needs {SHORTEST_CINE_S:g} s or more."
 
 
 class _Counted:

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
+from typing import TypeVar
 
 import numpy as np
 
 from fetalflow.cine.resampling import source_frames
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ def clips(frames: int, cuts: Iterable[int], n: int, step: float = 1.0, clock: np
     return result
 
 
-def evenly(every: list[Clip], most: int) -> list[Clip]:
-    """At most `most` clips, evenly spread over all of them."""
+def evenly(every: list[T], most: int) -> list[T]:
+    """At most `most` clips or groups of frames, evenly spread over all of them."""
     if len(every) <= most:
         return every
     return [every[i] for i in np.linspace(0, len(every) - 1, most).round().astype(int)]

@@ -121,10 +121,11 @@ class FetalMovNetM(nn.Module):
 
     def _place(self, moves: Tensor) -> Tensor:
         """The grid, for `grid_sample`, of a square around the place that moves most."""
-        share = (SHARP * smoothed(moves, 2)).flatten(1).softmax(1).unflatten(1, moves.shape[2:])
+        share = (SHARP * smoothed(moves, 2)).flatten(1).softmax(1)  # [B, 64 * 64]
         side = moves.shape[-1]
         at = (2 * torch.arange(side, dtype=moves.dtype, device=moves.device) + 1) / side - 1
-        middle = torch.stack([(share.sum(1) * at).sum(1), (share.sum(2) * at).sum(1)], 1)  # [B, 2], in -1 to 1
+        places = torch.stack([at.repeat(side), at.repeat_interleave(side)], 1)  # [64 * 64, 2], in -1 to 1
+        middle = (share.unsqueeze(2) * places).sum(1)
         if self.training:  # so that the encoder does not rely on the exact place
             middle = middle + JITTER * torch.randn_like(middle)
         zoom = self.glimpse * torch.eye(2, dtype=moves.dtype, device=moves.device).expand(moves.shape[0], 2, 2)

@@ -16,13 +16,14 @@ MOST_WINDOWS = 300  # of a longer cine, so many are asked, evenly spread
 NO_LABEL = "This network gives no label: all are equally likely."
 
 
-def answer_of(catalogue: Catalogue, cine: Cine) -> dict[str, Any]:
+def answer_of(catalogue: Catalogue, cine: Cine, variant: str = "") -> dict[str, Any]:
     """For JSON: model (words for a mark), notes (sentences), level (of the sets, or None), limit (of unfamiliarity),
     and windows: first_frame, last_frame, label, probabilities by label, label_set, unfamiliarity.
 
-    Raises InputError where the network cannot answer.
+    variant: another one than the main one, for a cine without predictions, which are those of the main one. Raises
+    InputError where the network cannot answer.
     """
-    model = model_of(catalogue.place, cine.task)
+    model = model_of(catalogue.place, cine.task, variant)
     certainty = certainty_in(model.folder, model.weights) or Certainty()
     found = _predicted(model, cine, certainty)
     if found is None:

@@ -50,9 +50,10 @@ class Model:
             return _loaded(self.folder, self.weights)
 
 
-def model_of(place: Place, task: str) -> Model:
-    """Raises InputError where the task was not trained yet, or the package is damaged."""
-    variant = place.settings.variants(task)[0]
+def model_of(place: Place, task: str, variant: str = "") -> Model:
+    """The model of a variant; without one, of the main one. Raises InputError where it was not trained yet, or the
+    package is damaged."""
+    variant = variant or place.settings.variants(task)[0]
     folder = place.workspace / "models" / task / variant
     if not folder.is_dir():
         raise InputError(f"{variant} was not trained in this workspace yet, so it answers nothing.")

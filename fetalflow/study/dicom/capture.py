@@ -18,7 +18,7 @@ from fetalflow.biometry.outline import Spacing
 from fetalflow.inference.examination.overlay import length_text
 from fetalflow.inference.examination.result import Examination
 from fetalflow.study.contents import MAKER
-from fetalflow.study.dicom.sources import Source, place_in_study
+from fetalflow.study.dicom.sources import LOSSY, Source, place_in_study
 from fetalflow.study.dicom.uids import uid
 from fetalflow.study.result import FOR_RESEARCH, StudyResult
 
@@ -53,12 +53,12 @@ def capture(
         content_date=source.moment.date(),
         content_time=source.moment.time(),
     )
-    made.PatientOrientation = None
+    made.PatientOrientation, made.Laterality = None, None
     made.BurnedInAnnotation = "YES"
     made.ImageComments = FOR_RESEARCH
     made.DerivationDescription = "Outline, calipers and lengths of a model are drawn into the frame"
     made.SourceImageSequence = [_reference(source, frame)]
-    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+    for keyword in LOSSY:
         if keyword in source.stand_in:
             made[keyword] = source.stand_in[keyword]
     place_in_study(made, source, classes)
@@ -93,7 +93,9 @@ def _reference(source: Source, frame: int) -> Dataset:
     if (numbers := source.numbers([frame])) is not None:
         made.ReferencedFrameNumber = numbers[0]
     purpose = Dataset()
-    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = codes.DCM.SourceImageForImageProcessingOperation[:3]
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = (
+        codes.DCM.SourceImageForImageProcessingOperation[:3]
+    )
     made.PurposeOfReferenceCodeSequence = [purpose]
     return made
 

@@ -3,8 +3,8 @@
 Sources: DICOM PS3.16 CID 12005 (fetal biometry), 12013 (age), 12014 (weight), 12019 (summary), 42 (missing values).
 """
 
-from pydicom.sr.coding import Code
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
 OURS = "99FETALFLOW"  # names that no public scheme has
 LENGTH_CODES: dict[str, Code] = {
@@ -21,7 +21,9 @@ STRUCTURE_CODES: dict[str, Code] = {
 }
 ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 AGE = Code("18185-9", "LN", "Gestational Age")
+SEVERAL_LENGTHS_AGE = Code("11888-5", "LN", "Composite Ultrasound Age")
 WEIGHT = Code("11727-5", "LN", "Estimated Weight")
+EFW_PERCENTILE = Code("11767-1", "LN", "EFW percentile rank")
 OBSTETRIC_SCAN = Code("11525-3", "LN", "US Pelvis and Fetus for pregnancy")
 MM, GRAM, WEEK, DAY = (
     *(Code("mm", "UCUM", "millimeter"), Code("g", "UCUM", "gram")),
@@ -48,4 +50,4 @@ COMMENT = codes.DCM.Comment
 NOT_MEASURED, NOT_CALCULATED = codes.DCM.MeasurementFailure, codes.DCM.CalculationFailure
 LEVEL = Code("interval-level", OURS, "Probability that the interval holds the true value")
 UNFAMILIARITY = Code("unfamiliarity", OURS, "Unfamiliarity; above 1 is unlike the training data")
-PROBABILITY = Code("plane-probability", OURS, "Probability of the structure")
+PROBABILITY = Code("probability", OURS, "Probability of the structure")

@@ -1,6 +1,7 @@
 """A DICOM segmentation for each image: the mask of every frame that was measured, with references to these frames."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 
 import cv2
 import numpy as np
@@ -8,7 +9,6 @@ from highdicom import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from pydicom.pixels.utils import pack_bits
 from pydicom.sr.codedict import codes
 
 from fetalflow.biometry.structures import LENGTHS
@@ -19,7 +19,7 @@ from fetalflow.study.dicom.uids import uid
 from fetalflow.study.result import FOR_RESEARCH, MeasuredFrame, StudyResult, UsedModel
 
 SERIES = 9701
-COUNTED_BY = "TemporalPositionIndex"  # the frames of a cine follow each other in time; its number counts them
+COUNTED_BY = "TemporalPositionIndex"  # the measured frames follow each other in time; counted without gaps
 
 
 def model_of(result: StudyResult, task: str) -> UsedModel:
@@ -34,7 +34,12 @@ def parameters(model: UsedModel) -> list[str]:
 
 
 def segmentation(
-    result: StudyResult, source: Source, frames: Sequence[MeasuredFrame], number: int, seed: str, classes: dict[str, str]
+    result: StudyResult,
+    source: Source,
+    frames: Sequence[MeasuredFrame],
+    number: int,
+    seed: str,
+    classes: dict[str, str],
 ) -> Segmentation:
     """frames: the measured frames of this source. number: of the object in its series. seed: `uids.fingerprint`.
 
@@ -65,6 +70,7 @@ def segmentation(
         content_date=source.moment.date(),
         content_time=source.moment.time(),
     )
+    made.PatientOrientation, made.ContentCreatorName = None, None
     _hold(made, source, frames, structures, uid(seed, "dimensions", source.uid))
     place_in_study(made, source, classes)
     return made
@@ -119,11 +125,11 @@ def _hold(
     groups = []
     for frame in frames:
         segment = structures.index(frame.structure) + 1
-        group = _copy(made.PerFrameFunctionalGroupsSequence[0])
+        group = Dataset()
         group.DerivationImageSequence = [_of_frame(derivation[0], source, frame)]
-        content = Dataset()
-        content.DimensionIndexValues = [segment, numbers.index(frame.frame) + 1]
-        setattr(content, COUNTED_BY, frame.frame + 1)
+        content, place = Dataset(), numbers.index(frame.frame) + 1
+        content.DimensionIndexValues = [segment, place]
+        setattr(content, COUNTED_BY, place)
         group.FrameContentSequence = [content]
         group.SegmentIdentificationSequence = [Dataset()]
         group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = segment
@@ -133,13 +139,35 @@ def _hold(
             del shared.SegmentIdentificationSequence
     made.PerFrameFunctionalGroupsSequence = groups
     made.NumberOfFrames = len(frames)
-    made.PixelData = pack_bits(np.concatenate([recorded_mask(frame, source).ravel() for frame in frames]))
+    made.SegmentsOverlap = "YES" if _overlap(frames) else "NO"
+    made.PixelData = _packed(recorded_mask(frame, source).ravel() for frame in frames)
     _count_by_time(made, dimensions)
 
 
+def _packed(masks: Iterable[np.ndarray]) -> bytes:
+    """Eight pixels in a byte; a frame begins where the one before ended, also within a byte. Masks of long cines do not
+    fit into memory together."""
+    pieces, rest = [], np.zeros(0, np.uint8)
+    for mask in masks:
+        bits = np.concatenate([rest, mask])
+        whole = len(bits) // 8 * 8
+        pieces.append(np.packbits(bits[:whole], bitorder="little").tobytes())
+        rest = bits[whole:]
+    packed = b"".join([*pieces, np.packbits(rest, bitorder="little").tobytes()])
+    return packed + bytes(len(packed) % 2)
+
+
+def _overlap(frames: Sequence[MeasuredFrame]) -> bool:
+    """Whether a pixel belongs to two structures."""
+    of_number: dict[int, list[MeasuredFrame]] = {}
+    for frame in frames:
+        of_number.setdefault(frame.frame, []).append(frame)
+    several = [group for group in of_number.values() if len(group) > 1]
+    return any(np.sum([frame.pixels for frame in group], axis=0).max() > 1 for group in several)
+
+
 def _of_frame(derivation: Dataset, source: Source, frame: MeasuredFrame) -> Dataset:
-    made = _copy(derivation)
-    made.SourceImageSequence = [_copy(derivation.SourceImageSequence[0])]
+    made = deepcopy(derivation)
     if (numbers := source.numbers([frame.frame])) is not None:
         made.SourceImageSequence[0].ReferencedFrameNumber = numbers[0]
     return made
@@ -154,9 +182,3 @@ def _count_by_time(made: Segmentation, dimensions: str) -> None:
     made.DimensionIndexSequence = [made.DimensionIndexSequence[0], second]
     for each in (*made.DimensionIndexSequence, *made.DimensionOrganizationSequence):
         each.DimensionOrganizationUID = dimensions
-
-
-def _copy(dataset: Dataset) -> Dataset:
-    made = Dataset()
-    made.update(dataset)
-    return made

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fetalflow.study.result import StudyResult
 
 SHORT = 4  # characters; a shorter file name may also be a word or a number of the sentence
+PLACE = re.compile(r"(^|[\s'\"(])[~.]{0,2}[/\\][\w.]|\b[A-Za-z]:\\")  # a path of this machine
 NAMES_OTHER_FILES = "not an image"  # how a remark begins that lists files which are not of the study
 
 
@@ -26,7 +27,7 @@ def of_study(result: StudyResult) -> list[str]:
         names = head.split(", ") if colon else []
         if names and all(name in _images(result) for name in names):
             kept.append(f"{', '.join(_images(result)[name] for name in names)}: {rest}")
-        elif without_names(text, result) == text and not text.startswith(NAMES_OTHER_FILES):
+        elif without_names(text, result) == text and not text.startswith(NAMES_OTHER_FILES) and not PLACE.search(text):
             kept.append(text)
     return kept
 

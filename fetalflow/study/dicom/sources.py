@@ -41,6 +41,8 @@ LEAST = (  # highdicom reads these from its source
 )
 MOMENTS = ("Study", "Series", "Acquisition", "Content")  # the first with a date gives the date of our objects
 NO_DATE = datetime(1900, 1, 1)  # DICOM wants a date in a report; this one cannot be taken for a real one
+# What highdicom states of the moment of the computation (see `Source.moment`).
+NOW = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 MOST_NAMES = 3  # in a message
 
@@ -91,38 +93,46 @@ def check_dicom(paths: Sequence[Path]) -> None:
 
 
 def sources_of(result: StudyResult) -> dict[str, Source]:
-    """The sources of a result by the name of their file; without files that could not be read.
+    """The sources of a result by the name of their file, in the order of their UIDs; without files that could not be
+    read.
 
     Raises InputError when one is not DICOM, lacks a number that a reference needs, or is of another study.
     """
     files = [each for each in result.files if each.kind is not None]
     check_dicom([each.path for each in files])
-    sources = {each.name: _source(each) for each in files}
+    found = sorted((_source(each) for each in files), key=lambda each: each.uid)
+    sources = {each.file.name: each for each in found}
     if not sources:
         raise InputError("no file of the study could be read, so there is nothing to write as DICOM.")
     if len({each.header.StudyInstanceUID for each in sources.values()}) > 1:
         raise InputError(
-            f"{' and '.join(list(sources)[:MOST_NAMES])} are of different studies (StudyInstanceUID). Examine the files "
-            "of each study separately."
+            f"{' and '.join(list(sources)[:MOST_NAMES])} are of different studies (StudyInstanceUID). Examine the "
+            "files of each study separately."
         )
     return sources
 
 
-def _source(file: StudyFile) -> Source:
+def header_of(path: Path) -> Dataset:
+    """What our objects need of a DICOM header; it may lack any of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote values, and values may be names
         tags = [*NEEDED, *COPIED, *LOSSY, "Rows", "Columns", "NumberOfFrames", "SpecificCharacterSet"]
         tags += [f"{name}{unit}" for name in MOMENTS for unit in ("Date", "Time")]
-        header = dcmread(file.path, stop_before_pixels=True, force=True, specific_tags=tags)
+        header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
         header.decode()
+    return header
+
+
+def _source(file: StudyFile) -> Source:
+    header = header_of(file.path)
     missing = [keyword for keyword in NEEDED if not str(header.get(keyword) or "").strip(" \0")]
     if missing:
         raise InputError(
             f"{file.name} states no {' and no '.join(missing)} ({NEEDED[missing[0]]}), so a report cannot refer to it. "
             "Export it again from the PACS, or leave it out."
         )
-    frames = stated_frames(header)
-    return Source(file, header, _stand_in(header), None if "NumberOfFrames" not in header else frames or 1)
+    frames = stated_frames(header) or file.frames
+    return Source(file, header, _stand_in(header), frames if frames > 1 else None)
 
 
 def _stand_in(header: Dataset) -> Dataset:
@@ -151,16 +161,14 @@ def place_in_study(made: Dataset, source: Source, classes: dict[str, str]) -> No
             element = source.header[keyword]
             made[keyword] = DataElement(element.tag, element.VR, deepcopy(element.value))
     made.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in ("InstanceCreation", "OfSecondaryCapture"):
-        for unit in ("Date", "Time"):
-            name = f"{unit}{keyword}" if keyword.startswith("Of") else f"{keyword}{unit}"
-            if name in made:
-                delattr(made, name)
+    for keyword in NOW:
+        made.pop(keyword, None)
+    for equipment in made.get("ContributingEquipmentSequence", []):
+        equipment.pop("ContributionDateTime", None)
     for element in made.iterall():
-        if element.keyword == "ReferencedSOPSequence" or element.VR == "SQ":
-            for item in element.value:
-                if (known := classes.get(str(item.get("ReferencedSOPInstanceUID", "")))) is not None:
-                    item.ReferencedSOPClassUID = known
+        for item in element.value if element.VR == "SQ" else ():
+            if (known := classes.get(str(item.get("ReferencedSOPInstanceUID", "")))) is not None:
+                item.ReferencedSOPClassUID = known
 
 
 def _day(value: object) -> date | None:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+from fetalflow.study.dicom.sentences import clean, without_names
 from fetalflow.study.result import StudyResult
 
 BY_FILE = ("movement", "no_movement", "warnings", "files")  # not in our objects, or with the names of files in them
@@ -13,10 +14,11 @@ BY_FILE = ("movement", "no_movement", "warnings", "files")  # not in our objects
 def fingerprint(result: StudyResult) -> str:
     """SHA-256 of all that the objects state: the images by their UIDs, the models by their digests, and the figures.
     The names and the order of the files are not in it."""
-    uids = {each.name: each.sop_instance_uid or each.sha256 for each in result.files}
     stated = {name: value for name, value in result.as_dict().items() if name not in BY_FILE}
-    stated["images"] = list(uids.values())
-    return sha256(json.dumps(_sorted(_renamed(stated, uids)), sort_keys=True).encode()).hexdigest()
+    stated["images"] = [each.sop_instance_uid or each.sha256 for each in result.files]
+    images = {each.name: each.sop_instance_uid or each.sha256 for each in result.files}
+    ordered = {name: _ordered(_without_names(value, images, result)) for name, value in stated.items()}
+    return sha256(json.dumps(ordered, sort_keys=True).encode()).hexdigest()
 
 
 def uid(*of: str) -> str:
@@ -24,18 +26,19 @@ def uid(*of: str) -> str:
     return f"2.25.{uuid5(NAMESPACE_OID, ' '.join(of)).int}"
 
 
-def _renamed(value: Any, uids: dict[str, str]) -> Any:
+def _without_names(value: Any, images: dict[str, str], result: StudyResult) -> Any:
     if isinstance(value, dict):
         return {
-            name: uids.get(each, each) if name == "file" and isinstance(each, str) else _renamed(each, uids)
+            name: images.get(each, each) if name == "file" else _without_names(each, images, result)
             for name, each in value.items()
         }
-    return [_renamed(each, uids) for each in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list) and any(isinstance(each, str) for each in value):
+        return sorted(clean(value, result))  # sentences, in the order of the files
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return [_without_names(each, images, result) for each in value]
+    return without_names(value, result) if isinstance(value, str) else value  # numbers, which may be many
 
 
-def _sorted(stated: dict[str, Any]) -> dict[str, Any]:
-    """Lists of the result in an order that does not depend on that of the files."""
-    return {
-        name: sorted(value, key=lambda each: json.dumps(each, sort_keys=True)) if isinstance(value, list) else value
-        for name, value in stated.items()
-    }
+def _ordered(value: Any) -> Any:
+    """A list of the result in an order that does not depend on that of the files."""
+    return sorted(value, key=lambda each: json.dumps(each, sort_keys=True)) if isinstance(value, list) else value

@@ -1,0 +1,129 @@
+"""What every request must fulfil before its body is read: a valid token, a free place, and a body within the limits."""
+
+import asyncio
+import math
+from typing import Any
+
+from fastapi import HTTPException
+from starlette.responses import JSONResponse
+
+from fetalflow.service.desk import Desk
+from fetalflow.service.tokens import Tokens
+from fetalflow.station.rates import Rates
+
+OPEN = {"/health", "/ready"}  # they say nothing that needs a token
+HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+NO_TOKEN = "This needs a token: send the header `Authorization: Bearer TOKEN`."
+POLICY_VIOLATION = 1008  # of the WebSocket protocol
+
+
+class Gate:
+    """ASGI middleware. A body is counted while it arrives, so a chunked one has the same limit."""
+
+    def __init__(self, app: Any, desk: Desk, tokens: Tokens) -> None:
+        self.app, self.desk, self.tokens, self.rates = app, desk, tokens, Rates()
+
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if refused := self._refused(scope, headers):
+            await _refuse(scope, receive, send, refused)
+        elif scope["type"] == "http" and scope["method"] == "POST":
+            await self._admit(scope, receive, send)
+        else:
+            await self.app(scope, receive, _with_headers(send))
+
+    def _refused(self, scope: dict, headers: dict[str, str]) -> HTTPException | None:
+        if scope["path"] in OPEN:
+            return None
+        if not self.tokens.admits(headers.get("authorization", "")):
+            return self._wrong_token((scope.get("client") or ("",))[0])
+        stated = headers.get("content-length", "")
+        if stated.isdigit() and int(stated) > self.desk.limits.max_bytes:
+            return self._too_large()
+        return None
+
+    def _wrong_token(self, address: str) -> HTTPException:
+        """Many wrong tokens of one address are slowed down; a valid one from the same address is still admitted."""
+        try:
+            self.rates.check_log_in("", address)
+        except HTTPException:
+            return HTTPException(429, "Too many wrong tokens. Wait 15 minutes.", {"Retry-After": "900"})
+        self.rates.wrong_log_in(address, address)
+        return HTTPException(401, NO_TOKEN, {"WWW-Authenticate": "Bearer"})
+
+    async def _admit(self, scope: dict, receive: Any, send: Any) -> None:
+        desk = self.desk
+        if desk.is_full:
+            wait = str(desk.retry_after)
+            full = HTTPException(503, f"All places are taken. Send it again in {wait} s.", {"Retry-After": wait})
+            await _refuse(scope, receive, send, full)
+            return
+        desk.admitted += 1
+        desk.measures.waiting.set(desk.admitted)
+        try:
+            await _Body(self, receive, _with_headers(send)).handle(scope)
+        finally:
+            desk.admitted -= 1
+            desk.measures.waiting.set(desk.admitted)
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"A request may have {self.desk.limits.max_bytes / 10**6:g} MB in all.")
+
+
+class _Body:
+    """One request whose body is counted and timed. Once it is refused, what the application still says is dropped."""
+
+    def __init__(self, gate: Gate, receive: Any, send: Any) -> None:
+        self.gate, self.receive, self.send = gate, receive, send
+        self.bytes, self.whole, self.refused = 0, False, None
+        self.ends = asyncio.get_running_loop().time() + gate.desk.limits.upload_seconds
+
+    async def handle(self, scope: dict) -> None:
+        await self.gate.app(scope, self._counted, self._unless_refused)
+        if self.refused:
+            await _refuse(scope, self.receive, self.send, self.refused)
+
+    async def _counted(self) -> dict:
+        if self.refused:
+            return {"type": "http.disconnect"}
+        if self.whole:  # now it can only wait for the end of the connection
+            return await self.receive()
+        try:
+            async with asyncio.timeout_at(self.ends):
+                message = await self.receive()
+        except TimeoutError:
+            seconds = math.ceil(self.gate.desk.limits.upload_seconds)
+            self.refused = HTTPException(408, f"The request did not arrive within {seconds} s.")
+            return {"type": "http.disconnect"}
+        self.bytes += len(message.get("body", b""))
+        self.whole = not message.get("more_body", False)
+        if self.bytes > self.gate.desk.limits.max_bytes:
+            self.refused = self.gate._too_large()
+            return {"type": "http.disconnect"}
+        return message
+
+    async def _unless_refused(self, message: dict) -> None:
+        if not self.refused:
+            await self.send(message)
+
+
+async def _refuse(scope: dict, receive: Any, send: Any, refused: HTTPException) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": refused.detail[:120]})
+        return
+    headers = dict(refused.headers or {}) | {"Connection": "close"}  # the rest of the body is not read
+    answer = JSONResponse({"detail": refused.detail}, refused.status_code, headers)
+    await answer(scope, receive, _with_headers(send))
+
+
+def _with_headers(send: Any) -> Any:
+    async def sending(message: dict) -> None:
+        if message["type"] == "http.response.start":
+            message = message | {"headers": [*message["headers"], *HEADERS]}
+        await send(message)
+
+    return sending

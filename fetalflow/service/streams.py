@@ -1,0 +1,210 @@
+"""Frames of a running examination over a WebSocket: an answer after every frame.
+
+The first message is JSON, such as {"fps": 30, "height": 480, "width": 640}. Every further message is one frame: its
+grey values, one byte each, row by row; without height and width a PNG or JPEG. Every frame gets one message, in order.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fetalflow.errors import InputError
+from fetalflow.service.desk import Desk
+from fetalflow.service.limits import Limits
+from fetalflow.service.served import MOVEMENT, Served
+from fetalflow.service.workers import FORKS, START_S
+from fetalflow.study.result import FOR_RESEARCH
+from fetalflow.watch.row import CHAMPION, OTHER, Answered
+
+router = APIRouter()
+TRY_AGAIN, WRONG, FAILED = 1013, 1007, 1011  # of the WebSocket protocol
+LONGEST_REASON = 120  # bytes that fit into a closing message
+
+
+class Begin(BaseModel):
+    """The first message. fps: frames/s of the source, needed where the model was trained at a fixed rate. height,
+    width: of raw frames; None: every frame is a PNG or JPEG. patient, site, device: for the log."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fps: float | None = Field(None, gt=0, le=1000)
+    height: int | None = Field(None, gt=0)
+    width: int | None = Field(None, gt=0)
+    patient: str = Field("", max_length=200)
+    site: str = Field("", max_length=200)
+    device: str = Field("", max_length=200)
+
+
+class StreamWorker:
+    """The process of one stream."""
+
+    def __init__(self, folder: Path, begin: Begin, limits: Limits) -> None:
+        self.connection, theirs = FORKS.Pipe()
+        self.process = FORKS.Process(target=_work, args=(theirs, folder, begin, limits), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def receive(self, seconds: float) -> Any:
+        """The next message. Raises TimeoutError, EOFError when the process died, InputError for wrong input."""
+        if not self.connection.poll(seconds):
+            raise TimeoutError
+        if isinstance(found := self.connection.recv(), InputError):
+            raise found
+        return found
+
+    def push(self, message: bytes, seconds: float) -> dict[str, Any] | None:
+        """The answer to a frame; None until the window is full."""
+        self.connection.send_bytes(message)
+        return self.receive(seconds)
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+
+
+@router.websocket("/v1/stream")
+async def stream(socket: WebSocket) -> None:
+    desk: Desk = socket.app.state.desk
+    await socket.accept()
+    served = desk.served.get(MOVEMENT)
+    if served is None or desk.open_streams >= desk.limits.streams:
+        why = "No model of movement is served now." if served is None else "All streams are taken. Try again later."
+        await socket.close(TRY_AGAIN, why)
+        return
+    desk.open_streams += 1
+    desk.measures.streams.set(desk.open_streams)
+    try:
+        await _serve(socket, desk, served)
+    except WebSocketDisconnect:
+        pass
+    except (InputError, ValidationError, KeyError) as error:
+        await _close(
+            socket, WRONG, "The first message is no JSON as expected." if isinstance(error, KeyError) else error
+        )
+    except TimeoutError:
+        await _close(socket, TRY_AGAIN, "No message within the time limit.")
+    except (EOFError, OSError):
+        await _close(socket, FAILED, "The process of this stream has died. Open it again.")
+    finally:
+        desk.open_streams -= 1
+        desk.measures.streams.set(desk.open_streams)
+
+
+async def _serve(socket: WebSocket, desk: Desk, served: Served) -> None:
+    limits = desk.limits
+    async with asyncio.timeout(limits.upload_seconds):
+        begin = Begin.model_validate_json(await socket.receive_text())
+    worker = await asyncio.to_thread(StreamWorker, served.folder, begin, limits)
+    try:
+        state = await asyncio.to_thread(worker.receive, START_S)
+        await socket.send_json({"for": FOR_RESEARCH, "models": [served.as_dict()]} | state)
+        about = {"patient": await asyncio.to_thread(desk.pseudonym, begin.patient), "site": begin.site}
+        about |= {"device": begin.device, "engine": state["engine"]}
+        recorder = _Recorder(desk, served, about, state["frames"])
+        number = 0
+        while True:
+            async with asyncio.timeout(limits.upload_seconds):
+                message = await socket.receive_bytes()
+            answer = await asyncio.to_thread(worker.push, message, limits.seconds)
+            await recorder.add(message, answer)
+            await socket.send_json({"frame": number, "answer": answer})
+            number += 1
+    finally:
+        await asyncio.to_thread(worker.end)
+
+
+class _Recorder:
+    """Records one answer of every N: windows overlap, and so each frame counts once."""
+
+    def __init__(self, desk: Desk, served: Served, about: dict[str, Any], frames: int) -> None:
+        self.desk, self.served, self.about, self.frames = desk, served, about, frames
+        self.digest, self.answered = hashlib.sha256(), 0
+
+    async def add(self, message: bytes, answer: dict[str, Any] | None) -> None:
+        self.digest.update(message)
+        if answer is None:
+            return
+        self.answered += 1
+        if self.answered % self.frames != 1 % self.frames:
+            return
+        model, digest = self.served, self.digest.hexdigest()
+        self.digest = hashlib.sha256()
+        known = {name: answer[name] for name in ("label", "probabilities", "unfamiliarity", "unfamiliar")}
+        role = CHAMPION if model.is_registered else OTHER
+        row = Answered(
+            model.task, "service", role, model=model.name, version=model.version, weights=model.weights, input=digest,
+            latency_ms=answer["ms"], **self.about, **known,
+        )  # fmt: skip
+        await self.desk.add(row)
+
+
+async def _close(socket: WebSocket, code: int, why: object) -> None:
+    if isinstance(why, ValidationError):
+        why = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in why.errors())
+    with contextlib.suppress(RuntimeError):  # the client has gone
+        await socket.send_json({"wrong": str(why)})  # a closing message has room for 123 bytes only
+        await socket.close(code, str(why).encode()[:LONGEST_REASON].decode(errors="ignore"))
+
+
+def _work(connection: Connection, folder: Path, begin: Begin, limits: Limits) -> None:
+    """The life of a stream's process. It ends when the server closes the connection or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from fetalflow.inference.engines.choice import AUTO
+    from fetalflow.inference.streaming.streamer import open_stream
+    from fetalflow.service.answering import THREADS, use_one_thread
+
+    use_one_thread()
+    with contextlib.suppress(EOFError, OSError):
+        try:
+            streamer = open_stream(folder, engine=AUTO, threads=THREADS)
+            streamer.begin(fps=begin.fps)
+        except InputError as error:
+            connection.send(error)
+            return
+        connection.send({"engine": streamer.parts.name, "frames": streamer.n, "labels": list(streamer.labels)})
+        while True:
+            message = connection.recv_bytes()
+            try:
+                answer = streamer.push(frame_of(message, begin, limits.max_pixels))
+                connection.send(answer and answer.as_dict())
+            except InputError as error:
+                connection.send(error)
+
+
+def frame_of(message: bytes, begin: Begin, max_pixels: int) -> np.ndarray:
+    """The frame in a message: uint8 [H, W] grey, or [H, W, 3] BGR of a coloured PNG or JPEG.
+
+    Raises InputError where the message is no frame as announced, or has more pixels than the limit.
+    """
+    if begin.height and begin.width:
+        if begin.height * begin.width > max_pixels or len(message) != begin.height * begin.width:
+            raise InputError(
+                f"expected a frame of {begin.height} x {begin.width} bytes, at most {max_pixels} pixels; found "
+                f"{len(message)} bytes."
+            )
+        return np.frombuffer(message, np.uint8).reshape(begin.height, begin.width)
+    from PIL import Image
+
+    try:
+        picture = Image.open(io.BytesIO(message), formats=("PNG", "JPEG"))
+        if picture.width * picture.height > max_pixels:
+            raise InputError(f"a frame has {picture.height} x {picture.width} pixels; the limit is {max_pixels}.")
+        if picture.mode in ("1", "L"):
+            return np.array(picture.convert("L"))
+        return np.ascontiguousarray(np.array(picture.convert("RGB"))[..., ::-1])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"a frame is no PNG or JPEG that can be read ({error}). For raw frames, state height and width first."
+        ) from None

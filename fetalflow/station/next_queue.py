@@ -1,0 +1,257 @@
+"""What to look at next on the station's task: cines to label, by the networks' answers, and labels to check."""
+
+import time
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from fastapi import HTTPException
+
+from fetalflow.annotation import next_cines
+from fetalflow.annotation.corrections import CORRECT, TRUTH
+from fetalflow.annotation.next_cines import Reason
+from fetalflow.annotation.patients import name_patients
+from fetalflow.annotation.standing import REOPEN, SUBMIT
+from fetalflow.errors import InputError
+from fetalflow.station import predicted
+from fetalflow.station.catalogue import Catalogue
+from fetalflow.station.listed import TABLES
+from fetalflow.station.network.answers import answer_of
+from fetalflow.station.network.asking import model_of
+from fetalflow.station.place import Place
+
+VOTED = 50  # cines that the other networks answer, too: those that teach most by the main network
+LABEL, CHECK = "label", "check"
+COLUMNS = ["source", "patient", "kind", "reasons", "p", "done"]
+FOLDS = "fetalflow run --profile folds"
+
+
+@dataclass
+class Asked:
+    """What networks answered, as long as the main one has the same weights. votes: by source and variant."""
+
+    weights: str = ""
+    answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    votes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    voted: list[str] | None = None  # the cines that the other networks answer
+
+
+class NextQueue:
+    """The queue of one station. Cines to label are answered in steps (`ask`), because each takes seconds."""
+
+    def __init__(self, place: Place, catalogue: Catalogue) -> None:
+        self.place, self.catalogue, self.task = place, catalogue, place.task
+        self._asked, self._lock = Asked(), Lock()
+        self._checked: tuple[int, pd.DataFrame, list[str]] = (-1, pd.DataFrame(), [])
+        self._named: tuple[int, dict[str, str]] = (-1, {})
+        self._ordered: tuple[tuple, pd.DataFrame] | None = None
+
+    def ask(self, seconds: float) -> dict[str, Any]:
+        """Let networks answer for about `seconds`. For JSON: `asked`, how many answers were asked now; `left`, how many
+        are missing; `answered`, how many cines the main network has answered. While somebody else's request lets
+        networks answer, this one asks nothing."""
+        count = 0
+        if self._lock.acquire(blocking=False):
+            try:
+                count = self._ask(time.monotonic() + seconds)
+            finally:
+                self._lock.release()
+        return {"asked": count, "left": len(self._missing()), "answered": len(self._asked.answers)}
+
+    def ordered(self) -> tuple[pd.DataFrame, list[str]]:
+        """source, patient, kind (LABEL or CHECK), reasons, worth, value, in the order in which to look at them; and
+        notes: sentences on what the order could not take into account. No column may be shown as it is."""
+        checks, notes = self._checks()
+        judged, done = self._looked()
+        stamp = (self.catalogue.number(), self._asked.weights, len(self._asked.answers), len(self._asked.refused))
+        stamp += (sum(map(len, list(self._asked.votes.values()))), frozenset(judged), frozenset(done))
+        if self._ordered is None or self._ordered[0] != stamp:
+            to_label = self._to_label()
+            to_label["done"] = to_label["source"].isin(done)
+            checks = checks.assign(done=checks["source"].isin(judged))
+            table = pd.concat([to_label, checks], ignore_index=True)
+            kinds = dict(zip(table["source"], table["kind"], strict=True))
+            found = next_cines.order_cines(table)
+            self._ordered = stamp, found.assign(kind=found["source"].map(kinds))
+        return self._ordered[1], [*self._notes(), *notes]
+
+    def _waiting(self) -> list[str]:
+        """The cines without a label, that can be decoded as far as is known."""
+        table = self.catalogue.rows()
+        table = table[(table["task"] == self.task) & ~table["labels"].map(bool).astype(bool)]
+        return table["source"].tolist()
+
+    def _missing(self) -> list[tuple[str, str]]:
+        """Variant and source of the answers that are to be asked; "" is the main variant."""
+        asked = self._asked
+        if not asked.weights:
+            return []
+        waiting = self._waiting()
+        main = [("", each) for each in waiting if each not in asked.answers and each not in asked.refused]
+        if main:
+            return main
+        if asked.voted is None or not set(asked.voted) <= set(waiting):
+            asked.voted = next_cines.order_cines(self._to_label(), VOTED)["source"].head(VOTED).tolist()
+        answered = [each for each in asked.voted if asked.answers.get(each)]
+        return [
+            (variant, each)
+            for variant in self._others()
+            for each in answered
+            if variant not in asked.votes.get(each, {})
+        ]
+
+    def _others(self) -> list[str]:
+        """The other variants that were trained."""
+        folder = self.place.workspace / "models" / self.task
+        return [name for name in self.place.settings.variants(self.task)[1:] if (folder / name).is_dir()]
+
+    def _ask(self, until: float) -> int:
+        """How many were asked."""
+        try:
+            weights = model_of(self.place, self.task).weights
+        except InputError:
+            weights = ""
+        if weights != self._asked.weights:
+            self._asked = Asked(weights)
+        missing = self._missing()
+        for count, (variant, source) in enumerate(missing):
+            try:
+                self._ask_one(variant, source)
+            except HTTPException as problem:
+                if problem.status_code == 503:  # the network is busy with other pages
+                    return count
+                self._refuse(variant, source, str(problem.detail))
+            except InputError as error:
+                self._refuse(variant, source, str(error))
+            if time.monotonic() > until:
+                return count + 1
+        return len(missing)
+
+    def _ask_one(self, variant: str, source: str) -> None:
+        self.catalogue.frames(source, self.task)  # raises InputError where there are none
+        cine = self.catalogue.cine(source, self.task, with_tables=False)
+        windows = answer_of(self.catalogue, cine, variant)["windows"]
+        if variant:
+            self._asked.votes.setdefault(source, {})[variant] = [each["label"] for each in windows]
+        else:
+            self._asked.answers[source] = windows
+
+    def _refuse(self, variant: str, source: str, why: str) -> None:
+        if variant:
+            self._asked.votes.setdefault(source, {})[variant] = []
+        else:
+            self._asked.refused[source] = why
+
+    def _to_label(self) -> pd.DataFrame:
+        asked, patients = self._asked, self._patients()
+        rows = []
+        for source in self._waiting():
+            windows = asked.answers.get(source) or []
+            p = np.mean([list(each["probabilities"].values()) for each in windows], axis=0) if windows else None
+            votes = {name: labels for name, labels in asked.votes.get(source, {}).items() if labels}
+            reasons = next_cines.reasons_to_label(windows, votes)
+            rows.append((source, patients.get(source, ""), LABEL, reasons, p, False))
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+    def _patients(self) -> dict[str, str]:
+        number = self.catalogue.number()
+        if self._named[0] != number:
+            self._named = number, self._find_patients()
+        return self._named[1]
+
+    def _find_patients(self) -> dict[str, str]:
+        """The patient of each cine that waits, where it is known. Never for a page."""
+        table = self.catalogue.rows()
+        found = {
+            source: patient
+            for source, patient in table.loc[table["task"] == self.task, ["source", "patient"]].to_numpy()
+            if patient
+        }
+        if self.place.drop is None:
+            return found
+        root, videos = self.place.drop.resolve(), {}
+        for source in self._waiting():
+            path = self.catalogue.path(source, self.task) if source not in found else None
+            if path is not None and path.resolve().is_relative_to(root):
+                videos[source] = path.resolve().relative_to(root).as_posix()
+        return found | _named(self.place, videos)
+
+    def _looked(self) -> tuple[set[str], set[str]]:
+        """The cines of which somebody said whether an answer is right, and those that somebody has submitted."""
+        last: dict[tuple[str, str], str] = {}
+        judged = set()
+        for event in self.place.journal.events(self.task):
+            if event.action in (SUBMIT, REOPEN):
+                last[event.account, event.source] = event.action
+            elif event.action in (CORRECT, TRUTH):
+                judged.add(event.source)
+        return judged, {source for (_, source), action in last.items() if action == SUBMIT}
+
+    def _checks(self) -> tuple[pd.DataFrame, list[str]]:
+        """The cines whose label may be wrong, as rows of COLUMNS without `done`, and notes."""
+        number = self.catalogue.number()
+        if self._checked[0] != number:
+            self._checked = number, *_checked(self.place, self.catalogue)
+        return self._checked[1:]
+
+    def _notes(self) -> list[str]:
+        asked, found = self._asked, []
+        waiting = self._waiting()
+        if waiting and not asked.weights:
+            try:
+                model_of(self.place, self.task)
+            except InputError as error:
+                found.append(f"{error} Until then the order goes from patient to patient.".replace(".. ", ". "))
+        refused = sorted({why for source, why in asked.refused.items() if source in waiting})
+        if refused:
+            count = sum(source in asked.refused for source in waiting)
+            found.append(f"The network could not answer {count} cines; for the first of them: {refused[0]}")
+        if waiting and asked.weights and not self._others():
+            found.append("Only one network was trained, so the order does not know where networks disagree.")
+        return found
+
+
+def _named(place: Place, videos: dict[str, str]) -> dict[str, str]:
+    """The patients of cines of the unlabelled drop; none where the drop does not name them all."""
+    try:
+        who = name_patients(place.drop, videos.values(), place.settings.block(place.task).extract)
+    except InputError:
+        return {}
+    return {source: who[video]["patient"] for source, video in videos.items()}
+
+
+def _checked(place: Place, catalogue: Catalogue) -> tuple[pd.DataFrame, list[str]]:
+    data, task = place.workspace / "data" / place.task, place.task
+    empty = pd.DataFrame(columns=COLUMNS[:-1])
+    file = next((data / name for name in TABLES[:2] if (data / name).is_file()), None)
+    if file is None:
+        return empty, []
+    sequences = pd.read_parquet(file, columns=["sequence", "source", "first_frame", "last_frame"])
+    answered = {name: predicted.answers(data, name, sequences) for name in place.settings.variants(task)}
+    unseen = {name: next_cines.out_of_fold(table) for name, table in answered.items() if "y_true" in table}
+    main = unseen.get(place.settings.variants(task)[0], pd.DataFrame())
+    if main.empty:
+        return empty, []
+    suspects = next_cines.suspected_labels(main)
+    suspect_of = {(row["source"], row["label"]): row for row in suspects.to_dict("records")}
+    votes: dict[tuple[str, str], dict[str, str]] = {}
+    for name, table in unseen.items():
+        for case, label in next_cines.votes(table).items():
+            votes.setdefault(case, {})[name] = label
+    patients = dict(catalogue.rows().loc[lambda t: t["task"] == task, ["source", "patient"]].to_numpy())
+    rows = {}
+    for (source, label), voted in votes.items():
+        reasons: list[Reason] = next_cines.reasons_to_check(label, suspect_of.get((source, label)), voted)
+        if reasons and (source not in rows or reasons[0].chance > rows[source][3][0].chance):
+            rows[source] = (source, patients.get(source, ""), CHECK, reasons, None)
+    checked, known = main["source"].nunique(), sequences["source"].nunique()
+    notes = []
+    if checked < known:
+        notes.append(
+            f"The labels of {checked} of {known} cines were compared with the answers of networks that did not learn "
+            f"from them: the run has one split. With several folds all labels are compared: {FOLDS}."
+        )
+    return pd.DataFrame(list(rows.values()), columns=COLUMNS[:-1]), notes

@@ -1,0 +1,173 @@
+"""Results go back under the true identifiers, to the right receiver, once; the true identifiers are only in memory."""
+
+from io import BytesIO
+
+import pytest
+from cine_files import dicom, speckle
+from name_search import searched
+from node_studies import KEY, SCANNER, STUDY, a_node, a_result, as_bytes, node_settings, studied
+from pydicom import Dataset, dcmread
+from pydicom.sequence import Sequence
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import SecondaryCaptureImageStorage
+
+from fetalflow.errors import InputError
+from fetalflow.hospital.deidentify.pseudonyms import Key
+from fetalflow.node.delivering import deliver, tidy_spool
+from fetalflow.node.receipts import Receipts
+from fetalflow.node.returning import NotSent, send_back, with_true_identifiers
+from fetalflow.node.sending import sender
+from fetalflow.node.serving import one_round, opened
+from fetalflow.node.taking import Refused, take
+from fetalflow.node.vault import Vault
+
+ELEMENTS = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "StudyInstanceUID",
+    "StudyDate",
+    "AccessionNumber",
+    "StudyID",
+)
+
+
+def original() -> Dataset:
+    return studied(1, PatientBirthDate="19900203", AccessionNumber="CANARY-7", PatientSex="F", ContentDate="20260204")
+
+
+def delivered(folder, node) -> Dataset:
+    """The pipeline's object of the study."""
+    take(node, as_bytes(original()), SCANNER)
+    deliver(node)
+    return dcmread(next(folder.glob("inbox/*/cines/*")))
+
+
+def a_report(source: Dataset) -> Dataset:
+    """A result that has the pseudonyms of its source in every kind of element."""
+    made = a_result(source)
+    made.ContentDate, made.AcquisitionDateTime = source.ContentDate, source.StudyDate + "000000"
+    deep, deeper = Dataset(), Dataset()
+    deeper.ReferencedSOPInstanceUID, deeper.PersonName = source.SOPInstanceUID, source.PatientID
+    deep.StudyInstanceUID, deep.SeriesInstanceUID = source.StudyInstanceUID, source.SeriesInstanceUID
+    deep.ReferencedSOPSequence, deep.TextValue = Sequence([deeper]), source.PatientID
+    made.CurrentRequestedProcedureEvidenceSequence = Sequence([deep])
+    return made
+
+
+def test_a_result_gets_all_true_identifiers_and_loses_none_of_its_own(tmp_path):
+    with a_node(tmp_path) as node:
+        source = delivered(tmp_path, node)
+        report, true = a_report(source), original()
+        its_own = report.SOPInstanceUID, report.SeriesInstanceUID
+        back = dcmread(BytesIO(as_bytes(with_true_identifiers(node, report))))
+        assert [back.get(name) for name in ELEMENTS] == [true.get(name) or "" for name in ELEMENTS]
+        assert (back.SOPInstanceUID, back.SeriesInstanceUID) == its_own and "PatientIdentityRemoved" not in back
+        assert (back.ContentDate, back.AcquisitionDateTime) == ("20260204", "20260203000000")
+        (deep,) = back.CurrentRequestedProcedureEvidenceSequence
+        assert (deep.StudyInstanceUID, deep.SeriesInstanceUID) == (STUDY, true.SeriesInstanceUID)
+        assert deep.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == true.SOPInstanceUID
+        assert deep.ReferencedSOPSequence[0].PersonName == true.PatientName and deep.TextValue == true.PatientID
+        assert source.PatientID.encode() not in as_bytes(back) and source.StudyInstanceUID.encode() not in as_bytes(
+            back
+        )
+        stranger = a_report(source)
+        stranger.StudyInstanceUID = "1.2.3"
+        with pytest.raises(NotSent, match="no identifiers"):
+            with_true_identifiers(node, stranger)
+    searched(tmp_path)
+
+
+def test_results_go_once_to_the_receiver_that_is_set_and_wait_while_it_is_away(tmp_path):
+    received, said = [], []
+
+    def store(event):
+        received.append((event.assoc.requestor.ae_title, event.dataset.PatientID, event.dataset.SOPInstanceUID))
+        return 0x0000
+
+    pacs = AE(ae_title="PACS")
+    pacs.add_supported_context(SecondaryCaptureImageStorage)
+    server = pacs.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    port = server.socket.getsockname()[1]
+    peers = {SCANNER: {"results_to": "PACS"}, "PACS": {"host": "127.0.0.1", "port": port}}
+    with a_node(tmp_path, peers=peers, timeout=5) as node:
+        report = a_report(source := delivered(tmp_path, node))
+        results = node.folder / "results" / "study"
+        results.mkdir()
+
+        def write() -> None:
+            results.mkdir(exist_ok=True)
+            (results / "one.dcm").write_bytes(as_bytes(report))
+            (results / "note.txt").write_text("no result")
+
+        write()
+        (results / "broken.dcm").write_bytes(b"x")
+        one_round(node, said.append)
+        assert received == [("FETALFLOW", "CANARY-4711", report.SOPInstanceUID)]
+        assert sorted(path.name for path in results.iterdir()) == ["broken.dcm", "note.txt"] and len(said) == 1
+        write()  # the same result again, as after a kill between sending and removing
+        one_round(node, said.append)
+        assert len(received) == 1
+        report.SeriesNumber = 901  # another content is sent
+        write()
+        one_round(node, said.append)
+        assert len(received) == 2
+        with pytest.raises(Refused, match="result"):  # a PACS that forwards it sends it in vain
+            take(node, as_bytes(with_true_identifiers(node, dcmread(BytesIO(as_bytes(report))))), SCANNER)
+        server.shutdown()
+        report.SeriesNumber = 902
+        write()
+        (results / "two.dcm").write_bytes(as_bytes(a_report(source)))
+        for _ in range(2):
+            assert send_back(node, sender(node, None), said.append) == 0
+        assert (results / "one.dcm").is_file() and (results / "two.dcm").is_file()
+        assert sum("does not answer" in line for line in said) == 2  # once for each of them, not in every round
+    searched(tmp_path)
+
+
+def test_a_forgotten_patient_is_nowhere_in_the_node(tmp_path):
+    with a_node(tmp_path) as node:
+        source = delivered(tmp_path, node)
+        take(node, as_bytes(studied(2)), SCANNER)  # held
+        other = dicom(speckle(2), PatientID="8", StudyInstanceUID="1.5", SeriesInstanceUID="1.6")
+        other.StudyDescription = "CLINIC"
+        take(node, as_bytes(other), SCANNER)
+        assert node.receipts.forget(source.PatientID) == (2, 1)
+        tidy_spool(node)
+        assert len(list((node.spool / "cines").iterdir())) == 1 and node.receipts.counts() == {"held": 1}
+        with pytest.raises(NotSent):
+            with_true_identifiers(node, a_report(source))
+    for path in (tmp_path / "node").iterdir():
+        assert path.is_dir() or source.PatientID.encode() not in path.read_bytes()
+
+
+def test_identifiers_open_only_with_the_key_and_only_under_their_pseudonym(tmp_path):
+    vault, other = Vault(KEY), Vault(Key(bytes(range(9, 73))))
+    sealed = vault.seal("P1", {"uid": "1.2"})
+    assert vault.open("P1", sealed) == {"uid": "1.2"} and b"1.2" not in sealed
+    assert len(vault.seal("P1", {"uid": "1.2" * 30})) == len(sealed)  # the length of a name is not seen
+    for wrong in (lambda: other.open("P1", sealed), lambda: vault.open("P2", sealed), lambda: vault.open("P1", b"")):
+        with pytest.raises(InputError, match="cannot be opened"):
+            wrong()
+    Receipts(tmp_path / "node" / "node.db", KEY.name).close()
+    with pytest.raises(InputError, match=f"used with the key {KEY.name}.*no key"):
+        Receipts(tmp_path / "node" / "node.db", "")
+    assert (tmp_path / "node" / "node.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_node_that_could_not_work_is_refused_before_it_listens(tmp_path):
+    wrong = [
+        ({"rules": ()}, "takes nothing"),
+        ({"peers": {}, "rules": ({"task": "movement"},)}, "nobody may send"),
+        ({"rules": ({"task": "movement", "inbox": str(tmp_path / "nowhere")},)}, "needs a folder"),
+        ({"rules": ({"task": "movement", "inbox": "s3://bucket/inbox"},)}, "needs a folder"),
+        ({"rules": ({"task": "movement", "inbox": ""},)}, "needs a folder"),
+    ]
+    for node, message in wrong:
+        with (
+            pytest.raises(InputError, match=message),
+            opened(node_settings(tmp_path / "in", **node), tmp_path / "n", None),
+        ):
+            pass
+    with a_node(tmp_path), pytest.raises(InputError, match="another node"), a_node(tmp_path):
+        pass
