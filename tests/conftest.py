@@ -22,7 +22,15 @@ settings.load_profile("steady")
 
 # Files that one process runs, since they share what takes long to start: Prefect's server (12 s of processor time) and
 # the process that stages are forked from (7 s).
-FLOWS = ("test_promote_flow", "test_retrain", "test_pipeline", "test_alerts", "test_requests_in_mlflow", "test_clean")
+FLOWS = (
+    "test_promote_flow",
+    "test_retrain",
+    "test_pipeline",
+    "test_alerts",
+    "test_requests_in_mlflow",
+    "test_clean",
+    "test_watch_flow",
+)
 FORKED = ("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli")
 STATION = ("test_player", "test_overlays", "test_frames")  # they share a station in which a network answers
 # The files that take longest, longest first: then the processes of `make test` end at about the same time.

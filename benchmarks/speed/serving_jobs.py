@@ -1,4 +1,4 @@
-"""The parts of the benchmark `serving` that do not go over HTTP: cines, a registry with two versions, the bare engine."""
+"""The parts of the benchmark `serving` without HTTP: cines, a registry with two versions, and the bare engine."""
 
 import multiprocessing
 import os
@@ -54,33 +54,28 @@ def log_versions(folder: Path, params: Path, package: Path, exports: Path) -> No
         client.set_registered_model_alias(MODEL, "champion", "1")
 
 
-def versions(package: Path, exports: Path, folder: Path) -> dict[str, Path]:
-    """The packages of both versions as folders."""
-    staged = folder / "with-exports"
-    if not staged.exists():
-        staged.mkdir()
-        for path in package.iterdir():
-            (staged / path.name).symlink_to(path)
-        (staged / "exports").symlink_to(exports, target_is_directory=True)
-    return {"1": staged, "2": package}
+def versions(folder: Path) -> dict[str, Path]:
+    """The packages of both versions, as they lie in the registry."""
+    from fetalflow.registry.fetching import fetch_package
+
+    with chdir(folder):
+        return {version: fetch_package(f"models:/{MODEL}/{version}")[1].resolve() for version in ("1", "2")}
 
 
-def expected_answers(
-    package: Path, exports: Path, folder: Path, cines: list[Path]
-) -> dict[str, list[dict[str, float]]]:
+def expected_answers(folder: Path, cines: list[Path]) -> dict[str, list[dict[str, float]]]:
     """The library's probabilities for every cine, by version."""
     from fetalflow.inference.package import load
 
     found = {}
-    for version, place in versions(package, exports, folder).items():
-        opened = load(place, engine="auto" if version == "1" else "torch", threads=1)
+    for version, place in versions(folder).items():
+        opened = load(place, engine="auto", threads=1)
         found[version] = [opened.predict(cine).probabilities for cine in cines]
     return found
 
 
-def bare(package: Path, exports: Path, folder: Path, cines: list[Path], seconds: float) -> dict[str, float]:
+def bare(folder: Path, cines: list[Path], seconds: float) -> dict[str, float]:
     """As many processes as cores, each in one thread, answer cines one after the other. rate: answers/s."""
-    place = versions(package, exports, folder)["1"]
+    place = versions(folder)["1"]
     cores = len(os.sched_getaffinity(0))
     ready, go = SPAWNED.Barrier(cores + 1), SPAWNED.Queue()
     processes = [SPAWNED.Process(target=_answer, args=(place, cines, seconds, ready, go)) for _ in range(cores)]

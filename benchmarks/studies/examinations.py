@@ -197,52 +197,62 @@ def claims(both: dict[str, pd.DataFrame], command: str, seed: int, seeds: list[i
     }
 
     def claim(text: str, names: list[str], source: dict[str, Any], outcome: str = "measured") -> dict[str, Any]:
-        chosen = {name: source[name] for each in names for name in (each, f"{each}_interval") if name in source}
-        has_interval = any(name.endswith("_interval") for name in chosen)
+        chosen = {name: source.get(name) for each in names for name in (each, f"{each}_interval")}
+        has_interval = any(chosen[f"{each}_interval"] for each in names)
         interval = about["interval"] if has_interval else "none: too few fetuses, or all have the same result"
         return about | {"claim": text, "figures": chosen, "interval": interval, "outcome": outcome}
 
     yield claim(
-        "Of the cines of whole examinations, {planes:.1%} get their right plane: head, abdomen, femur or none of them.",
+        "{planes} {planes_interval} of the cines of whole examinations get their right plane: head, abdomen, femur, or "
+        "none of them; a cine that is unlike the training data counts as none.",
         ["planes"],
         found,
     )
     lengths = list(STRUCTURES.values())
     yield claim(
-        "The joined lengths are wrong by {hc_mm:.1f} mm (HC), {ac_mm:.1f} mm (AC) and {fl_mm:.1f} mm (FL) on average; "
-        "a length is given for {hc_given:.0%}, {ac_given:.0%} and {fl_given:.0%} of the fetuses.",
+        "Joined lengths are wrong by {hc_mm} {hc_mm_interval} mm (HC), {ac_mm} {ac_mm_interval} mm (AC) and {fl_mm} "
+        "{fl_mm_interval} mm (FL) on average; they are given for {hc_given}, {ac_given} and {fl_given} of the fetuses.",
         [f"{name}_{kind}" for kind in ("mm", "given", "bias") for name in lengths],
         found,
     )
     yield claim(
-        "The stated intervals (90 %) hold the true HC, AC and FL of {hc_covered:.0%}, {ac_covered:.0%} and "
-        "{fl_covered:.0%} of the fetuses.",
+        "The stated intervals of 90 % hold the true length of {hc_covered} {hc_covered_interval} (HC), {ac_covered} "
+        "{ac_covered_interval} (AC) and {fl_covered} {fl_covered_interval} (FL) of the fetuses.",
         [f"{name}_covered" for name in lengths],
         found,
     )
     yield claim(
-        "The age from head, abdomen and femur is wrong by {age:.2f} weeks on average and is given for {age_given:.0%} "
-        "of the fetuses.",
+        "The age from head, abdomen and femur together is wrong by {age} {age_interval} weeks on average; it is given "
+        "for {age_given} {age_given_interval} of the fetuses. For the others a length is missing, or the single ages "
+        "differ by more than 2 weeks.",
         ["age", "age_given"],
         found,
     )
     ways = found | alone
     yield claim(
-        "{others:.1%} of the distractors give a length that counts with the planes model, {alone_others:.1%} without "
-        "it; of the views of a structure {views:.1%} count with it, {alone_views:.1%} without.",
-        ["others", "alone_others", "views", "alone_views"],
+        "With the planes model {others} {others_interval} of the distractors give a length that counts, without it "
+        "{alone_others} {alone_others_interval}.",
+        ["others", "alone_others"],
         ways,
         "better" if found["others"] < alone["alone_others"] else "worse",
     )
     yield claim(
-        "Without the planes model the joined lengths are wrong by {alone_hc_mm:.1f}, {alone_ac_mm:.1f} and "
-        "{alone_fl_mm:.1f} mm, and the age, given for {alone_age_given:.0%}, by {alone_age:.2f} weeks.",
-        [f"alone_{name}_mm" for name in lengths] + ["alone_age", "alone_age_given"],
+        "With the planes model {views} {views_interval} of the views of a structure count, without it {alone_views} "
+        "{alone_views_interval}.",
+        ["views", "alone_views"],
+        ways,
+        "better" if found["views"] > alone["alone_views"] else "worse",
+    )
+    yield claim(
+        "Without the planes model joined lengths are wrong by {alone_hc_mm} {alone_hc_mm_interval} mm (HC), "
+        "{alone_ac_mm} {alone_ac_mm_interval} mm (AC) and {alone_fl_mm} {alone_fl_mm_interval} mm (FL), and the "
+        "age, given for {alone_age_given}, by {alone_age} {alone_age_interval} weeks.",
+        [f"alone_{name}_{kind}" for kind in ("mm", "given") for name in lengths] + ["alone_age", "alone_age_given"],
         alone,
     )
     yield claim(
-        "An age is still given for {twin_age_given:.0%} of the studies in which a view of a twin of the same age was "
-        "stored too: nothing in an image says which twin it shows.",
+        "An age is still given for {twin_age_given} {twin_age_given_interval} of the studies in which a view of a twin "
+        "of the same age was stored too: nothing in an image says which twin it shows.",
         ["twin_age_given"],
         found,
     )

@@ -1,4 +1,4 @@
-"""Which networks see movement: all rivals with the same tuning, on cines in which only movement names the label.
+"""Which networks see movement, each with the same tuning, where only movement names the label.
 
     python -m benchmarks movement_rivals FOLDER --folds 5 --seeds 3
 

@@ -28,8 +28,9 @@ from fetalflow.inference.latency import machine
 from fetalflow.inference.package import Package, load
 from fetalflow.settings.params import load_settings
 from fetalflow.settings.watch import Watch
+from fetalflow.watch.comparing import SHARES
 from fetalflow.watch.estimated import estimate
-from fetalflow.watch.judged import SHARES, asks, judge_day
+from fetalflow.watch.judged import asks, judge_day
 from fetalflow.watch.log import NESTED
 from fetalflow.watch.reference import Reference, reference_of
 from fetalflow.watch.row import COLUMNS
@@ -78,12 +79,14 @@ def as_log(table: pd.DataFrame, package: Package, weights: str) -> pd.DataFrame:
 
 def a_day(rows: pd.DataFrame, number: int, rng: np.random.Generator, patients: int) -> pd.DataFrame:
     """The answers of a day: `patients` women of each site of `rows`."""
-    day, parts = START + timedelta(days=number), []
-    for site, theirs in rows.groupby("site", sort=True):
-        groups = list(theirs.groupby("patient", sort=True).indices.values())
-        for place, chosen in enumerate(rng.integers(len(groups), size=patients)):
-            parts.append(theirs.iloc[groups[chosen]].assign(patient=f"{number}-{site}-{place}"))
-    found = pd.concat(parts, ignore_index=True)
+    day, places, names = START + timedelta(days=number), [], []
+    for site, theirs in sorted(rows.groupby("site").indices.items()):
+        codes, women = pd.factorize(rows["patient"].iloc[theirs])
+        for place, chosen in enumerate(rng.integers(len(women), size=patients)):
+            of_her = theirs[codes == chosen]
+            places.append(of_her)
+            names += [f"{number}-{site}-{place}"] * len(of_her)
+    found = rows.iloc[np.concatenate(places)].reset_index(drop=True).assign(patient=names)
     ids = [f"{number}-{i}" for i in range(len(found))]
     latency = rng.lognormal(np.log(30), 0.3, len(found))
     return found.assign(time=f"{day}T12:00:00.000+00:00", id=ids, input=ids, latency_ms=latency)
@@ -99,16 +102,16 @@ def judged_days(
     changed: pd.DataFrame | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Each of `days`, judged. changed: the rows of one site from the day CHANGE on."""
-    rng, held, bad = np.random.default_rng(seed), [], set()
+    rng, held = np.random.default_rng(seed), []  # the last days without a finding, and the day itself
     for number in range(days.stop):
         rows = quiet
         if changed is not None and number >= CHANGE:
             rows = pd.concat([quiet[quiet["site"] != changed["site"].iloc[0]], changed])
-        held = [*held[-2 * settings.before :], a_day(rows, number, rng, patients)]
+        held = [*held[-settings.before :], a_day(rows, number, rng, patients)]
         if number in days:
             day = (START + timedelta(days=number)).isoformat()
-            found = judge_day(pd.concat(held, ignore_index=True), day, settings, bench.reference, bad)
-            bad |= {day} if found["findings"] else set()
+            found = judge_day(pd.concat(held, ignore_index=True), day, settings, bench.reference)
+            held = held[:-1] if found["findings"] else held
             yield found
 
 

@@ -197,9 +197,11 @@ def _facts(given: Any) -> tuple[Any, list[dict[str, Any]]]:
         return items, _rows(pd.DataFrame(facts))
     if isinstance(given, pd.DataFrame) and given.shape[1] > 1:
         others = [name for name in given.columns if name not in FACTS]
-        if len(others) != 1:
-            found = ", ".join(map(str, others)) or "none"
-            raise InputError(f"beside {', '.join(FACTS)} there must be one column, with the items; found {found}.")
+        if not others:
+            raise InputError(f"expected a column of files or frames beside {', '.join(FACTS)}; found none.")
+        if len(others) > 1:
+            unknown = ", ".join(map(str, others[1:]))
+            raise InputError(f"beside the items there may be {', '.join(FACTS)}; found {unknown}.")
         return given[others[0]], _rows(given.drop(columns=others))
     return given, []
 

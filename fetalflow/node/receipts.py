@@ -158,15 +158,14 @@ class Receipts:
         self._run(("update receipts set state = ? where delivery = ? and state = ?", (DELIVERED, delivery, HELD)))
 
     def not_examined(self) -> dict[str, list[Receipt]]:
-        """The deliveries that are in an inbox and were not examined."""
-        found: dict[str, list[Receipt]] = {}
-        statement = "select * from receipts where state = ? and delivery not in (select delivery from examined)"
-        for row in self._run((statement, (DELIVERED,))):
-            found.setdefault((receipt := Receipt(*row)).delivery, []).append(receipt)
-        return found
+        """All delivered objects of the studies of which something was delivered after the last examination."""
+        statement = "select distinct study from receipts where state = ? and delivery not in (select * from examined)"
+        of_study = "select * from receipts where study = ? and state = ? order by object"
+        studies = [study for (study,) in self._run((statement, (DELIVERED,)))]
+        return {study: [Receipt(*row) for row in self._run((of_study, (study, DELIVERED)))] for study in studies}
 
-    def examined(self, delivery: str) -> None:
-        self._run(("insert or ignore into examined values (?)", (delivery,)))
+    def examined(self, receipts: Iterable[Receipt]) -> None:
+        self._run(*(("insert or ignore into examined values (?)", (each.delivery,)) for each in receipts))
 
     def forget(self, patient: str) -> tuple[int, int]:
         """Remove all that is known of a patient, also her true identifiers. Returns the number of objects and studies.

@@ -1,6 +1,7 @@
 """The running node: one process for a folder, which receives all the time and in rounds delivers and sends back."""
 
 import resource
+import shutil
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -11,21 +12,20 @@ from filelock import FileLock, Timeout
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
-from fetalflow.hospital.deidentify.files import CINES
 from fetalflow.hospital.deidentify.pseudonyms import Key
 from fetalflow.node.delivering import deliver, inbox_of, tidy_spool
 from fetalflow.node.listening import keep_quiet, listening
 from fetalflow.node.receipts import Receipt, Receipts
 from fetalflow.node.returning import RESULTS, send_back
 from fetalflow.node.sending import sender
-from fetalflow.node.taking import SPOOL, Node
+from fetalflow.node.taking import SPOOL, Node, in_short
 from fetalflow.node.web import fetch
 from fetalflow.settings.node import Rule
 from fetalflow.settings.params import Settings
 
 DATABASE = "node.db"
 Say = Callable[[str], None]
-Examine = Callable[[Path, Path], None]  # the folder of the cines, and the new one for results as DICOM
+Examine = Callable[[list[Path], Path], None]  # the files of a study, and the new folder for results as DICOM
 
 
 @contextmanager
@@ -39,6 +39,7 @@ def opened(settings: Settings, folder: Path, key: Key | None) -> Iterator[Node]:
     if not settings.node.peers and not settings.node.web.url:
         raise InputError("nobody may send to the node: name AE titles in node.peers, or a PACS in node.web.url.")
     for rule in settings.node.rules:
+        settings.block(rule.task)  # an unknown task is refused
         inbox_of(rule, settings)
     for name in (SPOOL, RESULTS):
         (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,22 +69,29 @@ def one_round(node: Node, say: Say, tls: ssl.SSLContext | None = None, examine: 
     for name, receipts in deliver(node):
         say(f"{name}: {len(receipts)} objects are in the inbox of {receipts[0].task}")
     if examine is not None:
-        for name, receipts in node.receipts.not_examined().items():
-            _examine(node, name, receipts[0], examine, say)
+        for study, receipts in node.receipts.not_examined().items():
+            if not {each.delivery for each in receipts} <= node.not_examined:
+                _examine(node, in_short(study), receipts, examine, say)
     send_back(node, sender(node, tls), say)
 
 
-def _examine(node: Node, name: str, receipt: Receipt, examine: Examine, say: Say) -> None:
-    """Once for each delivery, also where it fails: the sender gets no result then, and the log says why."""
-    place = inbox_of(Rule(task=receipt.task, inbox=receipt.inbox), node.settings) / name
+def _examine(node: Node, name: str, receipts: list[Receipt], examine: Examine, say: Say) -> None:
+    """Examine a whole study, also what was delivered before. Where it fails, the sender gets no result, and the node
+    tries again when more of the study comes, or when it is started again."""
     try:
-        if place.is_dir():
-            examine(place / CINES, node.folder / RESULTS / name)
-            say(f"{name} was examined")
+        places = {(each.task, each.inbox): Rule(task=each.task, inbox=each.inbox) for each in receipts}
+        inboxes = {place: inbox_of(rule, node.settings) for place, rule in places.items()}
+        files = [inboxes[each.task, each.inbox] / each.delivery / each.file for each in receipts]
+        shutil.rmtree(node.folder / RESULTS / name, ignore_errors=True)  # of fewer objects, and not yet sent
+        if files := [path for path in dict.fromkeys(files) if path.is_file()]:
+            examine(files, node.folder / RESULTS / name)
+            say(f"study {name} was examined")
     except Exception as error:  # noqa: BLE001 - one study must not stop the node, and a message may quote it
-        why = f"{crash_in_words(error)}; `fetalflow examine` with its folder shows the reason"
-        say(f"{name} could not be examined: {why}")
-    node.receipts.examined(name)
+        why = f"{crash_in_words(error)}; `fetalflow examine` with its files shows the reason"
+        say(f"study {name} could not be examined: {why}")
+        node.not_examined |= {each.delivery for each in receipts}
+    else:
+        node.receipts.examined(receipts)
 
 
 def serve(

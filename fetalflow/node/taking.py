@@ -78,6 +78,7 @@ class Node:
     receipts: Receipts
     clock: Callable[[], float] = time.time
     passed_over: set[str] = field(default_factory=set)  # objects of the DICOMweb PACS that are not asked for again
+    not_examined: set[str] = field(default_factory=set)  # deliveries of which the examination failed
     waiting: dict[Path, str] = field(default_factory=dict)  # results that wait, and why
     looked: float = float("-inf")  # when the DICOMweb PACS was asked last
     busy: Counter = field(default_factory=Counter)  # objects of a study that are being worked on

@@ -14,6 +14,7 @@ from fetalflow.annotation.corrections import CORRECT, TRUTH
 from fetalflow.annotation.next_cines import Reason
 from fetalflow.annotation.patients import name_patients
 from fetalflow.annotation.standing import REOPEN, SUBMIT
+from fetalflow.annotation.studies import ALL, studies, study_of
 from fetalflow.errors import InputError
 from fetalflow.station import predicted
 from fetalflow.station.catalogue import Catalogue
@@ -22,7 +23,7 @@ from fetalflow.station.network.answers import answer_of
 from fetalflow.station.network.asking import model_of
 from fetalflow.station.place import Place
 
-VOTED = 50  # cines that the other networks answer, too: those that teach most by the main network
+VOTED = 100  # cines that the other networks answer, too: those that teach most by the main network
 LABEL, CHECK = "label", "check"
 COLUMNS = ["source", "patient", "kind", "reasons", "p", "done"]
 FOLDS = "fetalflow run --profile folds"
@@ -36,6 +37,7 @@ class Asked:
     answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     votes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)  # nobody can label these
     voted: list[str] | None = None  # the cines that the other networks answer
 
 
@@ -79,7 +81,7 @@ class NextQueue:
         return self._ordered[1], [*self._notes(), *notes]
 
     def _waiting(self) -> list[str]:
-        """The cines without a label, that can be decoded as far as is known."""
+        """The cines without a label."""
         table = self.catalogue.rows()
         table = table[(table["task"] == self.task) & ~table["labels"].map(bool).astype(bool)]
         return table["source"].tolist()
@@ -131,7 +133,11 @@ class NextQueue:
         return len(missing)
 
     def _ask_one(self, variant: str, source: str) -> None:
-        self.catalogue.frames(source, self.task)  # raises InputError where there are none
+        try:
+            self.catalogue.frames(source, self.task)
+        except InputError:
+            self._asked.unreadable.add(source)
+            raise
         cine = self.catalogue.cine(source, self.task, with_tables=False)
         windows = answer_of(self.catalogue, cine, variant)["windows"]
         if variant:
@@ -149,9 +155,11 @@ class NextQueue:
         asked, patients = self._asked, self._patients()
         rows = []
         for source in self._waiting():
+            if source in asked.unreadable:
+                continue
             windows = asked.answers.get(source) or []
             p = np.mean([list(each["probabilities"].values()) for each in windows], axis=0) if windows else None
-            votes = {name: labels for name, labels in asked.votes.get(source, {}).items() if labels}
+            votes = {name: labels for name, labels in dict(asked.votes.get(source, {})).items() if labels}
             reasons = next_cines.reasons_to_label(windows, votes)
             rows.append((source, patients.get(source, ""), LABEL, reasons, p, False))
         return pd.DataFrame(rows, columns=COLUMNS)
@@ -180,15 +188,17 @@ class NextQueue:
         return found | _named(self.place, videos)
 
     def _looked(self) -> tuple[set[str], set[str]]:
-        """The cines of which somebody said whether an answer is right, and those that somebody has submitted."""
-        last: dict[tuple[str, str], str] = {}
-        judged = set()
-        for event in self.place.journal.events(self.task):
-            if event.action in (SUBMIT, REOPEN):
-                last[event.account, event.source] = event.action
-            elif event.action in (CORRECT, TRUTH):
-                judged.add(event.source)
-        return judged, {source for (_, source), action in last.items() if action == SUBMIT}
+        """The cines of which somebody said whether an answer is right, and those that need no further label: everybody
+        of their study has submitted them, or anybody where no study names people."""
+        events = self.place.journal.events(self.task)
+        last = {(each.source, each.account): each.action for each in events if each.action in (SUBMIT, REOPEN)}
+        submitted: dict[str, set[str]] = {}
+        for (source, account), action in last.items():
+            if action == SUBMIT:
+                submitted.setdefault(source, set()).add(account)
+        found = studies([each for each in events if each.source == ALL])
+        done = {source for source, names in submitted.items() if set(study_of(found, source).accounts) <= names}
+        return {each.source for each in events if each.action in (CORRECT, TRUTH)}, done
 
     def _checks(self) -> tuple[pd.DataFrame, list[str]]:
         """The cines whose label may be wrong, as rows of COLUMNS without `done`, and notes."""
@@ -205,10 +215,10 @@ class NextQueue:
                 model_of(self.place, self.task)
             except InputError as error:
                 found.append(f"{error} Until then the order goes from patient to patient.".replace(".. ", ". "))
-        refused = sorted({why for source, why in asked.refused.items() if source in waiting})
+        refused = sorted({why for source, why in dict(asked.refused).items() if source in waiting})
         if refused:
             count = sum(source in asked.refused for source in waiting)
-            found.append(f"The network could not answer {count} cines; for the first of them: {refused[0]}")
+            found.append(f"The network could not answer {count} of the cines without a label. One reason: {refused[0]}")
         if waiting and asked.weights and not self._others():
             found.append("Only one network was trained, so the order does not know where networks disagree.")
         return found

@@ -9,27 +9,13 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.evaluation.intervals import bootstrap, known_or_none, percentile_interval
-from fetalflow.quality.drift import EVERY_SITE, compare_drop
+from fetalflow.quality.drift import EVERY_SITE
 from fetalflow.settings.watch import Watch
+from fetalflow.watch.comparing import FIGURES, SHARES, compare
 from fetalflow.watch.estimated import Held, estimate
 from fetalflow.watch.reference import Reference
 from fetalflow.watch.row import CHAMPION, SHADOW
 
-FIGURES = {  # column: name on the page
-    "mean_intensity": "intensity",
-    "sharpness": "sharpness",
-    "speckle": "speckle",
-    "niqe": "naturalness (NIQE)",
-    "blank_share": "share of blank frames",
-    "fps": "frame rate",
-    "label": "mix of the answers",
-    "unfamiliarity": "distance to the training data",
-    "unfamiliar": "share unlike the training data",
-    "refused": "share without an answer",
-    "latency_ms": "time to an answer",
-}
-SHARES = ("blank_share", "unfamiliar", "refused")  # judged by the difference, since a share of 0 has no spread
-SCREEN, MAYBE = 99, 0.1  # permutations of a first look, and the p above which the whole test can find nothing
 TRAINING, BEFORE = "training", "before"
 WORDS = {TRAINING: "the training", BEFORE: "the days before"}
 
@@ -67,7 +53,7 @@ def judge_day(
     reference: of the model that answers; None or one of another model: only the days before are compared.
 
     models: the champions that answered. sites: for each site and for all of them, counts and shares. tests: of
-    `quality.drift.compare_drop`, with `against`. estimated: by site, see `fetalflow.watch.estimated`. shadows:
+    `watch.comparing.compare`, with `against`. estimated: by site, see `fetalflow.watch.estimated`. shadows:
     agreement with the champion. findings: one entry for each thing that changed, with kind, site and a sentence.
     """
     last = date.fromisoformat(day)
@@ -94,7 +80,7 @@ def judge_day(
         sides = {TRAINING: reference.rows if known else None, BEFORE: before if len(before) else None}
         for against, rows in sides.items():
             if rows is not None:
-                found["tests"] += _tests(rows, now, settings, against)
+                found["tests"] += [test | {"against": against} for test in compare(rows, now, settings)]
         if known and reference.held is not None:
             found["estimated"] = _estimated(reference.held, now, settings)
     found["findings"] = _findings(found, settings)
@@ -138,38 +124,6 @@ def _counts(part: pd.DataFrame) -> dict[str, Any]:
     labels = part["label"].value_counts(normalize=True).to_dict()
     counts = {"answers": len(part), "patients": int(part["patient"].nunique())}
     return counts | shares | quantiles | {"labels": {str(k): float(v) for k, v in labels.items()}}
-
-
-def _tests(rows: pd.DataFrame, now: pd.DataFrame, settings: Watch, against: str) -> list[dict[str, Any]]:
-    columns = {name: words for name, words in FIGURES.items() if name in rows and name in now}
-    kept = ["patient", "site", *columns]
-    # A woman who comes again is new every day: `compare_drop` would take her earlier answers away, and the change that
-    # is looked for is one of devices.
-    before = rows[kept].assign(patient="before " + rows["patient"].astype(str))
-    # Most days are quiet: with few permutations nothing is ever found, but it is seen whether anything could be.
-    few = settings.drift.model_copy(update={"permutations": SCREEN})
-    tests = compare_drop(before, now[kept], few, columns)["tests"]
-    if any(test["p"] is not None and test["p"] <= MAYBE and _is_large(test, settings) for test in tests):
-        tests = compare_drop(before, now[kept], settings.drift, columns)["tests"]
-    for test in tests:
-        if test["column"] in SHARES and test["effect"] is not None:
-            sides = [
-                part if test["site"] == EVERY_SITE else part[part["site"] == test["site"]] for part in (before, now)
-            ]
-            sides[0] = sides[0] if len(sides[0]) else before
-            test["before"], test["new"] = (_share(part, test["column"]) for part in sides)
-            test["effect"] = abs(test["new"] - test["before"])
-            test["drifted"] &= test["effect"] >= settings.min_share
-    return [test | {"against": against} for test in tests]
-
-
-def _is_large(test: Mapping[str, Any], settings: Watch) -> bool:
-    return test["effect"] >= (settings.drift.min_mix if test["column"] == "label" else settings.drift.min_effect)
-
-
-def _share(part: pd.DataFrame, column: str) -> float:
-    """Mean over patients, because each counts once in the test."""
-    return float(part.groupby("patient")[column].mean().mean())
 
 
 def _estimated(held: Held, now: pd.DataFrame, settings: Watch) -> dict[str, Any]:

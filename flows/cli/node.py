@@ -115,14 +115,14 @@ def _key(settings: "Settings", file: Path | None) -> "Key | None":
     return read_key(file) if given or needed else None
 
 
-def _examine(place: Path, cines: Path, out: Path) -> None:
-    """Write the results of a delivery as DICOM. A process of its own: the memory of torch is free afterwards, and a
+def _examine(place: Path, files: list[Path], out: Path) -> None:
+    """Write the results of a study as DICOM. A process of its own: the memory of torch is free afterwards, and a
     study that crashes a decoder does not end the node. What it prints may name files, so nobody sees it.
 
     Raises InputError when it fails.
     """
     with tempfile.TemporaryDirectory(prefix="fetalflow-") as page:
-        words = ["examine", str(cines), "--dicom", str(out), "--out", page, "--workspace", str(place)]
+        words = ["examine", *map(str, files), "--dicom", str(out), "--out", page, "--workspace", str(place)]
         done = subprocess.run(
             [sys.executable, "-m", "flows.cli.app", *words],
             stdout=subprocess.DEVNULL,

@@ -112,6 +112,8 @@ def prepare(
     for change in [*shared, *map(profile_changes, profiles), merged]:
         params = with_changes(params, change)
     params = _with_starts(params, earlier)
+    if earlier.get("node"):  # its peers and rules are of this workspace (docs/operator/pacs.md)
+        params = params | {"node": earlier["node"]}
     checked(params, folder / "params.yaml")
     if task:
         params = _with_other_tasks(_of_one_task(params, task), earlier, task)

@@ -91,6 +91,11 @@ VERBS = {
         *(FOLDER, f"{FOLDER} --model {FOLDER}", f"{FOLDER} {FILE}", f"{FILE} --csv a.csv", f"{FOLDER} --json"),
         f"wrong.zip --model {FOLDER}",
     ],
+    "serve": [
+        *("", "--workspace nowhere", f"--workspace {FOLDER}", "--task nix", "--host 0.0.0.0", "--host nix", "--port x"),
+        *("--model x", f"--model movement={FOLDER}", "--tokens nowhere", f"--tokens {FILE}", "--workers 0"),
+        *(f"--certificate {FILE}", f"--private-key {FILE}", "--poll 0", "--max-mb nan", "--host 0.0.0.0 --behind-proxy"),
+    ],
     "node": [
         *("", "--once", "--workspace nowhere", f"--workspace {FOLDER}", "--host 0.0.0.0", "--host nix", "--port x"),
         *(f"--certificate {FILE}", f"--key-file {FILE}", "--authority nowhere", "--once --examine --folder x"),
@@ -109,6 +114,7 @@ VERBS = {
     ],
     "promote": ["", "--task nix", f"--workspace {FOLDER}", "--approve 3", "--evidence 0123456789ab"],
     "rollback": ["", "--task nix", "--to nix"],
+    "watch": ["", "--task nix", "--workspace nowhere", f"--workspace {FOLDER}", "--today x"],
     "lineage": ["", "P1", f"--identifier --key-file {FOLDER}"],
     "ledger": ["verify", "history", "accept a b", "accept a b --reason c", "put-back a b --reason c"]
     + ["repair", "seal --key-file k"],

@@ -13,7 +13,12 @@ MM = 0.5  # per px
 PLANES = (*LABELS, "other")
 AXES = {"head": (120, 90), "abdomen": (100, 90), "femur": (62, 14), "other": (100, 90)}  # px
 SECRET = {"PatientID": "Q-4711", "PatientName": "Grete^Geheim", "PatientBirthDate": "19900102"}
-STUDY = {"StudyInstanceUID": "1.2.3.4", "StudyDate": "20260203", "InstitutionName": "House A"}
+STUDY = {
+    "StudyInstanceUID": "1.2.3.4",
+    "SeriesInstanceUID": "1.2.3.4.1",
+    "StudyDate": "20260203",
+    "InstitutionName": "House A",
+}
 
 
 def bright_planes() -> Package:

@@ -94,9 +94,9 @@ def originals(folder: Path) -> list[str]:
     return sorted(map(str, folder.iterdir()))
 
 
-def examine(weeks: float, cines: Path, out: Path) -> None:
+def examine(weeks: float, files: list[Path], out: Path) -> None:
     """As `fetalflow examine --dicom`, with a network that needs no training."""
-    write_dicom(measured(sorted(cines.iterdir()), weeks), out)
+    write_dicom(measured(files, weeks), out)
 
 
 def taken(place: Path, node: Any) -> list[list]:

@@ -16,7 +16,8 @@ from fetalflow.hospital.deidentify.sealed import is_sealed, take_sealed
 from fetalflow.node.delivering import deliver
 from fetalflow.node.rules import place
 from fetalflow.node.taking import take
-from fetalflow.settings.params import Retrain, Split, checked
+from fetalflow.settings.params import Retrain, Split, checked, load_settings
+from flows.workspaces.workspace import prepare
 
 BIOMETRY = {"peer": SCANNER, "modality": "US", "description": "(?i)biometr|HC", "task": "biometry"}
 BIOMETRY |= {"labels": {"head": "(?i)\\bhead|HC", "femur": "(?i)femur|FL"}}
@@ -67,7 +68,6 @@ def test_the_first_rule_that_holds_counts(tmp_path, sender, elements, expected):
         ({"peers": {"A\\B": {}}}, "no AE title"),
         ({"peers": {"A": {"results_to": "B"}}}, "expected one of"),
         ({"title": ""}, "no AE title"),
-        ({"rules": [{"task": "nix"}]}, "node.rules.0.task is 'nix', expected one of"),
         ({"rules": [{"task": "movement", "labels": {"nix": "x"}}]}, r"node.rules.0.labels has \['nix'\]"),
         ({"rules": [{"task": "movement", "labels": {"head": "("}}]}, "no regular expression"),
         ({"rules": [{"task": "movement", "peer": "NIX"}]}, "rules.0.peer is 'NIX'"),
@@ -78,6 +78,16 @@ def test_the_first_rule_that_holds_counts(tmp_path, sender, elements, expected):
 def test_wrong_settings_are_refused_with_their_place(node, message):
     with pytest.raises(InputError, match=message):
         checked(yaml.safe_load((ROOT / "params.yaml").read_text()) | {"node": node}, "params.yaml")
+
+
+def test_the_rules_of_a_workspace_stay_when_it_is_run_again(tmp_path):
+    block = {"peers": {SCANNER: {}}, "rules": [{"task": "movement"}, {"task": "planes"}]}  # planes is not run here
+    file = prepare(tmp_path / "w", "movement") / "params.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"node": block}))
+    changed = [{"movement": {"train": {"epochs": 3}}}]
+    settings = load_settings(prepare(tmp_path / "w", "movement", changes=changed) / "params.yaml")
+    assert [rule.task for rule in settings.node.rules] == ["movement", "planes"]
+    assert settings.block("movement").train.epochs == 3
 
 
 def studies(node) -> None:

@@ -156,6 +156,7 @@ def test_who_may_send_what_and_how_much(tmp_path):
     with a_node(tmp_path, max_bytes=200_000) as node, listening(node, HERE, said.append) as port:
         assert send(port, studied(), title="STRANGER") == [] and "STRANGER" not in "".join(said)
         assert send(port, studied()) == [None]  # 0.6 MB: the association ends while it is sent
+        assert node.receipts.counts() == {} and not list(node.spool.rglob("*.dcm"))
         small = dicom(
             speckle(1),
             PatientID="1",

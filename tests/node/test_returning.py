@@ -4,7 +4,7 @@ from io import BytesIO
 
 import pytest
 from cine_files import dicom, speckle
-from name_search import searched
+from name_search import named_in, searched
 from node_studies import KEY, SCANNER, STUDY, a_node, a_result, as_bytes, node_settings, studied
 from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
@@ -125,6 +125,35 @@ def test_results_go_once_to_the_receiver_that_is_set_and_wait_while_it_is_away(t
     searched(tmp_path)
 
 
+def test_a_study_is_examined_as_a_whole_once_and_again_when_more_of_it_comes(tmp_path):
+    seen, said = [], []
+
+    def examine(files, out):
+        seen.append(len(files))
+        if len(files) == 2:
+            raise RuntimeError(f"cannot read {original().PatientName}")
+        out.mkdir()
+        (out / "one.dcm").write_bytes(as_bytes(a_result(dcmread(files[0]))))
+
+    def round_of(*objects: Dataset) -> None:
+        with a_node(tmp_path, peers={SCANNER: {"host": "127.0.0.1", "port": 9}}) as node:
+            for each in objects:
+                take(node, as_bytes(each), SCANNER)
+            for _ in range(2):
+                one_round(node, said.append, None, examine)
+
+    round_of(original())
+    round_of()
+    assert seen == [1] and len(list(tmp_path.glob("node/results/*/*"))) == 1  # nobody receives it yet
+    round_of(studied(2))
+    assert seen == [1, 2] and "could not be examined: RuntimeError" in "".join(said)
+    assert not list(tmp_path.glob("node/results/*/*"))  # that of one object alone would be wrong now
+    round_of(studied(3, SeriesDescription="a leg"))  # without a label: it is in another delivery
+    assert seen == [1, 2, 3] and len(list((tmp_path / "inbox").iterdir())) == 3
+    searched(tmp_path)
+    assert not named_in("".join(said).encode())
+
+
 def test_a_forgotten_patient_is_nowhere_in_the_node(tmp_path):
     with a_node(tmp_path) as node:
         source = delivered(tmp_path, node)
@@ -158,6 +187,7 @@ def test_identifiers_open_only_with_the_key_and_only_under_their_pseudonym(tmp_p
 def test_a_node_that_could_not_work_is_refused_before_it_listens(tmp_path):
     wrong = [
         ({"rules": ()}, "takes nothing"),
+        ({"rules": ({"task": "nix"},)}, "has no task 'nix'"),
         ({"peers": {}, "rules": ({"task": "movement"},)}, "nobody may send"),
         ({"rules": ({"task": "movement", "inbox": str(tmp_path / "nowhere")},)}, "needs a folder"),
         ({"rules": ({"task": "movement", "inbox": "s3://bucket/inbox"},)}, "needs a folder"),

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -34,25 +37,32 @@ def package(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(package, tmp_path_factory):
+def logged(package, tmp_path_factory):
+    """The store of MLflow and the model in it."""
+    import mlflow
+
+    place, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store := f"sqlite:///{place / 'mlflow.db'}")
+    try:
+        experiment = mlflow.create_experiment("served", (place / "files").as_uri())
+        with mlflow.start_run(experiment_id=experiment):
+            yield store, log_model(mlflow, package, None, "card").model_uri
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def served(logged):
     """A client of MLflow's server of the logged model."""
     import mlflow
     from fastapi.testclient import TestClient
     from mlflow.pyfunc.scoring_server import init
 
-    place, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(SERVED, "true")
         patch.delenv(PATHS, raising=False)
-        mlflow.set_tracking_uri(f"sqlite:///{place / 'mlflow.db'}")
-        try:
-            experiment = mlflow.create_experiment("served", (place / "files").as_uri())
-            with mlflow.start_run(experiment_id=experiment):
-                uri = log_model(mlflow, package, None, "card").model_uri
-            with TestClient(init(mlflow.pyfunc.load_model(uri))) as client:
-                yield client
-        finally:
-            mlflow.set_tracking_uri(before)
+        with TestClient(init(mlflow.pyfunc.load_model(logged[1]))) as client:
+            yield client
 
 
 def ask(client, body, kind: str = "application/json"):
@@ -170,3 +180,23 @@ def test_a_fault_of_the_model_shows_no_stack_trace_either(served, monkeypatch):
     monkeypatch.setattr("fetalflow.inference.package.Package.predict", broken)
     answer = ask(served, {"instances": [LIST]})
     assert answer.status_code == 500 and "secret" not in answer.text and "log of the server" in answer.text
+
+
+@pytest.mark.long
+def test_a_model_is_loaded_after_mlflow_removed_the_code_of_an_earlier_copy(logged, package, tmp_path):
+    """`validate_serving_input` loads the model with its code into a folder, and removes the folder."""
+    store, uri = logged
+    np.save(tmp_path / "frames.npy", SEQUENCE)
+    code = f"""
+import json, mlflow, numpy as np
+frames = np.load("frames.npy")
+(checked,) = mlflow.models.validate_serving_input("{uri}", json.dumps({{"instances": [frames.tolist()]}}))["label"]
+answer = mlflow.pyfunc.load_model("{uri}").predict(frames)
+assert answer["label"][0] == checked
+print(json.dumps(answer["probabilities"][0]))"""
+    environment = os.environ | {"MLFLOW_TRACKING_URI": store}
+    environment.pop(SERVED, None)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert found == pytest.approx(load(package).predict(SEQUENCE).probabilities, abs=1e-5)

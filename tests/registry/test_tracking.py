@@ -248,7 +248,7 @@ def test_the_registered_model_has_a_card_a_signature_and_no_pickle(registered, c
         assert start[:1] != b"\x80" and start[:2] != b"PK", f"{name} starts like a pickle or a torch archive"
     assert "pickle" not in (folder / "MLmodel").read_text()
     info = mlflow.models.get_model_info(URI)
-    assert info.signature.inputs.input_names() == ["cine_or_sequence"]
+    assert info.signature.inputs is None, "with one, MLflow's server refuses most forms (test_models_serve.py)"
     assert info.signature.outputs.input_names() == COLUMNS
     version = client.get_model_version_by_alias(MODEL, "challenger")
     card = logged["data/package/README.md"].read_text()
@@ -515,14 +515,9 @@ def test_a_server_takes_the_same_run(server, workspace, monkeypatch, tmp_path):
         assert "moved by hand" in verify().wrong[0]
         store.set_alias(MODEL, "challenger", "1")
         assert store.add_line(2, "another writer was first") is False
-    # `validate_serving_input` removes the copy of the code that it has loaded; the model is then loaded again.
     code = f"""
 import json, mlflow, numpy as np
-frames = np.load("frames.npy")
-(checked,) = mlflow.models.validate_serving_input("{URI}", json.dumps({{"instances": [frames.tolist()]}}))["label"]
-answer = mlflow.pyfunc.load_model("{URI}").predict(frames)
-assert answer["label"][0] == checked
-print(json.dumps(answer["probabilities"][0]))"""
+print(json.dumps(mlflow.pyfunc.load_model("{URI}").predict(np.load("frames.npy"))["probabilities"][0]))"""
     row = sequences(workspace).iloc[0]
     np.save(tmp_path / "frames.npy", row["array"])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

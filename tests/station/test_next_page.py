@@ -91,11 +91,14 @@ def test_a_study_decides_who_sees_the_cine_and_the_reason(app, anna, place, sour
     assert source not in shown(anna)
     page = shown(ben)
     assert source in page and "hides the reason" in page and "two labels" not in page
+    submit(place, source, "anna")  # who does not belong to the study
+    assert source in shown(ben)
+    submit(place, source, "anna", REOPEN)
     write_study(place.journal, TASK, "lea", Study(name="s", accounts=("ben", "anna"), sources=(source,), network=True))
     assert re.search(r"near the boundary of two labels: \w+ \d+%, \w+ \d+%", shown(anna))
 
 
-def test_other_networks_are_asked_and_a_cine_that_cannot_be_answered_is_named(place, source, monkeypatch):
+def test_other_networks_are_asked_once_and_without_a_network_the_page_says_so(place, source, monkeypatch):
     queue = NextQueue(place, Catalogue(place))
     monkeypatch.setattr(NextQueue, "_others", lambda self: ["fetalmovnet_s"])  # the same network once more
     while queue.ask(0)["left"]:
@@ -105,11 +108,21 @@ def test_other_networks_are_asked_and_a_cine_that_cannot_be_answered_is_named(pl
     monkeypatch.setattr(Catalogue, "frames", lambda *_: pytest.fail("an answer is asked once"))
     assert queue.ask(0)["asked"] == 0
     empty = replace(place, workspace=place.workspace / "nothing")
-    (empty.workspace).mkdir()
-    (empty.workspace / "params.yaml").write_bytes((place.workspace / "params.yaml").read_bytes())
+    empty.workspace.mkdir()
+    shutil.copy(place.workspace / "params.yaml", empty.workspace)
     rows, notes = (queue := NextQueue(empty, Catalogue(empty))).ordered()
     assert rows["source"].tolist() == [source] and queue.ask(1) == {"asked": 0, "left": 0, "answered": 0}
     assert "was not trained in this workspace yet" in notes[0] and "from patient to patient" in notes[0]
+
+
+def test_a_cine_that_cannot_be_decoded_is_counted_and_not_offered(place, tmp_path):
+    (tmp_path / "broken.avi").write_bytes(b"RIFF" + bytes(200))
+    broken = replace(place, drop=tmp_path)
+    queue = NextQueue(broken, Catalogue(broken))
+    assert len(queue.ordered()[0]) == 1, "nobody has tried yet"
+    assert queue.ask(1)["asked"] == 1
+    rows, notes = queue.ordered()
+    assert rows.empty and "could not answer 1 of the cines without a label" in notes[0]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import subprocess
 import warnings
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import highdicom
@@ -14,7 +15,7 @@ from bright_biometry import shown
 from cine_files import save_dicom
 from dicom_standard import faults
 from highdicom.sr import GraphicTypeValues
-from measured_study import NAME, WEEKS, delivered, image, measured
+from measured_study import NAME, WEEKS, delivered, image, measured, models
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID
@@ -33,6 +34,7 @@ from fetalflow.study.dicom.codes import (
     WEIGHT,
 )
 from fetalflow.study.dicom.measurement_report import shown_frames
+from fetalflow.study.dicom.sentences import without_names
 from fetalflow.study.dicom.writing import check_request, objects_of, write_dicom
 from fetalflow.study.result import FOR_RESEARCH
 from flows.cli.examine import examine
@@ -100,9 +102,7 @@ def test_dicom_validator_finds_no_fault_and_every_object_is_in_the_study_of_the_
 
 def test_the_validator_sees_a_fault_deep_in_a_report(study, tmp_path):
     broken = dcmread(study[2][0])
-    group = (
-        broken.ContentSequence[-2] if "ContentSequence" in broken.ContentSequence[-2] else broken.ContentSequence[-3]
-    )
+    (group,) = children(broken, codes.DCM.ImagingMeasurements)
     del next(each for each in group.ContentSequence[0].ContentSequence if each.ValueType == "NUM").MeasuredValueSequence
     assert faults(save_dicom(tmp_path / "broken.dcm", broken))
 
@@ -292,6 +292,7 @@ def test_the_same_images_and_model_are_the_same_objects_whatever_the_files_are_c
     result, folder, files = study
     for number, name in enumerate(["head.dcm", "femur cine.dcm", "empty.dcm", "abdomen.dcm"]):
         shutil.copy(folder / name, tmp_path / f"{number}.dcm")
+    shutil.copy(files[0], tmp_path)  # a study comes back from the PACS with the report in it
     before = {path: path.read_bytes() for path in files}
     again = write_dicom(measured([tmp_path]), files[0].parent)  # the same results may be written again
     assert {path: path.read_bytes() for path in again} == before
@@ -406,3 +407,43 @@ def test_the_folder_must_hold_nothing_else(study, tmp_path):
         check_request([folder], tmp_path / "note.txt")
     with pytest.raises(InputError, match="expected a new or empty folder"):
         write_dicom(replace(measured([folder / "head.dcm"]), examinations=()), files[0].parent)
+
+
+def test_the_command_writes_all_of_it_and_names_the_places(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("flows.cli.examine._models", lambda *of: (models(), []))
+    monkeypatch.setattr("fetalflow.study.paper.print_page", lambda page, printed: "not tried")
+    path = study[1] / "head.dcm"
+    out, dicom, fhir = tmp_path / "page", tmp_path / "dicom", tmp_path / "figures.json"
+    examine([path], out=out, weeks=WEEKS, dicom=dicom, obgyn=True, fhir=fhir)
+    assert sorted(each.name.split(".")[0] for each in dicom.iterdir()) == ["SC", "SEG", "SR", "SR"]
+    assert f"{dicom}, 4 files" in (said := capsys.readouterr().out) and str(fhir) in said and fhir.is_file()
+    for wrong in ({"obgyn": True}, {"fhir": tmp_path}, {"dicom": fhir}):
+        with pytest.raises(InputError):
+            examine([path], out=out, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "said"),
+    [
+        (["Jane Doe.dcm"], "Jane Doe.dcm: no length", "image 1: no length"),
+        (
+            ["a.dcm", "b.dcm"],
+            "unlike the training data in a.dcm, b.dcm.",
+            "unlike the training data in image 1, image 2.",
+        ),
+        (["1.2.3", "1.2.3.4"], "1.2.3.4: HC 1.2 mm; 1.2.3: HC 1.2 mm", "image 2: HC 1.2 mm; image 1: HC 1.2 mm"),
+        (
+            ["head", "6"],
+            "head: no head in 6 of 9 frames; 6: no head",
+            "image 1: no head in 6 of 9 frames; image 2: no head",
+        ),
+        (["doe+(1)"], "doe+(1): cut off", "image 1: cut off"),
+        (["x/Doe.dcm"], "Doe.dcm: cut off; x/Doe.dcm: cut off", "image 1: cut off; image 1: cut off"),
+    ],
+)
+def test_a_sentence_names_an_image_by_its_uid(study, names, text, said):
+    file = study[0].files[0]
+    files = [
+        replace(file, name=name, path=Path(name), sop_instance_uid=str(i)) for i, name in enumerate(names, start=1)
+    ]
+    assert without_names(text, replace(study[0], files=tuple(files))) == said

@@ -15,6 +15,7 @@ from fetalflow.biometry.calipers import Ellipse
 from fetalflow.errors import InputError
 from fetalflow.inference.examination.examine import MOST_CLIPS
 from fetalflow.inference.examination.result import Length
+from fetalflow.study.dicom.writing import write_dicom
 from fetalflow.study.examining import ANY_FILE, NO_PLANES, OURS, Models, examine_study
 from fetalflow.study.joining import _interval
 from fetalflow.study.movement import NO_CINE
@@ -302,3 +303,13 @@ def test_every_field_of_the_json_is_documented(result):
 
 def test_the_planes_of_the_material_are_those_of_its_study():
     assert {structure_of(label) for label in PLANES} == {"head", "abdomen", "femur", None}
+
+
+def test_a_study_that_holds_its_results_gives_the_same_results(models, result, folder, tmp_path):
+    """A PACS returns our report, masks and pictures with the study."""
+    written = write_dicom(result, tmp_path / "out")
+    assert written
+    again = examine_study(models, [folder, tmp_path / "out"], weeks=20)
+    assert again.lengths == result.lengths and again.frames[0].as_dict() == result.frames[0].as_dict()
+    ours = [each for each in again.files if each.not_read]
+    assert len(ours) == len(written) and {each.not_read for each in ours} == {OURS}

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from answer_rows import WEIGHTS, answers
 
+from fetalflow.quality.drift import compare_drop
 from fetalflow.settings.watch import Watch
+from fetalflow.watch.comparing import compare
 from fetalflow.watch.estimated import Held
-from fetalflow.watch.judged import asks, judge_day
+from fetalflow.watch.judged import asks, flat, judge_day
 from fetalflow.watch.log import AnswerLog
 from fetalflow.watch.reference import Reference
 
@@ -87,6 +89,19 @@ def test_each_kind_of_change_is_found_without_a_reference(tmp_path, quiet, facts
     found = judge_day(table, LAST, SETTINGS)
     assert column in {test["column"] for test in found["tests"] if test["drifted"]}
     assert "no finished run" in found["reference"] and not found["estimated"]
+
+
+def test_the_effects_are_those_of_the_drift_of_drops(changed, reference):
+    now = flat(changed.read(LAST, LAST))
+    shared = ["mean_intensity", "fps", "label"]
+    kept = ["patient", "site", *shared]
+    theirs = compare_drop(reference.rows[kept], now[kept], SETTINGS.drift, {name: name for name in shared})["tests"]
+    ours = {(each["site"], each["column"]): each for each in compare(reference.rows[kept], now[kept], SETTINGS)}
+    assert len(ours) == len(theirs) == 9
+    for each in theirs:
+        found = ours[each["site"], each["column"]]
+        assert found["effect"] == pytest.approx(each["effect"], abs=1e-9), (each["site"], each["column"])
+        assert (found["patients_before"], found["patients_new"]) == (each["patients_before"], each["patients_new"])
 
 
 def test_another_model_is_not_compared_with_this_training(quiet, reference):

@@ -30,7 +30,8 @@ def next_page(
     names = request.app.state.catalogue.rows().set_index(["task", "source"])
     shown: list[dict[str, Any]] = []
     for row in rows.to_dict("records"):
-        if row["source"] in mine or not _is_for(account, row, found):
+        is_listed = (place.task, row["source"]) in names.index
+        if not is_listed or row["source"] in mine or not _is_for(account, row, found):
             continue
         study = study_of(found, row["source"], unlabelled=row["kind"] == LABEL)
         listed = names.loc[(place.task, row["source"])]

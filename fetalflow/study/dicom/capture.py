@@ -31,8 +31,8 @@ DPI = 100
 def capture(
     result: StudyResult, source: Source, found: Examination, number: int, seed: str, classes: dict[str, str]
 ) -> SCImage:
-    """found: of the result; the frame that it shows. The pixels outside of the sector are black, as they are for the
-    model, so no name that the scanner wrote there is copied."""
+    """found: of the result; the frame that it shows, as the model saw it. What was found to lie outside of the field of
+    view is black. Writing inside of it stays, as it is in the source."""
     frame = found.frames[found.shown]
     made = SCImage.from_ref_dataset(
         ref_dataset=source.stand_in,

@@ -50,7 +50,7 @@ from fetalflow.study.dicom.codes import (
     UNITS,
 )
 from fetalflow.study.dicom.numbers import CONTAINS, DIGITS, PROPERTY, Standing, add, estimated, missing, number, text
-from fetalflow.study.dicom.segmentation import frame_number, model_of, parameters, tracking_uid
+from fetalflow.study.dicom.segmentation import frame_number, model_of, parameters, tracking_uid, who_answered
 from fetalflow.study.dicom.sentences import clean, of_study, without_names
 from fetalflow.study.dicom.sources import Source, place_in_study
 from fetalflow.study.dicom.uids import uid
@@ -71,6 +71,7 @@ def measurement_report(
         *_of_estimates(result, seed),
         *(_of_view(result, sources, masks, view, frame, seed) for view, frame in shown),
     ]
+    notes = [FOR_RESEARCH, *who_answered(result), *of_study(result)]
     content = MeasurementReport(
         observation_context=ObservationContext(
             observer_device_context=observer(result),
@@ -79,7 +80,7 @@ def measurement_report(
         procedure_reported=OBSTETRIC_SCAN,
         imaging_measurements=groups,
     )
-    add(content[0], [text(COMMENT, note, CONTAINS) for note in (FOR_RESEARCH, *of_study(result))])
+    add(content[0], [text(COMMENT, note, CONTAINS) for note in notes])
     return sr_of(result, content[0], sources, list(masks.values()), 1, seed, classes)
 
 

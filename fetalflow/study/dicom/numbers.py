@@ -95,7 +95,7 @@ def missing(name: Code, why: Code, reasons: Iterable[ContentItem]) -> Qualitativ
 def estimated(
     estimate: Estimate, lengths_mm: dict[str, float], weeks: float | None, reason: str
 ) -> Measurement | QualitativeEvaluation:
-    """Age or weight by one formula, with the lengths that it comes from; or why there is none. weeks: the stated age."""
+    """Age or weight by one formula, with the lengths that it comes from; or why there is none. weeks: as stated."""
     name, unit = (AGE if estimate.unit == "weeks" else WEIGHT), UNITS[estimate.unit]
     reasons = [text(COMMENT, reason, PROPERTY)] if reason else []
     if estimate.value is None:

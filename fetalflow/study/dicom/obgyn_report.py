@@ -39,7 +39,7 @@ from fetalflow.study.dicom.codes import (
 )
 from fetalflow.study.dicom.measurement_report import images_of, observer, sr_of
 from fetalflow.study.dicom.numbers import CONTAINS, DIGITS, INFERRED, Standing, add, formula, number, text
-from fetalflow.study.dicom.segmentation import model_of, parameters
+from fetalflow.study.dicom.segmentation import who_answered
 from fetalflow.study.dicom.sentences import clean, of_study
 from fetalflow.study.dicom.sources import Source
 from fetalflow.study.result import FOR_RESEARCH, JoinedLength, StudyResult
@@ -67,9 +67,7 @@ def _summary(result: StudyResult) -> ContainerContentItem:
         *(f"no value by {each.name}: {each.reason}" for each in (*result.ages, *result.weights) if each.value is None),
         *(_of_length(each.name.upper(), reason) for each in result.lengths.values() for reason in each.speaks_against),
     ]
-    model = model_of(result, "biometry")
-    by = "; ".join([f"measured by {model.name}, version {model.version or 'none'}", *parameters(model)])
-    notes = dict.fromkeys([FOR_RESEARCH, by, *of_study(result), *sorted(clean(against, result))])
+    notes = dict.fromkeys([FOR_RESEARCH, *who_answered(result), *of_study(result), *sorted(clean(against, result))])
     return _container(codes.DCM.Summary, [*(text(COMMENT, note, CONTAINS) for note in notes), fetus])
 
 

@@ -33,6 +33,16 @@ def parameters(model: UsedModel) -> list[str]:
     return [f"{name}: {value}" for name, value in stated if value]
 
 
+def who_answered(result: StudyResult) -> list[str]:
+    """A sentence for each model that lengths depend on."""
+    says = {"biometry": "measured", "planes": "planes named"}
+    return [
+        "; ".join([f"{says[each.task]} by {each.name}, version {each.version or 'none'}", *parameters(each)])
+        for each in result.models
+        if each.task in says
+    ]
+
+
 def segmentation(
     result: StudyResult,
     source: Source,

@@ -6,17 +6,23 @@ from collections.abc import Iterable
 from fetalflow.study.result import StudyResult
 
 SHORT = 4  # characters; a shorter file name may also be a word or a number of the sentence
+WORDS = {"head", "abdomen", "femur", "image", "study", "weeks", "planes", "model", "data", "frame", "frames"}
 PLACE = re.compile(r"(^|[\s'\"(])[~.]{0,2}[/\\][\w.]|\b[A-Za-z]:\\")  # a path of this machine
 NAMES_OTHER_FILES = "not an image"  # how a remark begins that lists files which are not of the study
 
 
 def without_names(text: str, result: StudyResult) -> str:
     """`text` with `image UID` in the place of each file name of the study."""
-    for name, image in sorted(_images(result).items(), key=lambda each: -len(each[0])):
-        clear = len(name) >= SHORT or "." in name
-        pattern = rf"(?<![\w.]){re.escape(name)}(?!\w)" if clear else rf"(?:(?<=^)|(?<=; )){re.escape(name)}(?=: )"
-        text = re.sub(pattern, image, text)
-    return text
+    images = _images(result)
+    names = sorted(map(re.escape, images), key=len, reverse=True)
+    anywhere = "|".join(name for name in names if not _may_be_a_word(name))
+    first = "|".join(names)  # before a colon it is a file, also where it could be a word
+    pattern = rf"(?<![\w.])(?:{anywhere or '(?!)'})(?!\w|\.\w)|(?:^|(?<=; ))(?:{first or '(?!)'})(?=: )"
+    return re.sub(pattern, lambda found: images[found[0]], text)
+
+
+def _may_be_a_word(name: str) -> bool:
+    return name in WORDS or len(name) < SHORT and "." not in name
 
 
 def of_study(result: StudyResult) -> list[str]:

@@ -13,9 +13,10 @@ BY_FILE = ("movement", "no_movement", "warnings", "files")  # not in our objects
 
 def fingerprint(result: StudyResult) -> str:
     """SHA-256 of all that the objects state: the images by their UIDs, the models by their digests, and the figures.
-    The names and the order of the files are not in it."""
+    The names and the order of the files are not in it, and no file that was not read: a study comes back with our
+    objects in it."""
     stated = {name: value for name, value in result.as_dict().items() if name not in BY_FILE}
-    stated["images"] = [each.sop_instance_uid or each.sha256 for each in result.files]
+    stated["images"] = [each.sop_instance_uid or each.sha256 for each in result.files if each.kind is not None]
     images = {each.name: each.sop_instance_uid or each.sha256 for each in result.files}
     ordered = {name: _ordered(_without_names(value, images, result)) for name, value in stated.items()}
     return sha256(json.dumps(ordered, sort_keys=True).encode()).hexdigest()
