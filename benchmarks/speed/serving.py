@@ -1,4 +1,4 @@
-"""What `fetalflow serve` costs beside the bare engine, and whether it loses or confuses answers under load.
+"""What `fetalflow serve` costs beside the bare engine, and whether it loses answers under load.
 
     python -m benchmarks serving --seconds 300 --write
 
@@ -263,8 +263,8 @@ def claims(
         {
             "claim": "{clients} clients of `fetalflow serve` get {rate:.1f} answers per second, half of them within "
             "{p50_ms:.0f} ms, 95 % within {p95_ms:.0f} ms and 99 % within {p99_ms:.0f} ms. The same number of "
-            "processes without HTTP gives {engine_rate:.1f} per second. One answer costs {processor_overhead:.0%} more processor "
-            "time than the bare engine.",
+            "processes without HTTP gives {engine_rate:.1f} per second. One answer costs "
+            "{processor_overhead:.0%} more processor time than the bare engine.",
             "figures": found | {"clients": given.clients},
             "n": {"requests": sum(len(each.ms) for each in served), "turns": given.turns},
             "outcome": "measured" if found["processor_overhead"] <= ALLOWED else "worse",
@@ -272,18 +272,22 @@ def claims(
         | rest,
         {
             "claim": "While another version becomes champion and a worker is killed, {wrong} of {answers} answers are "
-            "wrong and {lost} are lost. Service and workers take {before_mb:.0f} MB before all requests and "
-            "{after_mb:.0f} MB after them.",
+            "wrong and {lost} are lost. Service and workers take {from_mb:.0f} MB before and {to_mb:.0f} MB after "
+            "{steady_answers} answers of version 1, which ONNX Runtime or OpenVINO gives, and {later_from_mb:.0f} MB "
+            "before and {later_to_mb:.0f} MB after {later_answers} answers of version 2, which torch gives.",
             "figures": {
                 "wrong": sum(each.wrong for each in everything),
                 "lost": sum(each.lost for each in everything),
+                "full": sum(each.full for each in everything),
                 "answers": sum(len(each.ms) for each in everything),
                 "of_version_1": disturbed.versions.get("1", 0),
                 "of_version_2": disturbed.versions.get("2", 0),
-                "before_mb": served[0].memory[0],
-                "after_mb": later.memory[1],
-                "steady_from_mb": served[-1].memory[0],
-                "steady_to_mb": served[-1].memory[1],
+                "from_mb": served[0].memory[0],
+                "to_mb": served[-1].memory[1],
+                "steady_answers": sum(len(each.ms) for each in served),
+                "later_from_mb": later.memory[0],
+                "later_to_mb": later.memory[1],
+                "later_answers": len(later.ms),
             },
             "n": {"requests": sum(len(each.ms) for each in everything), "swaps": 1, "killed": 1},
             "outcome": "measured",

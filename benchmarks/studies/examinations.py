@@ -177,16 +177,18 @@ def figures(rows: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
     return values | {f"{prefix}{name}_interval": bounds for name, (_, bounds) in said.items() if bounds}
 
 
-def claims(both: dict[str, pd.DataFrame], command: str, seed: int, seeds: list[int]) -> Iterator[dict[str, Any]]:
+def claims(
+    both: dict[str, pd.DataFrame], command: str, seed: int, seeds: list[int], trained: str
+) -> Iterator[dict[str, Any]]:
     """The result file's claims. both: rows by way: `planes` (with the planes model) and `alone`. seed: of the fetuses;
-    seeds: of the trainings of the packages."""
+    seeds: of the trainings of the packages. trained: how they were trained."""
     rows = both["planes"]
     found, alone = figures(rows), figures(both["alone"], "alone_")
     strangers = rows[rows["stranger"]]
     about_machine = machine()
     count = {"fetuses": len(rows), "cines": int(rows["files"].sum()), "twins": int(rows["twin"].sum())}
     about = {
-        "data": f"the synthetic hospital, whole examinations, seed {seed}",
+        "data": f"the synthetic hospital, whole examinations, seed {seed}; packages: {trained}",
         "split_unit": "fetus; none was in the training of the packages",
         "n": count | {"studies with another woman's file": len(strangers)},
         "seeds": seeds,
@@ -281,6 +283,7 @@ def main() -> None:
     parser.add_argument("--biometry", type=Path, required=True, help="folder of a model package")
     parser.add_argument("--planes", type=Path, required=True, help="folder of a model package")
     parser.add_argument("--fetuses", type=int, default=100)
+    parser.add_argument("--trained", default="not stated", help="how the packages were trained, for the result file")
     parser.add_argument("--seed", type=int, default=2041)
     parser.add_argument(
         "--rows", type=Path, help="JSON file of the fetuses that are done; a killed run goes on from it"
@@ -309,4 +312,4 @@ def main() -> None:
     command = f"python -m benchmarks examinations --biometry PACKAGE --planes PACKAGE --fetuses {arguments.fetuses}"
     seeds = sorted({each.config["training"]["seed"] for each in (biometry, ways["planes"].planes)})
     both = {way: pd.DataFrame(found[: arguments.fetuses]) for way, found in rows.items()}
-    print(write_claims("examinations", claims(both, command, arguments.seed, seeds)))
+    print(write_claims("examinations", claims(both, command, arguments.seed, seeds, arguments.trained)))

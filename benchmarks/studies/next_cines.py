@@ -1,4 +1,4 @@
-"""Does labelling in the order of the station's queue teach more than a random order, and are suspected labels wrong?
+"""What the station's order of labelling teaches against a random one, and which suspicions hold.
 
     python -m benchmarks next_cines FOLDER --seeds 8 --from-seed 20
 

@@ -1,8 +1,9 @@
-"""How soon the watch notices another device at a site, how often it is wrong, and how good its estimated accuracy is.
+"""How soon the watch notices another device at a site, and how good its estimated accuracy is.
 
-    python -m benchmarks thresholds    # makes the hospitals movement-100, -101 and -102
     python -m benchmarks watch tune    # sets the thresholds, on hospitals that are not reported
     python -m benchmarks watch report
+
+It needs the hospitals movement-100, -101 and -102, which `python -m benchmarks thresholds` makes.
 
 One trained model, that of `make demo`, answers synthetic hospitals which nobody trained on (`watch_jobs.bank`). A day
 is PATIENTS women of each site, drawn with replacement, with all their sequences. Every day is judged by
@@ -128,7 +129,7 @@ def alarms_at(days: list[dict[str, Any]], effect: float, mix: float) -> tuple[in
         if test["column"] in SHARES:
             return not of_mix and test["drifted"]
         least = mix if of_mix else effect
-        small = test["p_holm"] is not None and test["p_holm"] < 0.05
+        small = test["p_corrected"] is not None and test["p_corrected"] < 0.05
         return (test["column"] == "label") == of_mix and small and test["effect"] >= least
 
     return tuple(sum(any(is_over(test, kind) for test in day["tests"]) for day in days) for kind in (False, True))

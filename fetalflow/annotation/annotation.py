@@ -67,8 +67,8 @@ class Brush(Mark):
 
 class Box(Mark):
     """A rectangle, as other programs deliver it: the corner nearest to the frame's corner in px, width and height in
-    px, turned by `angle` degrees clockwise about that corner. track: the same structure over frames has one text; from this
-    box to the next of the track its sides move evenly."""
+    px, turned by `angle` degrees clockwise about that corner. track: boxes of one structure have the same text; from
+    this box to the next one of the track, its sides move evenly."""
 
     kind: Literal["box"] = "box"
     corner: Point

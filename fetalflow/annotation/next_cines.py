@@ -18,7 +18,7 @@ from fetalflow.models.familiarity import UNLIKE
 
 SUSPECTED, UNFAMILIAR, DISAGREE, WIDE, BOUNDARY = "suspected", "unfamiliar", "disagree", "wide", "boundary"
 # How much a reason counts: set on other splits of the synthetic hospitals than those of docs/annotator/next.md.
-# Cines on which networks disagree taught most; wide sets and unfamiliar cines taught little more than a random order.
+# There, cines on which networks disagree taught most; on the reported splits no reason was clearly the best.
 WEIGHTS = {DISAGREE: 4, BOUNDARY: 1, WIDE: 0.5, UNFAMILIAR: 0.5, SUSPECTED: 4}
 MOST_OF_ALL = 6  # the sum of the chances never exceeds it, since votes on a known label count half
 NEAR = 0.5  # a difference of the two highest probabilities below this is near the boundary

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from fetalflow.errors import InputError, TrackingFailed
+from fetalflow.errors import InputError
 from fetalflow.service.following import Followed, look
 from fetalflow.service.limits import Limits
 from fetalflow.service.measures import Measures
@@ -106,9 +106,9 @@ class Desk:
         loop = asyncio.get_running_loop()
         try:
             answers, shadows = await loop.run_in_executor(None, self._look)
-        except (InputError, TrackingFailed, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the versions in use go on, and the next look comes
             self.measures.failed_looks.inc()
-            self._trouble(f"the registry cannot be read: {error}")
+            self._trouble(f"the registry cannot be read ({type(error).__name__}: {error})")
             return
         if (answers, shadows) == self._failed:
             return  # these files were tried and cannot be loaded
@@ -120,8 +120,11 @@ class Desk:
                 new = await loop.run_in_executor(None, self._open_shadow, shadows) if shadows else None
                 old, self.shadow_pool = self.shadow_pool, new
                 self._let_end(old)
-        except (InputError, WorkerLost, TooSlow, OSError) as error:
-            self._failed = answers, shadows
+        except Exception as error:  # noqa: BLE001 - as above
+            if isinstance(
+                error, InputError
+            ):  # the same files would fail again; anything else may be over at the next look
+                self._failed = answers, shadows
             self.measures.failed_swaps.inc()
             self._trouble(f"a new version cannot be loaded, and the earlier one goes on answering: {error}")
             return

@@ -41,6 +41,7 @@ class Worker:
 
     def __init__(self, served: Mapping[str, Served], limits: Limits, niceness: int = 0) -> None:
         """Start it; it answers after `wait`."""
+        self._ending = threading.Lock()
         self.connection, theirs = FORKS.Pipe()
         self.process = FORKS.Process(target=_work, args=(theirs, dict(served), limits, niceness), daemon=True)
         self.process.start()
@@ -80,9 +81,10 @@ class Worker:
             raise WorkerLost("the process that answers has died") from None
 
     def end(self) -> None:
-        self.connection.close()
-        self.process.kill()
-        self.process.join()
+        with self._ending:  # its own thread and the one that closes the pool may both end it
+            self.connection.close()
+            self.process.kill()
+            self.process.join()
 
 
 class Pool:
@@ -101,7 +103,7 @@ class Pool:
         Raises InputError when the models cannot be loaded, WorkerLost or TooSlow when a process does not start.
         """
         self.served, self.limits, self.replaced = dict(served), limits, replaced
-        self._niceness = niceness
+        self._niceness, self._ended = niceness, False
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._workers: list[Worker] = []
         count = workers or limits.workers
@@ -137,6 +139,7 @@ class Pool:
         end = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0, end - time.monotonic()))
+        self._ended = True
         for worker in self._workers:
             worker.end()
 
@@ -162,6 +165,8 @@ class Pool:
                 self._replace(number)
                 raise
             except WorkerLost:
+                if self._ended:
+                    raise
                 self._replace(number)
                 if attempt == TRIES:
                     raise

@@ -33,11 +33,11 @@ SHARES = ("blank_share", "unfamiliar", "refused")  # judged by the difference, s
 
 def compare(before: pd.DataFrame, now: pd.DataFrame, settings: Watch) -> list[dict[str, Any]]:
     """One entry for each site (and all sites together) and each of FIGURES that both tables have: site, seen_before,
-    figure, column, before, new, patients_before, patients_new, effect, p, p_holm, drifted.
+    figure, column, before, new, patients_before, patients_new, effect, p, p_corrected, drifted.
 
     The tables have one row per answer, with patient and site. A site without earlier answers is compared with those of
     all sites. before, new: medians, for SHARES means over patients. effect: Wasserstein distance in standard deviations
-    of the earlier answers; for SHARES and the mix of labels a difference of shares. p, p_holm: None where the
+    of the earlier answers; for SHARES and the mix of labels a difference of shares. p, p_corrected: None where the
     difference is small or the patients are too few.
     """
     before = before.assign(patient="before " + before["patient"].astype(str), site=_sites(before))
@@ -51,8 +51,8 @@ def compare(before: pd.DataFrame, now: pd.DataFrame, settings: Watch) -> list[di
         of_column = {each["site"]: each for each in large if each["column"] == column}
         for test in _permuted(before, now, column, of_column, settings):
             if (entry := of_column.get(test["site"])) is not None and test["p"] is not None:
-                entry["p"], entry["p_holm"] = test["p"], min(1.0, test["p"] * len(tested))
-                entry["drifted"] = bool(entry["p_holm"] < settings.drift.alpha)
+                entry["p"], entry["p_corrected"] = test["p"], min(1.0, test["p"] * len(tested))
+                entry["drifted"] = bool(entry["p_corrected"] < settings.drift.alpha)
     return entries
 
 
@@ -114,7 +114,7 @@ def _entry(site: str, column: str, before: _Side, now: _Side, seen: bool) -> dic
     (w_before, n_before), (w_now, n_now) = before.weights, now.weights
     entry = {"site": site, "seen_before": seen, "figure": FIGURES[column], "column": column}
     entry |= {"before": None, "new": None, "patients_before": n_before, "patients_new": n_now}
-    entry |= {"effect": None, "p": None, "p_holm": None, "drifted": False}
+    entry |= {"effect": None, "p": None, "p_corrected": None, "drifted": False}
     if not min(n_before, n_now):
         return entry
     if column == "label":

@@ -189,6 +189,7 @@ def _in_words(test: Mapping[str, Any]) -> str:
     elif test["new"] is None or test["before"] is None:
         size = f"{test['effect']:.1f} standard deviations"
     else:
-        size = f"median {test['new']:.4g}, before {test['before']:.4g}"
-    facts = f"p = {test['p_holm']:.2g}, {test['patients_new']} and {test['patients_before']} patients"
+        what = "mean of the sites' medians" if test["site"] == EVERY_SITE else "median"
+        size = f"{what} {test['new']:.4g}, before {test['before']:.4g}"
+    facts = f"p = {test['p_corrected']:.2g}, {test['patients_new']} and {test['patients_before']} patients"
     return f"{test['site']}: {test['figure']} differs from {WORDS[test['against']]}: {size} ({facts})."

@@ -7,7 +7,7 @@ days into Parquet. It may be killed at any moment: a row has an id, and a row th
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -115,19 +115,24 @@ class AnswerLog:
 
     def forget(self, patients: Iterable[str]) -> int:
         """Remove all answers and pictures of patients, by their pseudonyms; return how many answers were removed."""
-        gone, removed = set(patients) - {""}, 0
+        gone = set(patients) - {""}
+        return self.remove(lambda table: table["patient"].isin(gone))
+
+    def remove(self, chosen: "Callable[[pd.DataFrame], pd.Series]", dry: bool = False) -> int:
+        """Remove the rows that `chosen` says, and their pictures; return how many. dry: only count them."""
+        removed = 0
         for day in self.days():
             with self._lock:
                 table = self._of_day(day)
-                theirs = table["patient"].isin(gone)
-                if not theirs.any():
+                theirs = chosen(table).astype(bool)
+                removed += int(theirs.sum())
+                if dry or not theirs.any():
                     continue
                 write_table(self.folder / f"{day}.parquet", table[~theirs])
                 (self.folder / f"{day}.parquet").chmod(0o600)
                 (self.folder / f"{day}.jsonl").unlink(missing_ok=True)
             for each in table.loc[theirs, "id"]:
                 (self.folder / PICTURES / day / f"{each}.npz").unlink(missing_ok=True)
-            removed += int(theirs.sum())
         return removed
 
     def _of_day(self, day: str) -> "pd.DataFrame":

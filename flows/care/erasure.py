@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import chdir, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from fetalflow.registry.old_versions import purge
 from fetalflow.registry.traces import KEPT, REMOVED, Traces, cines_of
 from fetalflow.registry.tracking import registry
 from fetalflow.settings.params import load_settings
+from fetalflow.watch.look import log_of
 from flows.care.cached_objects import find_objects, remove_objects
 from flows.care.stores import Found, Store, find_in, stores
 from flows.care.withdrawal import STATION, withdraw_everywhere
@@ -218,6 +219,8 @@ def _erase_from_workspace(folder: Path, hers: Traces, certificate: Certificate) 
     journal = folder / JOURNAL
     if journal.is_file() and not plan:
         done["annotations"] += Journal(journal).erase(hers.sources)
+    if answers := _erase_answers(folder, hers, plan):
+        done["answers in use"] += answers
     for path, name in _files(folder) if has_her else ():
         what = hers.rid(path, name, shown=True, dry=plan)
         done["files" if what == REMOVED else "tables"] += what != KEPT
@@ -226,6 +229,16 @@ def _erase_from_workspace(folder: Path, hers: Traces, certificate: Certificate) 
         record(folder, "A patient was erased")
     certificate.data_sets += [f"{state} of {folder}" for state in had]
     certificate.workspaces[str(folder)] = dict(done) | {"remarks": remarks}
+
+
+def _erase_answers(folder: Path, hers: Traces, plan: bool) -> int:
+    """From the log of the model in use: by her names, by the pseudonyms that the log gives them, and by her files."""
+    file = folder / "params.yaml"
+    log = log_of(folder, load_settings(file)) if file.is_file() else None
+    if log is None or not log.days():
+        return 0
+    known = replace(hers, names=hers.names | {log.pseudonym(name) for name in hers.names})
+    return log.remove(lambda table: known.rows(table) | table["input"].isin(hers.sources), dry=plan)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:

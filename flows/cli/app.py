@@ -24,6 +24,7 @@ from flows.cli import (
     settings,
     station,
     stream,
+    watch,
 )
 from flows.running.stopping import Stopped, stop_on_signals
 from flows.running.surroundings import use_writable_places
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 GROUPS = {
     "Run the pipeline": (runs.run, runs.retrain, settings.settings, operations.deploy),
-    "Is all well?": (operations.doctor, operations.metrics, alert.alert),
+    "Is all well?": (operations.doctor, operations.metrics, alert.alert, watch.watch),
     "A hospital's drops": (check.check, drops.deidentify, drops.arrivals, drops.withdraw, drops.quarantine),
     "People look, label and decide": (station.station,),
     "In the hospital": (serve.serve, node.node),

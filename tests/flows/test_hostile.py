@@ -94,7 +94,13 @@ VERBS = {
     "serve": [
         *("", "--workspace nowhere", f"--workspace {FOLDER}", "--task nix", "--host 0.0.0.0", "--host nix", "--port x"),
         *("--model x", f"--model movement={FOLDER}", "--tokens nowhere", f"--tokens {FILE}", "--workers 0"),
-        *(f"--certificate {FILE}", f"--private-key {FILE}", "--poll 0", "--max-mb nan", "--host 0.0.0.0 --behind-proxy"),
+        *(
+            f"--certificate {FILE}",
+            f"--private-key {FILE}",
+            "--poll 0",
+            "--max-mb nan",
+            "--host 0.0.0.0 --behind-proxy",
+        ),
     ],
     "node": [
         *("", "--once", "--workspace nowhere", f"--workspace {FOLDER}", "--host 0.0.0.0", "--host nix", "--port x"),

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +121,9 @@ def running(packages) -> Iterator[Running]:
 @pytest.fixture
 def steady(running) -> Iterator[Running]:
     """The same service; version 1 is champion again afterwards, without a challenger."""
+    end = time.monotonic() + 30
+    while running.desk.open_streams and time.monotonic() < end:  # that of an earlier test ends after its client
+        time.sleep(0.02)
     running.rows.clear()
     yield running
     running.aliases.now, running.aliases.broken = {"champion": "1"}, ""

@@ -188,6 +188,11 @@ def test_the_earlier_version_goes_on_where_the_registry_or_a_new_version_fails(s
     steady.look_again()
     assert versions(steady.predict(cine)) == {"1"}
     assert "no connection" in steady.client.get("/v1/models").json()["problem"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fetalflow.service.desk.look", lambda followed, known: 1 / 0)
+        steady.look_again()
+    assert versions(steady.predict(cine)) == {"1"}
+    assert "ZeroDivisionError" in steady.client.get("/v1/models").json()["problem"]
     steady.aliases.broken, steady.aliases.now["champion"] = "", "3"
     steady.look_again()
     assert versions(steady.predict(cine)) == {"1"}

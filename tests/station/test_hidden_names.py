@@ -28,13 +28,13 @@ PAGES = [import_module(f"{pages.__name__}.{page.name}") for page in iter_modules
 PASSWORD = "a long password for tests"
 KEY = bytes(range(32)).hex()
 FOLDER, PATIENT, DEVICE, ANNOTATOR, LABEL = (
-    "Kanarienberg 4711",
+    "Kanarienberg 47x11",
     "Vogel, Jane",
     "Kanari Scan",
     "dr.nachtigall",
     "vogelhed",
 )
-NAMES = ("kanari", "4711", "vogel", "nachtigall", "canary", "jane")
+NAMES = ("kanari", "47x11", "vogel", "nachtigall", "canary", "jane")
 HIDDEN = re.compile("|".join(NAMES), re.IGNORECASE)
 PSEUDONYM = "P0123456789abcdef"
 
@@ -54,7 +54,7 @@ def named_station(tmp_path_factory):
     drop = folder / "Kanarienberg new" / "Vogel"
     drop.mkdir(parents=True)
     os.link(place.workspace.parent / "drop" / FOLDER / "Vogel" / "good.avi", drop / "Vogel Jane.avi")
-    (drop / "Vogel 4711.mp4").write_bytes(b"no video")
+    (drop / "Vogel 47x11.mp4").write_bytes(b"no video")
     place = Place(place.workspace, TASK, drop)
     reviews = place.workspace / "reviews" / f"{TASK}.csv"
     row = Catalogue(place).quarantine(TASK).iloc[0]

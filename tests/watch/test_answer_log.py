@@ -14,8 +14,10 @@ from answer_rows import answers
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.deidentify.pseudonyms import VARIABLE, Key
+from fetalflow.registry.traces import Traces
 from fetalflow.watch.log import AnswerLog
 from fetalflow.watch.row import COLUMNS, Answered
+from flows.care.erasure import _erase_answers
 
 ROOT = Path(__file__).parents[2]
 DAY, NEXT = "2026-11-29", "2026-11-30"
@@ -35,6 +37,7 @@ def filled(folder, days=(DAY, NEXT), each=3) -> AnswerLog:
 
 WRITER = """
 import sys
+from fetalflow.registry.traces import Traces
 from fetalflow.watch.log import AnswerLog
 from fetalflow.watch.row import Answered
 log, first = AnswerLog(sys.argv[1]), int(sys.argv[2])
@@ -169,3 +172,16 @@ def test_an_answer_costs_less_than_a_frame_at_thirty_hertz(tmp_path):
     for each in rows:
         log.add(each)
     assert (time.process_time() - started) / len(rows) < 0.005
+
+
+def test_an_erased_patient_is_gone_by_name_by_pseudonym_and_by_file(tmp_path):
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text() + "\nwatch: {folder: answers}\n")
+    log = AnswerLog(tmp_path / "answers")
+    source = "a" * 64
+    log.add(row(1, patient="P1"))
+    log.add(row(2, patient=log.pseudonym("P1")))
+    log.add(row(3, patient="P2", input=source))
+    log.add(row(4, patient="P2"))
+    hers = Traces(frozenset({"P1"}), sources=frozenset({source}))
+    assert _erase_answers(tmp_path, hers, plan=True) == 3 and len(log.read()) == 4
+    assert _erase_answers(tmp_path, hers, plan=False) == 3 and list(log.read()["id"]) == ["0004"]
