@@ -27,7 +27,7 @@ def noting(
     """
     place = _log(task, workspace, model)
     if place is None:
-        yield lambda found: None
+        yield lambda found, **changed: None
         return
     log, settings, home = place
     facts: dict[str, Any] = {}

@@ -153,7 +153,9 @@ def test_its_ledger_is_whole_its_patients_are_found_and_promotion_asks_its_versi
     champion = candidate(MODEL, "champion")
     now = answers_of("champion", champion, TASK, held_out_rows(data), data, "cpu")
     then = pd.read_csv(Path("reports/promotion") / TASK / "challenger.csv")
-    now, then = (table.drop(columns="warnings") for table in (now.astype(then.dtypes), then))  # sentences for a person
+    # Sentences are for a person. Outlines end at the picture's edge now; those of this hardly trained network did not.
+    left_out = ["warnings", "hausdorff_mm"]
+    now, then = (table.drop(columns=left_out) for table in (now.astype(then.dtypes), then))
     pd.testing.assert_frame_equal(now, then, atol=1e-5)
     with pytest.raises(InputError, match="is champion and challenger: nothing to decide"):
         judge(TASK, load_settings())
