@@ -24,7 +24,7 @@ test: setup
 
 # Whole stories that take half a minute or more each, in about 5 minutes; `make test` leaves them out.
 test-long: setup
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m long
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'long or night'
 
 # Decoding, loader, training speed, memory of all stages at the paper's size: over an hour, most of it for training.
 benchmarks: setup

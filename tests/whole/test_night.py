@@ -30,7 +30,7 @@ from fetalflow.hospital.arrival import intake as arrival
 from fetalflow.hospital.arrival.journal import read_journal
 from fetalflow.registry.ledger.record import record_move
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.night]
 
 
 TRAINED = "Task run 'train@movement' - Finished in state Completed()"
