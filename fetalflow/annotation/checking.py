@@ -10,13 +10,13 @@ import numpy as np
 
 from fetalflow.annotation.annotation import Annotation, Brush, Caliper, Ellipse, Point, Polygon
 from fetalflow.annotation.journal import Event
+from fetalflow.annotation.shapes import outline
 from fetalflow.annotation.standing import MARK, REMOVE, REOPEN, SUBMIT, read_mark, submitted
 from fetalflow.errors import InputError
 
 OTHER = "other"  # the label for what none of the task's labels names
 # Lengths and outlines belong to tasks that measure; a task that is not listed here labels frames.
 SHAPES = {"biometry": ("caliper", "ellipse", "polygon", "brush")}
-TURN = np.linspace(0, 2 * np.pi, 72, endpoint=False)
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,7 @@ def _check_polygon(mark: Polygon, canvas: Canvas) -> None:
 def _check_ellipse(mark: Ellipse, canvas: Canvas) -> None:
     """A structure that the sector cuts off has an ellipse that leaves the picture, but not by more than half."""
     _check_points([mark.centre], canvas)
-    angle = math.radians(mark.angle)
-    across, along = mark.axes[0] * np.cos(TURN), mark.axes[1] * np.sin(TURN)
-    x = mark.centre[0] + across * math.cos(angle) - along * math.sin(angle)
-    y = mark.centre[1] + across * math.sin(angle) + along * math.cos(angle)
+    x, y = outline(mark).T
     if np.mean(_inside(x, y, canvas)) < 0.5:
         raise InputError("more than half of the ellipse's outline lies outside the picture; make it smaller.")
 

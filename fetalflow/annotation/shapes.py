@@ -7,7 +7,7 @@ from math import cos, dist, radians, sin
 import cv2
 import numpy as np
 
-from fetalflow.annotation.annotation import Annotation, Brush, Caliper, Ellipse, Polygon, Span
+from fetalflow.annotation.annotation import Annotation, Box, Brush, Caliper, Ellipse, Polygon, Span
 from fetalflow.biometry.calipers import Ellipse as Axes
 from fetalflow.biometry.structures import LENGTHS
 from fetalflow.errors import InputError
@@ -28,13 +28,18 @@ def raster(mark: Region, shape: tuple[int, int]) -> np.ndarray:
     return _enclosed(outline(mark), shape)
 
 
-def outline(mark: Ellipse | Polygon, count: int = 180) -> np.ndarray:
+def outline(mark: Ellipse | Polygon | Box, count: int = 180) -> np.ndarray:
     """float64 [P, 2], the corners (x, y) in px; of an ellipse, `count` points."""
     if isinstance(mark, Polygon):
         return np.array(mark.corners, dtype=float)
-    (x, y), (a, b), turn = mark.centre, mark.axes, radians(mark.angle)
-    t = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    u, v = a * np.cos(t), b * np.sin(t)
+    if isinstance(mark, Box):
+        (x, y), (width, height) = mark.corner, mark.size
+        u, v = width * np.array([0.0, 1, 1, 0]), height * np.array([0.0, 0, 1, 1])
+    else:
+        (x, y), (a, b) = mark.centre, mark.axes
+        t = np.linspace(0, 2 * np.pi, count, endpoint=False)
+        u, v = a * np.cos(t), b * np.sin(t)
+    turn = radians(mark.angle)
     return np.stack([x + u * cos(turn) - v * sin(turn), y + u * sin(turn) + v * cos(turn)], axis=1)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from fetalflow.annotation.annotation import Annotation, Box, Brush, Caliper, Ellipse, Polygon, Span
+from fetalflow.annotation.annotation import Annotation, Box, Brush, Caliper, Ellipse, Span
 from fetalflow.annotation.exchange.marked import (
     EXTRA,
     HALF_PX,
@@ -22,9 +22,9 @@ from fetalflow.annotation.exchange.marked import (
     extra_of,
     known_identifier,
     made,
-    pixels,
     runs_of,
 )
+from fetalflow.annotation.shapes import outline, raster
 from fetalflow.errors import InputError
 
 CORNERS = 72  # of an ellipse
@@ -109,7 +109,7 @@ def _shape(mark: Annotation, cine: Facts, attributes: dict[str, Any]) -> dict[st
             **_around(points, 0.0),
         }
     if isinstance(mark, Brush):
-        mask = np.asfortranarray(pixels(mark), np.uint8)
+        mask = np.asfortranarray(raster(mark, mark.size), np.uint8)
         encoded = coco_mask.encode(mask)
         box = [float(each) for each in coco_mask.toBbox(encoded)]
         segmentation = {"size": list(mask.shape), "counts": encoded["counts"].decode()}
@@ -125,7 +125,7 @@ def _shape(mark: Annotation, cine: Facts, attributes: dict[str, Any]) -> dict[st
             "last": mark.last_frame,
         }
         attributes = attributes | {"box": box}
-    corners = outline(mark) + HALF_PX
+    corners = outline(mark, CORNERS) + HALF_PX
     x, y = corners.T
     area = abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
     return {"segmentation": [corners.ravel().tolist()], "attributes": attributes, **_around(corners, area)}
@@ -134,18 +134,6 @@ def _shape(mark: Annotation, cine: Facts, attributes: dict[str, Any]) -> dict[st
 def _around(points: np.ndarray, area: float) -> dict[str, Any]:
     low, high = points.min(0), points.max(0)
     return {"bbox": [*low.tolist(), *(high - low).tolist()], "area": area}
-
-
-def outline(mark: Polygon | Ellipse | Box) -> np.ndarray:
-    """float [corners, 2]: the corners of a mark's outline, x and y in px."""
-    if isinstance(mark, Polygon):
-        return np.array(mark.corners)
-    turn = np.radians(mark.angle)
-    turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    if isinstance(mark, Box):
-        return np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * mark.size @ turned + mark.corner
-    around = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
-    return np.column_stack([np.cos(around), np.sin(around)]) * mark.axes @ turned + mark.centre
 
 
 def _image(image: dict[str, Any], cines: Mapping[str, Facts]) -> tuple[Facts, int]:

@@ -23,9 +23,9 @@ from fetalflow.annotation.exchange.marked import (
     extra_of,
     known_identifier,
     made,
-    pixels,
     runs_of,
 )
+from fetalflow.annotation.shapes import raster
 from fetalflow.errors import InputError
 
 VERSION = "1.1"
@@ -130,7 +130,7 @@ def _middle(size: tuple[float, float], angle: float) -> tuple[float, float]:
 
 def _mask(mark: Brush) -> dict[str, str]:
     """The runs inside of the smallest box around what is painted, row by row, beginning with a run of 0."""
-    mask = pixels(mark)
+    mask = raster(mark, mark.size)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, left = (int(each[0]) if each.size else 0 for each in (rows, columns))
     inside = mask[

@@ -13,9 +13,9 @@ from fetalflow.annotation.exchange.marked import (
     extra_of,
     known_identifier,
     made,
-    pixels,
     runs_of,
 )
+from fetalflow.annotation.shapes import raster
 from fetalflow.errors import InputError
 
 OURS = "fetalflow"  # the key in `meta` for what Label Studio has no place for
@@ -53,7 +53,7 @@ def _region(mark: Annotation, cine: Facts) -> list[dict[str, Any]]:
         }
         return [_shared(mark, "timelinelabels", "video", value, cine)]
     if isinstance(mark, Brush):
-        value = {"format": "rle", "rle": brush_bits.encode(pixels(mark)), "brushlabels": [mark.label]}
+        value = {"format": "rle", "rle": brush_bits.encode(raster(mark, mark.size)), "brushlabels": [mark.label]}
         return [_shared(mark, "brushlabels", "image", value, cine)]
     if isinstance(mark, Polygon):
         value = {"points": [percent(each) for each in mark.corners], "closed": True, "polygonlabels": [mark.label]}

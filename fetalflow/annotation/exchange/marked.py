@@ -66,16 +66,6 @@ def known_identifier(text: Any, *parts: Any) -> str:
     return text if ours else identifier(text, *parts)
 
 
-def pixels(brush: Brush) -> np.ndarray:
-    """bool [H, W]: the painted mask. Raises InputError if the runs do not fill it."""
-    runs = np.asarray(brush.runs)
-    if runs.sum() != brush.size[0] * brush.size[1]:
-        raise InputError(
-            f"the mask {brush.id} has {runs.sum()} pixels; {brush.size[0]} x {brush.size[1]} were expected."
-        )
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(brush.size)
-
-
 def runs_of(mask: np.ndarray) -> tuple[int, ...]:
     """The run lengths of a mask bool [H, W], row by row; the first run is of 0 and may have no pixel."""
     flat = np.asarray(mask, bool).ravel()

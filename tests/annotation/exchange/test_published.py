@@ -8,7 +8,8 @@ from pycocotools import mask as coco_mask
 
 from fetalflow.annotation.exchange import coco, cvat, label_studio
 from fetalflow.annotation.exchange.label_studio_brush import CHANNELS
-from fetalflow.annotation.exchange.marked import Facts, MarkedCine, pixels
+from fetalflow.annotation.exchange.marked import Facts, MarkedCine
+from fetalflow.annotation.shapes import raster
 from fetalflow.errors import InputError
 
 SOURCE = "ab" * 32
@@ -73,7 +74,7 @@ def test_label_studio_brush_in_the_published_layout():
     rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
     value = {"format": "rle", "rle": rle, "brushlabels": ["head"]}
     found = studio({"type": "brushlabels", "value": value, "original_width": 80, "original_height": 60}).marks[0]
-    assert (pixels(found) == (values[..., 3] > 0)).all()
+    assert (raster(found, found.size) == (values[..., 3] > 0)).all()
 
 
 TRACKS = """<?xml version="1.0" encoding="utf-8"?>
@@ -100,7 +101,8 @@ def test_cvat_tracks():
         (6, 8, (11.5, 4.5), (20, 20)),
     ]
     mask = '<mask frame="3" keyframe="1" outside="0" occluded="0" rle="1, 3, 2" left="4" top="5" width="3" height="2"/>'
-    painted = pixels(tracks(mask).marks[0])
+    found = tracks(mask).marks[0]
+    painted = raster(found, found.size)
     assert np.argwhere(painted).tolist() == [[5, 5], [5, 6], [6, 4]]
 
 
@@ -120,7 +122,7 @@ def test_coco_polygons_and_masks():
     }
     polygon, mask, box = coco.read(json.dumps(file), KNOWN, "bo")[0].marks
     assert np.allclose(polygon.corners, [(-0.5, -0.5), (79.5, -0.5), (39.5, 59.5)]) and polygon.first_frame == 4
-    assert (pixels(mask) == painted).all() and box.corner == (0.5, 1.5)
+    assert (raster(mask, mask.size) == painted).all() and box.corner == (0.5, 1.5)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": 1}', "<a/>", "[{}]", '[{"data": 3}]', '[{"data": {}}]'])

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fetalflow.annotation.annotation import Box, Brush, Caliper, Ellipse, Polygon, Span
 from fetalflow.annotation.exchange import coco, cvat, label_studio, label_studio_brush
-from fetalflow.annotation.exchange.marked import Facts, MarkedCine, events, pixels, runs_of
+from fetalflow.annotation.exchange.marked import Facts, MarkedCine, events, runs_of
 from fetalflow.annotation.journal import Journal
+from fetalflow.annotation.shapes import raster
 
 H, W, T = 12, 20, 30
 CINE = Facts("c" * 64, T, H, W, 25.0)
@@ -103,7 +104,7 @@ def test_masks_are_the_same_in_every_encoding(painted):
     encoded = label_studio_brush.encode(painted)
     assert (label_studio_brush.decode(encoded, H, W, "x") == painted).all()
     drawn = Brush(id="0" * 32, label="head", size=(H, W), runs=runs_of(painted))
-    assert (pixels(drawn) == painted).all()
+    assert (raster(drawn, drawn.size) == painted).all()
 
 
 def boxes_of_one_track() -> tuple[Box, ...]:
