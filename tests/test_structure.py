@@ -22,13 +22,13 @@ FLOORS = [
     ["sequences", "inference", "report"],
     ["quality", "registry", "annotation", "study"],
     ["promotion", "station", "watch"],
-    ["node", "service"],
+    ["node", "service", "dossier"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]
 NEVER_TRAINED_AGAIN = (
     *("hospital", "sequences", "quality", "evaluation"),
     *("inference", "report", "registry", "promotion", "annotation", "station"),
-    *("study", "watch", "node", "service"),
+    *("study", "watch", "node", "service", "dossier"),
 )
 
 

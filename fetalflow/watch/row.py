@@ -90,9 +90,10 @@ def of_prediction(found: Any) -> dict[str, Any]:
 
 def of_examination(found: Any) -> dict[str, Any]:
     """The fields of `Answered` that an `inference.examination.result.Examination` fills."""
-    lengths = {name: (each.mm, each.low, each.high) for name, each in found.lengths.items() if each.mm is not None}
+    in_mm = {name: each for name, each in found.lengths.items() if each.unit == "mm"}  # without a scale they are in px
+    lengths = {name: (each.value, each.low, each.high) for name, each in in_mm.items()}
     none = UNLIKE if found.unfamiliar else NO_LENGTH
-    return of_prediction(found) | {"lengths": lengths, "refusal": "" if lengths else none}
+    return of_prediction(found) | {"lengths": lengths, "refusal": "" if found.lengths else none}
 
 
 def picture_figures(frames: np.ndarray, size: int, fps: float | None = None) -> dict[str, float]:

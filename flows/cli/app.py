@@ -12,6 +12,7 @@ from flows.cli import (
     answers,
     care,
     check,
+    dossier,
     drops,
     examine,
     movement,
@@ -45,7 +46,7 @@ GROUPS = {
     "Keep and remove": (care.recall, care.erase, care.clean),
     "Work together": (project.open, project.data),
     "Use a model": (answers.predict, answers.measure, examine.examine, stream.stream, movement.movement),
-    "Models in use": (registry.promote, registry.rollback, registry.lineage, registry.ledger),
+    "Models in use": (registry.promote, registry.rollback, registry.lineage, registry.ledger, dossier.dossier),
     "Examine networks and predictions": (analysis.describe, analysis.score, analysis.compare),
 }
 for panel, commands in GROUPS.items():

@@ -56,9 +56,9 @@ def examine(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `fetalflow stream`, before torch is loaded
     chosen, scales = _by_task(model or []), _scales(mm_per_px or [])
     from fetalflow.artefacts import write_text
+    from fetalflow.report.paper import print_page
     from fetalflow.study.examining import examine_study
     from fetalflow.study.page import page
-    from fetalflow.study.paper import print_page
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out must be a folder; {out} is a file.")

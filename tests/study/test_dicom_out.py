@@ -411,7 +411,7 @@ def test_the_folder_must_hold_nothing_else(study, tmp_path):
 
 def test_the_command_writes_all_of_it_and_names_the_places(study, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("flows.cli.examine._models", lambda *of: (models(), []))
-    monkeypatch.setattr("fetalflow.study.paper.print_page", lambda page, printed: "not tried")
+    monkeypatch.setattr("fetalflow.report.paper.print_page", lambda page, printed: "not tried")
     path = study[1] / "head.dcm"
     out, dicom, fhir = tmp_path / "page", tmp_path / "dicom", tmp_path / "figures.json"
     examine([path], out=out, weeks=WEEKS, dicom=dicom, obgyn=True, fhir=fhir)

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 from bright_study import bright_models, frames_of, write_one, write_study
 
-from fetalflow.study import paper
+from fetalflow.report import paper
 from fetalflow.study.examining import examine_study
 from fetalflow.study.page import page
 from fetalflow.study.result import FOR_RESEARCH, UsedModel

@@ -1,0 +1,5 @@
+"""Copies what is on record about a version into the folder `evidence` of its dossier, one module for each source.
+
+Each module has `gather(subject, folder)`. It writes files into `folder` and reads nothing that another module wrote. No
+name or pseudonym of a patient comes into the evidence: a table of patients is written as counts.
+"""
