@@ -2,47 +2,61 @@
 
 import shutil
 from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from pathlib import Path
 
 from fetalflow.artefacts import atomic_folder
 from fetalflow.dossier import statements
-from fetalflow.dossier.composing import PAGE, PDF, write_composed
+from fetalflow.dossier.composing import JSON, head_of_now, write_composed
 from fetalflow.dossier.evidence import FOLDER
 from fetalflow.dossier.gathering import registered
+from fetalflow.dossier.signing import PACKAGE_FOLDER, Signer, sign
 from fetalflow.dossier.subject import find_subject
 from fetalflow.errors import InputError
 from fetalflow.registry.client import Registry
+from fetalflow.registry.registered_files import PACKAGE_TAG, package_problems
 from fetalflow.registry.tracking import registry
-from fetalflow.report.paper import print_page
 
 GATHERED = (registered.gather,)
-PACKAGE = "package"  # the model package itself, in a dossier
 CHAMPION = "champion"
 
 
-def write(model: str, version: str, target: Path, workspace: Path) -> str:
+def write(model: str, version: str, target: Path, workspace: Path, signer: Signer | None = None) -> str:
     """Write the dossier of a version to the folder `target`, in place of an earlier one there. Returns an empty text,
     or the reason why there is no PDF.
 
-    Raises InputError when there is no such version, when its files are not those that were registered, or when a file
-    that the dossier is written from cannot be read; TrackingFailed when the registry is out of reach.
+    signer: None leaves the dossier unsigned. Raises InputError when there is no such version, when its files are not
+    those that were registered, when a file that the dossier is written from cannot be read, when the key cannot be
+    used, or when `target` holds something else; TrackingFailed when the registry is out of reach.
     """
+    if target.exists() and not (target / JSON).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target} exists and is no dossier; nothing was written. Name another folder with --out.")
     with atomic_folder(target) as folder:
         evidence = folder / FOLDER
         evidence.mkdir()
         with registry() as store:
             subject = find_subject(store, model, version, workspace)
+            problems = package_problems(subject.package, _package_tag(store, model, version))
+            if problems:
+                raise InputError(
+                    f"The files of version {version} of {model} are not those that were registered: "
+                    f"{'; '.join(problems)}. No dossier was written. See: fetalflow ledger verify"
+                )
             for gather in GATHERED:
                 gather(subject, evidence)
         texts = statements.statement_file(workspace, subject.task)
         statements.read_statements(texts)
         if texts.is_file():
             shutil.copyfile(texts, evidence / statements.FILE)
-        shutil.copytree(subject.package, folder / PACKAGE)
+        shutil.copytree(subject.package, folder / PACKAGE_FOLDER)
         made = datetime.now(UTC).isoformat(timespec="seconds")
-        write_composed(folder, {"model": model, "version": version, "made": made, "fetalflow": installed("fetalflow")})
-        return print_page(folder / PAGE, folder / PDF)
+        no_paper = write_composed(folder, {"model": model, "version": version, "made": made} | head_of_now())
+        if signer:
+            sign(folder, signer)
+        return no_paper
+
+
+def _package_tag(store: Registry, model: str, version: str) -> str | None:
+    return store.client.get_model_version(model, version).tags.get(PACKAGE_TAG)
 
 
 def resolve(model: str, version: str) -> tuple[str, str, str]:

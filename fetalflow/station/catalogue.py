@@ -126,6 +126,12 @@ class Catalogue:
             predictions=predicted.of_cine(found.answers, source) if with_tables else [],
         )
 
+    def tasks_of(self, source: str) -> list[str]:
+        """The tasks that list a cine, that of the station first. Raises HTTPException 404 where none does."""
+        first = self._listed(source, None).task
+        others = (task for task in self._kept["lists"] if task != first)
+        return [first, *(task for task in others if (task, source) in self._kept["cines"])]
+
     def path(self, source: str, task: str | None = None) -> Path | None:
         """`Cine.path` alone, for which nothing is decoded. Raises HTTPException 404 as `cine`."""
         return self._listed(source, task).path

@@ -27,13 +27,13 @@ RED = 110  # grey levels that are added to the red of a blanked pixel
 DECODING = Lock()
 
 
-def frames_of(catalogue: Catalogue, source: str, view: str) -> tuple[np.ndarray, np.ndarray | None]:
+def frames_of(catalogue: Catalogue, source: str, task: str, view: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The masked or the recorded frames of a cine, memory-mapped, uint8 [T, H, W]; and for the difference its blanked
     pixels, bool [H, W], else None. Raises InputError where they cannot be shown."""
-    masked = catalogue.frames(source)
+    masked = catalogue.frames(source, task)
     if view == "masked":
         return masked, None
-    recorded = _recorded(catalogue, source)
+    recorded = _recorded(catalogue, source, task)
     if recorded.shape != masked.shape:
         raise InputError("this cine was stored by another version of fetalflow: run the extract stage again.")
     return recorded, _blanked(masked, recorded) if view == "difference" else None
@@ -58,12 +58,12 @@ def may_show_recorded(catalogue: Catalogue) -> bool:
     return not catalogue.names.hidden
 
 
-def _recorded(catalogue: Catalogue, source: str) -> np.ndarray:
+def _recorded(catalogue: Catalogue, source: str, task: str) -> np.ndarray:
     """The frames before masking. They are decoded once and kept in the station's folder, which does not grow without
     bound."""
     if not may_show_recorded(catalogue):
         raise InputError("a key of pseudonyms is set, and recorded pixels may show a name: only masked ones are shown.")
-    cine = catalogue.cine(source)
+    cine = catalogue.cine(source, task, with_tables=False)
     if cine.path is None:
         raise InputError("the file of this cine is not in the drop as a file, so only its masked frames can be shown.")
     extract = catalogue.place.settings.block(cine.task).extract

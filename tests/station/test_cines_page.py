@@ -11,8 +11,9 @@ from finished_run import TASK
 from starlette.testclient import TestClient
 
 from fetalflow.annotation.studies import Study, write_study
+from fetalflow.errors import InputError
 from fetalflow.station.app import station
-from fetalflow.station.catalogue import STATES
+from fetalflow.station.catalogue import STATES, Catalogue
 from fetalflow.station.pages.cines import STILL_PX
 
 PASSWORD = "a long password for tests"
@@ -78,6 +79,21 @@ def test_a_still_is_the_middle_frame_with_what_was_blanked(client, review, app):
     assert client.get(f"/cines/{TASK}/..%2F..%2Fparams.yaml/still").status_code == 404
 
 
+@pytest.mark.parametrize("shape", [(2000, 5), (5, 2000), (1, 1), (3000, 4000), (0, 0)])
+def test_a_still_of_any_shape_is_a_small_picture_and_a_cine_that_cannot_be_shown_is_crossed_out(
+    client, review, monkeypatch, shape
+):
+    def frames(self, source, task):
+        if not shape[0]:
+            raise InputError("its fault is empty")
+        return np.full((1, *shape), 200, np.uint8)
+
+    monkeypatch.setattr(Catalogue, "frames", frames)
+    answer = client.get(f"/cines/{TASK}/{review[1]['good']}/still")
+    found = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert max(found.shape) == min(STILL_PX, max(shape) or STILL_PX) and bool(found.min() == 200) is bool(shape[0])
+
+
 def test_while_a_cine_is_decoded_the_others_are_told_to_come_back(client, review, app):
     catalogue = app.state.catalogue
     for kept in (catalogue.place.folder / "frames").glob(f"{review[1]['late']}.*"):
@@ -89,7 +105,7 @@ def test_while_a_cine_is_decoded_the_others_are_told_to_come_back(client, review
     assert client.get(f"/cines/{TASK}/{review[1]['late']}/still").status_code == 200
 
 
-@pytest.mark.parametrize(("blind", "network"), [(True, False), (True, True), (False, False)])
+@pytest.mark.parametrize(("blind", "network"), [(True, False), (True, True), (False, False), (False, True)])
 def test_a_study_keeps_from_its_people_what_it_keeps_blind(client, ben, review, blind, network):
     place, sources = review
     chosen = tuple(sources[name] for name in ("a", "wrong", "tested"))
@@ -98,7 +114,9 @@ def test_a_study_keeps_from_its_people_what_it_keeps_blind(client, ben, review, 
     mine, others = listed(ben), listed(client)
     for name in ("a", "wrong", "tested"):
         assert (mine[name]["labels"] == [] and mine[name]["annotators"] == []) is blind
-        assert bool({"mistake", "unfamiliar"} & set(mine[name]["state"])) is (network and name != "a")
+        seen = {"mistake", "unfamiliar"} & set(mine[name]["state"])
+        wanted = {"tested": network, "wrong": network and not blind}  # a mistake says that the label is another one
+        assert bool(seen) is wanted.get(name, False)
         assert others[name]["labels"] and others["wrong"]["state"] == ["mistake", "test"]
     assert ("disagreement" in mine["a"]["state"]) is not blind and mine["good"] == others["good"]
 

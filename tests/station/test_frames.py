@@ -1,5 +1,6 @@
 """The pictures of a cine: the very pixels at rest, what was blanked, and nothing that a name could be read from."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -93,6 +94,25 @@ def test_recorded_frames_are_those_of_the_file_and_what_was_blanked_is_red(clien
 )
 def test_an_address_that_names_no_frame_gives_none(client, first, address, status):
     assert client.get("/frames/" + address.format(source=first[0], digest=first[1])).status_code == status
+
+
+def test_a_cine_of_two_tasks_has_the_frames_of_the_task_that_is_looked_at(client, first, served, monkeypatch):
+    source, digest, frames = first
+    lists, cines = (dict(served.app.state.catalogue._kept[name]) for name in ("lists", "cines"))
+    store = served.place.workspace / "data" / "planes" / "frames"
+    store.mkdir(parents=True)
+    record = json.loads((served.place.folder / "frames" / f"{source}.json").read_text())
+    (store / f"{source}.json").write_text(json.dumps(record | {"digest": "of planes"}))
+    np.save(store / f"{source}.npy", 255 - frames)
+    cines["planes", source] = dataclasses.replace(cines["movement", source], task="planes")
+    for name, value in {"lists": lists, "cines": cines}.items():
+        monkeypatch.setitem(served.app.state.catalogue._kept, name, value)
+    for task, wanted, its in (("movement", digest, frames), ("planes", "of planes", 255 - frames)):
+        still = client.get(f"/frames/{source}/{wanted}/masked/17.png")
+        assert np.array_equal(cv2.imdecode(np.frombuffer(still.content, np.uint8), cv2.IMREAD_UNCHANGED), its[17])
+        page = client.get(f"/cine/{source}?task={task}", headers={"accept": "text/html"}).text
+        assert f'"task": "{task}"' in page and f'"digest": "{wanted}"' in page
+    assert client.get(f"/cine/{source}?task=biometry").status_code == 404
 
 
 def test_without_a_session_there_is_no_frame(served, first):

@@ -147,6 +147,29 @@ def test_nobody_sees_what_a_study_hides(answering, monkeypatch, account, study, 
     assert labels or not (facts["rows"] or facts["quarantined"])
 
 
+@pytest.mark.parametrize(("account", "is_blind"), [("ben", True), ("ada", False)])
+def test_who_labels_blind_is_not_shown_where_the_labels_of_the_drop_lie(answering, monkeypatch, account, is_blind):
+    study = BOTH.model_copy(update={"network": True})
+    monkeypatch.setattr(sight, "studies", lambda events: [study])
+    p = dict.fromkeys(answering.app.state.catalogue.labels("movement"), 0.1) | {"leg": 0.4}
+    window = {"first_frame": 13, "last_frame": 22}
+    answer = window | {"part": "test", "fold": 0, "seed": 0, "unfamiliarity": 0.4, "probabilities": p}
+    sequence = window | {"sequence": "s", "label": "head", "annotators": "A1"}
+    plain = Catalogue.cine
+
+    def labelled(self, *of, **how):
+        return dataclasses.replace(plain(self, *of, **how), rows=[sequence], predictions=[answer])
+
+    monkeypatch.setattr(Catalogue, "cine", labelled)
+    client, source = signed_in(answering.app, account), answering.cines["first"]
+    page = client.get(f"/cine/{source}", headers={"accept": "text/html"}).text
+    facts = json.loads(re.search(r'id="facts">(.*?)</script>', page, re.DOTALL)[1])
+    found = client.get(f"/overlays/movement/{source}/answer").json()["windows"]
+    shown_map = unpacked(client.get(f"/overlays/movement/{source}/map/15").content)[0]
+    firsts = [facts["windows"][0][0], found[0]["first_frame"], shown_map["first_frame"]]
+    assert firsts == ([0, 0, 10] if is_blind else [13, 13, 13])
+
+
 @pytest.mark.parametrize(
     ("stated", "expected"), [([0.4, 0.4], 0.4), ([0.4, 0.5], None), ([None, None], None), ([None, 0.4], 0.4), ([], 0.9)]
 )

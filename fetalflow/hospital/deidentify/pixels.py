@@ -24,6 +24,7 @@ from fetalflow.cine.sector import (
     BACKGROUND,
     LIT,
     MOVES,
+    STILL_SHARE,
     Watch,
     coloured_graphics,
     find_sector,
@@ -31,6 +32,7 @@ from fetalflow.cine.sector import (
     keep,
 )
 from fetalflow.errors import Rejected
+from fetalflow.hospital.deidentify.pages import is_page
 
 LARGEST_DICOM = 2**32 - 2  # bytes of uncompressed pixels that the standard can state
 
@@ -57,8 +59,9 @@ class Survey:
 def survey(path: Path, limits: Limits, cut_threshold: float) -> Survey:
     """Find the ultrasound region of every scene.
 
-    Raises Rejected: what `open_cine` raises; `sector` when no ultrasound region is found and no header states one,
-    because then text and tissue cannot be distinguished.
+    Raises Rejected: what `open_cine` raises; `sector` when the pixels show no ultrasound region, or a page of text,
+    because then text and tissue cannot be distinguished. A region that the header states does not change that: some
+    devices state the whole screen.
     """
     watch, pictures = Watch(), []
     with open_cine(path, limits) as cine:
@@ -68,14 +71,14 @@ def survey(path: Path, limits: Limits, cut_threshold: float) -> Survey:
         box, facts = cine.box, (len(pictures), cine.fps, cine.times, cine.aspect, cine.spacing)
     cuts = find_cuts(np.stack(pictures), cut_threshold)
     if not cuts:
-        if box is None and not _has_sector(watch):
-            raise Rejected("sector", "no ultrasound region was found in the pixels and the header states none")
-        return Survey([(len(pictures), keep(watch, box))], *facts)
-    nothing = np.zeros(watch.mean().shape, np.uint8)
-    masks = []
-    for end, scene in zip([*cuts, len(pictures)], _watches(path, limits, cuts), strict=True):
-        # A scene without a sector is a page of text between recordings, or black.
-        masks.append((end, keep(scene, box) & ~coloured_graphics(watch) if _has_sector(scene) else nothing))
+        kept = _kept(watch, box)
+        if not kept.any():
+            raise Rejected("sector", "no ultrasound region was found in the pixels")
+        return Survey([(len(pictures), kept)], *facts)
+    masks = [
+        (end, _kept(scene, box) & ~coloured_graphics(watch))
+        for end, scene in zip([*cuts, len(pictures)], _watches(path, limits, cuts), strict=True)
+    ]
     if not any(kept.any() for _, kept in masks):
         raise Rejected("sector", "no ultrasound region was found in any scene")
     return Survey(masks, *facts)
@@ -93,12 +96,25 @@ def _watches(path: Path, limits: Limits, cuts: list[int]) -> Iterator[Watch]:
     yield scene
 
 
+def _kept(watch: Watch, box: tuple[int, int, int, int] | None) -> np.ndarray:
+    """As `keep`; nothing of a scene without a sector, which is black, and of a page of text."""
+    kept = keep(watch, box)
+    shows_text = not _has_sector(watch) or (_is_still(watch) and is_page(watch.mean().astype(np.uint8), kept))
+    return np.zeros_like(kept) if shows_text else kept
+
+
 def _has_sector(watch: Watch) -> bool:
     mean = watch.mean()
     everywhere = np.full(mean.shape, 255, np.uint8)
     if watch.seen == 1:
         return find_sector_of_still(mean, everywhere) is not None
     return find_sector(mean > BACKGROUND + LIT, watch.deviation(mean) > MOVES, everywhere) is not None
+
+
+def _is_still(watch: Watch) -> bool:
+    mean = watch.mean()
+    lit = mean > BACKGROUND + LIT
+    return watch.sampled < 3 or np.count_nonzero(lit & (watch.deviation(mean) > MOVES)) < STILL_SHARE * lit.sum()
 
 
 def masked_frames(path: Path, limits: Limits, first_pass: Survey) -> Iterator[np.ndarray]:

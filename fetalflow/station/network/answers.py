@@ -63,7 +63,7 @@ def _asked(catalogue: Catalogue, cine: Cine, model: Model) -> bytes:
     chosen = np.unique(np.linspace(0, len(cut.spans) - 1, min(MOST_WINDOWS, len(cut.spans))).round().astype(int))
     frames, size = catalogue.frames(cine.source, cine.task), model.config["size"]
     answers = model.package().predict(np.stack([fit(frames[cut.numbers(i)], size) for i in chosen])).windows
-    notes = ["Asked now; the run did not predict this cine."]
+    notes = ["Asked now."]
     if labels_equally_likely(np.array([list(each.probabilities.values()) for each in answers])):
         return json.dumps({"asked": True, "notes": [NO_LABEL], "windows": []}).encode()
     if len(chosen) < len(cut.spans):

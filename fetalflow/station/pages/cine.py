@@ -21,17 +21,21 @@ router = APIRouter()
 
 @router.get("/cine/{source}")
 def cine_page(
-    request: Request, account: Signed, place: Here, source: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+    request: Request,
+    account: Signed,
+    place: Here,
+    source: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")],
+    task: str | None = None,
 ) -> Response:
-    """The player, or the sentence that says why there is none."""
+    """The player, or the sentence that says why there is none. task: of the cine, where several tasks have it."""
     catalogue = Catalogue(place)
-    cine = catalogue.cine(source)
+    cine = catalogue.cine(source, task)
     sight, study = sight_of(place, account, cine)
     has_labels = sees_labels(account, sight, study)
     facts: dict[str, Any] = {"name": cine.name, "about": _about(cine, has_labels)}
     try:
-        catalogue.frames(source)
-        facts |= _facts(catalogue, cine, place.settings.block(cine.task).extract)
+        catalogue.frames(source, cine.task)
+        facts |= _facts(catalogue, cine, place.settings.block(cine.task).extract, has_labels)
         refused = ""
     except InputError as error:
         refused = str(error)
@@ -59,9 +63,11 @@ def _about_network(place: Place, cine: Cine) -> dict[str, Any]:
         return {"network_labels": [], "measures": False}
 
 
-def _facts(catalogue: Catalogue, cine: Cine, extract: Extract) -> dict[str, Any]:
-    """What the player needs to know."""
+def _facts(catalogue: Catalogue, cine: Cine, extract: Extract, has_labels: bool) -> dict[str, Any]:
+    """What the player needs to know. The windows of sequences tell where the labels of the drop begin and end, so who
+    must not see these labels gets the windows of the whole cine."""
     record = cine.record
+    labelled = {(row["first_frame"], row["last_frame"]) for row in cine.rows} if has_labels else set()
     step = frame_step(record["fps"], extract.fps, extract.every)
     clock = clock_of(record.get("times"), record["fps"], extract.fps)
     return {
@@ -70,7 +76,7 @@ def _facts(catalogue: Catalogue, cine: Cine, extract: Extract) -> dict[str, Any]
         "digest": record["digest"],
         "block": BLOCK,
         "labels": list(catalogue.labels(cine.task)),
-        "windows": sorted({(row["first_frame"], row["last_frame"]) for row in cine.rows})
+        "windows": sorted(labelled)
         or windows(0, record["frames"] - 1, record["cuts"], extract.frames, extract.stride, step, clock),
         "recorded": may_show_recorded(catalogue) and cine.path is not None,
         **{name: record[name] for name in ("frames", "width", "height", "fps", "cuts", "blanked")},

@@ -2,18 +2,23 @@
 
 from typing import Annotated, Any
 
+import cv2
+import numpy as np
 import pandas as pd
 from fastapi import APIRouter, Path, Request, Response
 
 from fetalflow.annotation.studies import ALL, studies, study_of
+from fetalflow.errors import InputError
 from fetalflow.station.access import Here, Signed, render
 from fetalflow.station.catalogue import STATES
+from fetalflow.station.frames import png
 from fetalflow.station.looked import note_look
 from fetalflow.station.place import Place
 
 router = APIRouter()
 Source = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
-OF_LABELS, OF_NETWORK = {"disagreement"}, {"mistake", "unfamiliar"}  # states that tell what a blind study hides
+# States that tell what a blind study hides. A mistake is an answer that differs from the label, so it tells of both.
+OF_LABELS, OF_NETWORK = {"disagreement", "mistake"}, {"mistake", "unfamiliar"}
 STILL_PX = 96  # longest side of a small still
 WORDS = {  # what a state is called on the page, and what it means
     "unlabelled": ("Not labelled", "a cine of a drop without labels"),
@@ -72,15 +77,30 @@ def _blinded(table: pd.DataFrame, place: Place, account: str) -> pd.DataFrame:
 
 @router.get("/cines/{task}/{source}/still")
 def still(request: Request, account: Signed, task: str, source: Source) -> Response:
-    """The middle frame as a small PNG. 503 while another cine is decoded: ask again later."""
-    import cv2
-
+    """The middle frame as a small PNG; a crossed-out field where the cine cannot be shown. 503 while another cine is
+    decoded: ask again later."""
     catalogue = request.app.state.catalogue
     if not catalogue.is_stored(source, task) and catalogue.is_decoding:
         return Response(status_code=503, headers={"Retry-After": "2"})
-    frames = catalogue.frames(source, task)
+    try:
+        frames = catalogue.frames(source, task)
+    except InputError:
+        return Response(png(_crossed()), media_type="image/png")
     note_look(request, account, "view still", source)
-    frame = frames[len(frames) // 2]
-    scale = STILL_PX / max(frame.shape)
-    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else frame
-    return Response(cv2.imencode(".png", small)[1].tobytes(), media_type="image/png")
+    return Response(png(_small(frames[len(frames) // 2])), media_type="image/png")
+
+
+def _small(frame: np.ndarray) -> np.ndarray:
+    """uint8 [H, W], at most STILL_PX high and wide, and at least one pixel."""
+    scale = min(1.0, STILL_PX / max(frame.shape))
+    height, width = (max(1, round(side * scale)) for side in frame.shape)
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _crossed() -> np.ndarray:
+    """A crossed-out field, for a cine that cannot be shown; its page says why."""
+    height, width = STILL_PX * 3 // 4, STILL_PX
+    field = np.zeros((height, width), np.uint8)
+    for ends in (((0, 0), (width - 1, height - 1)), ((0, height - 1), (width - 1, 0))):
+        cv2.line(field, *ends, 110, 1)
+    return field

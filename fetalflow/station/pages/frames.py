@@ -48,8 +48,11 @@ def _frames(
     request: Request, account: Account, place: Place, source: str, digest: str, view: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     catalogue = Catalogue(place)
-    if catalogue.cine(source).record.get("digest") != digest:
+    cines = (catalogue.cine(source, task, with_tables=False) for task in catalogue.tasks_of(source))
+    # Tasks may read one file with different settings: the digest says which of their frames are meant.
+    cine = next((each for each in cines if each.record.get("digest") == digest), None)
+    if cine is None:
         raise HTTPException(404, "The frames of this cine were made again. Load the page again.")
-    frames = frames_of(catalogue, source, view)
+    frames = frames_of(catalogue, source, cine.task, view)
     note_look(request, account, f"view frames, {view}", source)
     return frames

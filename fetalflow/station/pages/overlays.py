@@ -1,5 +1,6 @@
 """What the page draws over a cine: the network's answers, where it looks, what it measures, and marks of others."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
@@ -13,7 +14,7 @@ from fetalflow.station.network.answers import answer_of
 from fetalflow.station.network.maps import map_of
 from fetalflow.station.network.measured import measured_of
 from fetalflow.station.place import Place
-from fetalflow.station.sight import sight_of
+from fetalflow.station.sight import sees_labels, sight_of
 
 router = APIRouter()
 Source = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
@@ -59,7 +60,11 @@ def _shown(
     """The cine, where the account may see the network's answer, with an audit line."""
     catalogue = Catalogue(place)
     cine = catalogue.cine(source, task)
-    if not sight_of(place, account, cine)[0].network:
+    sight, study = sight_of(place, account, cine)
+    if not sight.network:
         raise HTTPException(403, "The network's answer is hidden here, so that it leads nobody who labels this cine.")
     request.app.state.audit.write(account.name, action, source, task=task)
+    if not sees_labels(account, sight, study):
+        # What the run predicted are windows within the labels of the drop: they would tell where these begin and end.
+        cine = replace(cine, predictions=[])
     return catalogue, cine

@@ -143,7 +143,7 @@ const marks = (() => {
     if (unfinished()) { say(unfinished(), true); return; }
     try {
       const found = await send("GET", `/labelling/${facts.task}/next?after=${facts.source}`);
-      if (found.source) location.assign(`/cine/${found.source}`);
+      if (found.source) location.assign(`/cine/${found.source}?task=${facts.task}`);
       else say("You have submitted all cines of this list.");
     } catch (error) {
       say(error.status ? error.message : "The server does not answer. Your marks stay in this browser until it does.", true);

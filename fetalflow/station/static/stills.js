@@ -24,7 +24,7 @@
       shown.push(...fresh.map((still) => ({ ...still, submitted: false })));
       left = answer.left;
       isOver = !fresh.length;
-      if (answer.cine) { part("still-cine").href = `/cine/${answer.cine}`; part("still-cine").hidden = false; }
+      if (answer.cine) { part("still-cine").href = `/cine/${answer.cine}?task=${task}`; part("still-cine").hidden = false; }
       fresh.forEach((still) => { new Image().src = address(still); });
       show();
     } catch (error) {
