@@ -18,9 +18,11 @@ demo: setup
 	@$(VENV)/bin/fetalflow run --task $(TASK)
 
 # Three processes on two cores, each with whole test files: many tests wait for servers.
-# `make test PART=hospital` runs the tests of one room.
+# `make test PART=hospital` runs the tests of one room. A dossier reads the results of a whole run.
+COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
 test: setup
-	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(PART),tests/$(PART))
+	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	  $(if $(PART),tests/$(PART),--junitxml test-results.xml -o junit_suite_name=$(COMMIT))
 
 # Whole stories that take half a minute or more each, in about 5 minutes; `make test` leaves them out.
 test-long: setup
@@ -71,8 +73,9 @@ sbom: $(TOOLS)/.ready
 	@echo "Wrote sbom/worker.json and sbom/mlflow.json. They list the Python packages, and none of the system."
 
 # Known security faults of the locked versions. It asks the package index about each package, so it needs the network.
+# `fetalflow dossier` takes its result from sbom/audit.json.
 audit: $(TOOLS)/.ready
-	@for lock in $(AUDITED); do echo "$$lock:"; $(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+	@$(PYTHON) infra/audit.py $(TOOLS)/bin/pip-audit $(AUDITED)
 
 # Delete the files of runs, but keep the environment.
 clean:

@@ -4,7 +4,7 @@ A correction of a patient whom nobody tests becomes a label of the next delivery
 correction of the truth: it has its own action in the journal and its own delivery, and nothing trains on it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fetalflow.annotation.adjudication import Marked
 from fetalflow.annotation.annotation import Annotation, Frame, Span
 from fetalflow.annotation.journal import Event, Journal
 from fetalflow.errors import InputError
@@ -63,13 +64,25 @@ class Correction(BaseModel):
 
 @dataclass(frozen=True)
 class Judged:
-    """A correction that holds, with its cine and who judged when."""
+    """A correction that holds, with its cine and who judged when. number: of its event in the journal."""
 
     source: str
     account: str
     time: str
     of_truth: bool
     correction: Correction
+    number: int = 0
+
+    def is_older(self, marks: Iterable[Marked], written: Mapping[tuple[str, str], int]) -> bool:
+        """Whether one of `marks`, which count, was written after it on one of its frames: the last word counts there.
+
+        written: the number of the event that wrote a mark, by account and id.
+        """
+        first, last = self.correction.first_frame, self.correction.last_frame
+        return any(
+            mark.first_frame <= last and first <= mark.last_frame and written.get((name, mark.id), 0) > self.number
+            for name, mark in marks
+        )
 
 
 def correct(journal: Journal, task: str, source: str, account: str, said: dict[str, Any], side: str) -> Judged:
@@ -82,7 +95,7 @@ def correct(journal: Journal, task: str, source: str, account: str, said: dict[s
     action = TRUTH if side == TESTED else CORRECT
     value = correction.model_dump(mode="json")
     event = journal.add([Event(account, task, source, uuid4().hex, action, value)])[0]
-    return Judged(source, account, event.time, action == TRUTH, correction)
+    return Judged(source, account, event.time, action == TRUTH, correction, event.number)
 
 
 def _first(error: Exception) -> str:
@@ -105,7 +118,8 @@ def judged(events: Iterable[Event]) -> list[Judged]:
                 raise InputError(f"the correction of event {event.number} cannot be read: {_first(error)}.") from None
             key = event.source, *correction.about
             found.pop(key, None)
-            found[key] = Judged(event.source, event.account, event.time, event.action == TRUTH, correction)
+            is_truth = event.action == TRUTH
+            found[key] = Judged(event.source, event.account, event.time, is_truth, correction, event.number)
     return list(found.values())
 
 

@@ -114,8 +114,7 @@ def _add_runs(
         mask = np.zeros(subject.shape, np.uint8)
         for frame in range(first, last + 1):
             mask[frame] = frames[frame]
-        digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
-        path = f"{MASKS}/{subject.source[:16]}-{digest}.npz"
+        path = f"{MASKS}/{subject.source[:16]}-{mask_name(mask)}.npz"
         found.masks[path] = mask
         of_run = {f"{name}_mm": values for name, values in _between(measured, first, last).items()}
         row = _row(subject, annotator, label, first, last, marks, counted)
@@ -128,6 +127,11 @@ def _add_runs(
         found.remarks.append(f"{subject.source[:12]}: a single caliper on {label}, which names no length of it")
     if subject.mm_per_px is None and lengths(marks):
         found.remarks.append(f"{subject.source[:12]}: lengths of {label}, because the scale of the cine is not known")
+
+
+def mask_name(mask: np.ndarray) -> str:
+    """16 hex digits of the pixels that a mask encloses."""
+    return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
 
 
 def _regions_at(by_name: dict[str, list[Annotation]], frame: int) -> list[list[Any]]:

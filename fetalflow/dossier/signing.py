@@ -89,8 +89,9 @@ def signature_problems(folder: Path, reader: Reader) -> list[str]:
         if not signature.is_file():
             problems.append(f"{name} is missing: it is not signed, or somebody removed the signature.")
             continue
+        verifier = _verifier(reader).set_hashing_config(_hashing(ignored))
         try:
-            _verifier(reader).set_hashing_config(_hashing(ignored)).verify(what, signature)
+            verifier.verify(what, signature)
         except Exception as error:  # noqa: BLE001 - the library raises what its parts raise, on a forged signature too
             problems.append(f"{name} does not fit: {_first_line(error)}.")
     return problems

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 from uuid import uuid4
@@ -101,11 +101,8 @@ def _add_checks(app: FastAPI, desk: Desk) -> None:
     @app.get("/v1/models", tags=["state"])
     async def models() -> dict[str, Any]:
         """The versions that answer now, and what speaks against the state of the service."""
-        shadow = desk.shadow_pool.served.values() if desk.shadow_pool else ()
-        answering = [each.as_dict() for each in desk.served.values()]
-        return {"for": FOR_RESEARCH, "models": answering, "shadow": [m.as_dict() for m in shadow]} | {
-            "problem": desk.problem
-        }
+        models, shadow = ([each.as_dict() for each in of.values()] for of in (desk.served, desk.in_shadow))
+        return {"for": FOR_RESEARCH, "models": models, "shadow": shadow, "problem": desk.problem}
 
 
 def _add_answers(app: FastAPI, desk: Desk) -> None:
@@ -186,14 +183,14 @@ async def _of_uploads(
     who: tuple[str, str, str],
     begun: float,
 ) -> Response:
-    request, uploads = uuid4().hex, Uploads()
+    request = uuid4().hex
+    uploads = _room(desk, lambda: Uploads(desk.scratch.folder))
     try:
-        await run_in_threadpool(uploads.take, [(each.filename, each.file) for each in given])
+        files = [(each.filename, each.file) for each in given]
+        await run_in_threadpool(_room, desk, lambda: uploads.take(files))
         job = Job(verb, task, tuple(uploads.files), options)
         found, served = await _found(desk, job, request)
-        patient, site, device = who
-        about = {"site": site, "device": device, "input": uploads.digests}
-        about |= {"patient": await run_in_threadpool(desk.pseudonym, patient)}
+        about = dict(zip(("patient", "site", "device"), who, strict=True)) | {"input": uploads.digests}
         await desk.rows(job, found, served, about | {"latency_ms": 1000 * (time.perf_counter() - begun)})
         if found.wrong:
             raise HTTPException(422, found.wrong)
@@ -202,6 +199,16 @@ async def _of_uploads(
         return _response(request, models_of(served, job), found)
     finally:
         uploads.release()
+
+
+def _room(desk: Desk, write: Callable[[], Any]) -> Any:
+    """What `write` returns. A full disk is no fault of the service: there is room when other requests are answered."""
+    try:
+        return write()
+    except OSError as error:
+        LOG.error("an upload cannot be written: %s", error)
+        head = {"Retry-After": str(desk.retry_after)}
+        raise HTTPException(503, "There is no room for the files of this request now. Send it again.", head) from None
 
 
 async def _found(desk: Desk, job: Job, request: str) -> tuple[Found, dict[str, Served]]:

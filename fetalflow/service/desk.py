@@ -13,7 +13,9 @@ from fetalflow.errors import InputError
 from fetalflow.service.following import Followed, look
 from fetalflow.service.limits import Limits
 from fetalflow.service.measures import Measures
-from fetalflow.service.served import BIOMETRY, EXAMINE, Found, Job, Served
+from fetalflow.service.recorder import Recorder
+from fetalflow.service.served import BIOMETRY, EXAMINE, PLANES, Found, Job, Served
+from fetalflow.service.uploads import Scratch
 from fetalflow.service.workers import NICENESS, Failed, Pool, TooSlow, WorkerLost
 from fetalflow.watch.row import CHAMPION, OTHER, SHADOW, UNREADABLE, Answered
 
@@ -21,6 +23,7 @@ LOG = logging.getLogger("fetalflow.service")
 DRAIN_S = 300  # for requests that an old version still answers
 SHADOW_QUEUE = 8  # jobs that wait for the challenger; more are left out, so it delays nobody
 FORGETTING = 0.1  # weight of the newest answer in the mean time of an answer
+RETRY_S = 60  # until a version that could not be loaded is tried again, since its files may have been restored
 NOTHING: dict[str, Served] = {}
 
 
@@ -45,22 +48,34 @@ class Desk:
         shadow: bool = True,
     ) -> None:
         self.limits, self.followed, self.fixed = limits, dict(followed or {}), dict(fixed or {})
-        self.record, self.pseudonym, self.shadow = record, pseudonym, shadow
-        self.measures, self.problem = Measures(), ""
+        self.shadow, self.measures, self.scratch = shadow, Measures(), Scratch()
+        self.recorder = Recorder(record, pseudonym, self.measures.unrecorded.inc)
         self.pool: Pool | None = None
         self.shadow_pool: Pool | None = None
-        self.admitted = self.open_streams = 0
+        self.admitted = self.arriving = self.open_streams = 0  # requests, bytes of their bodies, streams
         self.background: set[asyncio.Task] = set()
         self._in_shadow = 0
         self._seconds = 1.0  # mean time of an answer
+        self._trouble = ""
         self._known: dict[str, Served] = {}
         self._ending: list[Pool] = []
-        self._failed: tuple[dict[str, Served], dict[str, Served]] | None = None
+        self._failed: dict[Served, tuple[float, str]] = {}  # versions that cannot be loaded: when it was tried, and why
+
+    @property
+    def problem(self) -> str:
+        """What a person must look at; empty: nothing."""
+        return "; ".join(filter(None, (self._trouble, self.recorder.problem)))
 
     @property
     def served(self) -> dict[str, Served]:
         """The versions that answer now, by task."""
         return self.pool.served if self.pool else NOTHING
+
+    @property
+    def in_shadow(self) -> dict[str, Served]:
+        """The challengers in shadow, by task. Its workers also have the planes model in use, where `examine` needs it."""
+        shadows = self.shadow_pool.served if self.shadow_pool else NOTHING
+        return {task: each for task, each in shadows.items() if each.uri != getattr(self.served.get(task), "uri", "")}
 
     @property
     def is_full(self) -> bool:
@@ -72,21 +87,24 @@ class Desk:
         return max(1, math.ceil(self._seconds * self.admitted / self.limits.workers / 2))
 
     def start(self) -> None:
-        """Look the versions up and start their workers.
+        """Look the versions up and start their workers. A version that cannot be loaded does not answer.
 
         Raises InputError when no task has a version that can answer, TrackingFailed when the registry is out of reach.
         """
-        answers, shadows = self._look()
-        if not answers:
+        seen = look(self.followed, {})
+        answers = self.fixed | seen.answers
+        if not answers and not seen.missing:
             models = ", ".join(f"{each.model}@{each.champion}" for each in self.followed.values())
             raise InputError(
                 f"no version is the champion yet ({models}), so nothing can be served. Promote one with `fetalflow "
                 "promote`, or let the challenger answer with --unpromoted."
             )
-        self.pool = self._open(answers)
-        if shadows:
-            self.shadow_pool = self._open_shadow(shadows)
+        self.pool, problems = self._renewed(answers, None, self._open)
+        if self.pool is None:
+            raise InputError(f"nothing can be served. {'; '.join([*seen.problems, *problems])}")
+        self.shadow_pool, more = self._renewed(self._for_shadow(seen.shadows), None, self._open_shadow)
         self._count_models()
+        self._say([*seen.problems, *problems, *more])
 
     def close(self) -> None:
         """End all workers, those that still answer too."""
@@ -94,6 +112,8 @@ class Desk:
             pool.drain()
             pool.join(0)
         self.pool = self.shadow_pool = None
+        self.recorder.close()
+        self.scratch.close()
 
     async def follow(self, every_s: float) -> None:
         """Look the aliases up for ever, and let new versions take over."""
@@ -103,42 +123,83 @@ class Desk:
 
     async def look_again(self) -> None:
         """Look the aliases up once. Where that fails, the versions in use go on answering."""
-        loop = asyncio.get_running_loop()
+        in_thread = asyncio.get_running_loop().run_in_executor
         try:
-            answers, shadows = await loop.run_in_executor(None, self._look)
+            seen = await in_thread(None, look, self.followed, self._known)
         except Exception as error:  # noqa: BLE001 - whatever it is, the versions in use go on, and the next look comes
             self.measures.failed_looks.inc()
-            self._trouble(f"the registry cannot be read ({type(error).__name__}: {error})")
+            self._say([f"the registry cannot be read ({type(error).__name__}: {error})"])
             return
-        if (answers, shadows) == self._failed:
-            return  # these files were tried and cannot be loaded
-        shadow_now = self.shadow_pool.served if self.shadow_pool else NOTHING
+        self._known = {each.uri: each for each in (*seen.answers.values(), *seen.shadows.values())}
+        problems = [*seen.problems]
+        # A task whose champion has no files keeps its version; one whose alias was taken away has none any more.
+        kept = {task: self.served[task] for task in seen.missing if task in self.served}
         try:
-            if answers != self.served:
-                await self._swap(answers)
-            if shadows != shadow_now:
-                new = await loop.run_in_executor(None, self._open_shadow, shadows) if shadows else None
+            new, more = await in_thread(None, self._renewed, self.fixed | seen.answers | kept, self.pool, self._open)
+            problems += more
+            if new is not self.pool:
+                # Nothing else runs between these lines, so every job goes either to the old workers or to the new ones.
+                old, self.pool = self.pool, new
+                self._let_end(old)
+                self.measures.swaps.inc()
+                for each in self.served.values():
+                    LOG.warning("%s: %s (%s) answers now", each.task, each.uri, each.alias)
+            shadows = self._for_shadow(seen.shadows)
+            new, more = await in_thread(None, self._renewed, shadows, self.shadow_pool, self._open_shadow)
+            problems += more
+            if new is not self.shadow_pool:
                 old, self.shadow_pool = self.shadow_pool, new
                 self._let_end(old)
         except Exception as error:  # noqa: BLE001 - as above
-            if isinstance(
-                error, InputError
-            ):  # the same files would fail again; anything else may be over at the next look
-                self._failed = answers, shadows
             self.measures.failed_swaps.inc()
-            self._trouble(f"a new version cannot be loaded, and the earlier one goes on answering: {error}")
-            return
-        self._failed, self.problem = None, ""
+            problems.append(f"new workers do not start, and the earlier ones go on ({type(error).__name__}: {error})")
         self._count_models()
+        self._say(problems)
 
-    async def _swap(self, answers: dict[str, Served]) -> None:
-        new = await asyncio.get_running_loop().run_in_executor(None, self._open, answers) if answers else None
-        # Between these two lines nothing else runs, so every job goes either to the old workers or to the new ones.
-        old, self.pool = self.pool, new
-        self._let_end(old)
-        self.measures.swaps.inc()
-        for each in answers.values():
-            LOG.warning("%s: %s (%s) answers now", each.task, each.uri, each.alias)
+    def _renewed(
+        self, wanted: dict[str, Served], old: Pool | None, start: Callable[[dict[str, Served]], Pool]
+    ) -> tuple[Pool | None, list[str]]:
+        """Workers for these versions, `old` where it has them; None for no version. A version that cannot be loaded is
+        left out, and the earlier one of its task goes on answering; a sentence says why."""
+        before = old.served if old else NOTHING
+        while True:
+            possible, problems = self._possible(wanted, before)
+            if possible == before or not possible:
+                return (old if possible else None), problems
+            try:
+                return start(possible), problems
+            except InputError as error:
+                new = {task: each for task, each in possible.items() if each != before.get(task)}
+                if not self._find_broken(new, error):
+                    raise
+                self.measures.failed_swaps.inc()
+
+    def _possible(self, wanted: dict[str, Served], before: Mapping[str, Served]) -> tuple[dict[str, Served], list[str]]:
+        possible, problems, now = dict(wanted), [], time.monotonic()
+        self._failed = {each: found for each, found in self._failed.items() if now - found[0] < RETRY_S}
+        for task, each in wanted.items():
+            if each in self._failed and each != before.get(task):
+                problems.append(f"{task}: {each.uri} cannot be loaded, so it does not answer: {self._failed[each][1]}")
+                if task in before:
+                    possible[task] = before[task]
+                else:
+                    del possible[task]
+        return possible, problems
+
+    def _find_broken(self, new: dict[str, Served], error: InputError) -> bool:
+        """Load each version alone, where they could not be loaded together; whether one of them is at fault."""
+        found = {}
+        for task, each in new.items():
+            try:
+                if len(new) == 1:
+                    raise error
+                pool = Pool({task: each}, self.limits, 1, scratch=self.scratch.folder)
+                pool.drain()
+                pool.join(0)
+            except InputError as wrong:
+                found[each] = (time.monotonic(), str(wrong))
+        self._failed |= found
+        return bool(found)
 
     def _let_end(self, pool: Pool | None) -> None:
         if pool is None:
@@ -152,26 +213,29 @@ class Desk:
 
         asyncio.get_running_loop().run_in_executor(None, wait)
 
-    def _look(self) -> tuple[dict[str, Served], dict[str, Served]]:
-        answers, shadows = look(self.followed, self._known)
-        self._known = {each.uri: each for each in (*answers.values(), *shadows.values())}
-        return self.fixed | answers, shadows if self.shadow else {}
-
     def _open(self, served: Mapping[str, Served]) -> Pool:
-        return Pool(served, self.limits, replaced=self.measures.workers_replaced.inc)
+        return Pool(served, self.limits, replaced=self.measures.workers_replaced.inc, scratch=self.scratch.folder)
 
     def _open_shadow(self, served: Mapping[str, Served]) -> Pool:
-        return Pool(served, self.limits, 1, NICENESS)
+        return Pool(served, self.limits, 1, NICENESS, scratch=self.scratch.folder)
 
-    def _trouble(self, words: str) -> None:
-        if words != self.problem:
+    def _for_shadow(self, shadows: Mapping[str, Served]) -> dict[str, Served]:
+        """The models of the worker in shadow: to examine, a challenger of biometry needs the planes that are in use."""
+        if not self.shadow:
+            return {}
+        planes = {PLANES: self.served[PLANES]} if BIOMETRY in shadows and PLANES in self.served else {}
+        return planes | dict(shadows)
+
+    def _say(self, problems: list[str]) -> None:
+        words = "; ".join(problems)
+        if words and words != self._trouble:
             LOG.error(words)
-        self.problem = words
+        self._trouble = words
 
     def _count_models(self) -> None:
         self.measures.model.clear()
-        for role, pool in (("answers", self.pool), (SHADOW, self.shadow_pool)):
-            for each in (pool.served if pool else NOTHING).values():
+        for role, models in (("answers", self.served), (SHADOW, self.in_shadow)):
+            for each in models.values():
                 self.measures.model.labels(each.task, each.name, each.version, each.alias, role).set(1)
 
     def submit(self, job: Job) -> "tuple[Future[Found], dict[str, Served]]":
@@ -191,32 +255,29 @@ class Desk:
     async def rows(
         self, job: Job, found: Found, served: Mapping[str, Served], about: Mapping[str, Any], role: str = CHAMPION
     ) -> None:
-        """Record the rows of one answer. about: further fields of the rows; `input` holds digests by file name."""
+        """Record the rows of one answer. about: further fields of the rows; `input` holds digests by file name, and
+        `patient` the true identifier, which becomes a pseudonym. What the request leaves out is taken from the file."""
         digests = about["input"]
-        if found.wrong:
+        if found.wrong and not found.rows:
             task = BIOMETRY if job.verb == EXAMINE else job.task
             found = replace(found, rows=tuple({"task": task, "file": f, "refusal": UNREADABLE} for f in digests))
         for each in found.rows:
             fields = dict(each)
-            model, digest = served[each["task"]], digests[fields.pop("file")]
+            if role == SHADOW and fields["task"] not in self.in_shadow:
+                continue
+            model, digest, header = served[each["task"]], digests[fields.pop("file")], fields.pop("header", {})
+            fields |= {name: about.get(name) or header.get(name, "") for name in ("site", "device")}
             fields |= {"model": model.name, "version": model.version, "weights": model.weights}
             fields |= {"origin": "service", "role": role if model.is_registered else OTHER, "input": digest}
             if role == CHAMPION and fields.get("unfamiliar"):
                 self.measures.unfamiliar.labels(each["task"]).inc()
-            await self.add(Answered(**(dict(about) | fields)))
-
-    async def add(self, row: Answered) -> None:
-        """Record one row."""
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, self.record, row)
-        except Exception as error:  # noqa: BLE001 - a full disk must not withhold an answer; it is counted and logged
-            self.measures.unrecorded.inc()
-            self._trouble(f"the log cannot take answers ({type(error).__name__}: {error})")
+            row = Answered(latency_ms=about.get("latency_ms"), **fields)
+            await self.recorder.add(row, about.get("patient") or header.get("patient", ""))
 
     async def answer_in_shadow(self, job: Job, about: Mapping[str, Any]) -> None:
         """Let the challenger answer the same job; only the log sees it."""
         pool = self.shadow_pool
-        if pool is None or job.verb == EXAMINE or job.task not in pool.served:
+        if pool is None or (BIOMETRY if job.verb == EXAMINE else job.task) not in self.in_shadow:
             return
         if self._in_shadow >= SHADOW_QUEUE:
             self.measures.shadowed.labels("left out").inc()

@@ -21,25 +21,41 @@ class Followed:
     unpromoted: bool = False
 
 
-def look(followed: Mapping[str, Followed], known: Mapping[str, Served]) -> tuple[dict[str, Served], dict[str, Served]]:
-    """The models that answer, and those in shadow, by task: the challenger where another version is champion. A task
-    without a champion is in neither.
+@dataclass(frozen=True)
+class Seen:
+    """What one look found. answers: the models that answer, by task; a task without a champion is not in it. shadows:
+    the challengers where another version is champion. missing: tasks whose champion has no files, or wrong ones: what
+    answered before goes on. problems: a sentence for each version whose files cannot be read."""
+
+    answers: dict[str, Served]
+    shadows: dict[str, Served]
+    missing: frozenset[str] = frozenset()
+    problems: tuple[str, ...] = ()
+
+
+def look(followed: Mapping[str, Followed], known: Mapping[str, Served]) -> Seen:
+    """Look the aliases up. A version whose files are missing or wrong stops no other version.
 
     known: what was found before, by URI; a version that is not in it is fetched. Raises TrackingFailed when the
-    registry is out of reach, InputError when there is no store or the files of a version are missing or wrong.
+    registry is out of reach, InputError when there is no store.
     """
-    answers, shadows = {}, {}
+    answers, shadows, missing, problems = {}, {}, set(), []
     for task, each in followed.items():
         champion = version_of_alias(each.model, each.champion)
         challenger = version_of_alias(each.model, each.challenger)
-        if champion is None:
-            if challenger and each.unpromoted:
-                answers[task] = _served(each, challenger, each.challenger, known)
-            continue
-        answers[task] = _served(each, champion, each.champion, known)
-        if challenger and challenger != champion:
-            shadows[task] = _served(each, challenger, each.challenger, known)
-    return answers, shadows
+        answering, alias = (champion, each.champion) if champion else (challenger, each.challenger)
+        if answering and (champion or each.unpromoted):
+            try:
+                answers[task] = _served(each, answering, alias, known)
+            except (InputError, OSError) as error:
+                missing.add(task)
+                problems.append(f"{task}: the files of {answering} cannot be read, so it does not answer: {error}")
+        if champion and challenger and challenger != champion:
+            try:
+                shadows[task] = _served(each, challenger, each.challenger, known)
+            except (InputError, OSError) as error:
+                problems.append(f"{task}: the files of {challenger} cannot be read, so it is not in shadow: {error}")
+    return Seen(answers, shadows, frozenset(missing), tuple(problems))
 
 
 def of_folder(task: str, folder: Path) -> Served:

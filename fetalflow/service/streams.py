@@ -108,9 +108,8 @@ async def _serve(socket: WebSocket, desk: Desk, served: Served) -> None:
     try:
         state = await asyncio.to_thread(worker.receive, START_S)
         await socket.send_json({"for": FOR_RESEARCH, "models": [served.as_dict()]} | state)
-        about = {"patient": await asyncio.to_thread(desk.pseudonym, begin.patient), "site": begin.site}
-        about |= {"device": begin.device, "engine": state["engine"]}
-        recorder = _Recorder(desk, served, about, state["frames"])
+        about = {"site": begin.site, "device": begin.device, "engine": state["engine"]}
+        recorder = _Recorder(desk, served, begin.patient, about, state["frames"])
         number = 0
         while True:
             async with asyncio.timeout(limits.upload_seconds):
@@ -126,8 +125,8 @@ async def _serve(socket: WebSocket, desk: Desk, served: Served) -> None:
 class _Recorder:
     """Records one answer of every N: windows overlap, and so each frame counts once."""
 
-    def __init__(self, desk: Desk, served: Served, about: dict[str, Any], frames: int) -> None:
-        self.desk, self.served, self.about, self.frames = desk, served, about, frames
+    def __init__(self, desk: Desk, served: Served, patient: str, about: dict[str, Any], frames: int) -> None:
+        self.desk, self.served, self.patient, self.about, self.frames = desk, served, patient, about, frames
         self.digest, self.answered = hashlib.sha256(), 0
 
     async def add(self, message: bytes, answer: dict[str, Any] | None) -> None:
@@ -145,7 +144,7 @@ class _Recorder:
             model.task, "service", role, model=model.name, version=model.version, weights=model.weights, input=digest,
             latency_ms=answer["ms"], **self.about, **known,
         )  # fmt: skip
-        await self.desk.add(row)
+        await self.desk.recorder.add(row, self.patient)
 
 
 async def _close(socket: WebSocket, code: int, why: object) -> None:

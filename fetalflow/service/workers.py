@@ -5,12 +5,15 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from fetalflow.errors import InputError
 from fetalflow.service.limits import Limits
@@ -39,11 +42,16 @@ class Failed(RuntimeError):
 class Worker:
     """One process with its models."""
 
-    def __init__(self, served: Mapping[str, Served], limits: Limits, niceness: int = 0) -> None:
-        """Start it; it answers after `wait`."""
+    def __init__(
+        self, served: Mapping[str, Served], limits: Limits, niceness: int = 0, scratch: Path | None = None
+    ) -> None:
+        """Start it; it answers after `wait`. What it unpacks lies in a folder in `scratch`, because a process that is
+        killed removes nothing."""
         self._ending = threading.Lock()
+        self._folder = Path(tempfile.mkdtemp(prefix="fetalflow-worker-", dir=scratch))
         self.connection, theirs = FORKS.Pipe()
-        self.process = FORKS.Process(target=_work, args=(theirs, dict(served), limits, niceness), daemon=True)
+        known = (theirs, dict(served), limits, niceness, self._folder)
+        self.process = FORKS.Process(target=_work, args=known, daemon=True)
         self.process.start()
         theirs.close()
 
@@ -85,6 +93,7 @@ class Worker:
             self.connection.close()
             self.process.kill()
             self.process.join()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Pool:
@@ -97,13 +106,15 @@ class Pool:
         workers: int | None = None,
         niceness: int = 0,
         replaced: Callable[[], None] = lambda: None,
+        scratch: Path | None = None,
     ) -> None:
         """Start the workers and wait until each has loaded its models. replaced: called for each worker that died.
+        scratch: a folder for what they unpack; default: the one of the system.
 
         Raises InputError when the models cannot be loaded, WorkerLost or TooSlow when a process does not start.
         """
         self.served, self.limits, self.replaced = dict(served), limits, replaced
-        self._niceness, self._ended = niceness, False
+        self._niceness, self._ended, self._scratch = niceness, False, scratch
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._workers: list[Worker] = []
         count = workers or limits.workers
@@ -144,7 +155,7 @@ class Pool:
             worker.end()
 
     def _start(self) -> Worker:
-        return Worker(self.served, self.limits, self._niceness)
+        return Worker(self.served, self.limits, self._niceness, self._scratch)
 
     def _feed(self, number: int) -> None:
         while (taken := self._jobs.get()) is not None:
@@ -180,10 +191,11 @@ class Pool:
             self._workers[number] = self._start().wait()
 
 
-def _work(connection: Connection, served: Mapping[str, Served], limits: Limits, niceness: int) -> None:
+def _work(connection: Connection, served: Mapping[str, Served], limits: Limits, niceness: int, scratch: Path) -> None:
     """The life of one worker. It ends when the server closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides
     os.nice(niceness)
+    tempfile.tempdir = str(scratch)
     from fetalflow.service.answering import Models, use_one_thread
 
     use_one_thread()

@@ -1,8 +1,9 @@
 """What people labelled and corrected in a station on one task: by cine, with its patient and her side."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ from typing import Any
 import pandas as pd
 from fastapi import HTTPException
 
-from fetalflow.annotation.adjudication import Counted, counting
+from fetalflow.annotation.adjudication import DECIDE, Counted, counting
 from fetalflow.annotation.agreement import Read
-from fetalflow.annotation.corrections import NEW, Judged, changes, judged, sides_of
+from fetalflow.annotation.corrections import NEW, Judged, judged, sides_of
 from fetalflow.annotation.journal import Event
 from fetalflow.annotation.patients import name_patients
 from fetalflow.annotation.rows import Subject
-from fetalflow.annotation.standing import standing_by_account
+from fetalflow.annotation.standing import MARK, standing_by_account
 from fetalflow.annotation.studies import ALL, Study, awaited, studies, study_of
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.patient_sides import read_sides
@@ -27,12 +28,14 @@ from fetalflow.station.catalogue import Catalogue, Cine
 from fetalflow.station.place import Place
 
 WHO = ["patient", "site", "device"]
+SAME = ("annotator", "label", "start_frame", "end_frame")  # what tells the rows of one cine apart
 
 
 @dataclass(frozen=True)
 class Work:
     """What counts on one cine. path: its file; base: its rows in the drop of the workspace; counted: its labels;
-    corrections: those that say something else than `base`; side: of its patient."""
+    corrections: those that hold; outdated: those on whose frames somebody labelled the cine later; emptied: the people
+    of the earlier rows have taken all their marks back; side: of its patient."""
 
     subject: Subject
     path: Path
@@ -40,6 +43,8 @@ class Work:
     counted: Counted
     corrections: list[Judged]
     side: str
+    outdated: list[Judged] = field(default_factory=list)
+    emptied: bool = False
 
     @property
     def is_new(self) -> bool:
@@ -48,9 +53,17 @@ class Work:
 
     @property
     def relabelled(self) -> bool:
-        """Whether the earlier rows are of the people who have labelled the cine anew."""
+        """Whether the earlier rows are of the people who have labelled the cine anew, or have taken their marks back.
+        Rows of corrections do not count."""
         people = {name for name, _ in self.counted.marks}
-        return bool(people) and {name for row in self.base for name in row["annotator"].split(";")} <= people
+        said = {
+            (each.account, mark.label, str(mark.first_frame), str(mark.last_frame))
+            for each in (*self.corrections, *self.outdated)
+            for mark in each.correction.marks
+        }
+        rows = [row for row in self.base if tuple(row[column] for column in SAME) not in said]
+        earlier = {name for row in rows for name in row["annotator"].split(";")}
+        return self.emptied or (bool(people) and earlier <= people)
 
 
 class Labelled:
@@ -150,13 +163,12 @@ class Labelled:
                 self.remarks.append(f"{source[:12]} waits for {', '.join(missing)}")
                 counted = Counted()
             base = [] if inside else self._base(cine.path)
-            record, said = cine.record, [each for each in judged(events) if each.correction.marks]
-            if not counted.marks and not said:
-                continue
-            if base and said:
-                counted = Counted()  # what was corrected since is in the rows of the drop, or among the corrections
-            said = [each for each in said if changes(base, each.correction, record["frames"])]
-            if not counted.marks and not said:
+            record, written = cine.record, _written(events)
+            said = [each for each in judged(events) if each.correction.marks]
+            outdated = [each for each in said if each.is_older(counted.marks, written)]
+            said = [each for each in said if each not in outdated]
+            emptied = not counted.marks and _emptied(base, counted, events)
+            if not counted.marks and not said and not emptied:
                 continue
             if cine.path is None:
                 self.remarks.append(f"{source[:12]} lies in a zip, which is not unpacked: unpack the drop")
@@ -165,7 +177,7 @@ class Labelled:
             video = cine.path.resolve().relative_to(root).as_posix()
             shape = (record["frames"], record["height"], record["width"])
             subject = Subject(source, video, shape, record.get("mm_per_px"), "")
-            found.append(Work(subject, cine.path, base, counted, said, NEW))
+            found.append(Work(subject, cine.path, base, counted, said, NEW, outdated, emptied))
         return self._with_patients(found)
 
     def _with_patients(self, works: list[Work]) -> list[Work]:
@@ -233,3 +245,21 @@ class Labelled:
         """Whether a file is one of the unlabelled drop."""
         drop = self.place.drop
         return drop is not None and path is not None and path.resolve().is_relative_to(drop.resolve())
+
+
+def _written(events: Iterable[Event]) -> dict[tuple[str, str], int]:
+    """The number of the event that wrote a mark last, by account and id; of a decision, the marks that it chose."""
+    found = {}
+    for event in events:
+        if event.action == MARK:
+            found[event.account, event.value["id"]] = event.number
+        elif event.action == DECIDE:
+            found |= {(event.account, mark["id"]): event.number for mark in event.value["marks"]}
+    return found
+
+
+def _emptied(base: Iterable[dict[str, str]], counted: Counted, events: Iterable[Event]) -> bool:
+    """Whether the people who gave the earlier rows have taken back all their marks since."""
+    earlier = {name for row in base for name in row["annotator"].split(";")}
+    marked = {event.account for event in events if event.action == MARK}
+    return bool(earlier) and earlier <= marked & set(counted.annotators)

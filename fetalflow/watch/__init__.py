@@ -1,4 +1,4 @@
 """Every answer of a model in use comes in; a table by day, and what changed since the training, go out.
 
-Doors: files, log, look, row.
+Doors: alerted, files, log, look, row.
 """

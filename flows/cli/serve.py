@@ -104,8 +104,8 @@ def serve(
             server_header=False,
         )
         socket = server.bind_socket()
-        desk.start()
         try:
+            desk.start()
             address = f"{'https' if certificate else 'http'}://{host}:{socket.getsockname()[1]}"
             for each in desk.served.values():
                 print(f"{each.task}: {each.uri}" + (f" ({each.alias})" if each.alias else ""), flush=True)

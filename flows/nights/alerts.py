@@ -28,10 +28,12 @@ from fetalflow.hospital.arrival.journal import listing
 from fetalflow.registry.ledger.record import alias_problems
 from fetalflow.settings.params import TaskSettings
 from fetalflow.settings.tasks import TASKS
+from fetalflow.watch.alerted import keep_alert
 from flows.workspaces.lock import FOLDER
 
 VARIABLE, VARIABLE_FILE = "FETALFLOW_ALERTS", "FETALFLOW_ALERTS_FILE"
 STATE = "alerts.json"  # beside the locks of a workspace: what was said already
+KEPT = ", kept"  # ends the key of what was written to the record already
 TEXTS = {
     "failed": "A flow failed. What is finished is kept, and the next run goes on from there. Read its log in Prefect.",
     "crashed": "A flow lost its process. The next run goes on from there. Read its log in Prefect.",
@@ -73,12 +75,15 @@ class Alert:
         return f"fetalflow: {self.kind}{of}"
 
     @property
-    def body(self) -> str:
+    def text(self) -> str:
         try:
-            text = TEXTS[self.kind].format(**{name: f"{value:.3g}" for name, value in self.figures.items()})
+            return TEXTS[self.kind].format(**{name: f"{value:.3g}" for name, value in self.figures.items()})
         except KeyError as error:
             raise ValueError(f"an alert of the kind {self.kind!r} has no {error}") from None
-        return f"{text} Run {UUID(self.run)}." if self.run else text
+
+    @property
+    def body(self) -> str:
+        return f"{self.text} Run {UUID(self.run)}." if self.run else self.text
 
 
 def addresses() -> list[str]:
@@ -134,18 +139,24 @@ def send(alert: Alert, to: Iterable[str]) -> list[str]:
 def tell(workspace: Path, alert: Alert, state: object = "") -> bool:
     """Send an alert once until `state` changes or `settle` ends it; return whether it was sent now. Never raises.
 
-    One that could not be sent to anybody is tried again with the next call.
+    One that could not be sent to anybody is tried again with the next call. Both are kept: `fetalflow.watch.alerted`.
     """
     try:
-        to = addresses()
-        if not to:
+        to, is_workspace = _reachable(alert), (workspace / "params.yaml").is_file()
+        if not to and not is_workspace:
             return False
         with _said(workspace) as said:
             key, now = _key(alert), hashlib.sha256(repr(state).encode()).hexdigest()[:16]
-            if said.get(key) == now or len(send(alert, to)) == len(to):
+            if said.get(key) == now:
                 return False
-            said[key] = now
-        return True
+            sent = len(send(alert, to)) < len(to)
+            kept = f"{now} sent" if sent else now
+            if is_workspace and said.get(f"{key}{KEPT}") != kept:  # one line, however often it is tried
+                _keep(workspace, alert, sent)
+                said[f"{key}{KEPT}"] = kept
+            if sent:
+                said[key] = now
+        return sent
     except Exception as error:  # noqa: BLE001 - an alert never stops a night
         log.warning("the alert %r was not sent: %s", alert.kind, type(error).__name__)
         return False
@@ -156,7 +167,8 @@ def settle(workspace: Path, kind: str, task: str) -> None:
     with suppress(Exception):
         if (workspace / FOLDER / STATE).is_file():
             with _said(workspace) as said:
-                said.pop(f"{task}: {kind}", None)
+                for after in ("", KEPT):
+                    said.pop(f"{task}: {kind}{after}", None)
 
 
 def on_end(flow: Any, flow_run: Any, state: Any) -> None:
@@ -238,6 +250,23 @@ def _said(workspace: Path) -> Iterator[dict[str, str]]:
         yield said
         if said != before:
             write_json(file, said)
+
+
+def _reachable(alert: Alert) -> list[str]:
+    """`addresses`; none where the file that names them cannot be read."""
+    try:
+        return addresses()
+    except InputError as error:
+        log.warning("the alert %r was not sent: %s", alert.kind, type(error).__name__)
+        return []
+
+
+def _keep(workspace: Path, alert: Alert, sent: bool) -> None:
+    """A record that cannot be written stops no alert."""
+    try:
+        keep_alert(workspace, alert.kind, alert.task if alert.task in TASKS else "", alert.text, alert.run, sent)
+    except OSError as error:
+        log.warning("the alert %r was not written down: %s", alert.kind, type(error).__name__)
 
 
 def _key(alert: Alert) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from cine_files import dicom, save_dicom, speckle, ultrasound_region, write_video
+from closures import ROOT
 from finished_run import FRAMES, LABELS, TASK, small_params
 
 from fetalflow.annotation.adjudication import counting, decide
@@ -19,6 +20,7 @@ from fetalflow.annotation.journal import Event, Journal
 from fetalflow.annotation.patients import name_patients
 from fetalflow.annotation.rows import Subject, rows_of
 from fetalflow.annotation.shapes import dice, raster
+from fetalflow.annotation.standing import standing
 from fetalflow.annotation.studies import UNLABELLED, Study, write_study
 from fetalflow.artefacts import file_digest, write_table
 from fetalflow.biometry.calipers import Ellipse as Axes
@@ -195,6 +197,97 @@ def test_a_correction_reaches_the_store_and_a_tested_patient_stays_tested(place,
     arrive_from_station(store, block.retrain, block.split)
     table = pd.read_csv(store / "drop" / "annotations.csv", dtype=str, keep_default_na=False)
     assert table.loc[table["video"].str.contains(source), "label"].tolist() == ["heart"]
+
+
+def take_back(place: Place, who: str, name: str, text: str) -> None:
+    """Remove the marks with a label, and submit."""
+    events = place.journal.events(TASK, source_of(place, name), who)
+    marks = [mark for mark in standing(events) if mark.label == text]
+    said = [("reopen", {}), *(("remove", {"mark": mark.id}) for mark in marks), ("submit", {})]
+    place.journal.add([Event(who, TASK, source_of(place, name), uuid4().hex, *each) for each in said])
+
+
+def test_labels_and_corrections_of_one_cine_hold_by_the_last_word_and_none_is_lost(place, tmp_path):
+    block, drop = place.settings.block(TASK), place.workspace / "data" / TASK / "drop"
+    store, old = place.workspace / block.retrain.store / TASK, ("old", "0", "15", "arm")
+    of = {
+        "P0_0": [old], "P1_1": [old], "P2_2": [old], "P2_5": [old],
+        "P0_3": [("anna", "0", "7", "arm"), ("anna", "8", "15", "head")], "P1_4": [("anna", "0", "15", "arm")],
+    }  # fmt: skip
+    columns = ["annotator", "start_frame", "end_frame", "label"]
+    rows = [
+        {"video": f"{name}.avi", "patient": name[:2], "part": "train"} | dict(zip(columns, row, strict=True))
+        for name, of_cine in of.items()
+        for row in of_cine
+    ]
+    for path in [*place.drop.glob("*.avi")]:
+        path.rename(drop / path.name)
+    pd.DataFrame(rows).assign(site="S", device="D").to_csv(drop / "annotations.csv", index=False)
+    (place.workspace / "data" / TASK / "split.parquet").unlink()
+    shutil.copytree(drop, tmp_path / "inbox" / "first")
+    (tmp_path / "inbox" / "first" / block.retrain.marker).touch()
+    arrive(str(tmp_path / "inbox"), store, block.retrain, block.split)
+    judge(place, "P0_0", 0, "arm", "arm", "train")  # right, and then two people label the cine anew
+    label(place, "anna", "P0_0", "heart"), label(place, "ben", "P0_0", "heart")
+    judge(place, "P1_1", 0, "arm", "heart", "train")  # a correction, and a label after it
+    label(place, "anna", "P1_1", "head")
+    label(place, "anna", "P2_2", "head")  # a label, and a correction after it
+    judge(place, "P2_2", 0, "arm", "heart", "train")
+    label(place, "anna", "P0_3", "arm", 0, 7), label(place, "anna", "P0_3", "head", 8, 15)
+    take_back(place, "anna", "P0_3", "head")
+    label(place, "anna", "P1_4", "arm")
+    take_back(place, "anna", "P1_4", "arm")
+    judge(place, "P2_5", 0, "head", "arm", "train")  # the label is right already
+    of |= {
+        "P0_0": [old, ("anna", "0", "15", "heart"), ("ben", "0", "15", "heart")],
+        "P1_1": [old, ("anna", "0", "15", "head")],
+        "P2_2": [("anna", "4", "15", "head"), ("ben", "0", "3", "heart"), ("old", "4", "15", "arm")],
+        "P0_3": [("anna", "0", "7", "arm")],
+    }
+    sources = {name: source_of(place, name) for name in of}
+    written = deliver(labelled(Place(place.workspace, TASK)), "station", "lea")
+    assert {each.path.name: each.cines for each in written} == {"station-corrections": 3, "station-further": 2}
+    said = [remark for each in written for remark in each.remarks]
+    assert len(said) == 2 and all("frames 0 to 3 by ben, because these frames were labelled again" in s for s in said)
+    arrive_from_station(store, block.retrain, block.split)
+    shutil.rmtree(drop)
+    shutil.copytree(store / "drop", drop)
+    table = pd.read_csv(drop / "annotations.csv", dtype=str, keep_default_na=False)
+    for name, expected in of.items():
+        found = table[table["video"].str.contains(sources[name])]
+        assert sorted(zip(*(found[column] for column in columns), strict=True)) == sorted(expected), name
+        assert (found["fault"] != "").any() == (name == "P1_4")
+    with pytest.raises(InputError, match="nothing is new"):
+        deliver(labelled(Place(place.workspace, TASK)), "again", "lea")
+
+
+def test_an_outline_that_was_drawn_again_takes_the_place_of_the_one_that_was_delivered(tmp_path):
+    (new := tmp_path / "new").mkdir()
+    shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
+    region = {"SequenceOfUltrasoundRegions": [ultrasound_region(0.05, 0, 0, 159, 119)], "PatientID": "P0"}
+    made = dicom(speckle(4, seed=1), Rows=120, Columns=160, FrameTime=40, NumberOfFrames=4, **region)
+    save_dicom(new / "head.dcm", made)
+    place, source = Place(tmp_path, "biometry", new), file_digest(new / "head.dcm")
+    block, drop = place.settings.block("biometry"), tmp_path / "data" / "biometry" / "drop"
+    (store := tmp_path / block.retrain.store / "biometry").mkdir(parents=True)
+
+    def put(mark: Ellipse, *gone: Ellipse) -> None:
+        said = [("reopen", {}), *(("remove", {"mark": each.id}) for each in gone)]
+        said += [("mark", mark.model_dump(mode="json")), ("submit", {})]
+        place.journal.add([Event("anna", "biometry", source, uuid4().hex, *each) for each in said])
+
+    def delivered(at: Place, name: str) -> list[str]:
+        return [each.path.name for each in deliver(Labelled(at, Catalogue(at)), name, "lea")]
+
+    put(first := ellipse(30, 20))
+    assert delivered(place, "one") == ["one"]
+    arrive_from_station(store, block.retrain, block.split)
+    shutil.copytree(store / "drop", drop)
+    later = Place(tmp_path, "biometry")
+    with pytest.raises(InputError, match="nothing is new"):
+        delivered(later, "two")
+    put(ellipse(20, 30), first)  # the same lengths, turned by a right angle
+    assert delivered(later, "two") == ["two-corrections"]
 
 
 def test_a_cine_on_which_nothing_is_right_leaves_the_training(place):

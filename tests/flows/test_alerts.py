@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.journal import write_look
 from fetalflow.settings.params import load_settings
+from fetalflow.watch.alerted import FILE, alerts_of
 from flows.cli.app import app
 from flows.nights import alerts
 from flows.nights.alerts import TEXTS, Alert, addresses, look_after, settle, tell
@@ -126,6 +127,36 @@ def test_an_alert_that_cannot_be_sent_stops_nothing_and_is_tried_again(workspace
     assert tell(workspace, alert) and len(arrived) == 1, "one of two addresses is enough"
     monkeypatch.delenv("FETALFLOW_ALERTS")
     assert not tell(workspace, Alert("test"))
+
+
+def test_every_alert_is_written_down_once_and_again_when_it_leaves(workspace, arrived, monkeypatch):
+    alert, to = Alert("quarantine", TASK, FIGURES, RUN), addresses()[0]
+    monkeypatch.delenv("FETALFLOW_ALERTS")
+    for _ in range(3):
+        assert not tell(workspace, alert, 1)
+    monkeypatch.setenv("FETALFLOW_ALERTS", to)
+    assert tell(workspace, alert, 1) and not tell(workspace, alert, 1)
+    tell(workspace, Alert("silent", NAME, FIGURES))
+    (workspace / FILE).open("a").write('{"time": "cut')
+    kept = alerts_of(workspace, TASK)
+    assert [(each["kind"], each["task"], each["sent"]) for each in kept] == [
+        ("quarantine", TASK, False),
+        ("quarantine", TASK, True),
+        ("silent", "", True),
+    ]
+    assert kept[0]["said"] == alert.text and kept[0]["run"] == RUN
+    assert NAME not in (workspace / FILE).read_text() and len(alerts_of(workspace, "planes")) == 1
+    settle(workspace, "quarantine", TASK)
+    assert tell(workspace, alert, 1) and len(alerts_of(workspace, TASK)) == 4, "it came again"
+    (workspace / FILE).unlink()
+    (workspace / FILE).mkdir()
+    assert tell(workspace, alert, 2) and not tell(workspace, alert, 2), "a record that fails stops no alert"
+
+
+def test_no_record_is_made_where_there_is_no_workspace(tmp_path, monkeypatch):
+    monkeypatch.delenv("FETALFLOW_ALERTS", raising=False)
+    assert not tell(tmp_path / "none", Alert("silent", TASK, FIGURES)) and not list(tmp_path.iterdir())
+    assert alerts_of(tmp_path, TASK) is None
 
 
 def test_a_look_tells_of_quarantine_and_silence_without_a_name(workspace, arrived, monkeypatch):

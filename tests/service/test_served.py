@@ -216,7 +216,7 @@ def test_a_log_that_cannot_be_written_withholds_no_answer(steady, cine, monkeypa
     def full(row):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(steady.desk, "record", full)
+    monkeypatch.setattr(steady.desk.recorder, "record", full)
     assert steady.predict(cine).status_code == 200
     assert "No space left" in steady.client.get("/v1/models").json()["problem"]
     assert "fetalflow_serve_unrecorded_total 1.0" in steady.client.get("/metrics").text

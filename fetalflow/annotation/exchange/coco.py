@@ -5,6 +5,7 @@ frames from A to B, so spans are left out, and `write` says how many.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,18 +17,21 @@ from fetalflow.annotation.annotation import Annotation, Box, Brush, Caliper, Ell
 from fetalflow.annotation.exchange.marked import (
     EXTRA,
     HALF_PX,
+    MALFORMED,
     Facts,
     MarkedCine,
     check_inside,
     extra_of,
     known_identifier,
     made,
+    reading,
     runs_of,
 )
 from fetalflow.annotation.shapes import outline, raster
 from fetalflow.errors import InputError
 
 CORNERS = 72  # of an ellipse
+SAME_PX = 0.05  # programs round corners; one that was moved by more was moved by a person
 ENDS = ["first end", "second end"]
 
 
@@ -74,22 +78,20 @@ def read(text: str, cines: Mapping[str, Facts], annotator: str = "coco") -> list
         found = json.loads(text)
         images = {each["id"]: _image(each, cines) for each in found["images"]}
         labels = {each["id"]: str(each["name"]) for each in found["categories"]}
-        annotations = list(found["annotations"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
+        annotations = [dict(each) for each in found["annotations"]]
+    except InputError:
+        raise
+    except MALFORMED:
         raise InputError("this is no file of COCO: images, annotations and categories were expected.") from None
     marks: dict[tuple[str, str, bool], list[Annotation]] = defaultdict(list)
     for each in annotations:
         where = f"annotation {each.get('id', '?')} of COCO"
-        try:
+        with reading(where, "COCO's"):
             cine, frame = images[each["image_id"]]
             label = labels[each["category_id"]]
             attributes = each.get("attributes") or {}
             who = str(attributes.get("annotator") or annotator), bool(attributes.get("predicted"))
             marks[cine.source, *who].append(_mark(each, attributes, cine, frame, label, where))
-        except (KeyError, TypeError, IndexError) as error:
-            raise InputError(f"{where}: {error} is missing or has another form than COCO's.") from None
     return [
         check_inside(MarkedCine(cines[source], who, tuple(each), predicted), "the file of COCO")
         for (source, who, predicted), each in marks.items()
@@ -141,9 +143,15 @@ def _image(image: dict[str, Any], cines: Mapping[str, Facts]) -> tuple[Facts, in
     source = source if source in cines else next((known for known in cines if known in name), None)
     if source is None:
         raise InputError(f"the image {name!r} of COCO names no cine of this workspace: it needs `source` and `frame`.")
-    cine, after = cines[source], name.partition(source)[2]
-    digits = "".join(each for each in after.partition(".")[0] if each.isdigit())
-    frame = int(image.get("frame", digits or 0))
+    cine = cines[source]
+    named = re.search(rf"{source}-(\d+)(?!\d)", name)
+    at = image.get("frame", named and named[1])
+    if at is None and cine.frames > 1:
+        raise InputError(
+            f"the image {name!r} of COCO does not say which frame of its cine it is: it needs `frame`, which is 0 for "
+            "the first one, or a name such as SOURCE-000012.png."
+        )
+    frame = int(at or 0)
     stated = image.get("height"), image.get("width")
     if stated != (cine.height, cine.width):
         raise InputError(
@@ -160,10 +168,14 @@ def _mark(
     identity = known_identifier(attributes.get("id") or each["id"], cine.source, frame)
     base |= {"id": identity, "label": label, "first_frame": frame, "last_frame": frame}
     if "ellipse" in attributes:
-        return made(where, kind="ellipse", **attributes["ellipse"], **base)
+        ellipse = made(where, kind="ellipse", **attributes["ellipse"], **base)
+        if _is_drawn_so(each, ellipse):
+            return ellipse
     if "box" in attributes:
         box = dict(attributes["box"])
-        return made(where, kind="box", **base | {"last_frame": box.pop("last")} | box)
+        box = made(where, kind="box", **base | {"last_frame": box.pop("last")} | box)
+        if _is_drawn_so(each, box):
+            return box
     if each.get("num_keypoints") == 2 and not each.get("segmentation"):
         x, y = each["keypoints"][0::3], each["keypoints"][1::3]
         ends = [(a - HALF_PX, b - HALF_PX) for a, b in zip(x, y, strict=True)]
@@ -174,7 +186,8 @@ def _mark(
             where, kind="brush", size=(cine.height, cine.width), runs=runs_of(_mask(segmentation, cine, where)), **base
         )
     if segmentation and len(segmentation) > 1:  # several parts are one mask
-        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, cine.height, cine.width))
+        parts = [np.asarray(part, float).ravel().tolist() for part in segmentation]
+        encoded = coco_mask.merge(coco_mask.frPyObjects(parts, cine.height, cine.width))
         mask = coco_mask.decode(encoded).astype(bool)
         return made(where, kind="brush", size=mask.shape, runs=runs_of(mask), **base)
     if segmentation:
@@ -182,6 +195,16 @@ def _mark(
         return made(where, kind="polygon", corners=corners.tolist(), **base)
     x, y, width, height = each["bbox"]
     return made(where, kind="box", corner=(x - HALF_PX, y - HALF_PX), size=(width, height), **base)
+
+
+def _is_drawn_so(each: dict[str, Any], mark: Annotation) -> bool:
+    """Whether the polygon is still that of the mark in `attributes`. Another program may have changed it, and keeps
+    attributes that it does not know."""
+    drawn = each.get("segmentation")
+    wanted = (outline(mark, CORNERS) + HALF_PX).ravel()
+    if not isinstance(drawn, list) or len(drawn) != 1 or len(drawn[0]) != len(wanted):
+        return False
+    return bool(np.abs(np.asarray(drawn[0], float) - wanted).max() <= SAME_PX)
 
 
 def _mask(encoded: dict[str, Any], cine: Facts, where: str) -> np.ndarray:

@@ -4,6 +4,7 @@ Spans are tracks of a box around the whole frame, because the format knows no ot
 frame is a track of one frame. Lengths are polylines of two points. Turned boxes have `rotation`, about their middle.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from math import cos, radians, sin
@@ -20,9 +21,11 @@ from fetalflow.annotation.exchange.marked import (
     Facts,
     MarkedCine,
     check_inside,
+    even,
     extra_of,
     known_identifier,
     made,
+    reading,
     runs_of,
 )
 from fetalflow.annotation.shapes import raster
@@ -58,8 +61,19 @@ def write(marked: MarkedCine) -> str:
     return tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
+def labels(names: Iterable[str]) -> str:
+    """The labels of a task as JSON, for the field `Raw` where CVAT makes a task. With their attributes a mark keeps its
+    identity; CVAT drops attributes that a label does not have."""
+    texts = [
+        {"name": name, "mutable": True, "input_type": "text", "default_value": "", "values": [""]}
+        for name in (IDENTITY, TRACK, *EXTRA)
+    ]
+    return json.dumps([{"name": name, "attributes": texts} for name in names], indent=1)
+
+
 def read(text: str, cines: Mapping[str, Facts], source: str | None = None) -> MarkedCine:
-    """The marks of an export "CVAT for video 1.1". source: the cine; by default the task's name holds it.
+    """The marks of an export "CVAT for video 1.1". source: the cine; by default the task's name holds it. The annotator
+    is who the task or the job is assigned to, else its owner.
 
     Raises InputError if the text is no such export, its cine is unknown, or a shape cannot be a mark.
     """
@@ -75,8 +89,13 @@ def read(text: str, cines: Mapping[str, Facts], source: str | None = None) -> Ma
         raise InputError("the name of CVAT's task holds the SHA-256 of no cine of this workspace: state the cine.")
     cine = cines[source]
     _check_size(root, cine)
-    annotator = root.findtext("meta/task/owner/username") or root.findtext("meta/job/assignee") or "cvat"
-    found = [mark for track in root.findall("track") for mark in _read_track(track, cine)]
+    places = ("task/assignee/username", "job/assignee/username", "job/assignee", "task/owner/username")
+    named = (root.findtext(f"meta/{place}", "").strip() for place in places)
+    annotator = next((name for name in named if name), "cvat")
+    found: list[Annotation] = []
+    for track in root.findall("track"):
+        with reading(f"track {track.get('id', '')} of CVAT".replace("  ", " "), "CVAT's"):
+            found += _read_track(track, cine)
     predicted = bool(found) and all(track.get("source") == "auto" for track in root.findall("track"))
     return check_inside(MarkedCine(cine, annotator, tuple(found), predicted), "the export of CVAT")
 
@@ -146,7 +165,8 @@ def _check_size(root: Element, cine: Facts) -> None:
         root.findtext(f"meta/{kind}/original_size/{side}") for kind in ("task", "job") for side in ("height", "width")
     ]
     stated = [int(each) for each in stated if each and each.isdigit()]
-    if stated and tuple(stated[:2]) != (cine.height, cine.width):
+    sizes = (cine.height, cine.width), (even(cine.height), even(cine.width))
+    if len(stated) > 1 and tuple(stated[:2]) not in sizes:
         raise InputError(
             f"The frames are {stated[0]} x {stated[1]} px, those of the cine {cine.source[:12]} are {cine.height} "
             f"x {cine.width}. Upload the frames of the station to CVAT, not the original file."
@@ -165,14 +185,10 @@ def _read_track(track: Element, cine: Facts) -> list[Annotation]:
     for shape, following in pairwise([*shapes, None]):
         if shape.get("outside") == "1":
             continue
-        try:
-            first = int(shape.get("frame"))
-            last = cine.frames - 1 if following is None else int(following.get("frame")) - 1
+        first = int(shape.get("frame"))
+        last = cine.frames - 1 if following is None else int(following.get("frame")) - 1
+        with reading(f"{where}, frame {first}", "a number of CVAT's"):
             marks.append(_read_shape(shape, track, first, last, cine, f"{where}, frame {first}"))
-        except (TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{where}: a number is missing or has another form: {error}.") from None
     keep = len(marks) > 1
     return [
         mark.model_copy(update={"track": mark.track or known_identifier(f"track {name}", cine.source)})

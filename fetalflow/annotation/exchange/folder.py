@@ -1,5 +1,6 @@
 """A folder that another labelling program opens: the file of the format, and the cines and frames that it names."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,16 +10,15 @@ import cv2
 import numpy as np
 
 from fetalflow.annotation.exchange import coco, cvat, label_studio
-from fetalflow.annotation.exchange.marked import Facts, MarkedCine
+from fetalflow.annotation.exchange.marked import RATE, Facts, MarkedCine, even
 from fetalflow.artefacts import atomic_file, write_text
 from fetalflow.errors import InputError
 
 FORMATS = {
-    "label-studio": "Label Studio: tasks.json, with annotations and predictions",
+    "label-studio": "Label Studio: tasks of cines and tasks of frames, with annotations and predictions",
     "cvat": "CVAT for video 1.1: one XML file for each cine and annotator",
     "coco": "COCO: annotations.json, for outlines, masks and lengths",
 }
-FPS = 25.0  # for a cine without a rate
 Address = Callable[[str, int | None], str]
 
 
@@ -32,13 +32,22 @@ def studio_address(source: str, frame: int | None) -> str:
     return f"/data/local-files/?d={address(source, frame)}"
 
 
-def texts(form: str, marked: Sequence[MarkedCine], labels: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """The files of a format by their names in the folder, and sentences about what the format cannot say."""
+def texts(
+    form: str, marked: Sequence[MarkedCine], labels: Iterable[str], unmarked: Iterable[Facts] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """The files of a format by their names in the folder, and sentences about what the format cannot say. unmarked:
+    cines without marks that people are to label in Label Studio."""
     if form == "label-studio":
-        tasks = label_studio.write(marked, studio_address)
-        return {"tasks.json": tasks, "configuration.xml": label_studio.configuration(labels)}, []
+        tasks = label_studio.tasks_of(marked, studio_address, unmarked)
+        files = {}
+        for kind, text in label_studio.configurations(labels).items():  # a project of Label Studio has one
+            if of_kind := [task for task in tasks if kind in task["data"]]:
+                files[f"{kind}-tasks.json"] = json.dumps(of_kind, indent=1)
+                files[f"{kind}-configuration.xml"] = text
+        return files, []
     if form == "cvat":
-        return {f"{each.cine.source}-{_name(each)}.xml": cvat.write(each) for each in marked}, []
+        files = {f"{each.cine.source}-{_name(each)}.xml": cvat.write(each) for each in marked}
+        return files | {"labels.json": cvat.labels(labels)}, []
     if form == "coco":
         text, said = coco.write(marked, address)
         return {"annotations.json": text}, said
@@ -65,26 +74,30 @@ def write_folder(
     marked: Sequence[MarkedCine],
     labels: Iterable[str],
     frames_of: Callable[[str], np.ndarray],
+    unmarked: Sequence[Facts] = (),
 ) -> list[str]:
     """Write the files, and the pictures that they name, into an empty or new folder; returns sentences for a person.
 
-    frames_of: the stored frames of a cine by source, uint8 [T, H, W]. Raises InputError if the folder holds something.
+    unmarked: as of `texts`; their cines are written for every format but COCO. frames_of: the stored frames of a cine
+    by source, uint8 [T, H, W]. Raises InputError if the folder holds something.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already and is not empty. Name a new folder.")
-    files, said = texts(form, marked, labels)
-    for source in dict.fromkeys(each.cine.source for each in marked):
-        of_cine = [each for each in marked if each.cine.source == source]
-        frames, cine = frames_of(source), of_cine[0].cine
+    files, said = texts(form, marked, labels, unmarked)
+    cines = {cine.source: cine for cine in (*(each.cine for each in marked), *(unmarked if form != "coco" else ()))}
+    drawn: dict[str, set[int]] = {source: {0} if cine.frames == 1 else set() for source, cine in cines.items()}
+    for each in marked if form != "cvat" else ():
+        on_video = ("span",) if form == "coco" else ("span", "box")
+        drawn[each.cine.source] |= {mark.first_frame for mark in each.marks if mark.kind not in on_video}
+    for source, cine in cines.items():
+        frames = frames_of(source)
         if form != "coco" and cine.frames > 1:
-            write_cine(folder / address(source, None), frames, cine.fps or FPS)
-        shapes = {mark.first_frame for each in of_cine for mark in each.marks if mark.kind not in ("span", "box")}
-        for frame in (
-            sorted(shapes | ({0} if cine.frames == 1 else set())) if form != "cvat" or cine.frames == 1 else []
-        ):
+            write_cine(folder / address(source, None), frames, cine.fps or RATE)
+        for frame in sorted(drawn[source]):
             path = folder / address(source, frame)
             path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), frames[frame])
+            if not cv2.imwrite(str(path), frames[frame]):
+                raise InputError(f"{path} could not be written. Is the disk full?")
     for name, text in files.items():
         write_text(folder / name, text)
     return said
@@ -93,7 +106,7 @@ def write_folder(
 def write_cine(path: Path, frames: np.ndarray, fps: float) -> None:
     """Frames uint8 [T, H, W] as H.264, which browsers play; an odd last row or column is repeated once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = (side + side % 2 for side in frames.shape[1:])
+    height, width = map(even, frames.shape[1:])
     with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(10_000), options={"crf": "12"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -2,10 +2,12 @@
 
 A cine is a task with `video`; its spans are `timelinelabels`, its boxes `videorectangle`. A frame with calipers,
 ellipses, outlines or masks is a task with `image`, because Label Studio draws these on pictures alone. A still whose
-span is the whole still is a `choices`. Frames are counted from 1 there.
+span is the whole still is a `choices`. Frames are counted from 1 there. A project of Label Studio has one labelling
+configuration, so tasks with `video` and tasks with `image` belong into two projects.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,12 +15,19 @@ from xml.sax.saxutils import quoteattr
 
 from fetalflow.annotation.annotation import Annotation, Box, Span
 from fetalflow.annotation.exchange.label_studio_regions import marks_of, regions_of
-from fetalflow.annotation.exchange.marked import Facts, MarkedCine, check_inside
+from fetalflow.annotation.exchange.marked import RATE, Facts, MarkedCine, check_inside, reading
 from fetalflow.errors import InputError
 
 
 def write(marked: Iterable[MarkedCine], address: Callable[[str, int | None], str]) -> str:
     """The tasks as JSON text. address(source, frame): where Label Studio finds a frame, or the cine if it is None."""
+    return json.dumps(tasks_of(marked, address), indent=1)
+
+
+def tasks_of(
+    marked: Iterable[MarkedCine], address: Callable[[str, int | None], str], unmarked: Iterable[Facts] = ()
+) -> list[dict[str, Any]]:
+    """The tasks. unmarked: cines without marks, of which each becomes a task that waits for its first annotation."""
     tasks: dict[tuple[str, int | None], dict[str, Any]] = {}
     for each in marked:
         shapes = defaultdict(list)
@@ -35,24 +44,27 @@ def write(marked: Iterable[MarkedCine], address: Callable[[str, int | None], str
                 task["predictions"].append({"model_version": each.annotator, "result": result})
             else:
                 task["annotations"].append({"completed_by": {"email": each.annotator}, "result": result})
-    return json.dumps(list(tasks.values()), indent=1)
+    for cine in unmarked:
+        key = cine.source, None if cine.frames > 1 else 0
+        tasks.setdefault(key, {"data": _data(cine, key[1], address), "annotations": [], "predictions": []})
+    return list(tasks.values())
 
 
-def configuration(labels: Iterable[str]) -> str:
-    """The labelling configuration that shows what `write` writes; one for cines, and one for frames below it."""
+def configurations(labels: Iterable[str]) -> dict[str, str]:
+    """The labelling configuration for tasks with `video`, and the one for tasks with `image`."""
     each = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
     choices = each.replace("<Label ", "<Choice ")
     shapes = ("RectangleLabels", "EllipseLabels", "PolygonLabels", "BrushLabels", "KeyPointLabels")
     drawn = "".join(f'<{shape} name="{shape.lower()}" toName="image">{each}</{shape}>' for shape in shapes)
-    return (
-        "<!-- For tasks with `video`. -->\n"
-        f'<View><Video name="video" value="$video"/><TimelineLabels name="timelinelabels" toName="video">{each}'
-        '</TimelineLabels><VideoRectangle name="videorectangle" toName="video"/>'
-        f'<Labels name="labels" toName="video">{each}</Labels></View>\n'
-        "<!-- For tasks with `image`. -->\n"
-        f'<View><Image name="image" value="$image"/><Choices name="choices" toName="image">{choices}</Choices>'
-        f"{drawn}</View>\n"
-    )
+    return {
+        # Label Studio counts 24 frames per second where it is given no other rate, and then names other frames.
+        "video": '<View><Video name="video" value="$video" frameRate="$fps"/>'
+        f'<TimelineLabels name="timelinelabels" toName="video">{each}</TimelineLabels>'
+        '<VideoRectangle name="videorectangle" toName="video"/>'
+        f'<Labels name="labels" toName="video">{each}</Labels></View>\n',
+        "image": f'<View><Image name="image" value="$image"/><Choices name="choices" toName="image">{choices}</Choices>'
+        f"{drawn}</View>\n",
+    }
 
 
 def read(text: str, cines: Mapping[str, Facts]) -> list[MarkedCine]:
@@ -73,13 +85,16 @@ def read(text: str, cines: Mapping[str, Facts]) -> list[MarkedCine]:
     for number, task in enumerate(tasks, 1):
         where = f"task {number}"
         data = task.get("data")
-        cine = _cine(data if isinstance(data, dict) else {}, cines, where)
-        for kind in ("annotations", "predictions"):
-            for each in task.get(kind) or []:
-                who = _who(each, kind)
-                frame = int(data["frame"]) if str(data.get("frame", "")).isdigit() else None
-                marks = marks_of(each.get("result") or [], cine, frame, where)
-                found[cine.source, who, kind == "predictions"] += marks
+        data = data if isinstance(data, dict) else {}
+        with reading(where, "Label Studio's"):
+            cine = _cine(data, cines, where)
+            frame = _frame(data, cine, where)
+            for kind in ("annotations", "predictions"):
+                for each in task.get(kind) or []:
+                    if each.get("was_cancelled"):  # somebody skipped the task, and left what was begun
+                        continue
+                    marks = marks_of(each.get("result") or [], cine, frame, where)
+                    found[cine.source, _who(each, kind), kind == "predictions"] += marks
     return [
         check_inside(MarkedCine(cines[source], who, tuple(marks), predicted), "the export")
         for (source, who, predicted), marks in found.items()
@@ -87,7 +102,7 @@ def read(text: str, cines: Mapping[str, Facts]) -> list[MarkedCine]:
 
 
 def _data(cine: Facts, frame: int | None, address: Callable[[str, int | None], str]) -> dict[str, Any]:
-    shared = {"source": cine.source, "frames": cine.frames, "fps": cine.fps}
+    shared = {"source": cine.source, "frames": cine.frames, "fps": cine.fps or RATE}
     place = address(cine.source, frame)
     return {"video": place} | shared if frame is None else {"image": place, "frame": frame} | shared
 
@@ -102,6 +117,21 @@ def _cine(data: dict[str, Any], cines: Mapping[str, Facts], where: str) -> Facts
             f"{where} names no cine of this workspace: its data needs `source`, the SHA-256 of the cine's file."
         )
     return cines[source]
+
+
+def _frame(data: dict[str, Any], cine: Facts, where: str) -> int | None:
+    """The frame of a task with `image`: stated as `frame`, or in the picture's name after the source; None for a task
+    with `video`."""
+    if "image" not in data:
+        return None
+    named = re.search(rf"{cine.source}-(\d+)\.", str(data["image"]))
+    stated = data.get("frame", named and named[1])
+    if stated is None and cine.frames > 1:
+        raise InputError(
+            f"{where} does not say which frame of the cine {cine.source[:12]} its image is: its data needs `frame`, "
+            "which is 0 for the first one."
+        )
+    return int(stated or 0)
 
 
 def _who(each: dict[str, Any], kind: str) -> str:

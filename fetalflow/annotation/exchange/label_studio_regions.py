@@ -9,10 +9,13 @@ from fetalflow.annotation.exchange import label_studio_brush as brush_bits
 from fetalflow.annotation.exchange.marked import (
     EXTRA,
     HALF_PX,
+    RATE,
     Facts,
+    even,
     extra_of,
     known_identifier,
     made,
+    reading,
     runs_of,
 )
 from fetalflow.annotation.shapes import raster
@@ -36,8 +39,13 @@ def _shared(mark: Annotation, kind: str, to: str, value: dict[str, Any], cine: F
     region = {"id": mark.id, "from_name": kind, "to_name": to, "type": kind, "value": value}
     if to == "image":
         region |= {"original_width": cine.width, "original_height": cine.height, "image_rotation": 0}
-    extra = extra_of(mark)
-    return region | ({"meta": {"text": [mark.note] if mark.note else [], OURS: extra}} if extra else {})
+    return region | ({"meta": _meta(mark)} if extra_of(mark) else {})
+
+
+def _meta(mark: Annotation) -> dict[str, Any]:
+    """The note, where people read and change it in Label Studio, and the texts that it has no place for."""
+    ours = {name: text for name, text in extra_of(mark).items() if name != "note"}
+    return {"text": [mark.note] if mark.note else [], OURS: ours}
 
 
 def _region(mark: Annotation, cine: Facts) -> list[dict[str, Any]]:
@@ -64,7 +72,7 @@ def _region(mark: Annotation, cine: Facts) -> list[dict[str, Any]]:
         value = {"x": x, "y": y, **radii, "rotation": mark.angle, "ellipselabels": [mark.label]}
         return [_shared(mark, "ellipselabels", "image", value, cine)]
     if isinstance(mark, Box):
-        value = _sides(mark, cine) | {"rectanglelabels": [mark.label]}
+        value = _sides(mark, cine.width, cine.height) | {"rectanglelabels": [mark.label]}
         return [_shared(mark, "rectanglelabels", "image", value, cine)]
     ends = []  # calipers: two points and the relation between them
     for place, end in enumerate(mark.ends):
@@ -74,12 +82,13 @@ def _region(mark: Annotation, cine: Facts) -> list[dict[str, Any]]:
     return [*ends, {"type": "relation", "from_id": ends[0]["id"], "to_id": ends[1]["id"], "direction": "bi"}]
 
 
-def _sides(box: Box, cine: Facts) -> dict[str, float]:
+def _sides(box: Box, width: int, height: int) -> dict[str, float]:
+    """Percent of a picture of width x height px."""
     return {
-        "x": (box.corner[0] + HALF_PX) / cine.width * 100,
-        "y": (box.corner[1] + HALF_PX) / cine.height * 100,
-        "width": box.size[0] / cine.width * 100,
-        "height": box.size[1] / cine.height * 100,
+        "x": (box.corner[0] + HALF_PX) / width * 100,
+        "y": (box.corner[1] + HALF_PX) / height * 100,
+        "width": box.size[0] / width * 100,
+        "height": box.size[1] / height * 100,
         "rotation": box.angle,
     }
 
@@ -90,14 +99,19 @@ def _track(boxes: list[Box], cine: Facts) -> dict[str, Any]:
     following = [box.first_frame for box in boxes[1:]] + [None]
     for box, next_one in zip(boxes, following, strict=True):
         lasts = box.last_frame > box.first_frame or next_one == box.last_frame + 1
-        key = _sides(box, cine) | ({"time": box.first_frame / cine.fps} if cine.fps else {})
-        sequence.append(key | {"frame": box.first_frame + 1, "enabled": lasts})
+        sequence.append(_key(box, cine, box.first_frame) | {"enabled": lasts})
         if box.last_frame > box.first_frame and next_one != box.last_frame + 1:
-            sequence.append(key | {"frame": box.last_frame + 1, "enabled": False})
-    value = {"framesCount": cine.frames, "sequence": sequence, "labels": [boxes[0].label]}
-    region = _shared(boxes[0], "videorectangle", "video", value, cine)
-    ours = {"boxes": [box.id for box in boxes], "track": boxes[0].track, **extra_of(boxes[0])}
-    return region | {"meta": {"text": [boxes[0].note] if boxes[0].note else [], OURS: ours}}
+            sequence.append(_key(box, cine, box.last_frame) | {"enabled": False})
+    value = {"framesCount": cine.frames, "duration": cine.frames / (cine.fps or RATE), "sequence": sequence}
+    region = _shared(boxes[0], "videorectangle", "video", value | {"labels": [boxes[0].label]}, cine)
+    meta = _meta(boxes[0])
+    ours = {"boxes": [box.id for box in boxes], "track": boxes[0].track} | meta[OURS]
+    return region | {"meta": meta | {OURS: ours}}
+
+
+def _key(box: Box, cine: Facts, frame: int) -> dict[str, Any]:
+    """A key frame of a track. Label Studio counts frames from 1."""
+    return _sides(box, even(cine.width), even(cine.height)) | {"time": frame / (cine.fps or RATE), "frame": frame + 1}
 
 
 def marks_of(results: list[Any], cine: Facts, frame: int | None, where: str) -> list[Annotation]:
@@ -108,20 +122,21 @@ def marks_of(results: list[Any], cine: Facts, frame: int | None, where: str) -> 
         place = f"{where}, region {each.get('id', '')}".rstrip()
         if each.get("type") == "relation":
             continue
-        try:
+        with reading(place, "Label Studio's"):
             if each["type"] == "keypointlabels":
                 ends[each["id"]] = each
             else:
                 marks += _of_region(each, cine, frame, place)
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise InputError(f"{place}: {error} is missing or has another form than Label Studio's.") from None
     for relation in relations:
         pair = [ends.pop(relation.get(name), None) for name in ("from_id", "to_id")]
         if all(pair):
-            points = tuple(_point(each["value"], cine) for each in pair)
-            base = _base(pair[0], pair[0]["value"]["keypointlabels"][0], frame or 0, frame or 0, cine)
+            place = f"{where}, region {pair[0]['id']}"
+            with reading(place, "Label Studio's"):
+                label = _label(pair[0]["value"], "keypointlabels", place)
+                points = tuple(_point(each["value"], cine) for each in pair)
+            base = _base(pair[0], label, frame or 0, frame or 0, cine)
             base["id"] = known_identifier(str(pair[0]["id"]).removesuffix("-0"), cine.source)
-            marks.append(made(where, kind="caliper", ends=points, **base))
+            marks.append(made(place, kind="caliper", ends=points, **base))
     if ends:
         raise InputError(
             f"{where}: the point {next(iter(ends))} has no partner: a length needs two points and a relation."
@@ -134,7 +149,18 @@ def _base(region: dict[str, Any], label: str, first: int, last: int, cine: Facts
     extra = {name: str(text) for name, text in (meta.get(OURS) or {}).items() if name in EXTRA}
     note = {"note": " ".join(map(str, meta["text"]))} if meta.get("text") else {}
     identity = known_identifier(region["id"], cine.source)
-    return {"id": identity, "label": label, "first_frame": first, "last_frame": last} | note | extra
+    return {"id": identity, "label": label, "first_frame": first, "last_frame": last} | extra | note
+
+
+def _label(value: dict[str, Any], name: str, where: str) -> str:
+    """The one label of a region. Raises InputError where there are several: a mark has one."""
+    labels = value[name]
+    if len(labels) != 1:
+        raise InputError(
+            f"{where}: it has {len(labels)} labels ({', '.join(map(str, labels))}), and a mark has one. Give it one "
+            "label in Label Studio."
+        )
+    return labels[0]
 
 
 def _point(value: dict[str, Any], cine: Facts) -> tuple[float, float]:
@@ -154,13 +180,14 @@ def _of_region(region: dict[str, Any], cine: Facts, frame: int | None, where: st
         return [made(where, kind="span", **each) for each in base]
     if kind == "videorectangle":
         return _of_track(region, cine, where)
-    names = {"choices": "choices"}.get(kind, kind)
-    if names not in value:
+    if kind not in value:
         raise InputError(f"{where}: regions of the type {kind!r} are not read; there are: time line labels, choices, "
                          "rectangles, ellipses, polygons, brush and points.")  # fmt: skip
-    base = _base(region, value[names][0], frame or 0, frame or 0, cine)
-    if kind == "choices":
-        return [made(where, kind="span", **base | {"last_frame": frame or cine.frames - 1})]
+    base = _base(region, _label(value, kind, where), frame or 0, frame or 0, cine)
+    if kind == "choices":  # on a video it is said of the whole cine
+        return [made(where, kind="span", **base | {"last_frame": cine.frames - 1 if frame is None else frame})]
+    if frame is None and cine.frames > 1:
+        raise InputError(f"{where}: regions of the type {kind!r} are read on images only, not on a video.")
     if kind == "brushlabels":
         mask = brush_bits.decode(value["rle"], region["original_height"], region["original_width"], where)
         return [made(where, kind="brush", size=mask.shape, runs=runs_of(mask), **base)]
@@ -172,13 +199,14 @@ def _of_region(region: dict[str, Any], cine: Facts, frame: int | None, where: st
         angle = value.get("rotation", 0)
         return [made(where, kind="ellipse", centre=_point(value, cine), axes=axes, angle=angle, **base)]
     if kind == "rectanglelabels":
-        return [made(where, kind="box", **_of_sides(value, cine), **base)]
+        return [made(where, kind="box", **_of_sides(value, cine.width, cine.height), **base)]
     raise InputError(f"{where}: regions of the type {kind!r} are not read.")
 
 
-def _of_sides(value: dict[str, Any], cine: Facts) -> dict[str, Any]:
-    size = value["width"] / 100 * cine.width, value["height"] / 100 * cine.height
-    return {"corner": _point(value, cine), "size": size, "angle": value.get("rotation", 0)}
+def _of_sides(value: dict[str, Any], width: int, height: int) -> dict[str, Any]:
+    corner = value["x"] / 100 * width - HALF_PX, value["y"] / 100 * height - HALF_PX
+    size = value["width"] / 100 * width, value["height"] / 100 * height
+    return {"corner": corner, "size": size, "angle": value.get("rotation", 0)}
 
 
 def _of_track(region: dict[str, Any], cine: Facts, where: str) -> list[Annotation]:
@@ -187,6 +215,7 @@ def _of_track(region: dict[str, Any], cine: Facts, where: str) -> list[Annotatio
     ours = (region.get("meta") or {}).get(OURS) or {}
     track = ours.get("track", known_identifier(region["id"], cine.source) if len(keys) > 1 else "")
     boxes: list[dict[str, Any]] = []
+    size = even(cine.width), even(cine.height)
     for before, key in pairwise([None, *keys]):
         frame = key["frame"] - 1
         ends = before is not None and before["enabled"] and not key["enabled"] and _same(before, key)
@@ -195,11 +224,11 @@ def _of_track(region: dict[str, Any], cine: Facts, where: str) -> list[Annotatio
             continue
         if before is not None and before["enabled"]:
             boxes[-1]["last_frame"] = frame - 1
-        boxes.append({"first_frame": frame, "last_frame": frame, **_of_sides(key, cine)})
+        boxes.append({"first_frame": frame, "last_frame": frame, **_of_sides(key, *size)})
     if keys and keys[-1]["enabled"]:
         boxes[-1]["last_frame"] = cine.frames - 1
     ids = ours.get("boxes", [])
-    base = _base(region, region["value"]["labels"][0], 0, 0, cine)
+    base = _base(region, _label(region["value"], "labels", where), 0, 0, cine)
     return [
         made(where, kind="box", **base | box | {"track": track, "id": _nth(ids, i, base["id"], len(boxes))})
         for i, box in enumerate(boxes)

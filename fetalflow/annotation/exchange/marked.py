@@ -1,19 +1,22 @@
 """The marks of one annotator, or of one network, on one cine: what every format writes and reads."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fetalflow.annotation.annotation import Annotation, Brush
-from fetalflow.annotation.journal import Event
-from fetalflow.annotation.standing import MARK, READ
+from fetalflow.annotation.standing import READ
 from fetalflow.errors import InputError
 
 HALF_PX = 0.5  # from the middle of a pixel to its edge
 EXTRA = ("shown", "started_from", "note")  # what no format has a place for: it goes into free attributes
+RATE = 25.0  # frames per s of the video that is written of a cine without a rate
+# What Python raises where a file has another value, or none, at a place.
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class Facts:
     fps: float | None = None
 
 
+def even(side: int) -> int:
+    """Height or width in px of the video that is written of a cine: H.264 has even sides."""
+    return side + side % 2
+
+
 @dataclass(frozen=True)
 class MarkedCine:
     """Marks on one cine. annotator: an account; for a network, predicted is True and the annotator is its name."""
@@ -35,6 +43,20 @@ class MarkedCine:
     annotator: str
     marks: tuple[Annotation, ...]
     predicted: bool = False
+
+
+@contextmanager
+def reading(where: str, form: str) -> Iterator[None]:
+    """What is wrong with the form of a file becomes an InputError that names the place."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MALFORMED as error:
+        words = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(
+            f"{where}: {words or 'a value'}: this has another form than {form}. Export the file again, or correct it."
+        ) from None
 
 
 def extra_of(mark: Annotation) -> dict[str, str]:
@@ -88,23 +110,3 @@ def check_inside(marked: MarkedCine, where: str) -> MarkedCine:
                 f"are {marked.cine.height} x {marked.cine.width}. Export at the size of the frames."
             )
     return marked
-
-
-def events(found: Iterable[MarkedCine], task: str) -> list[Event]:
-    """The events that write the marks of annotators into the journal. Predictions of networks are left out.
-
-    The same file gives the same events, so that reading it twice changes nothing.
-    """
-    return [
-        Event(
-            account=each.annotator,
-            task=task,
-            source=each.cine.source,
-            id=identifier("import", task, each.annotator, mark.model_dump_json()),
-            action=MARK,
-            value=mark.model_dump(mode="json"),
-        )
-        for each in found
-        if not each.predicted
-        for mark in each.marks
-    ]

@@ -1,0 +1,36 @@
+"""The lines of the ledger about the model, and the result of `fetalflow ledger verify` at this moment."""
+
+from pathlib import Path
+
+from fetalflow.artefacts import write_json
+from fetalflow.dossier.subject import Subject
+from fetalflow.registry.ledger.record import history, verify
+
+FILE = "ledger.json"
+
+
+def gather(subject: Subject, folder: Path) -> None:
+    """Write `ledger.json`. Sentences name files, not the folders of this machine."""
+    lines, verdict = history(subject.model), verify()
+    write_json(
+        folder / FILE,
+        {
+            "lines": lines,
+            "verify": {
+                "intact": not verdict.wrong,
+                "lines": verdict.lines,
+                "head": verdict.head,
+                "wrong": [_without_folders(said) for said in verdict.wrong],
+                "notes": [_without_folders(said) for said in verdict.notes],
+            },
+        },
+    )
+
+
+def _without_folders(said: str) -> str:
+    return " ".join(_file_name(word) for word in said.split(" "))
+
+
+def _file_name(word: str) -> str:
+    """A word that is an absolute path, as the name of its file."""
+    return word.rpartition("/")[2] if word.startswith(("/", "file:///")) and word.count("/") > 1 else word
