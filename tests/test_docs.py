@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "fetalflow"
 ARCHITECTURE = ROOT / "docs/architecture.md"
 # From the end of the data's way to its beginning, which is also the order of the lines in the drawing.
-ROOMS = ("node", "service", "station", "watch", "study", "annotation")
+ROOMS = ("dossier", "node", "service", "station", "watch", "study", "annotation")
 ROOMS += ("promotion", "registry", "report", "quality", "inference", "evaluation", "training", "sequences", "hospital")
 ROOMS += ("models", "biometry", "cine", "settings")
 

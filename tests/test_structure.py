@@ -21,7 +21,8 @@ FLOORS = [
     ["hospital", "evaluation"],
     ["sequences", "inference", "report"],
     ["quality", "registry", "annotation", "study"],
-    ["promotion", "station", "watch"],
+    ["promotion", "watch"],
+    ["station"],
     ["node", "service", "dossier"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]

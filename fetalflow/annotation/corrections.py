@@ -57,9 +57,9 @@ class Correction(BaseModel):
         return self
 
     @property
-    def about(self) -> tuple[str, str, int, int]:
+    def about(self) -> tuple[str, str, int, int, str]:
         """What was judged; a later judgement of the same answer takes the place of an earlier one."""
-        return self.origin, self.model, self.first_frame, self.last_frame
+        return self.origin, self.model, self.first_frame, self.last_frame, self.answer
 
 
 @dataclass(frozen=True)

@@ -2,5 +2,5 @@
 
 Doors: agreement, calibration, certainty/fitting, certainty/record, certainty/seen, equal_labels, holm, intervals,
 measurement_columns, measurement_rows, measurement_scores, metrics, paired, predictions, scoring, segmentation,
-significance.
+significance, slices.
 """

@@ -4,7 +4,7 @@ A stage that only writes packages imports `fetalflow.models.weights` instead, so
 that reads cines.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +43,8 @@ class Package:
     sequences, and the certainty that was fitted on validation patients.
 
     network: in evaluation mode; None where `engine` answers. folder: of the weights, which are read when a clip comes
-    that `engine` cannot take; None: such a clip is refused.
+    that `engine` cannot take; None: such a clip is refused. watcher: `predict` gives it the first sequence of every
+    file, uint8 [N, H, W] as recorded and masked.
     """
 
     network: "nn.Module | None"
@@ -52,6 +53,7 @@ class Package:
     engine: Engine | None = None
     folder: Path | None = None
     certainty: Certainty | None = None
+    watcher: Callable[[np.ndarray], None] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -145,6 +147,8 @@ class Package:
         settings = Extract.model_validate(self.config["extract"] | {"stride": self.stride})
         has_windows = False
         for span, frames in recorded_windows(path, settings):
+            if self.watcher is not None and not has_windows:
+                self.watcher(frames)
             has_windows = True
             yield span, frames
         if not has_windows:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fetalflow.artefacts import atomic_file, atomic_folder, write_text
@@ -39,8 +39,8 @@ def inbox_of(rule: Rule, settings: Settings) -> Path:
     return Path(inbox)
 
 
-def deliver(node: Node) -> list[tuple[str, list[Receipt]]]:
-    """Write what is complete. Returns the names of the deliveries and what each holds.
+def deliver(node: Node, say: Callable[[str], None] = lambda line: None) -> list[tuple[str, list[Receipt]]]:
+    """Write what is complete. Returns the names of the deliveries and what each holds, and says it of each.
 
     Raises InputError or OSError when one could not be written, after all others were.
     """
@@ -56,6 +56,7 @@ def deliver(node: Node) -> list[tuple[str, list[Receipt]]]:
             continue
         node.receipts.delivered(name)
         made.append((name, receipts))
+        say(f"{name}: {len(receipts)} objects are in the inbox of {receipts[0].task}")
     tidy_spool(node)
     if failed:
         raise failed

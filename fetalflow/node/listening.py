@@ -30,7 +30,7 @@ from pynetdicom.sop_class import (
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
-from fetalflow.node.taking import Node, Refused, in_short, is_full, take
+from fetalflow.node.taking import FULL, Node, Refused, in_short, is_full, take
 
 OBJECTS = (
     UltrasoundImageStorage,
@@ -46,7 +46,7 @@ OBJECTS = (
 LARGEST_PDU = 1 << 20  # bytes; a peer may state 4 GB for one, and pynetdicom would wait for them
 SLACK = 1 << 16  # bytes of a message beside its object
 OUT_OF_RESOURCES, NOT_AUTHORISED, CANNOT_UNDERSTAND, NOT_THIS_CLASS = 0xA700, 0x0124, 0xC000, 0xA900
-STATUS = {"rule": NOT_AUTHORISED, "image": NOT_THIS_CLASS}  # by kind of refusal
+STATUS = {"rule": NOT_AUTHORISED, "forgotten": NOT_AUTHORISED, "image": NOT_THIS_CLASS}  # by kind of refusal
 LONGEST_COMMENT = 64  # characters of ErrorComment (LO)
 
 
@@ -154,13 +154,11 @@ def _store(event: evt.Event, node: Node, say: Callable[[str], None]) -> int | Da
     except Refused as refused:
         say(f"{sender}: an object of study {refused.study or 'unknown'} was refused: {refused.reason}")
         return _status(STATUS.get(refused.kind, CANNOT_UNDERSTAND), refused.reason)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - pynetdicom would log it with its message
         if not is_full(error):
             return _crashed(error, sender, say)
-        say(f"{sender}: the disk is full, so an object was refused; the sender tries again later")
-        return _status(OUT_OF_RESOURCES, "the disk of the node is full")
-    except Exception as error:  # noqa: BLE001 - pynetdicom would log it with its message
-        return _crashed(error, sender, say)
+        say(f"{sender}: {FULL}, so an object was refused; the sender tries again later")
+        return _status(OUT_OF_RESOURCES, FULL)
     say(f"{sender}: an object of study {in_short(receipt.study)} is held ({time.monotonic() - began:.1f} s)")
     return 0x0000
 

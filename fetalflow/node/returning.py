@@ -15,6 +15,8 @@ from pydicom import DataElement, Dataset, dcmread
 from pydicom.uid import UID
 
 from fetalflow.errors import InputError
+from fetalflow.hospital.arrival.intake import crash_in_words
+from fetalflow.node.receipts import forgotten_name
 from fetalflow.node.taking import TRUE, Node, in_short
 
 RESULTS = "results"
@@ -44,6 +46,8 @@ def send_back(node: Node, send: Send, say: Callable[[str], None]) -> int:
             sent += _send_one(node, path, send, away)
         except (NotSent, InputError) as error:
             why[path] = str(error)
+        except Exception as error:  # noqa: BLE001 - one result must not hold back the others; a message may name her
+            why[path] = f"it cannot be sent ({crash_in_words(error)}); write it again, or remove it"
     for path in why:
         if node.waiting.get(path) != why[path]:
             say(f"the result {_shown(path)} waits: {why[path]}")
@@ -59,6 +63,8 @@ def _send_one(node: Node, path: Path, send: Send, away: dict[str, str]) -> bool:
     result = _read(path)
     study = str(result.StudyInstanceUID)
     sender = node.receipts.sender_of(study)
+    if sender is None and node.receipts.is_forgotten([forgotten_name(str(result.get("PatientID") or ""))]):
+        return _remove(path)  # it was made while she was removed
     if sender is None:
         raise NotSent("it belongs to no study that the node received; remove it, or restore the node's folder")
     receiver = peer.results_to if (peer := node.settings.node.peers.get(sender)) and peer.results_to else sender
@@ -74,6 +80,11 @@ def _send_one(node: Node, path: Path, send: Send, away: dict[str, str]) -> bool:
         node.receipts.returned(name, digest, receiver, node.clock())
     path.unlink()
     return True
+
+
+def _remove(path: Path) -> bool:
+    path.unlink()
+    return False
 
 
 def _read(path: Path) -> Dataset:

@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,7 +20,7 @@ from fetalflow.node.receipts import Receipt, Receipts
 from fetalflow.node.returning import RESULTS, send_back
 from fetalflow.node.sending import sender
 from fetalflow.node.taking import SPOOL, Node, in_short
-from fetalflow.node.web import fetch
+from fetalflow.node.web import client, fetch
 from fetalflow.settings.node import Rule
 from fetalflow.settings.params import Settings
 
@@ -38,6 +39,8 @@ def opened(settings: Settings, folder: Path, key: Key | None) -> Iterator[Node]:
         )
     if not settings.node.peers and not settings.node.web.url:
         raise InputError("nobody may send to the node: name AE titles in node.peers, or a PACS in node.web.url.")
+    if settings.node.web.url:
+        client(settings.node.web)  # a password that would be read on its way is refused
     for rule in settings.node.rules:
         settings.block(rule.task)  # an unknown task is refused
         inbox_of(rule, settings)
@@ -64,15 +67,30 @@ def opened(settings: Settings, folder: Path, key: Key | None) -> Iterator[Node]:
 
 
 def one_round(node: Node, say: Say, tls: ssl.SSLContext | None = None, examine: Examine | None = None) -> None:
-    """Fetch what is new in the DICOMweb PACS, deliver complete studies, examine them, send results back."""
-    fetch(node, say)
-    for name, receipts in deliver(node):
-        say(f"{name}: {len(receipts)} objects are in the inbox of {receipts[0].task}")
-    if examine is not None:
-        for study, receipts in node.receipts.not_examined().items():
-            if not {each.delivery for each in receipts} <= node.not_examined:
-                _examine(node, in_short(study), receipts, examine, say)
-    send_back(node, sender(node, tls), say)
+    """Fetch what is new in the DICOMweb PACS, deliver complete studies, examine them, send results back.
+
+    A step that fails does not stop the others. Raises the error of the first one that failed.
+    """
+    steps = (
+        partial(fetch, node, say),
+        partial(deliver, node, say),
+        partial(_examine_new, node, say, examine),
+        lambda: send_back(node, sender(node, tls), say),
+    )
+    failed = []
+    for step in steps:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - it is raised below
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def _examine_new(node: Node, say: Say, examine: Examine | None) -> None:
+    for study, receipts in node.receipts.not_examined().items() if examine else ():
+        if not {each.delivery for each in receipts} <= node.not_examined:
+            _examine(node, in_short(study), receipts, examine, say)
 
 
 def _examine(node: Node, name: str, receipts: list[Receipt], examine: Examine, say: Say) -> None:
@@ -83,9 +101,11 @@ def _examine(node: Node, name: str, receipts: list[Receipt], examine: Examine, s
         inboxes = {place: inbox_of(rule, node.settings) for place, rule in places.items()}
         files = [inboxes[each.task, each.inbox] / each.delivery / each.file for each in receipts]
         shutil.rmtree(node.folder / RESULTS / name, ignore_errors=True)  # of fewer objects, and not yet sent
-        if files := [path for path in dict.fromkeys(files) if path.is_file()]:
-            examine(files, node.folder / RESULTS / name)
-            say(f"study {name} was examined")
+        there = [path for path in dict.fromkeys(files) if path.is_file()]
+        if there:
+            examine(there, node.folder / RESULTS / name)
+            gone = len({*files}) - len(there)
+            say(f"study {name} was examined" + (f" without {gone} objects, which left the inbox" if gone else ""))
     except Exception as error:  # noqa: BLE001 - one study must not stop the node, and a message may quote it
         why = f"{crash_in_words(error)}; `fetalflow examine` with its files shows the reason"
         say(f"study {name} could not be examined: {why}")

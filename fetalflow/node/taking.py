@@ -6,6 +6,7 @@ on two associations at once, is held once.
 
 import hashlib
 import re
+import sqlite3
 import time
 import warnings
 from collections import Counter
@@ -21,10 +22,11 @@ from pydicom import Dataset, dcmread
 
 from fetalflow.artefacts import atomic_file
 from fetalflow.cine.dicom import MODALITIES
+from fetalflow.cine.reading import open_cine
 from fetalflow.cine.recording import Limits
 from fetalflow.cine.store import LIMITS
 from fetalflow.errors import Rejected
-from fetalflow.hospital.deidentify.files import CINES, NO_ROOM, write_cine
+from fetalflow.hospital.deidentify.files import CINES, NO_ROOM, cine_name, write_cine
 from fetalflow.hospital.deidentify.header import DATES
 from fetalflow.hospital.deidentify.pseudonyms import Key, shift_date
 from fetalflow.hospital.deidentify.table import REASONS, rejected
@@ -38,6 +40,8 @@ from fetalflow.node.vault import Vault
 from fetalflow.settings.params import Settings
 
 SPOOL = "spool"
+FULL = "the node has no room on its disk or in its memory"
+MOST_OBJECTS = 10**6  # of a study; a header that states more states nonsense
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 UIDS = (*NEEDED[:3], "FrameOfReferenceUID")
 TRUE = (  # of patient and study: what a result gets back before it leaves the node
@@ -45,13 +49,17 @@ TRUE = (  # of patient and study: what a result gets back before it leaves the n
     *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber"),
     *("ReferringPhysicianName",),
 )
+SAME_IN_A_STUDY = ("PatientBirthDate", "IssuerOfPatientID")
 MAKER = "fetalflow"  # Manufacturer of results, which have a ConversionType where they are pictures
 NOT_TAKEN = {  # kinds of refusal that stay without a receipt
     "rule": "no rule of the node takes this object",
     "header": "the header lacks a UID that every object needs, or cannot be read",
     "result": "it is a result of fetalflow",
     "image": "the object is no ultrasound image",
-    "patient": "earlier objects of this study have another PatientID",
+    "patient": "earlier objects of this study have another PatientID, date of birth or issuer",
+    "twice": "another study has an object with this SOPInstanceUID",
+    "other": "an object with this SOPInstanceUID was stored with another picture; a changed image needs a new UID",
+    "forgotten": "this patient was removed from the node (`fetalflow node --admit` takes her again)",
 }
 
 
@@ -78,6 +86,7 @@ class Node:
     receipts: Receipts
     clock: Callable[[], float] = time.time
     passed_over: set[str] = field(default_factory=set)  # objects of the DICOMweb PACS that are not asked for again
+    not_given: set[str] = field(default_factory=set)  # objects that the DICOMweb PACS lists and does not give
     not_examined: set[str] = field(default_factory=set)  # deliveries of which the examination failed
     waiting: dict[Path, str] = field(default_factory=dict)  # results that wait, and why
     looked: float = float("-inf")  # when the DICOMweb PACS was asked last
@@ -123,7 +132,7 @@ def in_short(study: str) -> str:
 def take(node: Node, data: bytes, sender: str, expected: int = 0) -> Receipt:
     """Take one object. data: a whole DICOM file; sender: AE title; expected: objects of its study, 0 if not known.
 
-    Raises Refused; OSError when the disk is full, and then nothing was taken.
+    Raises Refused; an error of which `is_full` is true when there is no room, and then nothing was taken.
     """
     limits = Limits(max_bytes=node.settings.node.max_bytes)
     if len(data) > limits.max_bytes:
@@ -148,14 +157,19 @@ def _take(node: Node, path: Path, data: bytes, sender: str, expected: int) -> Re
         raise Refused("image", in_short(study))
     identifier, assumed = _identifier(header)
     patient = node.key.pseudonym("patient", identifier) if node.key else identifier
-    if node.receipts.patient_of(study) not in (None, patient):
+    if node.receipts.patient_of(study) not in (None, patient):  # `add` decides; this spares the work
         raise Refused("patient", in_short(study))
+    digest = hashlib.sha256(data).hexdigest()
     found = node.receipts.find(study, name)
-    if found and found.state != REFUSED:
-        return found
+    held = found if found and found.state != REFUSED else None
+    if held and _is_copy(node, held, digest):
+        return held
     with node.working_on(study):
-        digest = hashlib.sha256(data).hexdigest()
         kind, file = _spool(node, path, data, where, identifier, digest)
+        picture = "" if kind else _picture(node, where, file)
+        if held:
+            _compare(node, held, kind, picture)
+            return held
         sealed = _sealed(node, header, patient, identifier)
         receipt = Receipt(
             study=study,
@@ -174,8 +188,9 @@ def _take(node: Node, path: Path, data: bytes, sender: str, expected: int) -> Re
             received=node.clock(),
         )
         stated = text(header, "NumberOfStudyRelatedInstances")
-        node.receipts.add(receipt, sender, expected or (int(stated) if stated.isdecimal() else 0), sealed)
-    if kind:
+        expected = min(expected or (int(stated) if stated.isdecimal() else 0), MOST_OBJECTS)
+        not_added = node.receipts.add(receipt, sender, expected, sealed, _stated(node, header), picture)
+    if kind := not_added or kind:
         raise Refused(kind, in_short(study))
     return receipt
 
@@ -204,10 +219,50 @@ def _identifier(header: Dataset) -> tuple[str, str]:
     return (f"study {text(header, 'StudyInstanceUID')}", YES) if not found or nobody else (found, "")
 
 
+def _stated(node: Node, header: Dataset) -> dict[str, str]:
+    """Digests of what must agree in a study beside the identifier; two women may have one, or none."""
+    values = {name: text(header, name).casefold() for name in SAME_IN_A_STUDY}
+    return {name: _digest(node, value) for name, value in values.items() if value}
+
+
+def _digest(node: Node, value: str) -> str:
+    """With a key, only who has it can find the value by trying."""
+    return node.key.digest("stated", value).hex() if node.key else hashlib.sha256(value.encode()).hexdigest()
+
+
+def _is_copy(node: Node, held: Receipt, digest: str) -> bool:
+    """Whether an object has the bytes of the held one. The name of its file follows from them."""
+    return held.digest == digest if node.key is None else cine_name(held.patient, digest, node.key) in held.file
+
+
+def _compare(node: Node, held: Receipt, kind: str, picture: str) -> None:
+    """A PACS may forward an object with another header or compression, but not with another picture. Raises Refused."""
+    if kind:
+        raise Refused(kind, in_short(held.study))
+    if (known := node.receipts.picture_of(held.study, held.object)) and known != picture:
+        raise Refused("other", in_short(held.study))
+
+
+def _picture(node: Node, where: Place, file: str) -> str:
+    """A digest of the pixels of all frames of a file in the spool; "" where they cannot be read."""
+    content = hashlib.sha256()
+    try:
+        with open_cine(node.spool / file, _limits(node, where)) as cine:
+            for frame in cine.frames:
+                content.update(frame)
+    except Rejected:  # without a key it is stored as it came
+        return ""
+    return _digest(node, content.hexdigest())
+
+
+def _limits(node: Node, where: Place) -> Limits:
+    extract = node.settings.block(where.rule.task).extract
+    return Limits(**{name: getattr(extract, name) for name in LIMITS})
+
+
 def _spool(node: Node, path: Path, data: bytes, where: Place, identifier: str, digest: str) -> tuple[str, str]:
     """Write the object into the spool. Returns why it cannot be used, or "", and its file there."""
-    extract = node.settings.block(where.rule.task).extract
-    limits = Limits(**{name: getattr(extract, name) for name in LIMITS})
+    limits = _limits(node, where)
     if len(data) > limits.max_bytes:
         return "huge", ""
     if node.key is None:
@@ -215,7 +270,8 @@ def _spool(node: Node, path: Path, data: bytes, where: Place, identifier: str, d
         with atomic_file(node.spool / file) as temporary:
             temporary.write_bytes(data)
         return "", file
-    written = write_cine(path, digest, identifier, set(), node.spool, node.key, limits, extract.cut_threshold)
+    threshold = node.settings.block(where.rule.task).extract.cut_threshold
+    written = write_cine(path, digest, identifier, set(), node.spool, node.key, limits, threshold)
     return (written, "") if isinstance(written, str) else ("", written.name)
 
 
@@ -244,5 +300,6 @@ def _sealed(node: Node, header: Dataset, patient: str, identifier: str) -> dict[
     return {name: seal(name, value) for name, value in facts.items()}
 
 
-def is_full(error: OSError) -> bool:
-    return error.errno in NO_ROOM
+def is_full(error: Exception) -> bool:
+    """Whether the machine has no room, or its database cannot be written; that is no fault of the object."""
+    return isinstance(error, MemoryError | sqlite3.OperationalError) or getattr(error, "errno", None) in NO_ROOM

@@ -2,25 +2,26 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, timedelta
 from urllib.parse import urlsplit
 
 from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmwrite
-from requests import RequestException
+from requests import HTTPError, RequestException
 from requests.auth import HTTPBasicAuth
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
 from fetalflow.node.returning import Away, NotSent
-from fetalflow.node.taking import Node, Refused, in_short, take
+from fetalflow.node.taking import FULL, Node, Refused, in_short, is_full, take
 from fetalflow.settings.node import Web
 
 LOGIN = "FETALFLOW_DICOMWEB_LOGIN"  # USER:PASSWORD
 STUDY, OBJECT, SERIES, MODALITY = "0020000D", "00080018", "0020000E", "00080060"
 AS_STORED = (("application/dicom", "*"),)  # in the transfer syntax that the PACS has
 TAKEN = ("US", "IVUS", "OT", "SC")
+PAGE = 1000  # instances in one answer
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -41,7 +42,8 @@ def fetch(node: Node, say: Callable[[str], None]) -> int:
     """Take every object of new studies that the node does not have yet, if the last look is long enough ago. Returns
     how many were taken.
 
-    A PACS that gives no answer is said, and tried again in the next round.
+    A PACS that gives no answer, and a disk without room, are said, and tried again in the next look. An object that the
+    PACS cannot give does not hold back the others.
     """
     web, taken = node.settings.node.web, 0
     if not web.url or node.clock() - node.looked < web.every:
@@ -49,18 +51,33 @@ def fetch(node: Node, say: Callable[[str], None]) -> int:
     node.looked = node.clock()
     asked = client(web)
     try:
-        for study in _studies(asked, web):
+        studies = _studies(asked, web)
+        if len(studies) >= web.most:
+            say(
+                f"{web.title}: only the first {web.most} studies are looked at; raise node.web.most or lower node.web.days"
+            )
+        for study in studies:
             taken += _fetch_study(node, asked, study, say)
-    except (RequestException, OSError) as error:
-        say(f"the PACS {web.title} gives no answer ({type(error).__name__}); the next round tries again")
+    except Exception as error:  # noqa: BLE001 - a PACS may answer anything, and a message may quote it
+        if is_full(error):
+            say(f"{web.title}: {FULL}; the next look tries again")
+        else:
+            said = type(error).__name__ if isinstance(error, RequestException) else crash_in_words(error)
+            say(f"the PACS {web.title} gives no answer that can be used ({said}); the next look tries again")
     return taken
 
 
-def _studies(asked: DICOMwebClient, web: Web) -> Iterator[str]:
+def _studies(asked: DICOMwebClient, web: Web) -> list[str]:
     first = (date.today() - timedelta(days=web.days)).strftime("%Y%m%d")
     filters = {"StudyDate": f"{first}-", **web.filters}
-    for found in asked.search_for_studies(search_filters=filters, limit=web.most):
-        yield _value(found, STUDY)
+    found: dict[str, None] = {}
+    while len(found) < web.most:  # a PACS may give fewer than it is asked for
+        page = asked.search_for_studies(search_filters=filters, limit=web.most - len(found), offset=len(found))
+        new = dict.fromkeys(study for each in page if (study := _value(each, STUDY)) not in found)
+        if not new:
+            break
+        found |= new
+    return list(found)
 
 
 def _value(found: dict, tag: str) -> str:
@@ -69,7 +86,7 @@ def _value(found: dict, tag: str) -> str:
 
 def _fetch_study(node: Node, asked: DICOMwebClient, study: str, say: Callable[[str], None]) -> int:
     """An object whose modality the answer does not state is retrieved, too: its header decides."""
-    listed = asked.search_for_instances(study, fields=["Modality"])
+    listed = _instances(asked, study)
     wanted = [each for each in listed if _value(each, MODALITY) in ("", *TAKEN)]
     taken, title = 0, node.settings.node.web.title
     for each in wanted:
@@ -84,12 +101,32 @@ def _fetch_study(node: Node, asked: DICOMwebClient, study: str, say: Callable[[s
         except Refused as refused:
             node.passed_over.add(name)
             say(f"{title}: an object of study {in_short(node.name(study))} was refused: {refused.reason}")
-        except (RequestException, OSError):
+        except HTTPError as error:  # of this object; the next look asks again
+            if name not in node.not_given:
+                say(f"{title}: an object of study {in_short(node.name(study))} is not given ({_code(error)})")
+            node.not_given.add(name)
+        except RequestException:
             raise
         except Exception as error:  # noqa: BLE001 - its message may quote the object
+            if is_full(error):
+                raise
             node.passed_over.add(name)  # until the node is started again
             say(f"{title}: an object of study {in_short(node.name(study))} was not taken: {crash_in_words(error)}")
     return taken
+
+
+def _instances(asked: DICOMwebClient, study: str) -> list[dict]:
+    found: dict[str, dict] = {}
+    while True:
+        page = asked.search_for_instances(study, fields=["Modality"], limit=PAGE, offset=len(found))
+        new = {_value(each, OBJECT): each for each in page if _value(each, OBJECT) not in found}
+        if not new:
+            return list(found.values())
+        found |= new
+
+
+def _code(error: HTTPError) -> str:
+    return "no answer" if error.response is None else f"HTTP {error.response.status_code}"
 
 
 def _bytes(found: Dataset) -> bytes:

@@ -1,6 +1,7 @@
 """The work of one worker process: it loads the models and answers jobs, one after the other."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 
 from fetalflow.errors import InputError
 from fetalflow.inference.engines.choice import AUTO, choose_for_stream
@@ -19,7 +21,8 @@ from fetalflow.inference.package import Package, load
 from fetalflow.inference.streaming.streamer import Streamer, open_stream
 from fetalflow.service.limits import Limits
 from fetalflow.service.served import BIOMETRY, EXAMINE, MEASURE, MOVEMENT, PLANES, Found, Job, Served
-from fetalflow.watch.row import of_examination, of_prediction
+from fetalflow.watch.files import who
+from fetalflow.watch.row import UNREADABLE, of_examination, of_prediction, picture_figures
 
 if TYPE_CHECKING:
     from fetalflow.study.result import UsedModel
@@ -41,13 +44,15 @@ class Models:
     def __init__(self, served: Mapping[str, Served], limits: Limits) -> None:
         """Raises InputError when a package cannot be loaded."""
         self.served, self.limits = dict(served), limits
+        self._pictures: list[np.ndarray] = []  # the first sequence of the file that is answered now
         self.packages = {task: self._load(each.folder) for task, each in served.items()}
 
     def _load(self, folder: Path) -> Package:
         package = load(folder, engine=AUTO, threads=THREADS)
         extract = package.config["extract"]
         smaller = {name: min(limit, extract.get(name, limit)) for name, limit in self.limits.of_extract.items()}
-        return replace(package, config=package.config | {"extract": extract | smaller})
+        config = package.config | {"extract": extract | smaller}
+        return replace(package, config=config, watcher=self._pictures.append)
 
     @cached_property
     def stream(self) -> Streamer:
@@ -64,24 +69,29 @@ class Models:
             return Found(wrong=_without_folder(str(error), job.files))
 
     def _predict(self, job: Job) -> Found:
-        package = self.packages[job.task]
-        found = [package.predict(file, **job.options) for file in job.files]
-        answers = [{"file": file.name} | each.as_dict() for file, each in zip(job.files, found, strict=True)]
-        rows = [
-            _row(job.task, file, each.engine, of_prediction(each)) for file, each in zip(job.files, found, strict=True)
-        ]
-        return Found(json.dumps({"answers": answers}), tuple(rows))
+        package, answers, rows = self.packages[job.task], [], []
+        for file in job.files:
+            self._pictures.clear()
+            try:
+                found = package.predict(file, **job.options)
+            except InputError as error:
+                return _refusal(job, file, error)
+            answers.append({"file": file.name} | found.as_dict())
+            rows.append(_row(job, file, found.engine, of_prediction(found), self._pictures[0], package.size))
+        return Found(_json({"answers": answers}), tuple(rows))
 
     def _measure(self, job: Job) -> Found:
-        package = self.packages[job.task]
-        found = [examine(package, file, **job.options) for file in job.files]
+        package, found, rows = self.packages[job.task], [], []
+        for file in job.files:
+            try:
+                found.append(each := examine(package, file, **job.options))
+            except InputError as error:
+                return _refusal(job, file, error)
+            rows.append(_row(job, file, each.engine, of_examination(each), each.picture[None], package.size))
         together = combine(found) if len(found) > 1 else None
-        rows = [
-            _row(job.task, file, each.engine, of_examination(each)) for file, each in zip(job.files, found, strict=True)
-        ]
         fetus = together and together.as_dict()
         body = {"examinations": [each.as_dict() for each in found], "fetus": fetus}
-        return Found(json.dumps(body), tuple(rows))
+        return Found(_json(body), tuple(rows))
 
     def _examine(self, job: Job) -> Found:
         from fetalflow.study.examining import ANY_FILE, examine_study
@@ -93,17 +103,42 @@ class Models:
         scale = job.options.get("mm_per_px")
         scales = {} if scale is None else {ANY_FILE: scale}
         found = examine_study(models, list(job.files), scales, job.options.get("weeks"))
-        files = {file.name: file for file in job.files}
+        files, size = {file.name: file for file in job.files}, self.packages[BIOMETRY].size
         rows = [
-            _row(BIOMETRY, files[each.source], each.engine, of_examination(each))
+            _row(job, files[each.source], each.engine, of_examination(each), each.picture[None], size)
             for each in found.examinations
-            if each.source in files
         ]
-        return Found(json.dumps(found.as_dict()), tuple(rows))
+        rows += [{"task": BIOMETRY, "file": each.name, "refusal": UNREADABLE} for each in found.files if each.not_read]
+        return Found(_json(found.as_dict()), tuple(rows))
 
 
-def _row(task: str, file: Path, engine: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    return {"task": task, "file": file.name, "engine": engine} | answer
+def _row(job: Job, file: Path, engine: str, answer: Mapping[str, Any], frames: np.ndarray, size: int) -> dict[str, Any]:
+    """frames: uint8 [N, H, W], masked, of which the figures are; size: of the model's input."""
+    row = {"task": job.task or BIOMETRY, "file": file.name, "engine": engine, "header": who(file)} | _finite(answer)
+    row |= {"figures": picture_figures(frames, size)} if job.figures else {}
+    return row | ({"picture": np.ascontiguousarray(frames)} if job.pictures else {})
+
+
+def _refusal(job: Job, file: Path, error: InputError) -> Found:
+    """The whole request is refused; the row names the one file at fault."""
+    row = {"task": job.task, "file": file.name, "refusal": UNREADABLE}
+    return Found(wrong=_without_folder(str(error), job.files), rows=(row,))
+
+
+def _json(body: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(body, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(body), allow_nan=False)
+
+
+def _finite(given: Any) -> Any:
+    """The same with None for NaN and infinity, which are no JSON: other languages would refuse the whole answer."""
+    if isinstance(given, float):
+        return given if math.isfinite(given) else None
+    if isinstance(given, Mapping):
+        return {key: _finite(each) for key, each in given.items()}
+    return [_finite(each) for each in given] if isinstance(given, list | tuple) else given
 
 
 def _used(served: Served, package: Package) -> "UsedModel":

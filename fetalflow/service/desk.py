@@ -34,8 +34,8 @@ class NobodyAnswers(RuntimeError):
 class Desk:
     """All methods but `start` and `close` belong to the event loop.
 
-    followed: models of the registry by task; fixed: packages that are not followed. record: gets a row for every
-    answer; pseudonym: of a true identifier, for these rows.
+    followed: models of the registry by task; fixed: packages that are not followed. record, pseudonym, pictures: of the
+    log, see `service.recorder.Recorder`.
     """
 
     def __init__(
@@ -43,13 +43,14 @@ class Desk:
         limits: Limits,
         followed: Mapping[str, Followed] | None = None,
         fixed: Mapping[str, Served] | None = None,
-        record: Callable[[Answered], None] = lambda row: None,
+        record: Callable[..., None] | None = None,
         pseudonym: Callable[[str], str] = lambda identifier: "",
         shadow: bool = True,
+        pictures: bool = False,
     ) -> None:
         self.limits, self.followed, self.fixed = limits, dict(followed or {}), dict(fixed or {})
         self.shadow, self.measures, self.scratch = shadow, Measures(), Scratch()
-        self.recorder = Recorder(record, pseudonym, self.measures.unrecorded.inc)
+        self.recorder = Recorder(record, pseudonym, self.measures.unrecorded.inc, pictures)
         self.pool: Pool | None = None
         self.shadow_pool: Pool | None = None
         self.admitted = self.arriving = self.open_streams = 0  # requests, bytes of their bodies, streams
@@ -73,7 +74,7 @@ class Desk:
 
     @property
     def in_shadow(self) -> dict[str, Served]:
-        """The challengers in shadow, by task. Its workers also have the planes model in use, where `examine` needs it."""
+        """The challengers in shadow, by task; their worker also has the planes model that `examine` needs."""
         shadows = self.shadow_pool.served if self.shadow_pool else NOTHING
         return {task: each for task, each in shadows.items() if each.uri != getattr(self.served.get(task), "uri", "")}
 
@@ -266,13 +267,14 @@ class Desk:
             if role == SHADOW and fields["task"] not in self.in_shadow:
                 continue
             model, digest, header = served[each["task"]], digests[fields.pop("file")], fields.pop("header", {})
+            picture = fields.pop("picture", None)
             fields |= {name: about.get(name) or header.get(name, "") for name in ("site", "device")}
             fields |= {"model": model.name, "version": model.version, "weights": model.weights}
             fields |= {"origin": "service", "role": role if model.is_registered else OTHER, "input": digest}
             if role == CHAMPION and fields.get("unfamiliar"):
                 self.measures.unfamiliar.labels(each["task"]).inc()
             row = Answered(latency_ms=about.get("latency_ms"), **fields)
-            await self.recorder.add(row, about.get("patient") or header.get("patient", ""))
+            await self.recorder.add(row, about.get("patient") or header.get("patient", ""), picture)
 
     async def answer_in_shadow(self, job: Job, about: Mapping[str, Any]) -> None:
         """Let the challenger answer the same job; only the log sees it."""

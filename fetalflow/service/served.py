@@ -41,18 +41,22 @@ class Served:
 
 @dataclass(frozen=True)
 class Job:
-    """One request for a worker. files: on the disk, in the order of the request. options: of the verb."""
+    """One request for a worker. files: on the disk, in the order of the request. options: of the verb. figures,
+    pictures: whether the rows need figures of the picture, and its frames."""
 
     verb: str
     task: str
     files: tuple[Path, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    figures: bool = False
+    pictures: bool = False
 
 
 @dataclass(frozen=True)
 class Found:
     """The answer of a worker. body: for the caller, as JSON. rows: for each input the fields of `watch.row.Answered`
-    that the answer fills, with the name of its `file`. wrong: the input was refused, for this reason."""
+    that the answer fills, with the name of its `file`, `header` (`watch.files.who`) and, where the job wants it,
+    `picture`. wrong: the input was refused, for this reason; rows, if any, name the file at fault."""
 
     body: str = "{}"
     rows: tuple[Mapping[str, Any], ...] = ()

@@ -36,7 +36,7 @@ async def signed_in(request: Request) -> Account:
         raise HTTPException(401, "Log in first.")
     if request.method not in SAFE:
         given = request.headers.get("x-csrf") or (await request.form()).get("csrf") or ""
-        if not hmac.compare_digest(str(given), session.csrf):
+        if not hmac.compare_digest(str(given).encode(errors="replace"), session.csrf.encode()):
             raise HTTPException(403, "This page is too old. Load it again.")
     request.state.session = session
     return session.account

@@ -22,7 +22,7 @@ ROLES = {
 }
 LINK = timedelta(minutes=15)  # a link that logs in once ends after this time
 IDLE, LONGEST = timedelta(hours=2), timedelta(hours=12)  # a session ends after this time without a request, or in all
-SHORTEST_PASSWORD = 12
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 200  # characters
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, role TEXT NOT NULL, password TEXT NOT NULL,
   made TEXT NOT NULL, closed TEXT);
@@ -168,6 +168,8 @@ class Accounts:
 def _check_password(password: str) -> None:
     if len(password) < SHORTEST_PASSWORD:
         raise InputError(f"the password is too short: {SHORTEST_PASSWORD} characters at least.")
+    if len(password) > LONGEST_PASSWORD:  # the log-in takes no longer one
+        raise InputError(f"the password is too long: {LONGEST_PASSWORD} characters at most.")
 
 
 def _begin(database: sqlite3.Connection, account: Account) -> tuple[str, Session]:

@@ -79,13 +79,25 @@ def given(
             found.unmarked.append(facts)
     if lost := sum(bool(standing(events)) for events in by_source.values()):
         found.said.append(
-            f"{lost} cines with marks are not in the list of this station, and their marks are left out. If they are of "
-            "a folder without labels, name it with --drop."
+            f"{lost} cines with marks are not in the list of this station, and their marks are left out. If they are "
+            "of a folder without labels, name it with --drop."
         )
     if unread:
         found.said.append(f"{unread} cines are left out: they cannot be decoded.")
     if unanswered:
         found.said.append(f"The network could not answer every cine. One reason: {unanswered}")
+    return found
+
+
+def people_of(pairs: Iterable[str]) -> dict[str, str]:
+    """Accounts by the names of a file, from `THEIRS=ACCOUNT` or, for everybody else, `ACCOUNT`."""
+    found: dict[str, str] = {}
+    for pair in filter(None, map(str.strip, pairs)):
+        theirs, is_pair, account = pair.rpartition("=")
+        name, account = (theirs.strip() if is_pair else EVERYBODY), account.strip()
+        if not account or (is_pair and not name) or name in found:
+            raise InputError(f"{pair!r} does not say whose marks they are: write ACCOUNT once, or NAME=ACCOUNT.")
+        found[name] = account
     return found
 
 
@@ -155,8 +167,14 @@ def take_in(
         for mark in marks:
             _check(mark, task, cines[source])
         written += _changes(place, task, source, account, marks, submit, taken)
-    place.journal.add(written)
+    place.journal.add(written, _not_submitted)
     return taken
+
+
+def _not_submitted(event: Event, earlier: Sequence[Event]) -> None:
+    """Raises InputError where the person has submitted the cine since the file was compared."""
+    if event.action == MARK and submitted(each for each in earlier if each.account == event.account):
+        raise InputError(f"{event.account} is submitting the cine {event.source[:12]} just now. Read the file again.")
 
 
 def _check(mark: Annotation, task: str, cine: Facts) -> None:
@@ -235,7 +253,5 @@ def _spans(source: str, windows: Iterable[Mapping]) -> list[Span]:
         if before and before.label == row["label"] and row["first_frame"] <= before.last_frame + 1:
             spans[-1] = before.model_copy(update={"last_frame": max(before.last_frame, row["last_frame"])})
         else:
-            spans.append(
-                Span(id=identifier(source, "answer", *frames.values(), len(spans)), label=row["label"], **frames)
-            )
+            spans.append(Span(id=identifier(source, "answer", *frames.values()), label=row["label"], **frames))
     return spans

@@ -82,6 +82,13 @@ class AnswerLog:
         parts = [self._of_day(day) for day in self.days() if first <= day <= last]
         return pd.concat(parts, ignore_index=True) if parts else _table([])
 
+    def answers_to(self, digest: str) -> "pd.DataFrame":
+        """All answers to the input with this SHA-256, as `read` gives them."""
+        import pandas as pd
+
+        parts = [part for day in self.days() if len(part := self._of_day(day, digest))]
+        return pd.concat(parts, ignore_index=True) if parts else _table([])
+
     def settle(self, today: str = "") -> list[str]:
         """Turn the lines of the days before `today` into Parquet; return these days. today: default: of now, in UTC."""
         today = today or datetime.now(UTC).date().isoformat()
@@ -135,15 +142,16 @@ class AnswerLog:
                 (self.folder / PICTURES / day / f"{each}.npz").unlink(missing_ok=True)
         return removed
 
-    def _of_day(self, day: str) -> "pd.DataFrame":
+    def _of_day(self, day: str, digest: str = "") -> "pd.DataFrame":
+        """The answers of a day; with `digest`, to that input."""
         import pandas as pd
 
         # The lines first: if they become Parquet in between, they are read twice and not missed.
-        rows = _lines(self.folder / f"{day}.jsonl")
+        rows = [row for row in _lines(self.folder / f"{day}.jsonl") if not digest or row.get("input") == digest]
         parts = [_table(rows)]
         if (file := self.folder / f"{day}.parquet").is_file():
             try:
-                parts.insert(0, pd.read_parquet(file))
+                parts.insert(0, pd.read_parquet(file, filters=[("input", "==", digest)] if digest else None))
             except (OSError, ValueError) as error:
                 raise InputError(
                     f"{file} is damaged ({type(error).__name__}). Expected a day of the log of answers. Restore it "

@@ -31,6 +31,7 @@ def noting(
         return
     log, settings, home = place
     facts: dict[str, Any] = {}
+    pictures: list[Any] = []  # kept once: every row of a file is of the same one
     since = time.perf_counter()
 
     def note(found: Any, **changed: Any) -> None:
@@ -40,11 +41,13 @@ def noting(
             from fetalflow.watch.row import Answered, of_examination, of_prediction
 
             if not facts:
-                facts.update(_facts(log, settings, home, task, model, folder, file))
+                known, picture = _facts(log, settings, home, task, model, folder, file)
+                facts.update(known)
+                pictures.append(picture)
             said = {} if found is None else of_examination(found) if hasattr(found, "lengths") else of_prediction(found)
             engine = getattr(found, "engine", "")
             fields = facts | {"latency_ms": latency, "engine": engine} | said | changed
-            log.add(Answered(task, origin, **fields))
+            log.add(Answered(task, origin, **fields), pictures.pop() if pictures else None)
         except Exception as error:  # noqa: BLE001 - an answer is given, whether it is logged or not
             print(f"The answer was not logged: {type(error).__name__}.", file=sys.stderr)
         since = time.perf_counter()
@@ -79,13 +82,13 @@ def _log(task: str, workspace: Path | None, model: str) -> "tuple[AnswerLog, Set
 
 def _facts(
     log: "AnswerLog", settings: "Settings", home: Path, task: str, model: str, folder: Path, file: Path
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Any]:
     from fetalflow.models.package_files import read_config
     from fetalflow.watch.files import of_file, who
     from fetalflow.watch.row import CHAMPION, OTHER
 
     config, of = read_config(folder), who(file)
-    facts = of_file(file, config) if file.is_file() else {}
+    facts, picture = of_file(file, config) if file.is_file() else ({}, None)
     name, version, alias = folder.name, "", ""
     block = settings.block(task)
     with suppress(Exception), chdir(home):  # a registry that is out of reach costs the number of the version alone
@@ -100,6 +103,5 @@ def _facts(
         name, version = uri.removeprefix("models:/").split("/", 1)
     role = CHAMPION if not model or alias == block.promote.champion else OTHER
     patient = log.pseudonym(of["patient"])
-    return facts | of | {
-        "patient": patient, "model": name, "version": version, "role": role, "weights": config["weights"]["sha256"],
-    }  # fmt: skip
+    about = {"patient": patient, "model": name, "version": version, "role": role}
+    return facts | of | about | {"weights": config["weights"]["sha256"]}, picture

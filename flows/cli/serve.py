@@ -165,10 +165,14 @@ def _log_of(settings: "Settings", workspace: Path) -> dict[str, Any]:
     """Where answers are recorded; nothing where the block `watch` names no folder."""
     if not settings.watch.folder:
         return {}
-    from fetalflow.watch.log import AnswerLog
+    from fetalflow.watch.look import log_of
 
-    log = AnswerLog(workspace / settings.watch.folder)
-    return {"record": log.add, "pseudonym": log.pseudonym}
+    log = log_of(workspace, settings)
+    try:
+        log.pseudonym("of nobody")  # a wrong key is found now, and not by the first patient
+    except OSError as error:
+        print(f"The answers are not logged: {log.folder} cannot be written ({error.strerror or error}).", flush=True)
+    return {"record": log.add, "pseudonym": log.pseudonym, "pictures": log.keep_pictures}
 
 
 def _is_loopback(host: str) -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 HOST, PORT = "127.0.0.1", 8787
 station = typer.Typer(name="station", help="The review station: look, label, decide, correct, in a browser.")
+Unlabelled = Annotated[
+    Path | None, typer.Option("--drop", help="A folder of cines without annotations.csv, as the station was given it.")
+]
 Name = Annotated[str, typer.Argument(help="The name of a person, as annotations will state it.")]
 
 
@@ -126,39 +130,52 @@ def give(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     form: Annotated[str, typer.Option(help="label-studio, cvat or coco.")] = "label-studio",
     predictions: Annotated[bool, typer.Option(help="With the answers of the workspace's network.")] = False,
+    unmarked: Annotated[bool, typer.Option(help="Also the cines that nobody marked, to be labelled there.")] = False,
+    drop: Unlabelled = None,
     task: Task = "movement",
     workspace: Workspace = None,
 ) -> None:
     """Write all marks for another labelling program, with the cines and frames that they are on."""
     from fetalflow.annotation.exchange.folder import write_folder
     from fetalflow.station.catalogue import Catalogue
-    from fetalflow.station.exchanged import marked_cines
+    from fetalflow.station.exchanged import given
 
-    place = _place(task, workspace)
+    place = _place(task, workspace, drop)
     catalogue = Catalogue(place)
-    marked = marked_cines(place, catalogue, task, predictions)
-    said = write_folder(folder, form, marked, catalogue.labels(task), lambda source: catalogue.frames(source, task))
-    print("\n".join([f"{sum(len(each.marks) for each in marked)} marks are in {folder}.", *said]))
+    found = given(place, catalogue, task, predictions, unmarked, ask=True)
+    frames_of = partial(catalogue.frames, task=task)
+    said = write_folder(folder, form, found.marked, catalogue.labels(task), frames_of, found.unmarked)
+    count = sum(len(each.marks) for each in found.marked if not each.predicted)
+    print("\n".join([f"{count} marks are in {folder}.", *found.said, *said]))
 
 
 @station.command("take")
 def take(
     file: Annotated[Path, typer.Argument(help="An export of the other program, JSON or XML.")],
     form: Annotated[str, typer.Option(help="label-studio, cvat or coco.")] = "label-studio",
+    people: Annotated[
+        list[str] | None,
+        typer.Option("--annotator", help="Whose marks they are: an account, or NAME=ACCOUNT for a name of the file."),
+    ] = None,
+    submit: Annotated[
+        bool, typer.Option(help="These people have finished their cines: submit them, so that the marks count.")
+    ] = False,
+    drop: Unlabelled = None,
     task: Task = "movement",
     workspace: Workspace = None,
 ) -> None:
     """Read marks of another labelling program. A file that is read twice makes no mark twice."""
     from fetalflow.station.catalogue import Catalogue
-    from fetalflow.station.exchanged import take_in
+    from fetalflow.station.exchanged import people_of, take_in
 
-    place = _place(task, workspace)
+    place = _place(task, workspace, drop)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file} cannot be read as text in UTF-8 ({error}). Give the exported file.") from None
-    count = take_in(place, Catalogue(place), task, form, text, _accounts(task, workspace).list())
-    print(f"{count} marks were read.")
+    accounts = _accounts(task, workspace).list()
+    taken = take_in(place, Catalogue(place), task, form, text, accounts, people_of(people or []), submit)
+    print("\n".join(taken.words()))
 
 
 @station.command("drop")

@@ -58,6 +58,11 @@ VERBS = {
         *(f"--workspace {FOLDER}", f"--workspace {FILE}"),
     ],
     "doctor": ["--pool"],
+    "dossier": [
+        *("--model nix", "--version 9", f"--workspace {FOLDER}", "--workspace nowhere", f"--key {FOLDER}"),
+        *("--key nowhere", f"--certificate {FILE}", "verify", "verify nowhere", f"verify {FOLDER}", f"verify {FILE}"),
+        *(f"verify {FOLDER} --key {FILE}", "key", f"key {FILE}", "key nowhere/a"),
+    ],
     "metrics": ["--port 0", "--port x", "--out metrics.txt", "--out nowhere/x.prom", "--workspace nowhere"],
     "alert": ["", "--test", "--nix"],
     "deidentify": [

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 
 import av
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 
 from fetalflow.annotation.exchange.folder import FORMATS, address
 from fetalflow.annotation.journal import Event
-from fetalflow.annotation.standing import standing
+from fetalflow.annotation.standing import standing, submitted
+from fetalflow.station import exchanged
 from fetalflow.station.accounts import Accounts
 from fetalflow.station.app import station
 from flows.cli.app import app as verbs
@@ -26,7 +28,7 @@ def served(tmp_path_factory):
     """A station with one mark of anna, and a browser of the lead."""
     place = make_place(tmp_path_factory.mktemp("exchange"))
     app = station(place)
-    for name, role in (("anna", "annotator"), ("lea", "lead")):
+    for name, role in (("anna", "annotator"), ("ben", "annotator"), ("lea", "lead")):
         app.state.accounts.make(name, role, PASSWORD)
     source = sources(place)["first"]
     place.journal.add([Event("anna", TASK, source, "e" * 32, "mark", MARK)])
@@ -42,9 +44,9 @@ def give(client, form: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(answer.content))
 
 
-def take(served, form: str, text: str) -> tuple[int, str]:
+def take(served, form: str, text: str, **more: str) -> tuple[int, str]:
     _, _, client, csrf = served
-    data = {"csrf": csrf, "task": TASK, "form": form}
+    data = {"csrf": csrf, "task": TASK, "form": form, **more}
     answer = client.post("/exchange", data=data, files={"file": ("x", text.encode())})
     return answer.status_code, answer.text
 
@@ -52,7 +54,7 @@ def take(served, form: str, text: str) -> tuple[int, str]:
 def test_every_format_leaves_and_what_comes_back_twice_stands_once(served):
     place, source, client, _ = served
     assert client.get("/exchange").status_code == 200
-    tasks = give(client, "label-studio").read("tasks.json").decode()
+    tasks = give(client, "label-studio").read("video-tasks.json").decode()
     moved = tasks.replace("1" * 32, "2" * 32).replace('"end": 10', '"end": 12')
     for _ in range(2):
         status, said = take(served, "label-studio", moved)
@@ -60,8 +62,8 @@ def test_every_format_leaves_and_what_comes_back_twice_stands_once(served):
     marks = standing(place.journal.events(TASK, source, "anna"))
     assert [(m.label, m.first_frame, m.last_frame) for m in marks] == [("head", 2, 9), ("head", 2, 11)]
     assert "left-out.txt" in give(client, "coco").namelist()
-    (name,) = give(client, "cvat").namelist()
-    assert name == f"{source}-anna.xml"
+    name, labels = give(client, "cvat").namelist()
+    assert name == f"{source}-anna.xml" and labels == "labels.json"
     assert take(served, "cvat", give(client, "cvat").read(name).decode())[0] == 200
     assert len(standing(place.journal.events(TASK, source, "anna"))) == 2
 
@@ -79,7 +81,7 @@ def test_every_format_leaves_and_what_comes_back_twice_stands_once(served):
 def test_a_wrong_file_writes_nothing_and_says_why(served, form, change, said):
     place, _, client, _ = served
     before = len(place.journal.events(TASK))
-    text = give(client, "label-studio").read("tasks.json").decode().replace(*change)
+    text = give(client, "label-studio").read("video-tasks.json").decode().replace(*change)
     status, page = take(served, form, text)
     assert status == 422 and said in page and len(place.journal.events(TASK)) == before
 
@@ -98,6 +100,89 @@ def test_the_verb_writes_the_pictures_too(served, tmp_path, form):
     again = CliRunner().invoke(verbs, words)
     assert "not empty" in str(again.exception)
     if form == "label-studio":
-        tasks = json.loads((tmp_path / "out" / "tasks.json").read_text())
+        tasks = json.loads((tmp_path / "out" / "video-tasks.json").read_text())
         assert {task["data"]["source"] for task in tasks} == {source}
-    assert [each.name for each in Accounts(place.folder / "accounts.db").list()] == ["anna", "lea"]
+    assert [each.name for each in Accounts(place.folder / "accounts.db").list()] == ["anna", "ben", "lea"]
+
+
+def span(identity: str, first: int, last: int, note: str = "") -> dict:
+    """A time line label as Label Studio exports it, which counts frames from 1."""
+    value = {"ranges": [{"start": first + 1, "end": last + 1}], "timelinelabels": ["head"]}
+    return {"id": identity, "type": "timelinelabels", "value": value, "meta": {"text": [note] if note else []}}
+
+
+class File:
+    """What a person of Label Studio, whom it knows by a number, marked on the second cine."""
+
+    def __init__(self, served) -> None:
+        self.served, self.place = served, served[0]
+        self.source = sources(self.place)["second"]
+
+    def take(self, *regions: dict, who: object = 7, **more: str) -> str:
+        by = {"completed_by": who, "result": list(regions)}
+        task = {"data": {"video": f"/data/{self.source}.mp4"}, "annotations": [by]}
+        status, page = take(self.served, "label-studio", json.dumps([task]), **more)
+        return " ".join(re.sub("<[^>]*>", "", page[page.index("<h1>") : page.index("Take marks out")]).split())
+
+    def stands(self, name: str = "ben") -> list[tuple[int, int, str]]:
+        marks = standing(self.place.journal.events(TASK, self.source, name))
+        return sorted((mark.first_frame, mark.last_frame, mark.note) for mark in marks)
+
+    def is_done(self, name: str = "ben") -> bool:
+        return submitted(self.place.journal.events(TASK, self.source, name))
+
+
+def test_marks_of_another_program_become_those_of_an_account_and_count_when_they_are_submitted(served):
+    file = File(served)
+    assert "marks of 7, who have no account here" in file.take(span("x1", 2, 9))
+    assert "1 are new or changed" in (said := file.take(span("x1", 2, 9), people="7=ben"))
+    assert "count when their annotators have submitted" in said and not file.is_done()
+    assert "0 are new or changed, 1 are here" in file.take(span("x1", 2, 9), people="ben", submit="true")
+    assert file.is_done() and file.stands() == [(2, 9, "")]
+    # A program that gives marks other identities doubles none; a note that somebody wrote there comes in.
+    assert "0 are new or changed" in file.take(span("other", 2, 9), people="ben")
+    assert "ben has submitted the cine" in file.take(span("x1", 2, 12), people="ben")
+    assert file.stands() == [(2, 9, "")], "nothing was written"
+    assert "1 cines were submitted" in file.take(span("x1", 2, 12, "late"), people="ben", submit="true")
+    assert file.stands() == [(2, 12, "late")] and file.is_done()
+    # The first file again is older than what is here now.
+    assert "1 are older than those here" in file.take(span("x1", 2, 9), people="ben", submit="true")
+    assert file.stands() == [(2, 12, "late")]
+    assert "does not say whose" in file.take(span("x1", 2, 9), people="7=")
+
+
+def test_what_was_changed_at_the_station_is_not_undone_by_an_older_file(served):
+    file, page = File(served), served[2]
+    file.place.journal.add([Event("anna", TASK, file.source, "a" * 32, "mark", MARK | {"id": "a" * 32})])
+    text = give(page, "label-studio").read("video-tasks.json").decode()
+    changed = MARK | {"id": "a" * 32, "last_frame": 20}
+    file.place.journal.add([Event("anna", TASK, file.source, "b" * 32, "mark", changed)])
+    assert "1 are older" in take(served, "label-studio", text)[1]
+    assert file.stands("anna") == [(2, 20, "")]
+    file.place.journal.add([Event("anna", TASK, file.source, "c" * 32, "remove", {"mark": "a" * 32})])
+    take(served, "label-studio", text)
+    assert file.stands("anna") == [], "what was removed stays away"
+    # The same file read as the work of somebody else is that person's, and she can change it.
+    take(served, "label-studio", text, people="anna=lea")
+    (mark,) = standing(file.place.journal.events(TASK, file.source, "lea"))
+    assert mark.id != "a" * 32 and file.stands("lea") == [(2, 9, "")]
+
+
+def test_cines_that_nobody_marked_go_out_with_the_answer_of_the_network(served, tmp_path, monkeypatch):
+    place = served[0]
+    window = {"first_frame": 0, "last_frame": 9, "label": "arm"}
+    answered = {"windows": [window, window | {"first_frame": 5, "last_frame": 14}]}
+    monkeypatch.setattr(exchanged, "answer_of", lambda catalogue, cine: answered)
+    words = ["station", "give", "--unmarked", "--predictions", "--workspace", str(place.workspace)]
+    done = CliRunner().invoke(verbs, [*words, str(tmp_path / "all"), "--drop", str(place.drop)])
+    assert done.exit_code == 0, done.output
+    tasks = json.loads((tmp_path / "all" / "video-tasks.json").read_text())
+    assert {task["data"]["source"] for task in tasks} == set(sources(place).values())
+    new = next(task for task in tasks if task["data"]["source"] == sources(place)["unlabelled"])
+    (region,) = new["predictions"][0]["result"]
+    assert (
+        region["value"] == {"ranges": [{"start": 1, "end": 15}], "timelinelabels": ["arm"]} and not new["annotations"]
+    )
+    place.journal.add([Event("ben", TASK, sources(place)["unlabelled"], "d" * 32, "mark", MARK | {"id": "d" * 32})])
+    left = CliRunner().invoke(verbs, [*words, str(tmp_path / "some")])
+    assert "1 cines with marks are not in the list" in left.output and "--drop" in left.output

@@ -1,4 +1,4 @@
-"""The packages of the environment that runs now: as CycloneDX, what each is for, and where they differ from the locks."""
+"""The packages that are installed now: as CycloneDX, what they are for, and where they differ from the locks."""
 
 import json
 import os
@@ -60,13 +60,11 @@ def _stated_licence(package: str) -> str:
 
 
 def direct_dependencies(code: Path | None) -> list[dict[str, str | None]]:
-    """`name` and `purpose` of each package that fetalflow names itself, by name. purpose: the comment in pyproject.toml,
-    None without one, or where there is no checkout."""
+    """`name` and `purpose` of each package that fetalflow names, by name. purpose: the comment in pyproject.toml, None
+    without one, or where there is no checkout."""
     if code is None:
-        named = [Requirement(line) for line in requires(PROJECT) or []]
-        return _by_name(
-            (each.name, None) for each in named if each.marker is None or each.marker.evaluate({"extra": ""})
-        )
+        named = map(Requirement, requires(PROJECT) or [])
+        return _by_name((it.name, None) for it in named if it.marker is None or it.marker.evaluate({"extra": ""}))
     text = (code / "pyproject.toml").read_text(encoding="utf-8")
     comments = dict(re.findall(r'^\s*"([^"]+)",\s*# (.+?)\s*$', text, re.MULTILINE))
     lines = tomllib.loads(text)["project"]["dependencies"]
@@ -95,7 +93,7 @@ def against_locks(installed: Mapping[str, str], locks: Mapping[str, Mapping[str,
 
     installed: package to version. locks: for each file of LOCKS that is there, package to version. `differs` has a row
     `name`, `installed`, `locked` for each package of another version, `not_locked` the packages in no lock, `missing`
-    those of RUN that are not installed, and `development` counts those that only tests need.
+    those of RUN that are not installed, and `development` those that only tests need.
     """
     installed = {canonicalize_name(name): version for name, version in installed.items()}
     installed.pop(PROJECT, None)
@@ -108,7 +106,7 @@ def against_locks(installed: Mapping[str, str], locks: Mapping[str, Mapping[str,
     return {
         "installed": len(installed),
         "as_locked": len([name for name in installed if name in versions and name not in differs]),
-        "development": len([name for name in installed if name in versions and name not in for_work]),
+        "development": sorted(name for name in installed if name in versions and name not in for_work),
         "differs": [
             {"name": name, "installed": installed[name], "locked": " or ".join(sorted(versions[name]))}
             for name in sorted(differs)

@@ -56,6 +56,7 @@ def gather(subject: Subject, folder: Path) -> None:
         folder / FILE,
         {
             "alias": alias,
+            "plan_of_team": plan.parent != Path(change_plan.__file__).parent,
             "rules": rules,
             "why_no_rules": why,
             "alias_problems": alias_problems(subject.model, alias),

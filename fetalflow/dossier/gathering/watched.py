@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from fetalflow.artefacts import write_json
 from fetalflow.dossier.subject import Subject
 from fetalflow.errors import InputError
+from fetalflow.quality.drift import EVERY_SITE
 from fetalflow.settings.params import load_settings
 from fetalflow.watch.alerted import alerts_of
 from fetalflow.watch.look import corrected, log_of, reports_of
 
 FILE, INCIDENTS = "watch.json", "incidents.yaml"
 PARAMS = "params.yaml"
-EVERY_SITE = "all sites"  # as `fetalflow.watch` calls the sites together
 
 
 class Incident(BaseModel):
@@ -36,9 +36,17 @@ def gather(subject: Subject, folder: Path) -> None:
 
     Raises InputError when the incidents, a report or a correction cannot be read.
     """
-    reports, why = _reports(subject)
     workspace, task, name = subject.workspace, subject.task, f"{subject.model} {subject.version}"
-    days = [_day(report, name) for report in reports]
+    try:
+        reports, why = _reports(subject)
+        days = [_day(report, name) for report in reports]
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"a report of `fetalflow watch` about {task} cannot be read ({type(error).__name__}: {error}). Remove the "
+            "damaged file from the folder `reports` of the log, and look again: fetalflow watch."
+        ) from None
     people = [row | {"this_version": row["model"] == name} for row in corrected(workspace, task)]
     alerts = alerts_of(workspace, task)
     write_json(folder / FILE, {"why": why, "days": days, "corrected": people, "alerts": alerts})

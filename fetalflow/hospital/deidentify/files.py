@@ -22,7 +22,8 @@ from fetalflow.hospital.deidentify.pseudonyms import Key
 from fetalflow.hospital.deidentify.table import REASONS, rejected
 
 CINES, MASKS = "cines", "masks"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing can be written
+# The disk or the machine has no room; no fault of a file.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def write_cine(
 ) -> Written | str:
     """Write one de-identified cine. texts: free texts of its rows, which may not name a person of its header. Returns a
     kind of REASONS if that is impossible. Raises OSError when the disk of `target` is full."""
-    name = f"{CINES}/{key.pseudonym('patient', patient)}-{key.digest('cine', source).hex()[:12]}"
+    name = f"{CINES}/{cine_name(key.pseudonym('patient', patient), source, key)}"
     try:
         first_pass = survey(path, limits, cut_threshold)
         frames = masked_frames(path, limits, first_pass)
@@ -66,6 +67,11 @@ def write_cine(
     starts = [0, *(end for end, _ in first_pass.masks)]
     blank = [np.mean(m == 0) * (end - start) for (end, m), start in zip(first_pass.masks, starts[:-1], strict=True)]
     return Written(name, first_pass.shape, float(sum(blank) / first_pass.frames))
+
+
+def cine_name(pseudonym: str, source: str, key: Key) -> str:
+    """source: SHA-256 of the original file."""
+    return f"{pseudonym}-{key.digest('cine', source).hex()[:12]}"
 
 
 def write_mask(path: Path, row: dict[str, str], cine: Written, target: Path, key: Key) -> str:

@@ -24,7 +24,8 @@ def is_page(frame: np.ndarray, kept: np.ndarray) -> bool:
     mean = cv2.boxFilter(grey, -1, (AROUND, AROUND))
     spread = cv2.boxFilter(grey * grey, -1, (AROUND, AROUND)) - mean * mean
     even = (spread[lit] < np.square(EVEN * mean[lit])).mean()
-    return max(even, _of_one_grey(frame[lit], ALIKE), _of_one_grey(grey[lit].astype(np.uint8), ALIKE_SMOOTHED)) > PAPER
+    shares = (even, _of_one_grey(frame[lit], ALIKE), _of_one_grey(grey[lit].astype(np.uint8), ALIKE_SMOOTHED))
+    return bool(max(shares) > PAPER)
 
 
 def _of_one_grey(levels: np.ndarray, around: int) -> float:

@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 
+from fetalflow.annotation.adjudication import Counted
 from fetalflow.annotation.agreement import dices, differences, kappas
 from fetalflow.annotation.studies import may_see
 from fetalflow.errors import InputError
@@ -52,12 +53,7 @@ def _page(request: Request, account: Account, place: Place, said: list[str] | No
     reads = [read for read, _ in found]
     evaluate = place.settings.block(place.task).evaluate
     waiting = [
-        {
-            "source": read.source,
-            "name": work.cine(read.source).name,
-            "reasons": [f"{case.title}: {case.reason}" for case in counted.open],
-            "may": may_see(account.name, True, work.study(read.source), work.events[read.source]).adjudicate,
-        }
+        {"source": read.source, "name": work.cine(read.source).name} | _waiting(work, account, read.source, counted)
         for read, counted in found
         if counted.open
     ]
@@ -75,6 +71,13 @@ def _page(request: Request, account: Account, place: Place, said: list[str] | No
         said=said or [],
         can_write={"place": place.drop is not None, "deliver": work.store.is_dir() or _inbox(place) is not None},
     )
+
+
+def _waiting(work: Labelled, account: Account, source: str, counted: Counted) -> dict[str, Any]:
+    """Whether the account may decide on a cine, and why its annotators disagree. Who labels the cine could guess the
+    other answer from the reasons, so she does not get them."""
+    may = may_see(account.name, True, work.study(source), work.events[source]).adjudicate
+    return {"may": may, "reasons": [f"{case.title}: {case.reason}" for case in counted.open] if may else []}
 
 
 def _without_folders(text: str, place: Place) -> str:

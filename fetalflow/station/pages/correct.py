@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from fetalflow.annotation.annotation import Annotation, Span
 from fetalflow.annotation.checking import Canvas, check_mark
 from fetalflow.annotation.corrections import ORIGINS, TESTED, accuracy_in_use, correct, judged
-from fetalflow.annotation.standing import standing
-from fetalflow.artefacts import read_json
+from fetalflow.annotation.standing import standing, submitted
+from fetalflow.annotation.studies import Sight, note_seen
 from fetalflow.errors import InputError
-from fetalflow.hospital.drop.columns import LENGTHS
 from fetalflow.station.access import Here, Signed, render
 from fetalflow.station.accounts import Account
+from fetalflow.station.answered import answers_of, registered_model
 from fetalflow.station.catalogue import Cine
 from fetalflow.station.labelled import Labelled
 from fetalflow.station.place import Place
@@ -43,13 +43,16 @@ class Said(BaseModel):
 @router.get("/correct/{source}")
 def correct_page(request: Request, account: Signed, place: Here, source: Source) -> Response:
     """The answers of the main network on a cine, what was said of them, and the form."""
-    cine, has_labels = _cine(request, account, place, source)
+    cine, sight, has_labels = _cine(request, account, place, source)
     work = Labelled(place, request.app.state.catalogue)
     said = {each.correction.about: each for each in judged(work.events.get(source, []))}
-    model = model_of(place, cine.task)
-    answers = [_shown(each, said, model, has_labels) for each in cine.predictions]
-    known = {(each["origin"], each["model"], each["first"], each["last"]) for each in answers}
-    others = [each for about, each in said.items() if about not in known]
+    mine = {about: each for about, each in said.items() if sight.marks or each.account == account.name}
+    if any(each.account != account.name for each in mine.values()):
+        note_seen(place.journal, cine.task, source, account.name)
+    found = answers_of(place, cine)
+    answers = [each.shown(mine, said, has_labels) for each in found]
+    others = [each for about, each in mine.items() if about not in {answer.about for answer in found}]
+    model = registered_model(place, cine.task)
     request.app.state.audit.write(account.name, "view answers", source, task=cine.task)
     facts = {"source": source, "task": cine.task, "model": model, "answers": answers}
     labels = request.app.state.catalogue.labels(cine.task)
@@ -70,8 +73,8 @@ def correct_page(request: Request, account: Signed, place: Here, source: Source)
 @router.post("/correct/{source}")
 def judge(request: Request, account: Signed, place: Here, source: Source, said: Said) -> dict[str, Any]:
     """Write one judgement. Answers with `of_truth`: whether the patient is tested, so that nothing trains on it."""
-    cine, _ = _cine(request, account, place, source)
-    values = said.model_dump(exclude={"label"}) | {"model": said.model.strip() or model_of(place, cine.task)}
+    cine, _, _ = _cine(request, account, place, source)
+    values = said.model_dump(exclude={"label"}) | {"model": said.model.strip() or registered_model(place, cine.task)}
     frames, height, width = request.app.state.catalogue.frames(source, cine.task).shape
     labels = request.app.state.catalogue.labels(cine.task)
     if said.last_frame >= frames:
@@ -98,46 +101,26 @@ def in_use(request: Request, account: Signed, place: Here) -> Response:
     return render(request, "in_use.html.j2", task=place.task, rows=rows)
 
 
-def _cine(request: Request, account: Account, place: Place, source: str) -> tuple[Cine, bool]:
-    """The cine, and whether the account may see its labels. Raises 403 where a study hides the network from it."""
+def _cine(request: Request, account: Account, place: Place, source: str) -> tuple[Cine, Sight, bool]:
+    """The cine, what the account may see of it, and whether that includes its labels. Raises 403 where the account is
+    to label the cine without the network, and has not yet."""
     cine = request.app.state.catalogue.cine(source)
     if cine.task != place.task:
         raise HTTPException(404, f"This station serves {place.task}; the cine is of {cine.task}.")
     sight, study = sight_of(place, account, cine)
     if not sight.network and account.name in study.accounts:
         raise HTTPException(403, "In this study you label without the network, so its answers are not shown to you.")
-    return cine, sees_labels(account, sight, study)
-
-
-def _shown(answer: dict[str, Any], said: dict[tuple, Any], model: str, has_labels: bool) -> dict[str, Any]:
-    first, last = answer.get("first_frame", 0), answer.get("last_frame", 0)
-    origin = "test" if answer.get("part", "test") == "test" else "predict"
-    lengths = [
-        f"{name.removesuffix('_mm').upper()} {value:.1f} mm"
-        for name in LENGTHS
-        if (value := answer.get(f"found_{name}")) is not None
-    ]
-    probability = answer.get("probabilities", {}).get(answer["y_pred"])
-    judgement = said.get((origin, model, first, last))
-    return {
-        "first": first,
-        "last": last,
-        "origin": origin,
-        "model": model,
-        "answer": " ".join([answer["y_pred"], *lengths]),
-        "label": answer["y_pred"],
-        "probability": probability,
-        "truth": answer["y_true"] if has_labels else "",
-        "said": "" if judgement is None else "right" if judgement.correction.right else "wrong",
-        "right": "" if judgement is None else ", ".join(sorted({m.label for m in judgement.correction.marks})),
-    }
+    is_blind = not sight.network and sight.label and not account.may("adjudicator")
+    if is_blind and not submitted(place.journal.events(cine.task, source, account.name)):
+        raise HTTPException(403, "Label this cine and submit it first. Then the network's answers are shown here.")
+    return cine, sight, sees_labels(account, sight, study)
 
 
 def _right(said: Said, account: Account, place: Place, cine: Cine) -> list[Annotation]:
     """The marks that say what is right."""
     if said.label == MINE:
         drawn = standing(place.journal.events(cine.task, cine.source, account.name))
-        found = [m for m in drawn if said.first_frame <= m.first_frame and m.last_frame <= said.last_frame]
+        found = [part for mark in drawn if (part := _inside(mark, said.first_frame, said.last_frame))]
         if not found:
             raise InputError(
                 f"you have no marks on frames {said.first_frame} to {said.last_frame}. Draw on the page of the cine "
@@ -149,10 +132,7 @@ def _right(said: Said, account: Account, place: Place, cine: Cine) -> list[Annot
     return [Span(id=uuid4().hex, label=said.label, first_frame=said.first_frame, last_frame=said.last_frame)]
 
 
-def model_of(place: Place, task: str) -> str:
-    """Name and version of the model that this workspace registered, or its main variant."""
-    path = place.workspace / "reports" / task / "registered.json"
-    if path.is_file():
-        found = read_json(path)
-        return f"{found['name']} {found['version']}"
-    return f"{place.settings.tasks[task].variant} (not registered)"
+def _inside(mark: Annotation, first: int, last: int) -> Annotation | None:
+    """The part of a mark that lies on the frames of an answer; a span may begin before it and end after it."""
+    begin, end = max(mark.first_frame, first), min(mark.last_frame, last)
+    return mark.model_copy(update={"first_frame": begin, "last_frame": end}) if begin <= end else None

@@ -2,14 +2,16 @@
 
 import io
 import zipfile
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response, UploadFile
 
 from fetalflow.annotation.exchange.folder import FORMATS, texts
 from fetalflow.errors import InputError
 from fetalflow.station.access import Here, Lead, render
-from fetalflow.station.exchanged import marked_cines, take_in
+from fetalflow.station.exchanged import given, people_of, take_in
+from fetalflow.station.place import Place
 
 router = APIRouter()
 
@@ -18,7 +20,7 @@ router = APIRouter()
 def exchange_page(request: Request, account: Lead, place: Here) -> Response:
     """Both forms."""
     request.app.state.audit.write(account.name, "view exchange")
-    return render(request, "exchange.html.j2", tasks=list(place.settings.tasks), formats=FORMATS, said="", problem="")
+    return _page(request, place)
 
 
 @router.get("/exchange/{task}/{form}")
@@ -26,7 +28,9 @@ def give(request: Request, account: Lead, place: Here, task: str, form: str, pre
     """The files of a format as one zip, without pictures. `fetalflow station give` writes them with pictures."""
     place.settings.block(task)
     catalogue = request.app.state.catalogue
-    files, said = texts(form, marked_cines(place, catalogue, task, predictions), catalogue.labels(task))
+    found = given(place, catalogue, task, predictions)
+    files, said = texts(form, found.marked, catalogue.labels(task))
+    said = [*found.said, *said]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
@@ -46,19 +50,30 @@ def take(
     task: Annotated[str, Form()],
     form: Annotated[str, Form()],
     file: UploadFile,
+    people: Annotated[str, Form()] = "",
+    submit: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Read a file, and say how many marks it holds, or what is wrong with it."""
-    place.settings.block(task)
-    said, problem, status = "", "", 200
+    """Read a file, and say how many marks it holds, or what is wrong with it. people, submit: see `exchanged`."""
+    state = request.app.state
+    chosen = {"task": task, "form": form, "people": people, "submit": submit}
     try:
+        place.settings.block(task)
         text = file.file.read().decode()
-        state = request.app.state
-        count = take_in(place, state.catalogue, task, form, text, state.accounts.list())
-        said = f"{count} marks were read. Marks that were here before are not doubled."
-        request.app.state.audit.write(account.name, "take marks", f"{task} as {form}", marks=count)
+        names = people_of(people.split(","))
+        taken = take_in(place, state.catalogue, task, form, text, state.accounts.list(), names, submit)
     except UnicodeDecodeError:
-        problem, status = "The file is no text in UTF-8. Give the exported JSON or XML file itself, not a zip.", 422
+        problem = "The file is no text in UTF-8. Give the exported JSON or XML file itself, not a zip."
+        return _page(request, place, 422, problem=problem, chosen=chosen)
     except InputError as error:
-        problem, status = str(error), 422
-    page = {"tasks": list(place.settings.tasks), "formats": FORMATS, "said": said, "problem": problem}
-    return render(request, "exchange.html.j2", status, **page)
+        return _page(request, place, 422, problem=state.catalogue.sentence(str(error)), chosen=chosen)
+    state.audit.write(account.name, "take marks", f"{task} as {form}", marks=taken.written, submitted=taken.done)
+    return _page(request, place, said=" ".join(taken.words()), chosen=chosen)
+
+
+def _page(
+    request: Request, place: Place, status: int = 200, said: str = "", problem: str = "", chosen: Mapping[str, Any] = {}
+) -> Response:
+    """The page, with what was chosen in the form before."""
+    chosen = {"task": place.task, "form": "", "people": "", "submit": False} | dict(chosen)
+    page = {"tasks": list(place.settings.tasks), "formats": FORMATS, "chosen": chosen}
+    return render(request, "exchange.html.j2", status, said=said, problem=problem, **page)

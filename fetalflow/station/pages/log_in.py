@@ -6,10 +6,11 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from fetalflow.station.access import COOKIE, Signed, render
+from fetalflow.station.accounts import LONGEST_PASSWORD
 from fetalflow.station.guard import address_of
 
 router = APIRouter()
-Text = Annotated[str, Form(max_length=200)]
+Text = Annotated[str, Form(max_length=LONGEST_PASSWORD)]
 
 
 @router.get("/log-in")

@@ -16,7 +16,7 @@
   function answer() {
     if (!fields.origin.value && number() >= 0) {
       const chosen = facts.answers[number()];
-      return { origin: chosen.origin, model: chosen.model, first_frame: chosen.first, last_frame: chosen.last, answer: chosen.answer, guess: chosen.label };
+      return { origin: chosen.origin, model: chosen.model, first_frame: chosen.first, last_frame: chosen.last, answer: chosen.text, guess: chosen.label };
     }
     return { origin: fields.origin.value || "predict", model: fields.model.value, first_frame: Number(fields.first_frame.value),
       last_frame: Number(fields.last_frame.value), answer: fields.answer.value, guess: fields.label.value };

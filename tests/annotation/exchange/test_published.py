@@ -1,12 +1,16 @@
 """Files in the form that the programs publish, built small, and files that are none: each is a sentence."""
 
 import json
+import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from fetalflow.annotation.annotation import Box, Brush, Caliper, Ellipse, Polygon, Span
 from fetalflow.annotation.exchange import coco, cvat, label_studio
+from fetalflow.annotation.exchange.folder import read, texts
 from fetalflow.annotation.exchange.label_studio_brush import CHANNELS
 from fetalflow.annotation.exchange.marked import Facts, MarkedCine
 from fetalflow.annotation.shapes import raster
@@ -127,9 +131,9 @@ def test_coco_polygons_and_masks():
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": 1}', "<a/>", "[{}]", '[{"data": 3}]', '[{"data": {}}]'])
 def test_what_is_no_export_is_refused_in_a_sentence(text):
-    for read in (label_studio.read, coco.read, cvat.read):
+    for form in ("label-studio", "cvat", "coco"):
         with pytest.raises(InputError) as refused:
-            read(text, KNOWN)
+            read(form, text, KNOWN)
         assert len(str(refused.value)) > 20
 
 
@@ -150,6 +154,8 @@ def painted(rle: list[int]) -> dict:
         ({"type": "timelinelabels", "value": {"timelinelabels": ["a"]}}, "ranges"),
         ({"type": "keypointlabels", "value": {"x": 1, "y": 1, "keypointlabels": ["a"]}}, "no partner"),
         ({"type": "textarea", "value": {"text": ["a"]}}, "not read"),
+        ({"type": "choices", "value": {"choices": ["a", "b"]}}, "2 labels"),
+        ({"type": "polygonlabels", "value": {"points": [[0, 0], [9, 9], [1, 5]], "polygonlabels": []}}, "0 labels"),
         (painted([1, 2]), "rle"),
         (painted([0] * 9), "rle"),
         ({"type": "polygonlabels", "value": {"points": [[0, 0], [1, 1]], "polygonlabels": ["a"]}}, "at least 3"),
@@ -180,6 +186,121 @@ def test_a_region_that_cannot_be_a_mark_is_named(region, said):
 def test_a_track_that_cannot_be_a_mark_is_named(shapes, facts, said):
     with pytest.raises(InputError, match=said):
         tracks(shapes, **facts)
+
+
+@pytest.mark.parametrize(
+    ("data", "span"),
+    [
+        ({"image": f"/d/{SOURCE}-000004.png", "frame": 4}, (4, 4)),
+        ({"image": f"/d/{SOURCE}-000004.png"}, (4, 4)),
+        ({"image": f"/d/{SOURCE}-000000.png"}, (0, 0)),
+        ({"video": f"/d/{SOURCE}.mp4"}, (0, 99)),
+        ({"image": f"/d/{SOURCE}.png"}, "which frame"),
+    ],
+)
+def test_a_choice_is_of_the_frame_or_of_the_whole_video(data, span):
+    region = {"type": "choices", "value": {"choices": ["head"]}}
+    if isinstance(span, str):
+        with pytest.raises(InputError, match=span):
+            studio(region, data)
+    else:
+        (mark,) = studio(region, data).marks
+        assert (mark.first_frame, mark.last_frame) == span
+
+
+def test_a_skipped_task_of_label_studio_brings_nothing():
+    skipped = {"completed_by": 1, "was_cancelled": True, "result": [{"id": "a", **spans(1, 2)}]}
+    task = {"data": {"video": f"/{SOURCE}.mp4"}, "annotations": [skipped]}
+    assert label_studio.read(json.dumps([task]), KNOWN) == []
+
+
+@pytest.mark.parametrize(("name", "frame"), [("-000012_v2", 12), ("-7", 7), ("", None), ("-x", None)])
+def test_the_frame_of_an_image_of_coco_is_stated_or_in_its_name(name, frame):
+    image = {"id": 1, "file_name": f"{SOURCE}{name}.png", "height": 60, "width": 80}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    text = json.dumps({"images": [image], "categories": [{"id": 1, "name": "head"}], "annotations": [box]})
+    if frame is None:
+        with pytest.raises(InputError, match="which frame"):
+            coco.read(text, KNOWN)
+    else:
+        assert coco.read(text, KNOWN)[0].marks[0].first_frame == frame
+
+
+@pytest.mark.parametrize(
+    ("meta", "who"),
+    [
+        ("<assignee><username>ben</username></assignee>", "ben"),
+        ("<assignee></assignee>", "ann"),
+        ("", "ann"),
+    ],
+)
+def test_the_annotator_of_cvat_is_who_the_task_is_assigned_to(meta, who):
+    text = TRACKS.format(shapes="", name=SOURCE, width=80).replace("<owner>", f"{meta}<owner>")
+    assert cvat.read(text, KNOWN).annotator == who
+
+
+def broken(document: object) -> Iterator[object]:
+    """The document with each of its values in turn gone, or replaced by a value of another form."""
+    places = document.items() if isinstance(document, dict) else enumerate(document)
+    for place, value in list(places):
+        for other in (None, "", "x", -1, 1e300, [], {}, [None], [[["x"]]], {"a": 1}):
+            yield (
+                type(document)(document) | {place: other}
+                if isinstance(document, dict)
+                else [other if at == place else each for at, each in enumerate(document)]
+            )
+        if isinstance(document, dict):
+            yield {name: each for name, each in document.items() if name != place}
+        if isinstance(value, (dict, list)):
+            for inner in broken(value[:6] if isinstance(value, list) else value):
+                copied = document.copy()
+                copied[place] = inner
+                yield copied
+
+
+EVERY_KIND = (
+    Span(id=f"{0:032x}", label="a", first_frame=2, last_frame=9, note="n", shown="x"),
+    Caliper(id=f"{1:032x}", label="a", first_frame=3, last_frame=3, ends=((1, 2), (5, 6))),
+    Ellipse(id=f"{2:032x}", label="b", centre=(5, 5), axes=(3, 2), angle=10),
+    Polygon(id=f"{3:032x}", label="b", corners=((1, 1), (5, 1), (5, 5))),
+    Brush(id=f"{4:032x}", label="b", size=(60, 80), runs=(4, 5, 4791)),
+    Box(id=f"{5:032x}", label="a", first_frame=1, last_frame=4, corner=(1, 1), size=(3, 3), track="t"),
+)
+
+
+@pytest.mark.parametrize("form", ["label-studio", "cvat", "coco"])
+def test_a_damaged_file_is_read_or_refused_in_a_sentence(form):
+    """Whatever value is gone or has another form: no other error leaves the readers."""
+    marked = [MarkedCine(CINE, "ann", EVERY_KIND)]
+    (text,) = files_of(form, marked).values()
+    if form == "cvat":
+        whole = [
+            text[: at.start(at.lastindex)] + other + text[at.end(at.lastindex) :]
+            for at in VALUES.finditer(text)
+            for other in ODD
+        ]
+    else:
+        whole = [json.dumps(each) for each in broken(json.loads(text))]
+    refused = 0
+    for each in whole:
+        try:
+            read(form, each, KNOWN)
+        except InputError as error:
+            refused += 1
+            assert str(error).endswith((".", "?"))
+    assert refused > 20
+
+
+def files_of(form: str, marked: list[MarkedCine]) -> dict[str, str]:
+    """The one file of a format with all these marks."""
+    if form == "label-studio":
+        return {"tasks": label_studio.write(marked, lambda source, frame: f"/{source}")}
+    files, _ = texts(form, marked, ["a", "b"])
+    return {name: text for name, text in files.items() if name != "labels.json"}
+
+
+VALUES = re.compile(r'"([^"]*)"|>([^<\s][^<]*)<')
+ODD = ("", "x", "-1", "1e300", "nan", "9" * 30, "1,2")
 
 
 def test_no_entity_of_xml_is_expanded():

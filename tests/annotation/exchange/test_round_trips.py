@@ -1,6 +1,7 @@
 """What goes out to Label Studio, CVAT and COCO comes back as it was, as far as the format can say it."""
 
 import json
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import pytest
@@ -9,8 +10,7 @@ from hypothesis import strategies as st
 
 from fetalflow.annotation.annotation import Box, Brush, Caliper, Ellipse, Polygon, Span
 from fetalflow.annotation.exchange import coco, cvat, label_studio, label_studio_brush
-from fetalflow.annotation.exchange.marked import Facts, MarkedCine, events, runs_of
-from fetalflow.annotation.journal import Journal
+from fetalflow.annotation.exchange.marked import Facts, MarkedCine, runs_of
 from fetalflow.annotation.shapes import raster
 
 H, W, T = 12, 20, 30
@@ -132,11 +132,47 @@ def test_a_still_with_its_plane_is_a_choice():
     same(label_studio.read(text, KNOWN), marked)
 
 
-def test_a_file_that_is_read_twice_makes_one_mark_and_predictions_make_none(tmp_path):
-    journal = Journal(tmp_path / "journal.db")
-    marked = MarkedCine(CINE, "ann", boxes_of_one_track())
-    guessed = MarkedCine(CINE, "net 3", (Span(id="2" * 32, label="head", last_frame=4),), predicted=True)
-    text = label_studio.write([marked, guessed], address)
-    for _ in range(2):
-        journal.add(events(label_studio.read(text, KNOWN), "movement"))
-    assert len(journal.events("movement")) == len(marked.marks)
+@pytest.mark.parametrize("size", [(12, 20), (11, 19), (11, 20)])
+def test_a_box_on_a_video_of_an_odd_size_is_percent_of_the_video_that_is_written(size):
+    """H.264 has even sides; the video has a row or a column more than the frames."""
+    cine = Facts("d" * 64, T, *size, 25.0)
+    drawn = Box(id="1" * 32, label="head", last_frame=3, corner=(9.5, 5.5), size=(4.0, 3.0))
+    text = label_studio.write([MarkedCine(cine, "ann", (drawn,))], address)
+    key = json.loads(text)[0]["annotations"][0]["result"][0]["value"]["sequence"][0]
+    assert (key["x"], key["y"]) == (50.0, 50.0), "of 20 x 12 px"
+    same(label_studio.read(text, {cine.source: cine}), MarkedCine(cine, "ann", (drawn,)))
+    xml = cvat.write(MarkedCine(cine, "ann", (drawn,)))
+    for side, number in zip(("height", "width"), size, strict=True):
+        xml = xml.replace(f"<{side}>{number}<", f"<{side}>{number + number % 2}<")
+    same([cvat.read(xml, {cine.source: cine})], MarkedCine(cine, "ann", (drawn,)))
+
+
+def test_label_studio_is_told_the_rate_and_the_length_of_every_video():
+    """Without a rate it counts 24 frames per second, and a track without times and duration is refused."""
+    unknown = Facts("e" * 64, T, H, W)
+    of = [MarkedCine(cine, "ann", boxes_of_one_track()) for cine in (CINE, unknown)]
+    for task in label_studio.tasks_of(of, address):
+        value = task["annotations"][0]["result"][0]["value"]
+        assert task["data"]["fps"] == 25.0 and value["duration"] == T / 25.0
+        assert [key["time"] for key in value["sequence"]] == [(key["frame"] - 1) / 25.0 for key in value["sequence"]]
+    for kind, text in label_studio.configurations(["head", "<&\"'"]).items():
+        view = fromstring(text)  # one root: Label Studio refuses two
+        assert (view.find("Video") is not None) == (kind == "video")
+        assert kind == "image" or view.find("Video").get("frameRate") == "$fps"
+
+
+def test_what_another_program_changed_wins_over_what_it_cannot_change():
+    """Attributes that a program does not know come back as they were, beside what a person changed."""
+    ellipse = Ellipse(id="1" * 32, label="head", centre=(9.0, 6.0), axes=(4.0, 3.0), angle=20)
+    drawn = Box(id="2" * 32, label="head", corner=(2.0, 3.0), size=(4.0, 3.0))
+    file = json.loads(coco.write([MarkedCine(CINE, "ann", (ellipse, drawn))], address)[0])
+    rounded = json.loads(json.dumps(file), parse_float=lambda number: round(float(number), 2))
+    assert [mark.kind for mark in coco.read(json.dumps(rounded), KNOWN)[0].marks] == ["ellipse", "box"]
+    for each in file["annotations"]:
+        each["segmentation"][0][0] += 1
+    assert [mark.kind for mark in coco.read(json.dumps(file), KNOWN)[0].marks] == ["polygon", "polygon"]
+    noted = Span(id="3" * 32, label="head", last_frame=4, note="old", shown="net 1")
+    (task,) = label_studio.tasks_of([MarkedCine(CINE, "ann", (noted,))], address)
+    task["annotations"][0]["result"][0]["meta"]["text"] = ["new"]
+    (mark,) = label_studio.read(json.dumps([task]), KNOWN)[0].marks
+    assert (mark.note, mark.shown) == ("new", "net 1")
