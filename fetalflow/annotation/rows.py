@@ -44,9 +44,11 @@ class Rows:
     remarks: list[str] = field(default_factory=list)
 
 
-def rows_of(subject: Subject, counted: Counted, labels: Sequence[str] | None) -> Rows:
-    """What counts on a cine as rows of a drop. labels: those of the task, None for any; marks with another label are
-    left out with a remark.
+def rows_of(
+    subject: Subject, counted: Counted, labels: Sequence[str] | None, kinds: Sequence[str] | None = None
+) -> Rows:
+    """What counts on a cine as rows of a drop. labels, kinds: those of the task, None for any; marks with another label
+    or of another kind, which other programs bring, are left out with a remark.
 
     Spans of all annotators become rows, so that the drop's own rule finds their agreement. Outlines on which annotators
     agree become one mask, the middle of theirs, and lengths the mean. Marks of an open case get a `fault` where the
@@ -56,7 +58,9 @@ def rows_of(subject: Subject, counted: Counted, labels: Sequence[str] | None) ->
     remarks = [
         f"{subject.source[:12]}: marks with the label {label!r}, which the task does not have" for label in other
     ]
-    marks = [(name, mark) for name, mark in counted.marks if mark.label not in other]
+    unused = sorted({mark.kind for _, mark in counted.marks if kinds is not None and mark.kind not in kinds})
+    remarks += [f"{subject.source[:12]}: marks of the kind {kind}, which the task does not use" for kind in unused]
+    marks = [(name, mark) for name, mark in counted.marks if mark.label not in other and mark.kind not in unused]
     found = Rows(remarks=remarks)
     shapes = [(name, mark) for name, mark in marks if not isinstance(mark, Span)]
     for label in sorted({mark.label for _, mark in shapes}):

@@ -7,7 +7,7 @@ from typing import Any
 
 from fetalflow.artefacts import file_digest, write_json, write_text
 from fetalflow.dossier.chapter import Chapter
-from fetalflow.dossier.chapters import facts, risks
+from fetalflow.dossier.chapters import change_plan, checklists, data_sheet, facts, life, risks, software
 from fetalflow.dossier.evidence import FOLDER, Evidence
 from fetalflow.dossier.page import render
 from fetalflow.registry.provenance import code_state
@@ -15,7 +15,15 @@ from fetalflow.report.paper import print_page
 
 JSON, PAGE, PDF = "dossier.json", "index.html", "dossier.pdf"
 HEAD = ("model", "version", "made", "fetalflow", "commit")
-CHAPTERS: tuple[Callable[[Evidence], Chapter], ...] = (facts.chapter, risks.chapter)
+CHAPTERS: tuple[Callable[[Evidence], Chapter], ...] = (
+    facts.chapter,
+    change_plan.chapter,
+    checklists.chapter,
+    software.chapter,
+    risks.chapter,
+    data_sheet.chapter,
+    life.chapter,
+)
 
 
 def head_of_now() -> dict[str, str]:

@@ -29,6 +29,17 @@ QUESTIONS = {  # key: (title, what to write)
     "availability": ("Availability", "where data, code and model can be had, and under which terms"),
     "monitoring": ("Monitoring plan", "who looks at the watch page, how often, and what follows"),
     "contact": ("Contact", "to whom faults are reported"),
+    "background": ("Background", "the healthcare context, today's practice, and existing models"),
+    "study": ("Study", "aims, prospective or retrospective, dates, setting, who was included and who not"),
+    "reference_standard": ("Reference standard", "why these labels are the truth, who gave them, with what training"),
+    "sample_size": ("Sample size", "why this number of patients is enough for training and test"),
+    "deidentification": ("De-identification", "how names were removed from images and files, and who checked it"),
+    "fairness": ("Fairness", "known inequalities between groups, sources of bias, and what was done about them"),
+    "involvement": ("Involvement", "of patients, the public, users and others, and how"),
+    "training": ("Training of users", "courses and manuals, and how the use was tried with users"),
+    "governance": ("Governance", "who answers for risks, audits, upkeep and supervision"),
+    "regulation": ("Regulation and society", "laws and standards that apply, effects on work and the environment"),
+    "interpretation": ("Interpretation", "what the results mean beside earlier studies, and the next steps"),
 }
 
 

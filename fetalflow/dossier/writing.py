@@ -8,7 +8,21 @@ from fetalflow.artefacts import atomic_folder
 from fetalflow.dossier import statements
 from fetalflow.dossier.composing import JSON, head_of_now, write_composed
 from fetalflow.dossier.evidence import FOLDER
-from fetalflow.dossier.gathering import registered, risk_tests
+from fetalflow.dossier.gathering import (
+    ages,
+    checklists,
+    deliveries,
+    labels,
+    ledger,
+    people,
+    power,
+    promotions,
+    registered,
+    risk_tests,
+    software,
+    task_words,
+    watched,
+)
 from fetalflow.dossier.signing import PACKAGE_FOLDER, Signer, sign
 from fetalflow.dossier.subject import find_subject
 from fetalflow.errors import InputError
@@ -16,7 +30,21 @@ from fetalflow.registry.client import Registry
 from fetalflow.registry.registered_files import PACKAGE_TAG, package_problems
 from fetalflow.registry.tracking import registry
 
-GATHERED = (registered.gather, risk_tests.gather)
+GATHERED = (
+    registered.gather,
+    task_words.gather,
+    people.gather,
+    ages.gather,
+    deliveries.gather,
+    labels.gather,
+    promotions.gather,
+    power.gather,
+    checklists.gather,
+    software.gather,
+    risk_tests.gather,
+    ledger.gather,
+    watched.gather,
+)
 CHAMPION = "champion"
 
 

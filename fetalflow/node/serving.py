@@ -19,12 +19,11 @@ from fetalflow.node.listening import keep_quiet, listening
 from fetalflow.node.receipts import Receipt, Receipts
 from fetalflow.node.returning import RESULTS, send_back
 from fetalflow.node.sending import sender
-from fetalflow.node.taking import SPOOL, Node, in_short
+from fetalflow.node.taking import DATABASE, SPOOL, Node, in_short
 from fetalflow.node.web import client, fetch
 from fetalflow.settings.node import Rule
 from fetalflow.settings.params import Settings
 
-DATABASE = "node.db"
 Say = Callable[[str], None]
 Examine = Callable[[list[Path], Path], None]  # the files of a study, and the new folder for results as DICOM
 

@@ -26,7 +26,7 @@ from fetalflow.cine.reading import open_cine
 from fetalflow.cine.recording import Limits
 from fetalflow.cine.store import LIMITS
 from fetalflow.errors import Rejected
-from fetalflow.hospital.deidentify.files import CINES, NO_ROOM, cine_name, write_cine
+from fetalflow.hospital.deidentify.files import CINES, cine_name, has_no_room, write_cine
 from fetalflow.hospital.deidentify.header import DATES
 from fetalflow.hospital.deidentify.pseudonyms import Key, shift_date
 from fetalflow.hospital.deidentify.table import REASONS, rejected
@@ -39,7 +39,7 @@ from fetalflow.node.rules import Place, place, plain, text
 from fetalflow.node.vault import Vault
 from fetalflow.settings.params import Settings
 
-SPOOL = "spool"
+SPOOL, DATABASE = "spool", "node.db"
 FULL = "the node has no room on its disk or in its memory"
 MOST_OBJECTS = 10**6  # of a study; a header that states more states nonsense
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
@@ -302,4 +302,4 @@ def _sealed(node: Node, header: Dataset, patient: str, identifier: str) -> dict[
 
 def is_full(error: Exception) -> bool:
     """Whether the machine has no room, or its database cannot be written; that is no fault of the object."""
-    return isinstance(error, MemoryError | sqlite3.OperationalError) or getattr(error, "errno", None) in NO_ROOM
+    return isinstance(error, MemoryError | sqlite3.OperationalError) or has_no_room(error)

@@ -4,11 +4,13 @@ import io
 import os
 from collections.abc import Callable
 from datetime import date, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmwrite
-from requests import HTTPError, RequestException
+from requests import HTTPError, PreparedRequest, RequestException, Response
+from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 from fetalflow.errors import InputError
@@ -21,8 +23,16 @@ LOGIN = "FETALFLOW_DICOMWEB_LOGIN"  # USER:PASSWORD
 STUDY, OBJECT, SERIES, MODALITY = "0020000D", "00080018", "0020000E", "00080060"
 AS_STORED = (("application/dicom", "*"),)  # in the transfer syntax that the PACS has
 TAKEN = ("US", "IVUS", "OT", "SC")
+PATIENCE = 60  # s without a byte
 PAGE = 1000  # instances in one answer
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class _Patient(HTTPAdapter):
+    """A PACS that says nothing more must not stop the node: without a limit, requests waits for ever."""
+
+    def send(self, request: PreparedRequest, **options: Any) -> Response:
+        return super().send(request, **options | {"timeout": options.get("timeout") or PATIENCE})
 
 
 def client(web: Web) -> DICOMwebClient:
@@ -30,6 +40,8 @@ def client(web: Web) -> DICOMwebClient:
     from requests import Session
 
     session, login = Session(), os.environ.get(LOGIN, "")
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Patient())
     address = urlsplit(web.url)
     if login and address.scheme != "https" and address.hostname not in LOOPBACK:
         raise InputError(f"{LOGIN} is set and node.web.url is {web.url}: give an https URL, so that nobody reads it.")
@@ -53,9 +65,8 @@ def fetch(node: Node, say: Callable[[str], None]) -> int:
     try:
         studies = _studies(asked, web)
         if len(studies) >= web.most:
-            say(
-                f"{web.title}: only the first {web.most} studies are looked at; raise node.web.most or lower node.web.days"
-            )
+            most = f"{web.title}: only the first {web.most} studies are looked at"
+            say(f"{most}; raise node.web.most, or lower node.web.days")
         for study in studies:
             taken += _fetch_study(node, asked, study, say)
     except Exception as error:  # noqa: BLE001 - a PACS may answer anything, and a message may quote it

@@ -57,9 +57,7 @@ class Gate:
     async def _admit(self, scope: dict, receive: Any, send: Any) -> None:
         desk = self.desk
         if desk.is_full:
-            wait = str(desk.retry_after)
-            full = HTTPException(503, f"All places are taken. Send it again in {wait} s.", {"Retry-After": wait})
-            await _refuse(scope, receive, send, full)
+            await _refuse(scope, receive, send, self._full("All places are taken."))
             return
         desk.admitted += 1
         desk.measures.waiting.set(desk.admitted)
@@ -68,6 +66,10 @@ class Gate:
         finally:
             desk.admitted -= 1
             desk.measures.waiting.set(desk.admitted)
+
+    def _full(self, why: str) -> HTTPException:
+        wait = str(self.desk.retry_after)
+        return HTTPException(503, f"{why} Send it again in {wait} s.", {"Retry-After": wait})
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"A request may have {self.desk.limits.max_bytes / 10**6:g} MB in all.")
@@ -82,7 +84,10 @@ class _Body:
         self.ends = asyncio.get_running_loop().time() + gate.desk.limits.upload_seconds
 
     async def handle(self, scope: dict) -> None:
-        await self.gate.app(scope, self._counted, self._unless_refused)
+        try:
+            await self.gate.app(scope, self._counted, self._unless_refused)
+        finally:
+            self.gate.desk.arriving -= self.bytes
         if self.refused:
             await _refuse(scope, self.receive, self.send, self.refused)
 
@@ -91,19 +96,26 @@ class _Body:
             return {"type": "http.disconnect"}
         if self.whole:  # now it can only wait for the end of the connection
             return await self.receive()
+        desk, limits = self.gate.desk, self.gate.desk.limits
+        stalls = asyncio.get_running_loop().time() + limits.stall_seconds
         try:
-            async with asyncio.timeout_at(self.ends):
+            async with asyncio.timeout_at(min(self.ends, stalls)):
                 message = await self.receive()
         except TimeoutError:
-            seconds = math.ceil(self.gate.desk.limits.upload_seconds)
-            self.refused = HTTPException(408, f"The request did not arrive within {seconds} s.")
+            why = f"No byte of it came for {math.ceil(limits.stall_seconds)} s."
+            if stalls > self.ends:
+                why = f"It did not arrive within {math.ceil(limits.upload_seconds)} s."
+            self.refused = HTTPException(408, f"The request came too slowly. {why}")
             return {"type": "http.disconnect"}
-        self.bytes += len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        self.bytes += size
+        desk.arriving += size
         self.whole = not message.get("more_body", False)
-        if self.bytes > self.gate.desk.limits.max_bytes:
+        if self.bytes > limits.max_bytes:
             self.refused = self.gate._too_large()
-            return {"type": "http.disconnect"}
-        return message
+        elif desk.arriving > limits.max_bytes_together:
+            self.refused = self.gate._full("There is no room for the files of this request now.")
+        return {"type": "http.disconnect"} if self.refused else message
 
     async def _unless_refused(self, message: dict) -> None:
         if not self.refused:

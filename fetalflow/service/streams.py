@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fetalflow.errors import InputError
 from fetalflow.service.desk import Desk
@@ -42,6 +42,12 @@ class Begin(BaseModel):
     patient: str = Field("", max_length=200)
     site: str = Field("", max_length=200)
     device: str = Field("", max_length=200)
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> "Begin":
+        if (self.height is None) != (self.width is None):
+            raise ValueError("raw frames need height and width; without both, every frame is a PNG or a JPEG")
+        return self
 
 
 class StreamWorker:
@@ -87,10 +93,8 @@ async def stream(socket: WebSocket) -> None:
         await _serve(socket, desk, served)
     except WebSocketDisconnect:
         pass
-    except (InputError, ValidationError, KeyError) as error:
-        await _close(
-            socket, WRONG, "The first message is no JSON as expected." if isinstance(error, KeyError) else error
-        )
+    except (InputError, ValidationError) as error:
+        await _close(socket, WRONG, error)
     except TimeoutError:
         await _close(socket, TRY_AGAIN, "No message within the time limit.")
     except (EOFError, OSError):
@@ -103,7 +107,7 @@ async def stream(socket: WebSocket) -> None:
 async def _serve(socket: WebSocket, desk: Desk, served: Served) -> None:
     limits = desk.limits
     async with asyncio.timeout(limits.upload_seconds):
-        begin = Begin.model_validate_json(await socket.receive_text())
+        begin = Begin.model_validate_json(await _received(socket, "text", "The first message must be text: JSON."))
     worker = await asyncio.to_thread(StreamWorker, served.folder, begin, limits)
     try:
         state = await asyncio.to_thread(worker.receive, START_S)
@@ -113,13 +117,23 @@ async def _serve(socket: WebSocket, desk: Desk, served: Served) -> None:
         number = 0
         while True:
             async with asyncio.timeout(limits.upload_seconds):
-                message = await socket.receive_bytes()
+                message = await _received(socket, "bytes", "A frame must be a binary message.")
             answer = await asyncio.to_thread(worker.push, message, limits.seconds)
             await recorder.add(message, answer)
             await socket.send_json({"frame": number, "answer": answer})
             number += 1
     finally:
         await asyncio.to_thread(worker.end)
+
+
+async def _received(socket: WebSocket, kind: str, wrong: str) -> Any:
+    """The next message. Raises InputError where it is of the other kind, WebSocketDisconnect when the client goes."""
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code") or FAILED)
+    if message.get(kind) is None:
+        raise InputError(wrong)
+    return message[kind]
 
 
 class _Recorder:
@@ -149,7 +163,7 @@ class _Recorder:
 
 async def _close(socket: WebSocket, code: int, why: object) -> None:
     if isinstance(why, ValidationError):
-        why = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in why.errors())
+        why = "; ".join(": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in why.errors())
     with contextlib.suppress(RuntimeError):  # the client has gone
         await socket.send_json({"wrong": str(why)})  # a closing message has room for 123 bytes only
         await socket.close(code, str(why).encode()[:LONGEST_REASON].decode(errors="ignore"))
@@ -204,6 +218,8 @@ def frame_of(message: bytes, begin: Begin, max_pixels: int) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
+        # The words of the error may name an address in memory.
         raise InputError(
-            f"a frame is no PNG or JPEG that can be read ({error}). For raw frames, state height and width first."
+            f"a frame of {len(message)} bytes is no PNG or JPEG that can be read ({type(error).__name__}). For raw frames, "
+            "state height and width first."
         ) from None

@@ -63,6 +63,8 @@ class Uploads:
     """
 
     def __init__(self, place: Path | None = None) -> None:
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)  # something that cleans the folder of the system may remove it
         self._folder = TemporaryDirectory(prefix="request-", dir=place)
         self._holders = 1
         self.files: list[Path] = []

@@ -48,6 +48,8 @@ class Worker:
         """Start it; it answers after `wait`. What it unpacks lies in a folder in `scratch`, because a process that is
         killed removes nothing."""
         self._ending = threading.Lock()
+        if scratch is not None:
+            scratch.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="fetalflow-worker-", dir=scratch))
         self.connection, theirs = FORKS.Pipe()
         known = (theirs, dict(served), limits, niceness, self._folder)
@@ -209,6 +211,7 @@ def _work(connection: Connection, served: Mapping[str, Served], limits: Limits, 
         while True:
             job = connection.recv()
             try:
+                scratch.mkdir(parents=True, exist_ok=True)  # something that cleans the system's folder may remove it
                 found = models.answer(job)
             except Exception as error:  # noqa: BLE001 - the server gets it
                 found = Failed(_in_words(error))

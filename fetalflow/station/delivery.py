@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from fetalflow.annotation.adjudication import Counted
+from fetalflow.annotation.checking import kinds_of
 from fetalflow.annotation.corrections import TESTED, changes, corrected_rows
 from fetalflow.annotation.drop import Written, write_delivery
 from fetalflow.annotation.drop import write_in_place as write_table_in
@@ -154,14 +155,14 @@ def _named(work: Work) -> Work:
 
 def _rows(labelled: Labelled, work: Work, base: list[dict[str, str]]) -> Rows:
     """The rows of a cine: `base` and its labels, and in the corrected frames what people say is right."""
-    labels = labelled.extract.labels
-    made = rows_of(work.subject, work.counted, labels)
+    of_task = labelled.extract.labels, kinds_of(labelled.task)
+    made = rows_of(work.subject, work.counted, *of_task)
     earlier = [_again(row, work.subject) for row in base]
     known = {tuple(row[column] for column in SAME) for row in earlier}
     rows = [*earlier, *(row for row in made.rows if tuple(row[column] for column in SAME) not in known)]
     kept = corrected_rows(rows, work.corrections, work.subject.shape[0])
     marks = [(each.account, mark) for each in work.corrections for mark in each.correction.marks]
-    right = rows_of(work.subject, Counted(marks=marks), labels)
+    right = rows_of(work.subject, Counted(marks=marks), *of_task)
     remarks = [*made.remarks, *right.remarks]
     for each in work.outdated:
         first, last = each.correction.first_frame, each.correction.last_frame

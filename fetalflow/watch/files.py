@@ -36,8 +36,8 @@ def of_file(path: Path, config: dict[str, Any]) -> tuple[dict[str, Any], np.ndar
 
 
 def who(path: Path) -> dict[str, str]:
-    """`patient` (the true identifier), `site` and `device` of a DICOM header; empty for another file, and for a deflated
-    one, which pydicom would unpack whole, however large that is."""
+    """`patient` (the true identifier), `site` and `device` of a DICOM header; empty for another file. Also for a
+    deflated one: pydicom would unpack it whole, however large that is."""
     empty = dict.fromkeys(HEADERS, "")
     try:
         if not is_dicom(path) or is_deflated(path):

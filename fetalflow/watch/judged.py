@@ -17,6 +17,7 @@ from fetalflow.watch.reference import Reference
 from fetalflow.watch.row import CHAMPION, SHADOW
 
 TRAINING, BEFORE = "training", "before"
+NOBODY = "No champion answered on this day, so nothing is compared. Answers of other models are not judged."
 WORDS = {TRAINING: "the training", BEFORE: "the days before"}
 
 
@@ -33,6 +34,8 @@ def flat(answers: pd.DataFrame) -> pd.DataFrame:
     table["unfamiliar"] = answers["unfamiliar"].astype("Float64").astype(float)
     table["label"] = answers["label"].astype(object).where(answers["label"].notna(), None)
     unknown = answers["patient"].fillna("") == ""
+    # A site that is called like all sites together would take their place in the report.
+    table["site"] = answers["site"].where(answers["site"] != EVERY_SITE, f"{EVERY_SITE} (name of a site)")
     each = answers["input"].where(answers["input"].fillna("") != "", answers["id"])
     table["patient"] = answers["patient"].where(~unknown, "input " + each)
     return table
@@ -69,6 +72,7 @@ def judge_day(
         "first_day": first.isoformat(),
         "models": sorted({f"{m} {v}".strip() for m, v in zip(now["model"], now["version"], strict=True)}),
         "sites": {site: _counts(part) for site, part in _by_site(now)},
+        "reference": "" if len(now) else NOBODY,
         "tests": [],
         "estimated": {},
         "shadows": _shadows(answers[window]),

@@ -106,8 +106,7 @@ class AnswerLog:
         """Remove all answers and pictures of the days before `day`; return these days."""
         import shutil
 
-        pictures = {path.name for path in (self.folder / PICTURES).glob("*") if _is_day(path.name)}
-        old = [each for each in sorted({*self.days(), *pictures}) if each < day]
+        old = self.days_before(day)
         for each in old:
             with self._lock:
                 for suffix in ("jsonl", "parquet"):
@@ -115,10 +114,14 @@ class AnswerLog:
             shutil.rmtree(self.folder / PICTURES / each, ignore_errors=True)
         return old
 
+    def days_before(self, day: str) -> list[str]:
+        """The days before `day` that have answers or pictures, oldest first."""
+        pictures = {path.name for path in (self.folder / PICTURES).glob("*") if _is_day(path.name)}
+        return [each for each in sorted({*self.days(), *pictures}) if each < day]
+
     def keep(self, days: int, today: str = "") -> list[str]:
         """Remove what is older than `days` days; return the days that were removed."""
-        until = date.fromisoformat(today) if today else datetime.now(UTC).date()
-        return self.remove_before((until - timedelta(days=days)).isoformat())
+        return self.remove_before(first_kept(days, today))
 
     def forget(self, patients: Iterable[str]) -> int:
         """Remove all answers and pictures of patients, by their pseudonyms; return how many answers were removed."""
@@ -178,6 +181,12 @@ class AnswerLog:
                     temporary.chmod(0o600)
                 file.chmod(0o600)
             return Key(bytes.fromhex(file.read_text().strip()))
+
+
+def first_kept(days: int, today: str = "") -> str:
+    """The first day that is not older than `days` days. today: default: of now, in UTC."""
+    until = date.fromisoformat(today) if today else datetime.now(UTC).date()
+    return (until - timedelta(days=days)).isoformat()
 
 
 def _write_all(handle: int, content: bytes) -> None:

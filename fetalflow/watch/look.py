@@ -34,7 +34,7 @@ def look(workspace: Path, task: str, settings: Settings, today: str = "") -> lis
     A report is that of `judge_day`, with `asks`: why a retraining is asked for, or empty. Days that are older than
     `watch.days` are removed from the log; their reports, which name no patient, stay. today: default: of now, in UTC.
 
-    Raises InputError where nothing is logged, or a day of the log is damaged.
+    Raises InputError where nothing is logged, a day of the log is damaged, or `today` is no day or lies in the future.
     """
     log, watch = log_of(workspace, settings), settings.watch
     if log is None:
@@ -42,7 +42,7 @@ def look(workspace: Path, task: str, settings: Settings, today: str = "") -> lis
             "no answers are logged: the setting `watch.folder` is empty. Set it, such as `--set watch.folder=answers`, "
             "and start the services again; a relative folder lies in the workspace."
         )
-    today = today or datetime.now(UTC).date().isoformat()
+    today = _checked(today)
     log.keep(watch.days, today)
     log.settle(today)
     folder = log.folder / REPORTS / task
@@ -63,6 +63,18 @@ def look(workspace: Path, task: str, settings: Settings, today: str = "") -> lis
         found.append(report)
     write_text(page_of(log, task), render(task, reports_of(log, task), corrected(workspace, task), watch))
     return found
+
+
+def _checked(today: str) -> str:
+    """In the future, days that are not over would count as judged, and all answers as older than `watch.days`."""
+    now = datetime.now(UTC).date()
+    try:
+        day = date.fromisoformat(today) if today else now
+    except ValueError:
+        raise InputError(f"{today} is no day. Write it as year-month-day, such as 2026-11-30.") from None
+    if day > now:
+        raise InputError(f"{day} lies in the future (in UTC it is {now} now), so nothing was judged and removed.")
+    return day.isoformat()
 
 
 def reports_of(log: AnswerLog, task: str) -> list[dict[str, Any]]:

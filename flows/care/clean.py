@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,8 @@ from fetalflow.registry.old_versions import delete_version, in_trash, old_versio
 from fetalflow.registry.traces import listed
 from fetalflow.registry.tracking import registry
 from fetalflow.settings.params import Clean, Settings, load_settings
+from fetalflow.watch.log import PICTURES, first_kept
+from fetalflow.watch.look import log_of
 from flows.workspaces.data_sets import forget_version, protected
 from flows.workspaces.layout import EXPERIMENTS
 from flows.workspaces.project import is_project
@@ -70,8 +73,20 @@ def leftovers(folder: Path, now: float | None = None) -> Iterator[Leftover]:
     yield from _files("checkpoints", (folder / "checkpoints").glob("*"), now, keep.checkpoints_days)
     experiments = [path for place in EXPERIMENTS for path in (folder / place).glob("tmp*")]
     yield from _files("copies for experiments", experiments, now, keep.checkpoints_days)
+    yield from _answers(folder, settings, now)
     yield from _cache(folder, now, keep.cache_days)
     yield from _trash(folder, now - keep.trash_days * DAY_S)
+
+
+def _answers(folder: Path, settings: Settings, now: float) -> Iterator[Leftover]:
+    """Days of the log of answers that are older than `watch.days`, where nobody runs `fetalflow watch`."""
+    if (log := log_of(folder, settings)) is None:
+        return
+    first = first_kept(settings.watch.days, datetime.fromtimestamp(now, UTC).date().isoformat())
+    if old := log.days_before(first):
+        paths = [path for day in old for path in (*log.folder.glob(f"{day}.*"), log.folder / PICTURES / day)]
+        size = sum(_size(path) for path in paths if path.exists())
+        yield Leftover("days of the log of answers", len(old), size, lambda: log.remove_before(first) and [])
 
 
 def scratch(now: float, days: int) -> Iterator[Leftover]:

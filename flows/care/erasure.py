@@ -38,6 +38,7 @@ from fetalflow.registry.tracking import registry
 from fetalflow.settings.params import load_settings
 from fetalflow.watch.look import log_of
 from flows.care.cached_objects import find_objects, remove_objects
+from flows.care.nodes import erase_from_nodes
 from flows.care.stores import Found, Store, find_in, stores
 from flows.care.withdrawal import STATION, withdraw_everywhere
 from flows.checkout import CHECKOUT
@@ -57,6 +58,7 @@ REMAINS = (
     "metrics and curves of the runs that used her: numbers over many patients",
     "the history of the workspaces in git: digests of files that had her, and settings; no data",
     "the hospital's inbox, and drops that --drop names: fetalflow only reads them, so the hospital removes her there",
+    "a node that keeps its data outside of the workspaces: `fetalflow node --forget` with --folder removes her there",
     "the audit lines of the review station: digests of her cines, and who looked at them when",
     "Prefect's logs and tables: `fetalflow clean` removes old ones",
     "backups, clones of a workspace on other machines, and workspaces outside of workspaces/: the operator's duty",
@@ -115,7 +117,9 @@ def erase(
     folders = workspaces(workspace)
     chosen = [store for each in folders for store in stores(each)]
     found = _found(chosen, patient, site, key)
-    hers = _hers(found, patient, site, folders)
+    places = [*folders, CHECKOUT]  # of nodes, one of which may serve several tasks
+    known = {patient, *(pseudonym for each in found for _, pseudonym in each.pairs)}
+    hers = _hers(found, patient, site, folders, any(erase_from_nodes(places, known, (), site, key, plan=True).values()))
     name = found[0].name if found else patient
     now = datetime.now(UTC).isoformat(timespec="seconds")
     certificate = Certificate(name, by, why, now, hers.instead, plan, remains=list(REMAINS))
@@ -136,6 +140,9 @@ def erase(
     for folder in folders:
         with nullcontext() if plan else hold(folder, "fetalflow erase"):
             _erase_from_workspace(folder, hers, certificate)
+    for folder, removed in erase_from_nodes(places, hers.names, hers.sites, site, key, plan).items():
+        of_folder = certificate.workspaces.setdefault(str(folder), {"remarks": []})
+        of_folder |= {"objects of the node": removed.objects, "results of the node": removed.results}
     return certificate, said
 
 
@@ -164,8 +171,9 @@ def _found(chosen: list[Store], patient: str, site: str | None, key: Key | None)
         return []  # a workspace without deliveries may have her
 
 
-def _hers(found: list[Found], patient: str, site: str | None, folders: list[Path]) -> Traces:
-    """Her names, sites and cines, from the stores, the tables of the workspaces, and those in their caches."""
+def _hers(found: list[Found], patient: str, site: str | None, folders: list[Path], in_node: bool) -> Traces:
+    """Her names, sites and cines, from the stores, the tables of the workspaces, and those in their caches. in_node:
+    whether a node has her."""
     pairs = {pair for each in found for pair in each.pairs}
     names = {patient, *(each.name for each in found), *(pseudonym for _, pseudonym in pairs)}
     everywhere = any(place == ANY for place, _ in pairs)
@@ -180,7 +188,7 @@ def _hers(found: list[Found], patient: str, site: str | None, folders: list[Path
                 f"several patients are called {patient}: at the sites {', '.join(sorted(seen))}. Say of which site she "
                 "is: --site SITE."
             )
-    if not found and not any(hers.by_name(table).any() for table in tables):
+    if not found and not in_node and not any(hers.by_name(table).any() for table in tables):
         raise NotThere(
             f"nothing of this patient is in the workspaces {', '.join(map(str, folders)) or '(there are none)'}. Give "
             "the pseudonym as the manifest has it, or --workspace for one outside of workspaces/."

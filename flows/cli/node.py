@@ -50,7 +50,12 @@ def node(
     ] = False,
     forget: Annotated[
         str | None,
-        typer.Option(help="Do not listen: remove what the node keeps of this patient (pseudonym), and end."),
+        typer.Option(
+            help="Do not listen: remove what the node keeps of this patient (pseudonym), refuse her later, and end."
+        ),
+    ] = None,
+    admit: Annotated[
+        str | None, typer.Option(help="Do not listen: take a patient (pseudonym) again who was removed, and end.")
     ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Do not listen: fetch, deliver and send back once, and end.")
@@ -58,6 +63,8 @@ def node(
 ) -> None:
     """Receive studies over DICOM, put them into inboxes, send results back: until Ctrl-C. docs/operator/pacs.md"""
     place = _place(workspace)
+    if forget is not None or admit is not None:
+        return _forget_or_admit(folder or place / "node", forget, admit)
     from fetalflow.settings.params import load_settings
 
     settings = load_settings(place / "params.yaml")
@@ -68,33 +75,46 @@ def node(
         )
     if bool(certificate) != bool(private_key):
         raise InputError("--certificate and --private-key belong together: give both, or none.")
-    if not once and forget is None and not certificate and not _is_loopback(host):
+    if not once and not certificate and not _is_loopback(host):
         raise InputError(
             f"--host {host} can be reached from other machines, so it needs TLS: give --certificate and --private-key, "
             "and --authority to admit only senders with a certificate."
         )
     key = _key(settings, key_file)
-    from fetalflow.node.delivering import tidy_spool
     from fetalflow.node.listening import server_tls
     from fetalflow.node.sending import client_tls
     from fetalflow.node.serving import one_round, opened, serve
 
     tls = (
         server_tls(certificate, private_key, authority) if certificate else None,
-        client_tls(certificate, private_key, authority) if certificate or authority else None,
+        # Without an authority any certificate of the world would do for a receiver of results, which name women.
+        client_tls(certificate, private_key, authority) if authority else None,
     )
     with opened(settings, folder or place / "node", key) as made:
         if key is None:
             _say("No key of pseudonyms is configured: studies go into the inboxes as they come, with names.")
-        if forget is not None:
-            objects, studies = made.receipts.forget(forget)
-            tidy_spool(made)
-            return print(f"Removed: {objects} objects of {studies} studies. Deliveries in inboxes stay.")
         answer = partial(_examine, place) if examine else None
         if once:
             one_round(made, _say, tls[1], answer)
         else:
             serve(made, (host, port), _say, threading.Event(), tls, examine=answer)
+
+
+def _forget_or_admit(folder: Path, forget: str | None, admit: str | None) -> None:
+    """It works beside a running node."""
+    from fetalflow.node import forgetting
+
+    patient = (forget or admit or "").strip()
+    if (forget is None) == (admit is None) or not patient:
+        raise InputError("give one pseudonym, such as P0123456789abcdef: with --forget, or with --admit.")
+    if not forgetting.is_node(folder):
+        raise InputError(f"{folder} is no folder in which a node worked. Name the right one with --folder.")
+    if admit:
+        known = forgetting.admit(folder, patient)
+        return print("Her studies are taken again." if known else f"{patient} is not refused; nothing was changed.")
+    removed = forgetting.forget(folder, [patient])
+    found = f"Removed: {removed.objects} objects of {removed.studies} studies, {removed.results} results"
+    print(f"{found}. Later objects of her are refused. Deliveries in inboxes stay.")
 
 
 def _place(named: Path | None) -> Path:

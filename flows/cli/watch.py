@@ -20,19 +20,11 @@ def watch(
 ) -> None:
     """Judge the answers of the model in use, day by day: what changed, its estimated accuracy, and whether a retraining
     is asked for. It reads the log of answers (`watch.folder`), and trains nothing."""
-    from datetime import date
-
     from fetalflow.artefacts import write_text
-    from fetalflow.errors import InputError
     from fetalflow.settings.params import load_settings
     from fetalflow.watch.look import log_of, look, page_of, reports_of
     from flows.workspaces.last_run import announced_workspace
 
-    if today:
-        try:
-            date.fromisoformat(today)
-        except ValueError:
-            raise InputError(f"--today {today} is no day. Write it as year-month-day, such as 2026-11-30.") from None
     folder = announced_workspace(task, workspace)
     settings = load_settings(folder / "params.yaml")
     settings.block(task)
@@ -45,7 +37,8 @@ def watch(
         print(json.dumps(reports[-1] if reports else None, indent=2))
         return
     for report in reports[-7:]:
-        said = [finding["said"] for finding in report["findings"]] or ["nothing changed"]
+        quiet = "nothing changed" if report["models"] else "no champion answered"
+        said = [finding["said"] for finding in report["findings"]] or [quiet]
         print(f"{report['day']}  " + f"\n{'':12}".join(said))
         if report["asks"]:
             print(f"{'':12}A retraining is asked for: {report['asks']}")

@@ -6,6 +6,7 @@ waits for.
 """
 
 import errno
+import gc
 import inspect
 import os
 import signal
@@ -77,6 +78,8 @@ def run(main: Callable[..., None]) -> None:
     Every error ends the process with a message and exit status 1, and Ctrl-C and SIGTERM end it with one line.
     """
     on_stop(_end)
+    gc.freeze()  # modules are no garbage
+    gc.enable()
     if not _owner_alive():
         sys.exit("the flow that started this stage has ended")
     threading.Thread(target=_die_with, args=(_ancestors(),), daemon=True, name="lifeline").start()

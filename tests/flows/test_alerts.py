@@ -4,12 +4,11 @@ import json
 import time
 import uuid
 from contextlib import chdir
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import yaml
+from alert_receiver import alert_receiver
 from canary import CANARY, NAME
 from finished_run import TASK, small_params
 from typer.testing import CliRunner
@@ -28,25 +27,10 @@ RUN = str(uuid.UUID(int=7))
 @pytest.fixture
 def arrived(monkeypatch):
     """What was sent, as (title, text). It goes to the only address."""
-    found = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self):  # noqa: N802 - a name of http.server
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            found.append((body["title"], body["message"]))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    monkeypatch.setenv("FETALFLOW_ALERTS", f"json://127.0.0.1:{server.server_port}/")
-    monkeypatch.delenv("FETALFLOW_ALERTS_FILE", raising=False)
-    yield found
-    server.shutdown()
-    server.server_close()
+    with alert_receiver() as (address, found):
+        monkeypatch.setenv("FETALFLOW_ALERTS", address)
+        monkeypatch.delenv("FETALFLOW_ALERTS_FILE", raising=False)
+        yield found
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from nights import DAY_S, MODEL, TASK, Nights
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 from fetalflow.registry.ledger.record import record_move, verify
 from fetalflow.registry.tracking import registry
 from fetalflow.settings.params import Clean
+from fetalflow.watch.log import AnswerLog
+from fetalflow.watch.row import Answered
 from flows.care import clean, erasure
 from flows.care.clean import leftovers, longest, scratch, sizes
 from flows.cli.app import app
@@ -137,3 +140,15 @@ def test_old_flow_runs_of_fetalflow_go_and_no_others(prefect_here):
     assert set(ours) <= found and not found & set(others)
     delete_runs(ours)
     assert not set(ours) & set(old_runs(2, time.time() + 3 * DAY_S))
+
+
+def test_answers_that_are_older_than_the_log_keeps_them_go_without_a_look(tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings() | {"watch": {"folder": "answers", "days": 30}}))
+    log, now = AnswerLog(tmp_path / "answers", keep_pictures=True), 1_796_050_000  # 2026-11-30
+    for day in ("2026-10-01", "2026-11-29"):
+        log.add(Answered(TASK, "predict", time=f"{day}T10:00:00+00:00"), np.zeros((1, 4, 4), np.uint8))
+    log.settle("2026-11-01")
+    (old,) = [each for each in leftovers(tmp_path, now) if "answers" in each.what]
+    assert old.count == 1 and old.size > 0 and log.days() == ["2026-10-01", "2026-11-29"], "a plan removes nothing"
+    assert old.remove() == [] and log.days() == ["2026-11-29"] and len(list(log.folder.rglob("*.npz"))) == 1
+    assert not [each for each in leftovers(tmp_path, now) if "answers" in each.what]

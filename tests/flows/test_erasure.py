@@ -18,9 +18,12 @@ from fetalflow.annotation.journal import JOURNAL, Event, Journal
 from fetalflow.artefacts import write_json
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
+from fetalflow.hospital.deidentify.pseudonyms import Key
 from fetalflow.hospital.drop.spelling import near
 from fetalflow.models.building import build
 from fetalflow.models.weights import read, save
+from fetalflow.node.forgetting import Removed
+from fetalflow.node.receipts import COLUMNS, HELD, Receipt, Receipts
 from fetalflow.promotion.verdict import act, judge
 from fetalflow.registry.candidates import people_of
 from fetalflow.registry.client import Registry
@@ -31,6 +34,7 @@ from fetalflow.registry.tracking import registry
 from fetalflow.registry.usable import withdrawn_among, withdrawn_here
 from fetalflow.settings.params import load_settings
 from flows.care import erasure, stores
+from flows.care.nodes import erase_from_nodes
 from flows.cli.app import app
 from flows.retrain import prepare_workspace
 
@@ -220,15 +224,37 @@ def test_the_store_of_arrivals_loses_her_and_takes_her_no_more(tmp_path, monkeyp
     for left in (f"data/{TASK}/frames/{hers.stem}.npy", f"data/{TASK}/sequences/{hers.stem[:12]}-000000.npy"):
         (folder / left).parent.mkdir(parents=True)
         (folder / left).touch()
+    node = Receipts(folder / "node" / "node.db", "")  # it runs
+    empty = dict.fromkeys(("digest", "kind", "file", "task", "inbox", "device", "label", "assumed"), "")
+    for number, (patient, site) in enumerate((("P1", "north"), ("P2", "north"), ("P2", "south"))):
+        facts = {"study": f"1.{number}", "object": f"1.{number}.1", "patient": patient, "site": site}
+        node.add(Receipt(state=HELD, received=0, **facts, **empty), "SCANNER", 0, {f"1.{number}": b"her name"})
+    assert "1 objects of the node" in invoke("erase", "P2", "--plan") and len([*node.all()]) == 3
     text = invoke("erase", "P2", *WHO)
-    assert "P2: 1 rows, 1 files" in text, text
+    assert "P2: 1 rows, 1 files" in text and "1 objects of the node" in text, text
+    assert sorted((each.patient, each.site) for each in node.all()) == [("P1", "north"), ("P2", "south")]
+    assert set(node.sealed(["1.0", "1.1", "1.2"])) == {"1.0", "1.2"}  # the other P2 is another woman
+    node.close()
     assert not [path for path in folder.rglob("*") if hers.stem[:12] in path.name] and len(rows_of(store)) == 1
-    print(text)
     token = next((tmp_path / "workspaces" / "erasures").glob("*.txt")).name[:15]
     assert set(read_withdrawn(store)["patient"]) == {"P2", token}
     deliver(inbox, "second", [*rows, "P1.avi,P1,north,U7,B,,,head"], cines)
     taken(inbox, store)
     assert set(rows_of(store)["patient"]) == {"P1"} and not hers.exists()
+
+
+def test_a_woman_whom_only_the_node_has_is_erased_by_her_identifier(tmp_path, monkeypatch):
+    key = Key(bytes(range(64)))
+    monkeypatch.setenv("FETALFLOW_PSEUDONYM_KEY", key.secret.hex())
+    folder = tmp_path / "workspaces" / "night"
+    prepare_workspace(folder, TASK, str(tmp_path), None, [])
+    node = Receipts(folder / "node" / "node.db", key.name)
+    facts = {field: "" for field in COLUMNS} | {"study": "1", "object": "2", "state": HELD, "received": 0}
+    node.add(Receipt(**facts | {"patient": key.pseudonym("patient", "4711")}), "SCANNER", 0, {"1": b"sealed"})
+    node.close()
+    removed = erase_from_nodes([folder], {"4711"}, (), None, key, plan=True)
+    assert removed == {folder: Removed(1, 1, 0)} == erase_from_nodes([folder], {"4711"}, (), None, key, plan=False)
+    assert erase_from_nodes([folder, tmp_path], {"4711"}, (), None, key, plan=True) == {folder: Removed()}
 
 
 SITES = frozenset({near("north"), near("south")})

@@ -74,7 +74,11 @@ def test_the_verb_prints_the_last_days(workspace, reports):
     done = CliRunner().invoke(app, ["--workspace", str(workspace), "--today", "2026-11-29"])
     assert done.exit_code == 0, done.output
     assert "nothing changed" not in done.output.splitlines()[-4] and "For research" in done.output
-    assert "no day" in str(CliRunner().invoke(app, ["--workspace", str(workspace), "--today", "x"]).exception)
+    before = AnswerLog(workspace / "answers").days()
+    for today, words in (("x", "no day"), ("2099-01-01", "in the future")):
+        refused = CliRunner().invoke(app, ["--workspace", str(workspace), "--today", today])
+        assert words in str(refused.exception)
+    assert AnswerLog(workspace / "answers").days() == before, "in 2099 all answers are too old"
 
 
 def test_metrics_of_a_day_are_in_one_run_of_mlflow(workspace):
@@ -111,3 +115,24 @@ def test_the_flow_alerts_once_and_asks_once(workspace, reports, prefect_here, mo
     assert module.watch_answers(str(workspace), TASK, "2026-11-29") == [] and len(told) == 2
     last = reports_of(AnswerLog(workspace / "answers"), TASK)[-1]
     assert "by hand: fetalflow retrain --task movement" in module.ask(workspace, TASK, last), "no such deployment"
+
+
+def test_the_rule_starts_the_deployed_retraining_once_with_the_reason(workspace, reports, prefect_here, monkeypatch):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    from flows.nights.deployments import deploy
+
+    monkeypatch.setattr(module, "tell", lambda *said: None)
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="asked", type="process"))
+        other = {"workspace": str(workspace), "task_name": "planes"}
+        deploy(
+            "asked", [Planned("retrain", "other", other, ""), Planned("retrain", "b", other | {"task_name": TASK}, "")]
+        )
+        first, again = (module.ask(workspace, TASK, reports[-1]) for _ in range(2))
+        assert "was started as the run" in first and first == again
+        (run,) = [each for each in client.read_flow_runs() if str(each.id) in first]
+        deployment = client.read_deployment(run.deployment_id)
+        assert deployment.name == "b" and reports[-1]["asks"] in run.parameters["reason"]
+        assert run.parameters["workspace"] == str(workspace) and run.state.is_scheduled()

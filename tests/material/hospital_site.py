@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from alert_receiver import alert_receiver
 from alone import alone
 from name_search import SECOND, SECRET
 from named_deliveries import good_delivery
@@ -56,7 +57,8 @@ class Site:
     """A hospital's servers, its drop and the workspace that trains on what comes into its inbox.
 
     database: None where PostgreSQL is not installed: MLflow and Prefect then keep all in SQLite, in their folders.
-    scratch: the folder for temporary files of the worker. alone: variables of `alone.alone`, for what it starts."""
+    scratch: the folder for temporary files of the worker. alone: variables of `alone.alone`, for what it starts.
+    alerts: title and text of those that arrived."""
 
     folder: Path
     database: Postgres | None
@@ -68,6 +70,7 @@ class Site:
     workspace: Path
     scratch: Path
     alone: dict[str, str]
+    alerts: list[tuple[str, str]]
 
     @contextmanager
     def as_operator(self) -> Iterator[None]:
@@ -166,8 +169,11 @@ def opened_site(folder: Path) -> Iterator[Site]:
         subprocess.run(words, env=environ(prefect.access), check=True, capture_output=True, timeout=120)
         mlflow = begun.result()
         by_itself = alone(folder)
-        here = by_itself | {"FETALFLOW_PSEUDONYM_KEY_FILE": str(key), "TMPDIR": str(scratch)}
-        started = stack.enter_context(worker(folder, prefect.access, mlflow.access, store.access, here))
+        address, alerts = stack.enter_context(alert_receiver())
+        here = {"FETALFLOW_PSEUDONYM_KEY_FILE": str(key), "TMPDIR": str(scratch), "FETALFLOW_ALERTS": address}
+        started = stack.enter_context(worker(folder, prefect.access, mlflow.access, store.access, by_itself | here))
         s3_client(store).create_bucket(Bucket="drops")
         workspace = prepare_workspace(folder / "night", "movement", "s3://drops/in", None, [SMALL])
-        yield Site(folder, database, store, mlflow, prefect, started, drop.result(), workspace, scratch, by_itself)
+        yield Site(
+            folder, database, store, mlflow, prefect, started, drop.result(), workspace, scratch, by_itself, alerts
+        )

@@ -36,3 +36,15 @@ def faulty_delivery(folder: Path, name: str) -> Path:
     (folder / name / "annotations.csv").write_text(TABLES[name])
     (folder / name / "COMPLETE").touch()
     return folder / name
+
+
+def second_delivery(folder: Path) -> Path:
+    """Cines of twelve other patients."""
+    folder.mkdir()
+    with open(folder / "annotations.csv", "w") as table:
+        table.write(HEADER)
+        for n in range(30, 42):
+            write_mp4(folder / f"{SECOND} {n}.mp4", planted(n))
+            table.write(f"{SECOND} {n}.mp4,{SECOND} {n},south,Probe 4,{SECOND},,,{('head', 'arm')[n % 2]}\n")
+    (folder / "COMPLETE").touch()
+    return folder

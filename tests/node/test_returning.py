@@ -13,7 +13,7 @@ from pynetdicom.sop_class import SecondaryCaptureImageStorage
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.deidentify.pseudonyms import Key
-from fetalflow.node.delivering import deliver, tidy_spool
+from fetalflow.node.delivering import deliver
 from fetalflow.node.receipts import Receipts
 from fetalflow.node.returning import NotSent, send_back, with_true_identifiers
 from fetalflow.node.sending import sender
@@ -125,6 +125,41 @@ def test_results_go_once_to_the_receiver_that_is_set_and_wait_while_it_is_away(t
     searched(tmp_path)
 
 
+def test_what_fails_in_one_place_does_not_hold_back_the_rest(tmp_path, monkeypatch):
+    """An inbox that is away, a PACS that answers nonsense, and a result that cannot be written: all others go on."""
+    away, said, seen, sent = tmp_path / "away", [], [], []
+    away.mkdir()
+    rules = ({"description": "liver", "task": "planes", "inbox": str(away)}, {"task": "movement"})
+    web = {"url": "http://127.0.0.1:9/dicom-web", "every": 0}
+    with a_node(tmp_path, rules=rules, web=web, peers={SCANNER: {"host": "127.0.0.1"}}) as node:
+        away.rmdir()
+        for number, description in ((1, "liver"), (2, "head")):
+            made = dicom(speckle(2), PatientID="8", StudyInstanceUID=f"1.{number}", StudyDescription=description)
+            made.SeriesInstanceUID = f"1.{number}.1"
+            take(node, as_bytes(made), SCANNER)
+
+        def examine(files, out):
+            seen.append(len(files))
+            out.mkdir()
+            for name in ("a", "b"):
+                (out / f"{name}.dcm").write_bytes(as_bytes(a_result(dcmread(files[0]))))
+
+        def one_fails(receiver, result):
+            if not sent:
+                sent.append("failed")
+                raise ValueError("cannot be written: CANARY")
+            sent.append(result.SOPInstanceUID)
+
+        monkeypatch.setattr("fetalflow.node.serving.sender", lambda *_: one_fails)
+        monkeypatch.setattr("fetalflow.node.web._studies", lambda *_: 1 / 0)
+        with pytest.raises(InputError, match="needs a folder for the deliveries of planes"):
+            one_round(node, said.append, None, examine)
+        assert seen == [1] and len(sent) == 2
+    for words in ("in the inbox of movement", "ZeroDivisionError", "cannot be sent (ValueError"):
+        assert sum(words in line for line in said) == 1, words
+    assert not named_in("".join(said).encode())
+
+
 def test_a_study_is_examined_as_a_whole_once_and_again_when_more_of_it_comes(tmp_path):
     seen, said = [], []
 
@@ -152,22 +187,6 @@ def test_a_study_is_examined_as_a_whole_once_and_again_when_more_of_it_comes(tmp
     assert seen == [1, 2, 3] and len(list((tmp_path / "inbox").iterdir())) == 3
     searched(tmp_path)
     assert not named_in("".join(said).encode())
-
-
-def test_a_forgotten_patient_is_nowhere_in_the_node(tmp_path):
-    with a_node(tmp_path) as node:
-        source = delivered(tmp_path, node)
-        take(node, as_bytes(studied(2)), SCANNER)  # held
-        other = dicom(speckle(2), PatientID="8", StudyInstanceUID="1.5", SeriesInstanceUID="1.6")
-        other.StudyDescription = "CLINIC"
-        take(node, as_bytes(other), SCANNER)
-        assert node.receipts.forget(source.PatientID) == (2, 1)
-        tidy_spool(node)
-        assert len(list((node.spool / "cines").iterdir())) == 1 and node.receipts.counts() == {"held": 1}
-        with pytest.raises(NotSent):
-            with_true_identifiers(node, a_report(source))
-    for path in (tmp_path / "node").iterdir():
-        assert path.is_dir() or source.PatientID.encode() not in path.read_bytes()
 
 
 def test_identifiers_open_only_with_the_key_and_only_under_their_pseudonym(tmp_path):

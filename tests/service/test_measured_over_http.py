@@ -21,7 +21,7 @@ from fetalflow.service.limits import Limits
 from fetalflow.service.served import Served
 from fetalflow.service.tokens import Tokens
 from fetalflow.watch.log import AnswerLog
-from fetalflow.watch.row import NO_LENGTH, UNREADABLE
+from fetalflow.watch.row import NO_LENGTH, UNREADABLE, digest_of
 
 TOKEN = "a-token-for-tests-0123456789"
 
@@ -52,7 +52,7 @@ def log(tmp_path):
 @pytest.fixture
 def client(tmp_path, monkeypatch, log):
     monkeypatch.setattr("fetalflow.service.answering.load", lambda folder, **how: bright_package())
-    in_use, challenger = (Served("biometry", f"models:/m/{n}", alias, tmp_path, n * 64) for n, alias in ("1c", "2d"))
+    in_use, challenger = (Served("biometry", f"models:/m/{n}", alias, tmp_path, n * 64) for n, alias in ("1a", "2b"))
     desk = Desk(Limits(), fixed={"biometry": in_use}, record=log.add, pseudonym=log.pseudonym, pictures=True)
     desk.pool, desk.shadow_pool = Here({"biometry": in_use}), Here({"biometry": challenger})
     with TestClient(service(desk, Tokens([TOKEN])), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
@@ -88,7 +88,7 @@ def test_lengths_are_answered_and_recorded_with_figures_by_the_champion_and_in_s
         assert {name: each["value"] for name, each in found["lengths"].items()} == pytest.approx(
             {name: each.value for name, each in expected.items()}
         )
-    for role, version in (("champion", "1c"), ("shadow", "2d")):
+    for role, version in (("champion", "1"), ("shadow", "2")):
         (row,) = rows(log, role)
         assert (row["version"], row["site"], row["refusal"], row["label"]) == (version, "S1", "", "head")
         assert row["patient"] == log.pseudonym("Erika")
@@ -122,7 +122,7 @@ def test_one_file_at_fault_is_named_and_no_other_one_is_recorded_as_unreadable(c
     refused = post(client, verb, good, bad, good, task="biometry")
     assert refused.status_code == 422 and refused.json()["detail"].startswith("file-2.png")
     (row,) = rows(log)
-    assert row["refusal"] == UNREADABLE and row["input"] == __import__("hashlib").sha256(bad.read_bytes()).hexdigest()
+    assert row["refusal"] == UNREADABLE and row["input"] == digest_of(bad.read_bytes())
 
 
 def test_a_file_of_an_examination_that_cannot_be_read_is_a_refusal_of_its_own(client, log, head, tmp_path):

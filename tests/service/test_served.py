@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +98,36 @@ def test_a_body_over_the_limit_is_refused_with_and_without_a_stated_length(runni
     chunked = running.client.post("/v1/predict", content=iter([begin, large, b"\r\n--x--\r\n"]), headers=head)
     assert chunked.status_code == 413
     wait(lambda: running.desk.admitted == 0)
+
+
+def test_a_body_that_stalls_gives_its_place_back_and_all_bodies_together_have_a_limit(steady, monkeypatch):
+    limits = replace(steady.desk.limits, stall_seconds=0.2)
+    monkeypatch.setattr(steady.desk, "limits", limits)
+    address, begin = httpx.URL(steady.address), b"--x\r\nContent-Disposition: form-data"
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 999\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    with socket.create_connection((address.host, address.port), 30) as connection:
+        connection.sendall(head.encode() + begin)
+        refused = connection.recv(4096).decode()
+    assert refused.startswith("HTTP/1.1 408") and "No byte of it came" in refused
+    wait(lambda: steady.desk.admitted == 0 and steady.desk.arriving == 0)
+    monkeypatch.setattr(steady.desk, "arriving", limits.max_bytes_together - 10)
+    full = steady.client.post("/v1/predict", files={"files": b"-" * 100})
+    assert full.status_code == 503 and "no room" in full.json()["detail"] and "retry-after" in full.headers
+
+
+def test_a_full_disk_is_a_503(steady, cine, monkeypatch):
+    def full(self, given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fetalflow.service.uploads.Uploads.take", full)
+    answer = steady.predict(cine)
+    assert answer.status_code == 503 and "retry-after" in answer.headers
+
+
+def test_the_folder_of_the_service_may_be_removed_by_others(steady, cine):
+    shutil.rmtree(steady.desk.scratch.folder)
+    assert steady.predict(cine).status_code == 200
 
 
 def test_more_requests_than_places_get_503_and_a_time(steady, cine):
@@ -274,11 +306,13 @@ def test_a_stream_answers_every_frame_as_the_library_does(steady, packages, raw)
         ({"height": 4, "width": 400_000_000}, b"1234", "at most"),
         ({"height": 60, "width": 80}, b"1234", "found 4 bytes"),
         ({}, b"no picture", "PNG or JPEG"),
+        ({"height": 60}, b"", "raw frames need height and width"),
+        ({"height": 60, "width": 80}, "text", "A frame must be a binary message"),
     ],
 )
 def test_a_stream_says_what_is_wrong_and_ends(steady, first, frame, words):
     wrong = stream(steady, first, [frame] if frame else [])[-1]["wrong"]
-    assert words in wrong
+    assert words in wrong and "0x" not in wrong and not wrong.startswith(":")
     wait(lambda: steady.desk.open_streams == 0)
 
 

@@ -72,8 +72,9 @@ def test_every_page_and_file_needs_a_session_and_every_change_the_token(client):
     log_in(client)
     for method, path in found:
         if method not in ("GET", "HEAD"):
-            for token in ({}, {"X-CSRF": "wrong"}):
+            for token in ({}, {"X-CSRF": "wrong"}, {"X-CSRF": "wröng".encode()}):
                 assert client.request(method, path, headers=token).status_code == 403, (method, path)
+            assert client.request(method, path, data={"csrf": "wröng"}).status_code == 403, (method, path)
 
 
 @pytest.mark.parametrize("name", ["ann", "adi", "lea"])
@@ -186,6 +187,7 @@ def test_a_link_logs_in_once(app, client, monkeypatch):
         ("<b>", "lead", PASSWORD, "name"),
         ("ann", "boss", PASSWORD, "there are: annotator"),
         ("ann", "lead", "short", "12 characters"),
+        ("ann", "lead", "x" * 201, "200 characters"),  # the log-in would refuse it
     ],
 )
 def test_a_wrong_account_is_refused_in_a_sentence(tmp_path, name, role, password, said):

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from fetalflow.annotation.studies import Study, write_study
 from fetalflow.errors import InputError
+from fetalflow.hospital.arrival.journal import LOOK, write_look
 from fetalflow.station.app import station
 from fetalflow.station.catalogue import STATES, Catalogue
 from fetalflow.station.pages.cines import STILL_PX
@@ -67,6 +68,18 @@ def test_the_first_page_is_the_list_and_every_view_is_audited(client, app, revie
     lines = [(line["account"], line["action"], line["subject"]) for line in audited(app)]
     assert ("ann", "view list of cines", "") in lines
     assert lines.count(("ann", "view still", review[1]["good"])) == 1, "one line a session"
+
+
+def test_deliveries_that_wait_in_the_inbox_are_counted_and_not_named(client, review):
+    assert client.get("/cines/list").json()["note"] == ""
+    place = review[0]
+    store = place.workspace / place.settings.block(TASK).retrain.store / TASK
+    store.mkdir(parents=True, exist_ok=True)
+    states = [("waiting", "Bay Clinic"), ("refused", "Old Clinic"), ("waiting", "B")]
+    write_look(store, 1e9, [{"name": name, "state": state, "said": "is being written"} for state, name in states])
+    note = client.get("/cines/list").json()["note"]
+    (store / LOOK).unlink()
+    assert note.startswith("2 deliveries wait in the inbox (last look: 2001-09-09T01:46:40") and "Clinic" not in note
 
 
 def test_a_still_is_the_middle_frame_with_what_was_blanked(client, review, app):

@@ -1,10 +1,12 @@
 """A person labels in Chromium: by keys, by mouse, in two tabs, while the server dies, and with an ended session."""
 
 import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 from conftest import SIZE, serve
+from playwright.sync_api import TimeoutError
 from unlabelled_drops import marks_of, one_server, sources, unlabelled_place
 
 from fetalflow.annotation.studies import Study, write_study
@@ -55,7 +57,12 @@ def press(page, *keys: str) -> None:
 
 
 def saved(page) -> None:
-    page.wait_for_selector("#marks-saved:text-is('all saved')")
+    """Wait until the server has everything; on a busy disk one change may take many seconds."""
+    try:
+        page.wait_for_selector("#marks-saved:text-is('all saved')", timeout=60_000)
+    except TimeoutError as error:
+        said = [page.inner_text(f"#marks-{part}") for part in ("saved", "message", "refused-words")]
+        raise AssertionError(f"{said} {page.evaluate('JSON.stringify(outbox.state)')}") from error
 
 
 def spans_of(place, source: str, name: str = "anna") -> list[tuple[str, int, int]]:
@@ -279,8 +286,11 @@ def test_a_server_that_is_killed_in_a_stroke_and_a_closed_tab_lose_nothing(measu
 def test_an_ended_session_is_begun_again_in_the_page_and_another_account_sends_nothing_of_hers(measured):
     source, place = measured.sources[0], measured.place
     page = measured.anna.tab(source)
-    count = len(marks_of(place, "anna", source))
-    with sqlite3.connect(place.folder / "accounts.db") as database:
+    count, late = len(marks_of(place, "anna", source)), []
+    page.route("**/marks/*/*?after=*", lambda route: late.append(route))  # an answer that comes after the next log-in
+    with page.expect_request("**/marks/*/*?after=*"):
+        page.evaluate("dispatchEvent(new Event('focus'))")
+    with closing(sqlite3.connect(place.folder / "accounts.db")) as database, database:
         database.execute("DELETE FROM sessions")
     press(page, "2", "c")
     click(page, (30, 30), (60, 30))
@@ -294,7 +304,17 @@ def test_an_ended_session_is_begun_again_in_the_page_and_another_account_sends_n
     page.wait_for_selector("#marks-log-in", state="hidden")
     saved(page)
     assert len(marks_of(place, "anna", source)) == count + 1
+    with page.expect_response("**/marks/*/*?after=*"):
+        late[0].fulfill(status=401, json={"detail": "Log in first."})
+    page.unroute_all()
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
+    assert not page.locator("#marks-log-in[open]").count()
+    idle = measured.anna.tab(source)
     measured.anna.log_in("ben")
+    idle.evaluate("dispatchEvent(new Event('focus'))")
+    idle.wait_for_selector("#marks-message >> text=logged in as ben")
+    assert idle.locator("#marks-list li").count() == count + 1  # these are still hers
+    idle.close()
     press(page, "Escape", "c")
     click(page, (30, 90), (60, 90))
     page.wait_for_selector("#marks-message >> text=logged in as ben")

@@ -81,7 +81,7 @@ def test_each_account_has_its_marks_and_gets_nobody_elses(movement):
     mine = movement.ben.read()
     assert (mine["number"], [mark["id"] for mark in mine["marks"]]) == (number, [his["id"]])
     assert hers["id"] in [mark["id"] for mark in movement.anna.read()["marks"]]
-    assert movement.ben.read(after=number) == {"number": number}
+    assert movement.ben.read(after=number) == {"number": number, "account": "ben"}
 
 
 @pytest.mark.parametrize("action", ["mark", "remove"])

@@ -85,6 +85,21 @@ def test_what_was_submitted_leaves_the_list_until_it_is_opened_again(anna, place
         assert (f"/cine/{source}" in shown(anna)) is there
 
 
+def test_the_next_cine_of_the_list_follows_its_order_and_skips_what_is_done(app, anna, place, monkeypatch):
+    """From a cine that was left open on to the one below it, and from the last to the first."""
+    order = [digit * 64 for digit in "abcd"]
+    rows = pd.DataFrame({"source": order, "kind": ["label", "check", "label", "label"], "reasons": [[]] * 4})
+    listed = pd.DataFrame({"task": TASK, "source": order, "name": "n", "patient": ""})
+    monkeypatch.setattr(NextQueue, "ordered", lambda queue: (rows, []))
+    monkeypatch.setattr(Catalogue, "rows", lambda catalogue: listed)
+    found = {each: anna.get(f"/next/after/{each}").json()["source"] for each in order}
+    assert list(found.values()) == [order[2], order[0], order[3], order[0]]
+    place.journal.add([Event("anna", TASK, order[2], uuid4().hex, SUBMIT, {})])
+    assert anna.get(f"/next/after/{order[2]}").json()["source"] == order[0]
+    links = re.findall(r'href="(/cine/[^"]+)"', shown(anna))
+    assert links == [f"/cine/{order[0]}?task={TASK}&amp;from=next", f"/cine/{order[1]}?task={TASK}", links[2]]
+
+
 def test_a_study_decides_who_sees_the_cine_and_the_reason(app, anna, place, source):
     ben = signed_in(app, "ben")
     write_study(place.journal, TASK, "lea", Study(name="s", accounts=("ben",), sources=(source,)))

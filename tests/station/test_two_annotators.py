@@ -7,9 +7,14 @@ from uuid import uuid4
 import pandas as pd
 import pytest
 from starlette.testclient import TestClient
-from station_workspace import make_place, sources
+from station_workspace import make_place, put_network, sources
 
+from fetalflow.annotation.studies import Study, write_study
+from fetalflow.station.answered import answers_of
 from fetalflow.station.app import station
+from fetalflow.station.catalogue import Cine
+from fetalflow.watch.log import AnswerLog
+from fetalflow.watch.row import Answered
 
 PASSWORD = "a long password for tests"
 ACCOUNTS = {"anna": "annotator", "ben": "annotator", "ada": "adjudicator", "lea": "lead"}
@@ -20,6 +25,8 @@ TASK = "movement"
 def app(tmp_path_factory):
     place = make_place(tmp_path_factory.mktemp("two"))
     (place.drop / "patients.csv").write_text("video,patient,site\nunlabelled.avi,P7,S1\n")
+    with open(place.workspace / "params.yaml", "a") as file:
+        file.write("\nwatch:\n  folder: answers\n")
     app = station(place)
     for name, role in ACCOUNTS.items():
         app.state.accounts.make(name, role, PASSWORD)
@@ -154,6 +161,58 @@ def test_an_answer_is_judged_and_counts_in_use(app, people):
     assert "head is wrong (anna)" in page and "head is right (anna)" in page
     row = re.search(r"fetal-movement 3</th><td>service</td><td>(\d)</td><td>(\d)</td><td>([\d.]+)", anna.get("/in-use"))
     assert row.groups() == ("1", "1", "0.500")
+
+
+def test_a_blind_person_learns_nothing_of_what_others_said(app, people):
+    source, (anna, ben, ada, _) = app.state.cines["second"], people.values()
+    study = Study(name="shown", accounts=("anna", "ada"), sources=(source,), network=True)
+    write_study(app.state.place.journal, TASK, "lea", study)
+    answer = {"origin": "service", "model": "fetal-movement 3", "first_frame": 0, "last_frame": 23, "answer": "foot"}
+    ben.send(f"/correct/{source}", **answer | {"right": False, "label": "heart", "why": "valves"})
+    log = AnswerLog(app.state.place.workspace / "answers")
+    fields = {"model": "fetal-movement", "version": "3", "input": source, "probabilities": {"foot": 0.75}}
+    for more in ({"label": "foot"}, {"label": "foot"}, {"label": "leg", "role": "shadow"}, {"label": None}):
+        log.add(Answered(TASK, "service", **fields | more))
+    log.settle("9999-01-01")  # also what is a Parquet file by now
+    log.add(Answered(TASK, "measure", **fields | {"label": "hand", "input": "0" * 64}))
+    log.add(Answered(TASK, "measure", **fields | {"label": "arm", "lengths": {"hc": (170.04, None, None)}}))
+    page = anna.get(f"/correct/{source}")
+    assert "another person judged it" in page and "wrong: heart" not in page
+    shown = {text: page.count(f"<td>{text}</td>") for text in ("foot", "arm HC 170.0 mm", "leg", "hand")}
+    assert shown == {"foot": 1, "arm HC 170.0 mm": 1, "leg": 0, "hand": 0}
+    assert "<td>service, fetal-movement 3</td><td>0.75</td>" in page
+    assert "wrong: heart" in ben.get(f"/correct/{source}")
+    assert "wrong: heart" in people["lea"].get(f"/correct/{source}")
+    saw = [event.account for event in app.state.place.journal.events(TASK, source) if event.action == "saw"]
+    assert saw == ["lea"]  # she labels this cine blindly no more
+
+    anna.label(source, "arm", 0, 20)
+    ada.label(source, "head", 0, 20)
+    page = ada.get("/agreement")
+    assert "you label it" in page and "frames 0 to 20" not in page
+    assert "frames 0 to 20: they agree on 0%" in people["lea"].get("/agreement")
+    mine = answer | {"first_frame": 18, "last_frame": 23, "right": False, "label": "(my marks)", "why": "seen"}
+    anna.send(f"/correct/{source}", **mine)  # her span begins before the answer
+    (mark,) = app.state.place.journal.events(TASK, source, "anna")[-1].value["marks"]
+    assert (mark["label"], mark["first_frame"], mark["last_frame"]) == ("arm", 18, 20)
+    for person in (anna, ada):
+        person.send(f"/marks/{TASK}/{source}", events=[{"id": uuid4().hex, "action": "reopen"}])
+    write_study(app.state.place.journal, TASK, "lea", study.model_copy(update={"accounts": ("anna", "ben")}))
+
+
+def test_only_the_answers_of_the_workspaces_network_are_listed(tmp_path):
+    place = make_place(tmp_path)
+    runs = [{"fold": 0, "seed": seed, "first_frame": 0, "last_frame": 3} for seed in (1, 0)]
+    rows = [run | {"y_true": "head", "y_pred": label, "part": "test"} for run, label in zip(runs, "ab", strict=True)]
+    cine = Cine("c" * 64, TASK, "c", "P", "S", "D", (), (), frozenset(), None, predictions=rows)
+    (tmp_path / "reports" / TASK).mkdir(parents=True)
+    (tmp_path / "reports" / TASK / "registered.json").write_text('{"experiment": "of DVC"}')
+    assert [answer.label for answer in answers_of(place, cine)] == ["b"]  # no network is there: the first run
+    put_network(place)
+    (found,) = answers_of(place, cine)
+    assert found.label == "b" and re.search(r"\(not registered, [0-9a-f]{8}\)", found.model)
+    (tmp_path / "reports" / TASK / "registered.json").write_text('{"name": "fetal-movement", "version": "4"}')
+    assert answers_of(place, cine)[0].model == "fetal-movement 4"
 
 
 def test_the_pages_work_with_keys_and_pass_axe(app, people, serving, browser):

@@ -137,6 +137,7 @@ def test_old_days_and_erased_patients_are_gone_with_their_pictures(tmp_path, set
         log.settle("2027-01-01")
     assert log.forget(["P1", ""]) == 3 and set(log.read()["patient"]) == {"P0", "P2"}
     assert [path.stem for path in tmp_path.rglob("*.npz")] == ["0008"]
+    assert log.days_before("2026-12-01") == [DAY, NEXT]
     assert log.keep(1, "2026-12-01") == [DAY] and log.days() == [NEXT] and not list(tmp_path.rglob("*.npz"))
 
 

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from answer_rows import WEIGHTS, answers
 
-from fetalflow.quality.drift import compare_drop
+from fetalflow.quality.drift import EVERY_SITE, compare_drop
 from fetalflow.settings.watch import Watch
 from fetalflow.watch.comparing import compare
 from fetalflow.watch.estimated import Held
 from fetalflow.watch.judged import asks, flat, judge_day
 from fetalflow.watch.log import AnswerLog
+from fetalflow.watch.page import render
 from fetalflow.watch.reference import Reference
 
 DAYS = [f"2026-11-{day:02d}" for day in range(20, 25)]
@@ -144,3 +145,20 @@ def test_the_rule_counts_the_last_days_with_answers(bad, asked):
 def test_a_rule_that_can_never_hold_is_refused():
     with pytest.raises(ValueError, match="at most of_days"):
         Watch(ask_days=6, of_days=5)
+
+
+@pytest.mark.parametrize("role", ["other", "shadow"])
+def test_a_day_without_an_answer_of_a_champion_is_no_quiet_day(tmp_path, role):
+    log = log_of_days(tmp_path, DAYS[:1], role=role)
+    found = judge_day(log.read(), DAYS[0], SETTINGS)
+    assert not found["models"] and not found["findings"]
+    page = render("movement", [{"task": "movement", "asks": ""} | found], [], SETTINGS)
+    assert "No champion answered" in page and "Nothing changed" not in page
+
+
+def test_a_site_that_is_called_like_all_sites_does_not_take_their_place(tmp_path):
+    log = log_of_days(tmp_path, DAYS[:1], sites=("S0", EVERY_SITE))
+    sites = judge_day(log.read(), DAYS[0], SETTINGS)["sites"]
+    assert {site: each["answers"] for site, each in sites.items()} == {
+        EVERY_SITE: 48, "S0": 24, f"{EVERY_SITE} (name of a site)": 24,
+    }  # fmt: skip

@@ -11,24 +11,32 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 from alone import assert_alone
 from canary import BESIDE, HULL, NAME
 from hospital_site import MODEL, SMALL, Site, opened_site
 from name_search import SECOND, SECRET, named_in, searched
-from named_deliveries import TABLES, faulty_delivery
+from named_deliveries import TABLES, faulty_delivery, second_delivery
 from processes import BIN
 from servers import PREFECT_LOG_IN, mlflow_server, needs_postgres, s3_client, s3_store
 from small_stages import ORDER, make_small_workspace, ran
 
 import stages.register
+from fetalflow.annotation.annotation import Span
+from fetalflow.annotation.corrections import correct
 from fetalflow.artefacts import file_digest, read_json
 from fetalflow.hospital.arrival import intake as arrival
 from fetalflow.hospital.arrival.journal import read_journal
 from fetalflow.registry.ledger.record import record_move
+from fetalflow.station.catalogue import Catalogue
+from fetalflow.station.delivery import deliver
+from fetalflow.station.labelled import Labelled
+from fetalflow.station.place import Place
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.night]
 
@@ -227,10 +235,72 @@ def test_the_worker_runs_the_pipeline_of_any_workspace(site, tmp_path):
 
 
 @pytest.mark.long
+def test_what_follows_the_night(site):
+    """Somebody is told, a person corrects an answer, the next night learns from it, a person approves the new model, a
+    patient is erased, and what nobody needs is removed. After each step the registry is whole and the champion answers.
+    """
+    titles = [title for title, _ in site.alerts]
+    assert any("refused delivery" in title for title in titles), titles
+    assert not named_in(json.dumps(site.alerts).encode())
+
+    of = pd.read_parquet(site.workspace / "data" / "movement" / "manifest.parquet")
+    sides = pd.read_parquet(site.workspace / "data" / "movement" / "split.parquet").set_index("sequence")["part"]
+    trained = of[of["sequence"].map(sides).eq("train")].iloc[0]
+    wrong = {"head": "arm", "arm": "head"}[trained["label"]]
+    given = correct_an_answer(site, trained, wrong)
+    assert given == ["corrections"]
+    site.deliver(second_delivery(site.folder / "second"), f"second {NAME}")
+    before = site.look_into_the_inbox().count(TRAINED)
+    assert before == 2 and site.versions() == ["2", "1"]
+    table = pd.read_csv(site.workspace / "arrivals" / "movement" / "drop" / "annotations.csv", dtype=str)
+    assert wrong in set(table.loc[table["video"].str.contains(trained["source"]), "label"])
+
+    rules = ("clean_tree=false", "max_latency_ratio=100", "max_ece=1", "max_false_alarms=1", "margin=0.9")
+    words = [f"--set=movement.promote.{rule}" for rule in (*rules, "aim=non_inferiority", "guards=not_refuted")]
+    site.fetalflow("settings", "--workspace", str(site.workspace), *words)
+    with pytest.raises(AssertionError, match="a person must approve"):
+        site.fetalflow("promote")
+    verdict = read_json(site.workspace / "reports" / "promotion" / "movement" / "verdict.json")
+    assert verdict["challenger"]["version"] == "2" and verdict["champion"]["version"] == "1"
+    said = site.fetalflow("promote", "--approve", "2", "--evidence", verdict["evidence_digest"][:16])
+    assert "Version 2 of fetal-movement is the champion now" in said
+    head, answer = site.head(), json.loads(site.answer_of_champion())
+    assert answer["label"] in ("head", "arm")
+
+    her = str(trained["patient"])
+    assert "would" in site.fetalflow("erase", her, "--plan", "--workspace", str(site.workspace))
+    said = site.fetalflow("erase", her, "--by", "Ada", "--why", "consent", "--workspace", str(site.workspace))
+    assert "champion" in said, "the weights of the model in use saw her, and the certificate says so"
+    left = pd.read_parquet(site.workspace / "data" / "movement" / "manifest.parquet")
+    assert her not in set(left["patient"].astype(str))
+    assert f"Last hash: {site.head()}" in site.fetalflow("ledger", "verify", "--head", head)
+    assert json.loads(site.answer_of_champion()) == answer
+
+    site.fetalflow("clean", "--plan", "--workspace", str(site.workspace))
+    site.fetalflow("clean", "--workspace", str(site.workspace))
+    assert json.loads(site.answer_of_champion()) == answer and site.head()
+    assert site.look_into_the_inbox().count(TRAINED) == 3, "the next night trains without her"
+    assert searched(site.workspace, site.scratch) > 60
+
+
+def correct_an_answer(site: Site, row: pd.Series, label: str) -> list[str]:
+    """A person at the station says what is right on the frames of a sequence; the names of the new deliveries."""
+    first, last = int(row["first_frame"]), int(row["last_frame"])
+    mark = Span(id=uuid4().hex, label=label, first_frame=first, last_frame=last).model_dump(mode="json")
+    said = {"origin": "test", "model": f"{MODEL} 1", "first_frame": first, "last_frame": last, "answer": row["label"]}
+    place = Place(site.workspace, "movement")
+    correct(
+        place.journal, "movement", row["source"], "ben", said | {"right": False, "marks": [mark], "why": "seen"}, ""
+    )
+    written = deliver(Labelled(place, Catalogue(place), None), "station", "lea")
+    return [each.path.name.removeprefix("station-") for each in written]
+
+
+@pytest.mark.long
 @needs_postgres
 def test_a_backup_restored_elsewhere_answers_with_the_same_bytes(site):
     """The steps of docs/operator/operations.md, on another database and another store, with the old ones gone."""
-    head, answer = site.head(), site.answer_of_champion()
+    head, answer, versions = site.head(), site.answer_of_champion(), site.versions()
     for name in ("mlflow", "mlflow_auth"):
         dump = site.database.folder / f"{name}.dump"
         site.database.call("pg_dump", "-Fc", "-f", dump, name)
@@ -244,7 +314,7 @@ def test_a_backup_restored_elsewhere_answers_with_the_same_bytes(site):
         databases = ("mlflow_restored", "mlflow_auth_restored")
         with mlflow_server(site.folder / "restored", site.database, store, databases=databases) as server:
             restored = replace(site, mlflow=server)
-            assert restored.versions() == ["1"]
+            assert restored.versions() == versions
             assert f"Last hash: {head}" in restored.fetalflow("ledger", "verify", "--head", head)
             assert restored.answer_of_champion() == answer
 

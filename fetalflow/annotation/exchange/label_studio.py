@@ -4,6 +4,8 @@ A cine is a task with `video`; its spans are `timelinelabels`, its boxes `videor
 ellipses, outlines or masks is a task with `image`, because Label Studio draws these on pictures alone. A still whose
 span is the whole still is a `choices`. Frames are counted from 1 there. A project of Label Studio has one labelling
 configuration, so tasks with `video` and tasks with `image` belong into two projects.
+
+Label Studio refuses an import that names a person whom it does not know, so the annotator is kept in the regions.
 """
 
 import json
@@ -14,7 +16,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from fetalflow.annotation.annotation import Annotation, Box, Span
-from fetalflow.annotation.exchange.label_studio_regions import marks_of, regions_of
+from fetalflow.annotation.exchange.label_studio_regions import OURS, marks_of, regions_of
 from fetalflow.annotation.exchange.marked import RATE, Facts, MarkedCine, check_inside, reading
 from fetalflow.errors import InputError
 
@@ -43,7 +45,8 @@ def tasks_of(
             if each.predicted:
                 task["predictions"].append({"model_version": each.annotator, "result": result})
             else:
-                task["annotations"].append({"completed_by": {"email": each.annotator}, "result": result})
+                result = [_of_annotator(region, each.annotator) for region in result]
+                task["annotations"].append({"result": result, "ground_truth": False})
     for cine in unmarked:
         key = cine.source, None if cine.frames > 1 else 0
         tasks.setdefault(key, {"data": _data(cine, key[1], address), "annotations": [], "predictions": []})
@@ -134,8 +137,20 @@ def _frame(data: dict[str, Any], cine: Facts, where: str) -> int | None:
     return int(stated or 0)
 
 
+def _of_annotator(region: dict[str, Any], name: str) -> dict[str, Any]:
+    if region["type"] == "relation":
+        return region
+    meta = region.get("meta", {"text": []})
+    return region | {"meta": meta | {OURS: meta.get(OURS, {}) | {"annotator": name}}}
+
+
 def _who(each: dict[str, Any], kind: str) -> str:
+    """The annotator that the station wrote into the first region that has one, else whom Label Studio names: by e-mail,
+    or by a number."""
     if kind == "predictions":
         return str(each.get("model_version") or "a network")
+    metas = ((region.get("meta") or {}).get(OURS) or {} for region in each.get("result") or [])
+    if name := next((meta["annotator"] for meta in metas if meta.get("annotator")), None):
+        return str(name)
     by = each.get("completed_by")
     return str((by.get("email") or by.get("id")) if isinstance(by, dict) else by if by is not None else "label-studio")

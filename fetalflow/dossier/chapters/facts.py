@@ -49,7 +49,9 @@ def is_synthetic(evidence: Evidence) -> bool:
 
 
 def synthetic_warning(evidence: Evidence) -> list[Block]:
-    text = "The images are synthetic: software made them, and no patient was examined. So no figure of this dossier says "
+    text = (
+        "The images are synthetic: software made them, and no patient was examined. So no figure of this dossier says "
+    )
     return [Words(f"{text}anything about real patients.", "warning")] if is_synthetic(evidence) else []
 
 

@@ -17,9 +17,7 @@ def _confused(evidence: Evidence, variant: str) -> list[Block]:
     labels, counts = (evidence.figure(score, key).value for key in ("labels", "confusion"))
     if not isinstance(labels, list) or not isinstance(counts, list):
         return [Words("Which labels are confused is not on record.")]
-    wrong = [
-        (-count, i, j) for i, row in enumerate(counts) for j, count in enumerate(row) if i != j and count
-    ]
+    wrong = [(-count, i, j) for i, row in enumerate(counts) for j, count in enumerate(row) if i != j and count]
     if not wrong:
         return [Words("No answer on the test part was wrong. That does not show that it cannot be wrong.")]
     rows: list[list[Text]] = [

@@ -117,12 +117,18 @@ def _verdict(evidence: Evidence, file: str) -> list[Block]:
     for title, kinds in (GROUPS if champion else FIRST).items():
         rows = [_rule(evidence, file, i, rule) for i, rule in enumerate(verdict["rules"]) if rule["kind"] in kinds]
         if rows:
-            blocks += [Heading(title), Table(["Rule", "Outcome", "This version", "Champion", "Difference"], rows)]
+            blocks += [Heading(title), _filled(["Rule", "Outcome", "This version", "Champion", "Difference"], rows)]
     for i, rule in enumerate(verdict["rules"]):
         if rule["outcome"] in ("fail", "warning"):
             words = (evidence.figure(file, "rules", i, "rule"), ": ", evidence.figure(file, "rules", i, "words"))
             blocks.append(Words(words, "warning"))
     return blocks
+
+
+def _filled(head: list[str], rows: list[list[Text]]) -> Table:
+    """A table without the columns that are empty in every row."""
+    kept = [i for i in range(len(head)) if any(row[i] != "" for row in rows)]
+    return Table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def _rule(evidence: Evidence, file: str, number: int, rule: Mapping[str, Any]) -> list[Text]:

@@ -36,7 +36,7 @@ def _days(evidence: Evidence, days: list[dict[str, Any]], mine: list[int], other
     answers, bad = sum(days[i]["answers"] for i in mine), sum(bool(days[i]["findings"]) for i in mine)
     asked = sum(bool(days[i]["asks"]) for i in mine)
     words = (
-        *("Days on which this version answered and `watch` looked: ", total("count", len(mine)), ", from "),
+        *("Days on which this version answered and fetalflow watch looked: ", total("count", len(mine)), ", from "),
         *(f"{days[mine[0]]['day']} to {days[mine[-1]]['day']}. Answers: ", total("sum of answers", answers)),
         *(". Days with a finding: ", total("days with findings", bad), ". Days that asked for a retraining: "),
         *(total("days with asks", asked), ". Days of other versions: ", others, "."),

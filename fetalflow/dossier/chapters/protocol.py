@@ -39,16 +39,11 @@ def data_management(evidence: Evidence) -> list[Block]:
         Heading("Modification protocol, P1: data management"),
         Words(
             "Deliveries come through an inbox. Each row is checked, and a row that cannot be used goes to quarantine "
-            "with a reason. A patient who was once in the test part stays there; nobody of the test part is trained on."
+            "with a reason. In a store of deliveries, a patient who was once in the test part stays there."
         ),
         Table(["Part", "Patients of this version"], parts),
-        Words(
-            (
-                *("The kind of split is ", evidence.figure(SPLIT, "kind"), ", with "),
-                *(evidence.figure(SPLIT, "folds"), " fold. Patients in both training and test: "),
-                *(evidence.figure(SPLIT, "overlap", "train-test"), "."),
-            )
-        ),
+        Words(("Kind of split: ", evidence.figure(SPLIT, "kind"), ". Folds: ", evidence.figure(SPLIT, "folds"), ".")),
+        *_overlap(evidence),
         Words(
             (
                 *("Rows delivered: ", evidence.figure(EXTRACT, "rows"), ". Rows used: "),
@@ -60,9 +55,18 @@ def data_management(evidence: Evidence) -> list[Block]:
     ]
 
 
+def _overlap(evidence: Evidence) -> list[Block]:
+    """Patients who are on both sides; their test says too little."""
+    both = evidence.figure(SPLIT, "overlap", "train-test")
+    words = [Words(("Patients in both training and test: ", both, "."), "warning" if both.value else "text")]
+    if both.value:
+        words.append(Words("So the test is partly of patients whom the model has seen, and is too good.", "warning"))
+    return words
+
+
 def _quality(evidence: Evidence) -> list[Block]:
     if not evidence.has(QUALITY):
-        return [Words("The run has no verdict of the quality checks. The stage `validate` writes it.", "warning")]
+        return [Words("The run has no verdict of the quality checks. The stage validate writes it.", "warning")]
     checks = evidence.json(QUALITY).get("expectations", [])
     failed = [each for each in checks if not each["success"]]
     critical = [each for each in failed if each["severity"] == "critical"]
@@ -90,9 +94,9 @@ def training_again(evidence: Evidence, task: str) -> list[Block]:
     return [
         Heading("Modification protocol, P2: training again"),
         Words(
-            "A person, a schedule or the watch of the answers in use starts `fetalflow retrain`. It runs the recorded "
-            "stages with the same settings. The result is registered as a challenger, which is used for no answer "
-            "before it is promoted. These values are of this version."
+            "A person, a schedule or the watch of the answers in use starts the command fetalflow retrain. It runs the "
+            "recorded stages with the same settings. The result is registered as a challenger. It becomes champion "
+            "only by a promotion. These values are of this version."
         ),
         Table(["Of the training", "Value"], rows),
     ]
@@ -226,16 +230,11 @@ def _power(evidence: Evidence) -> list[Block]:
         ),
         Words(
             (
-                *(
-                    "How alike the sequences of a patient are was assumed, not measured. Standard deviations, where that "
-                ),
-                *("of chance is one: between patients ", of("patient_sd"), ", between sequences ", of("sequence_sd")),
-                *(
-                    ", of how a patient suits one model ",
-                    of("model_sd"),
-                    ". Limits that do not depend on chance, such ",
-                ),
-                "as size and origin, are left out.",
+                "How alike the sequences of a patient are was assumed, not measured. Standard deviations, as a "
+                "multiple of that of chance: ",
+                *("between patients ", of("patient_sd"), ", between sequences ", of("sequence_sd")),
+                *(", of how a patient suits one model ", of("model_sd"), ". "),
+                "Limits that do not depend on chance, such as size and origin, are left out.",
             )
         ),
         Words("An accuracy cannot rise above one, so near one a challenger is better by less than the case says."),
@@ -256,7 +255,7 @@ def update(plan: Plan) -> list[Block]:
             "The ledger gets a line before and a line after it."
         ),
         Words(
-            f"{back}The command is `fetalflow rollback --reason WHY`. It is refused for a version whose files changed, "
+            f"{back}The command is fetalflow rollback --reason WHY. It is refused for a version whose files changed, "
             "or that was trained on a patient who was withdrawn since. Services use the new champion without a stop."
         ),
         Words("Whom the maker informs of an update, and how, is to be stated by the maker.", "maker"),

@@ -179,5 +179,5 @@ def _spread(evidence: Evidence) -> Words:
     if spread.value is not None:
         text = "Standard deviation of the accuracy between trainings with other seeds: "
         return Words((text, spread, ". Another processor moves the figures, too."))
-    text = "How far the figures move when the training is repeated is not on record. A run with several seeds (the setting "
-    return Words(text + "train.seeds of the task) records it.", "warning")
+    text = "How far the figures move when the training is repeated is not on record. A run with several seeds "
+    return Words(text + "(the setting train.seeds of the task) records it.", "warning")

@@ -1,4 +1,4 @@
-"""How good the version is by gestational age: its answers on the test part, joined with the ages that the drop states."""
+"""How good the version is by gestational age: its answers on the test part, and the ages that the drop states."""
 
 import json
 import tempfile

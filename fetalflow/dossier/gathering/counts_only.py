@@ -42,7 +42,9 @@ def _score(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _measurements(facts: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in facts.items() if key != "points"}  # each is one woman's length and age
-    return {key: [_no_outliers(row) for row in value] if isinstance(value, list) else value for key, value in kept.items()}
+    return {
+        key: [_no_outliers(row) for row in value] if isinstance(value, list) else value for key, value in kept.items()
+    }
 
 
 def _no_outliers(row: Any) -> Any:

@@ -1,7 +1,6 @@
 """The rows that a version was made from: its split in the registry, and the manifest if the workspace still has it."""
 
 import tempfile
-from pathlib import Path
 
 import pandas as pd
 

@@ -23,7 +23,9 @@ from fetalflow.settings.params import load_settings
 
 FILE = "deliveries.json"
 TERMS = {"licence": ("licence", "license"), "consent": ("consent", "consent_given")}  # columns, in any case
-PLAIN = re.compile(r"yes|no|true|false|given|refused|broad|waived|withdrawn|cc[ -](by|0)[\w .-]{0,16}|cc0", re.IGNORECASE)
+PLAIN = re.compile(
+    r"yes|no|true|false|given|refused|broad|waived|withdrawn|cc[ -](by|0)[\w .-]{0,16}|cc0", re.IGNORECASE
+)
 NOT_STATED, OTHER_TEXT = "not stated", "another text"
 STORE = "arrivals"  # where the settings do not say
 CERTIFICATES = "erasures"  # beside the workspaces

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from fetalflow.artefacts import file_digest, write_json
+from fetalflow.dossier.gathering.counts_only import counts_only
 from fetalflow.dossier.subject import Subject
 from fetalflow.inference.engines.choice import EXPORTS
 from fetalflow.registry.registered_files import CARD, PACKAGE_TAG, package_problems
@@ -20,6 +21,7 @@ def gather(subject: Subject, folder: Path) -> None:
     paths = [path for path in subject.store.artefact_paths(subject.run) if _shown(path)]
     for path in paths:
         subject.store.client.download_artifacts(subject.run, path, str(_made((folder / RUN / path).parent)))
+    counts_only(folder / RUN)
     for file in sorted(subject.package.rglob("*")):
         name = file.relative_to(subject.package)
         if file.suffix in (".json", ".md") and (EXPORTS not in name.parts or len(name.parts) == 2):

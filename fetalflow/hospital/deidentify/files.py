@@ -61,12 +61,21 @@ def write_cine(
     except Rejected as verdict:
         return rejected(verdict.kind)
     except Exception as error:  # messages of readers and writers may quote a name; the number of the row is enough
-        if getattr(error, "errno", None) in NO_ROOM:  # no fault of this cine
+        if has_no_room(error):  # no fault of this cine
             raise
         return "broken"
     starts = [0, *(end for end, _ in first_pass.masks)]
     blank = [np.mean(m == 0) * (end - start) for (end, m), start in zip(first_pass.masks, starts[:-1], strict=True)]
     return Written(name, first_pass.shape, float(sum(blank) / first_pass.frames))
+
+
+def has_no_room(error: BaseException | None) -> bool:
+    """Whether an error says that nothing can be written. pydicom raises it again without its number."""
+    while error is not None:
+        if getattr(error, "errno", None) in NO_ROOM:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def cine_name(pseudonym: str, source: str, key: Key) -> str:

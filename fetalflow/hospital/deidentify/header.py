@@ -10,6 +10,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
+from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian
 
 from fetalflow.cine.dicom_frames import opened
@@ -55,8 +56,16 @@ def read_header(path: Path, limits: Limits) -> Dataset:
 
 
 def persons(header: Dataset) -> list[str]:
-    """The names and numbers of persons in a header, for `words_of`."""
-    return [str(header.get(name) or "") for name in PERSONS]
+    """The names and numbers of persons in a header, for `words_of`: PERSONS, and every element for names, also private
+    and nested ones."""
+    found = [str(header.get(name) or "") for name in PERSONS]
+    for element in header:
+        if element.VR == "SQ":
+            found += [name for item in element.value for name in persons(item)]
+        elif element.VR == "PN" and element.keyword not in PERSONS and element.value:
+            values = element.value if isinstance(element.value, MultiValue) else [element.value]
+            found += map(str, values)
+    return found
 
 
 def clean_header(header: Dataset, key: Key, patient: str, source: str, first_pass: Survey) -> Dataset:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from fetalflow.annotation.studies import ALL, studies, study_of
 from fetalflow.errors import InputError
+from fetalflow.hospital.arrival.journal import listing
 from fetalflow.station.access import Here, Signed, render
 from fetalflow.station.catalogue import STATES
 from fetalflow.station.frames import png
@@ -41,10 +42,11 @@ def cines_page(request: Request, account: Signed) -> Response:
 
 @router.get("/cines/list")
 def cines_list(request: Request, account: Signed, place: Here) -> dict[str, Any]:
-    """Every cine: `columns`, and one list for each row in their order. fps and mm_per_px are null if not known."""
-    table = request.app.state.catalogue.rows()
+    """Every cine: `columns`, and one list for each row in their order. fps and mm_per_px are null if not known. note:
+    a sentence on deliveries that nobody can look at yet, or ""."""
+    table, note = request.app.state.catalogue.rows(), _in_the_inbox(place)
     if table.empty:
-        return {"columns": list(table.columns), "rows": []}
+        return {"columns": list(table.columns), "rows": [], "note": note}
     table = _blinded(table, place, account.name)
     shown = table.assign(
         labels=table["labels"].map(list),
@@ -53,7 +55,22 @@ def cines_list(request: Request, account: Signed, place: Here) -> dict[str, Any]
         fps=table["fps"].astype(object).where(table["fps"].notna(), None),
         mm_per_px=table["mm_per_px"].astype(object).where(table["mm_per_px"].notna(), None),
     )
-    return {"columns": list(shown.columns), "rows": shown.to_numpy(dtype=object).tolist()}
+    return {"columns": list(shown.columns), "rows": shown.to_numpy(dtype=object).tolist(), "note": note}
+
+
+def _in_the_inbox(place: Place) -> str:
+    """How many deliveries the last look into the inbox could not take. They may still be written, or hold names, so
+    nothing of them is opened here."""
+    stores = [place.workspace / block.retrain.store / task for task, block in place.settings.blocks.items()]
+    looks = [look for look in map(listing, stores) if look["waiting"]]
+    count = sum(len(look["waiting"]) for look in looks)
+    if not count:
+        return ""
+    waits = "1 delivery waits" if count == 1 else f"{count} deliveries wait"
+    return (
+        f"{waits} in the inbox (last look: {max(look['looked'] for look in looks)}). The cines are listed when "
+        "`fetalflow retrain` has taken them; `fetalflow arrivals` says why they wait."
+    )
 
 
 def _blinded(table: pd.DataFrame, place: Place, account: str) -> pd.DataFrame:

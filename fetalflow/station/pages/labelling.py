@@ -49,8 +49,8 @@ def next_cine(account: Signed, place: Here, task: str, after: After = "") -> dic
 
 @router.get("/labelling/{task}/stills")
 def next_stills(request: Request, account: Signed, place: Here, task: str, after: After = "") -> dict[str, Any]:
-    """The next stills that the account has not submitted, at most AT_ONCE: source, digest of the frame, name, id, and
-    the account's mark, if there is one; `left`: how many cines and stills wait; `cine`: one with several frames."""
+    """The account, and the next stills that it has not submitted, at most AT_ONCE: source, digest of the frame, name,
+    id, and its mark, if there is one; `left`: how many cines and stills wait; `cine`: one with several frames."""
     catalogue, stills, cines = Catalogue(place), [], []
     for source, frames in _readable(place, account, task, after):
         if frames > 1:
@@ -65,7 +65,7 @@ def next_stills(request: Request, account: Signed, place: Here, task: str, after
         if len(stills) == AT_ONCE or len(cines) == 2 * AT_ONCE:
             break
     left = len(waiting_for(place, account, task, after))
-    return {"stills": stills, "left": left, "cine": cines[0] if cines else None}
+    return {"account": account.name, "stills": stills, "left": left, "cine": cines[0] if cines else None}
 
 
 def _readable(place: Place, account: Account, task: str, after: str = "") -> Iterator[tuple[str, int]]:

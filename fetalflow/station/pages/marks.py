@@ -48,7 +48,7 @@ def who(request: Request, account: Signed) -> dict[str, str]:
 def read_marks(
     request: Request, account: Signed, place: Here, task: str, source: Source, after: int = -1
 ) -> dict[str, Any]:
-    """The account's marks that hold, and the number of its last event. With `after` equal to that number: only it.
+    """The account, its marks that hold, and the number of its last event. With `after` equal to that number: no marks.
 
     A page asks again every few seconds for what another tab wrote; such a look is no new view and writes no audit line.
     """
@@ -56,11 +56,12 @@ def read_marks(
     events = place.journal.events(task, source, account.name)
     number = events[-1].number if events else 0
     if after == number:
-        return {"number": number}
+        return {"number": number, "account": account.name}
     if after < 0:
         request.app.state.audit.write(account.name, "view own marks", source, task=task)
     return {
         "number": number,
+        "account": account.name,
         "marks": [mark.model_dump(mode="json") for mark in standing(events)],
         "submitted": submitted(events),
         "labels": list(offered(canvas.labels)),

@@ -5,7 +5,7 @@
   const COLUMNS = [["still", "Still"], ["name", "Name"], ["patient", "Patient"], ["labels", "Labels"], ["site", "Site"],
     ["device", "Device"], ["annotators", "Annotators"], ["frames", "Frames"], ["state", "Why to look"]];
   const BAD = new Set(["mistake", "disagreement"]), WARN = new Set(["quarantine", "unfamiliar", "unlabelled", "arrived"]);
-  const grid = document.getElementById("grid"), said = document.getElementById("said");
+  const [grid, said, inbox] = ["grid", "said", "inbox"].map((id) => document.getElementById(id));
   const titles = grid.querySelector(".titles .row"), body = grid.querySelector(".rows");
   const { form, buttons } = cineFilters;
   const words = Object.fromEntries(buttons.map((b) => [b.dataset.state, b.dataset.words]));
@@ -137,6 +137,8 @@
       const answer = await fetch("/cines/list");
       const found = await answer.json();
       if (!answer.ok) throw new Error(found.detail ?? answer.statusText);
+      inbox.textContent = found.note ?? "";
+      inbox.hidden = !found.note;
       all = found.rows.map((row) => Object.fromEntries(found.columns.map((column, at) => [column, row[at]])));
     } catch (error) {
       said.textContent = `The list could not be read: ${error.message}`;

@@ -43,12 +43,14 @@ const marks = (() => {
   async function ask() {
     if (isAsking || outbox.state.otherAccount) return;
     isAsking = true;
+    const session = outbox.session;
     try {
       const answer = await send("GET", `${url}?after=${base.number}`);
+      outbox.belongsTo(answer.account);
       // The answer may be older than a change that the server has acknowledged since; the next one is not.
       if (answer.marks && !recent.some((each) => each.number > answer.number)) take(answer);
     } catch (error) {
-      if (error.status === 401) outbox.sessionEnded();
+      if (error.status === 401) outbox.sessionEnded(session);
       else if (error.status && base.number < 0) say(error.message, true);
     } finally {
       isAsking = false;
@@ -142,8 +144,10 @@ const marks = (() => {
   async function next() {
     if (unfinished()) { say(unfinished(), true); return; }
     try {
-      const found = await send("GET", `/labelling/${facts.task}/next?after=${facts.source}`);
-      if (found.source) location.assign(`/cine/${found.source}?task=${facts.task}`);
+      // Who came from the list of what to look at next goes on in its order.
+      const ordered = new URLSearchParams(location.search).get("from") === "next";
+      const found = await send("GET", ordered ? `/next/after/${facts.source}` : `/labelling/${facts.task}/next?after=${facts.source}`);
+      if (found.source) location.assign(`/cine/${found.source}?task=${facts.task}${ordered ? "&from=next" : ""}`);
       else say("You have submitted all cines of this list.");
     } catch (error) {
       say(error.status ? error.message : "The server does not answer. Your marks stay in this browser until it does.", true);

@@ -4,6 +4,8 @@
 //   outbox.put(url, {id, action, value})   a change; `url` takes it by POST
 //   outbox.waiting(url)                    the events for a url that are not acknowledged, oldest first
 //   outbox.state                           {waiting, refused, problem, loggedOut, otherAccount}
+//   outbox.session                         how often this page began a session again; an answer 401 to a request of an
+//                                          earlier session says nothing about the one of now
 //   outbox.on((state, answer) => …)        called at each change; answer: {url, events, number}, the number of the last
 //                                          event that the server wrote, or {url, events, refused: its words}
 "use strict";
@@ -14,7 +16,7 @@ const outbox = (() => {
   const MOST_EVENTS = 50, MOST_CHARACTERS = 2_000_000, LONGEST_WAIT_S = 15;
   const state = { waiting: 0, refused: [], problem: "", loggedOut: false, otherAccount: "" };
   const callbacks = [];
-  let queue = [], sending = false, timer = 0, failures = 0, isLoaded = false;
+  let queue = [], sending = false, timer = 0, failures = 0, isLoaded = false, session = 0;
 
   // --- The database of the browser.
   const database = new Promise((resolve, reject) => {
@@ -89,6 +91,7 @@ const outbox = (() => {
   }
   async function sendBatch(entries) {
     await Promise.all(entries.map((each) => each.kept));
+    const before = session;
     try {
       const answer = await send("POST", entries[0].url, { events: entries.map((each) => each.event) });
       await drop(entries);
@@ -96,7 +99,7 @@ const outbox = (() => {
       failures = 0;
       changed({ url: entries[0].url, events: entries.map((each) => each.event), number: answer.number });
     } catch (error) {
-      if (error.status === 401) { state.loggedOut = true; throw error; }
+      if (error.status === 401) { state.loggedOut ||= before === session; throw error; }
       if (error.status === 403) { if (await renewed()) return; throw error; }
       // 404, 413 and 422 are about the change; anything else, such as no answer, may pass.
       if (![400, 404, 413, 422].includes(error.status)) throw error;
@@ -126,22 +129,27 @@ const outbox = (() => {
   // Another log-in of the same account gives a new token; the page of another account sends nothing.
   async function renewed() {
     const before = token.content, found = await send("GET", "/marks/who");
-    if (found.account !== account) {
-      state.otherAccount = found.account;
-      throw new Error("another account");
-    }
+    belongsTo(found.account);
     token.content = found.csrf;
     return token.content !== before;
   }
+  // Raises where an answer of the server is about another account than that of this page.
+  function belongsTo(name) {
+    if (name === account) return;
+    state.otherAccount = name;
+    changed();
+    throw new Error(`This browser is now logged in as ${name}.`);
+  }
   async function loggedIn() {
     await renewed();
+    session += 1;
     state.loggedOut = false;
     failures = 0;
     changed();
     await flush();
   }
-  function sessionEnded() {
-    state.loggedOut = true;
+  function sessionEnded(before) {
+    state.loggedOut ||= before === session;
     changed();
   }
   async function again() {
@@ -157,7 +165,8 @@ const outbox = (() => {
   addEventListener("focus", again);
 
   return {
-    account, state, put, flush, again, loggedIn, sessionEnded, forgetRefused, sendRefused, loaded,
+    account, state, put, flush, again, loggedIn, sessionEnded, belongsTo, forgetRefused, sendRefused, loaded,
+    get session() { return session; },
     waiting: (url) => queue.filter((each) => each.url === url).map((each) => each.event),
     on(callback) { callbacks.push(callback); },
   };

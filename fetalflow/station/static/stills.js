@@ -19,6 +19,7 @@
     isAsking = true;
     try {
       const answer = await send("GET", `/labelling/${task}/stills?after=${shown.at(-1)?.source ?? ""}`);
+      outbox.belongsTo(answer.account);
       const fresh = answer.stills.filter((still) => !shown.some((known) => known.source === still.source));
       // What is on its way to the server waits there still, and is no picture to label.
       shown.push(...fresh.map((still) => ({ ...still, submitted: false })));
@@ -29,6 +30,7 @@
       show();
     } catch (error) {
       if (error.status === 401) location.assign("/log-in");
+      if (outbox.state.otherAccount) return;
       say(error.status ? error.message : "The server does not answer. Your labels stay in this browser until it does.", true);
       setTimeout(more, 3000);
     } finally {
