@@ -22,6 +22,7 @@ from fetalflow.registry.warm_start import choose_start
 from fetalflow.settings.params import TaskSettings, load_settings
 from flows.checkout import CHECKOUT
 from flows.nights.alerts import Alert, look_after, on_end, tell
+from flows.nights.judged import show_judged
 from flows.pipeline import pipeline, run_stage
 from flows.running.dvc_stages import pending, stage_names
 from flows.workspaces.changes import overlay
@@ -177,6 +178,8 @@ def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None
         tell(folder, Alert("refused delivery", task_name, {"count": refused}, flow_run.id), flow_run.id)
     if rows := [asdict(arrival) for arrival in arrivals]:  # Prefect keeps every table, so it gets what is new alone
         create_table_artifact(key=f"{task_name}-arrivals", table=rows, description="Deliveries that are new or changed")
+    if said := show_judged(folder, task_name, block):
+        get_run_logger().warning(said)
     if not (folder / settings.tasks[task_name].drop).is_dir():
         get_run_logger().info("No drop has arrived yet")
         return []

@@ -233,7 +233,7 @@ def decide(
 ) -> Event:
     """Decide a case: `chosen` is one of its annotators, NOTHING, or DRAWN, which takes those marks of `drawn` that the
     case is about. Raises InputError without a reason, if `account` is one of the annotators, if `chosen` is none of
-    these, or if nothing was drawn."""
+    these, if nothing was drawn, or if somebody else decided first."""
     if not why.strip():
         raise InputError("a decision needs a reason. Write why this answer is the right one.")
     if account in case.marks:
@@ -248,4 +248,11 @@ def decide(
             f"you have drawn nothing on this cine for {case.title}. Draw it first, or choose another answer."
         )
     decision = Decision(case=case.key, about=case.about, chosen=chosen, marks=marks, why=why.strip())
-    return journal.add([Event(account, task, source, uuid4().hex, DECIDE, decision.model_dump(mode="json"))])[0]
+
+    def still_open(event: Event, _: Sequence[Event]) -> None:
+        for each in journal.events(task, source):
+            if each.action == DECIDE and all(each.value[key] == event.value[key] for key in ("case", "about")):
+                raise InputError(f"{each.account} decided on {case.title} in the meantime. Load the page again.")
+
+    event = Event(account, task, source, uuid4().hex, DECIDE, decision.model_dump(mode="json"))
+    return journal.add([event], still_open)[0]

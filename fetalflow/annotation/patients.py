@@ -28,6 +28,21 @@ def name_patients(drop: Path, videos: Iterable[str], settings: Extract) -> dict[
     names are nearly equal.
     """
     videos = sorted(set(videos))
+    found = find_patients(drop, videos, settings)
+    unknown = [video for video in videos if video not in found]
+    if unknown:
+        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        raise InputError(
+            f"{drop}: the patient of {len(unknown)} of {len(videos)} cines is not known: "
+            f"{', '.join(unknown[:SHOWN])}{more}. Add a table {TABLE} with the columns video and patient to the drop, "
+            "or say where the files' names have the patient: --patient-pattern 'P(\\d+)'."
+        )
+    return found
+
+
+def find_patients(drop: Path, videos: Iterable[str], settings: Extract) -> dict[str, dict[str, str]]:
+    """As `name_patients`, for those of `videos` whose patient is known. Raises InputError for a wrong table alone."""
+    videos = sorted(set(videos))
     table = _table(drop, videos)
     rows = []
     for video in videos:
@@ -37,15 +52,11 @@ def name_patients(drop: Path, videos: Iterable[str], settings: Extract) -> dict[
         rows.append({"video": video, "where": video, "label": "", "fault": ""} | dict.fromkeys(COLUMNS, "") | row)
     tidy = tidy_rows(pd.DataFrame(rows, columns=["video", "where", "label", "fault", *COLUMNS])).to_dict("records")
     who = settle(tidy, settings, by_site=False)
-    unknown = [row["video"] for index, row in enumerate(who.rows) if not row["patient"] or index in who.reasons]
-    if unknown:
-        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        raise InputError(
-            f"{drop}: the patient of {len(unknown)} of {len(videos)} cines is not known: "
-            f"{', '.join(unknown[:SHOWN])}{more}. Add a table {TABLE} with the columns video and patient to the drop, "
-            "or say where the files' names have the patient: --patient-pattern 'P(\\d+)'."
-        )
-    return {row["video"]: {column: row[column] for column in COLUMNS} for row in who.rows}
+    return {
+        row["video"]: {column: row[column] for column in COLUMNS}
+        for index, row in enumerate(who.rows)
+        if row["patient"] and index not in who.reasons
+    }
 
 
 def _table(drop: Path, videos: Iterable[str]) -> dict[str, dict[str, str]]:

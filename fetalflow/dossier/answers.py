@@ -20,7 +20,7 @@ from fetalflow.errors import InputError
 
 ANSWERED, TO_STATE, NOT_DONE = "answered", "to be stated by the maker", "not done"
 STATES = (ANSWERED, TO_STATE, NOT_DONE)  # from the best to the worst
-KINDS = ("figure", "count", "file", "files", "chapter", "statement", "not_done")
+KINDS = ("figure", "count", "file", "files", "chapter", "statement", "any_of", "not_done")
 VARIANT = "{variant}"  # in a rule, stands for the variant of the version
 
 
@@ -29,8 +29,9 @@ class Rule(BaseModel):
 
     figure: file and keys of a value; count: the same of a list or mapping, whose entries are counted; file: one that
     must be there; files: a pattern that must fit some; chapter: name and heading, under which a figure has a value;
-    statement: a key of statements.QUESTIONS; not_done: why there is no answer. words: what the value or file is.
-    equals: what the value must be. tasks: those that the rule is for, empty for all.
+    statement: a key of statements.QUESTIONS; any_of: rules of which the first that holds counts, or else the first;
+    not_done: why there is no answer. words: what the value or file is. equals: what the value must be. tasks: those
+    that the rule is for, empty for all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class Rule(BaseModel):
     files: str = ""
     chapter: tuple[str, ...] = Field(default=(), min_length=2, max_length=2)
     statement: str = ""
+    any_of: tuple["Rule", ...] = ()
     not_done: str = ""
     words: str = ""
     equals: str | None = None
@@ -129,6 +131,9 @@ def _answered(rule: Rule, evidence: Evidence, variant: str) -> Answer:
         return _section(evidence, *rule.chapter)
     if rule.statement:
         return _statement(evidence, rule.statement)
+    if rule.any_of:
+        found = [_answered(each, evidence, variant) for each in rule.any_of]
+        return min(found, key=lambda each: STATES.index(each.state))
     return Answer(NOT_DONE, rule.not_done)
 
 

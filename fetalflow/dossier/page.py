@@ -1,6 +1,7 @@
 """A dossier as one HTML page with its pictures in it. Every figure has a number that leads to its file and digest."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,6 +11,8 @@ import jinja2
 from fetalflow.dossier.chapter import Chapter, parts
 from fetalflow.dossier.evidence import Evidence, Figure
 from fetalflow.report.style import STYLE
+
+LONG = re.compile(r"(\S{30,})")  # a word that may break, so that a table fits on paper
 
 
 def render(chapters: Sequence[Chapter], evidence: Evidence, facts: Mapping[str, Any]) -> str:
@@ -22,6 +25,7 @@ def render(chapters: Sequence[Chapter], evidence: Evidence, facts: Mapping[str, 
         lstrip_blocks=True,
     )
     environment.filters["parts"] = parts
+    environment.filters["words"] = lambda text: LONG.split(str(text))  # every second one is long
     environment.tests["figure"] = lambda part: isinstance(part, Figure)
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     numbers = {name: number for number, name in enumerate(evidence.names(), 1)}

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from pydantic import ValidationError
+
 from fetalflow.dossier.change_plan import FACTS, Plan
 from fetalflow.registry.evidence import digest, is_intact
 from fetalflow.settings.params import Promote
@@ -37,10 +39,18 @@ def rules_of(
         return Promote.model_validate(plan.rules).model_dump(mode="json"), "the plan itself"
     start = start_of(events, plan)
     if start is not None and events[start]["verdict"]:
-        settings = verdict_of(events[start]["verdict"]).get("settings")
-        if isinstance(settings, dict):
+        settings = with_defaults(verdict_of(events[start]["verdict"]).get("settings"))
+        if settings is not None:
             return settings, f"the verdict on version {events[start]['to']}, with which the plan starts"
     return (None if of_run is None else dict(of_run)), "the settings of this version's run"
+
+
+def with_defaults(settings: Any) -> dict[str, Any] | None:
+    """The rules in a verdict, a setting that is newer than it with its default; None where they are no rules."""
+    try:
+        return Promote.model_validate(settings).model_dump(mode="json")
+    except ValidationError:
+        return None
 
 
 def judge(
@@ -196,6 +206,8 @@ def _test_part(event: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[str
     why = []
     if lost := tested["lost"] - tested["withdrawn"]:
         why.append(f"The test part lost {lost} patients who were tested before and were not withdrawn.")
+    if fewer := tested["lost_sequences"]:
+        why.append(f"The test part lost {fewer} sequences of patients who are still tested.")
     if verdict["test"]["patients"] != tested["patients"] and not event["renewed"]:
         why.append("The verdict counts other test patients than its answers have.")
     return why

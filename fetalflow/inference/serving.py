@@ -144,7 +144,7 @@ class Uploaded:
         if given.lstrip().startswith("["):
             try:
                 return json.loads(given)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"item {self.count} is no array in JSON ({error}).") from None
         try:
             content = base64.b64decode(given.encode("ascii"), validate=True)

@@ -1,4 +1,4 @@
 """Objects of a scanner or a PACS come in over DICOM; deliveries for the inboxes and results for the sender go out.
 
-Doors: delivering, forgetting, listening, sending, serving.
+Doors: forgetting, listening, sending, serving.
 """

@@ -58,7 +58,7 @@ create table if not exists stated (study, what, value, primary key (study, what)
 create table if not exists pictures (study, object, value, primary key (study, object)) without rowid;
 create table if not exists forgotten (name primary key) without rowid;
 create index if not exists objects on receipts (object);
-create index if not exists states on receipts (state, delivery);
+create index if not exists states on receipts (state, received);
 """
 OF_STUDY = ("receipts", "studies", "sealed", "stated", "pictures")  # tables with rows of a study
 UNLESS = {  # why `add` adds nothing: a kind of `fetalflow.node.taking.NOT_TAKEN`, and what is found then
@@ -209,11 +209,15 @@ class Receipts:
     def delivered(self, delivery: str) -> None:
         self._run(("update receipts set state = ? where delivery = ? and state = ?", (DELIVERED, delivery, HELD)))
 
-    def not_examined(self) -> dict[str, list[Receipt]]:
-        """All delivered objects of the studies of which something was delivered after the last examination."""
-        statement = "select distinct study from receipts where state = ? and delivery not in (select * from examined)"
+    def not_examined(self, since: float = 0) -> dict[str, list[Receipt]]:
+        """All delivered objects of the studies of which something was delivered after the last examination. since:
+        what was received before counts as examined."""
+        statement = (
+            "select distinct study from receipts where state = ? and received >= ? "
+            "and delivery not in (select delivery from examined)"
+        )
         of_study = "select * from receipts where study = ? and state = ? order by object"
-        studies = [study for (study,) in self._run((statement, (DELIVERED,)))]
+        studies = [study for (study,) in self._run((statement, (DELIVERED, since)))]
         return {study: [Receipt(*row) for row in self._run((of_study, (study, DELIVERED)))] for study in studies}
 
     def examined(self, receipts: Iterable[Receipt]) -> None:

@@ -24,6 +24,7 @@ from fetalflow.node.web import client, fetch
 from fetalflow.settings.node import Rule
 from fetalflow.settings.params import Settings
 
+EXAMINED_FOR = 7 * 86_400  # s after it was received, a study is examined
 Say = Callable[[str], None]
 Examine = Callable[[list[Path], Path], None]  # the files of a study, and the new folder for results as DICOM
 
@@ -87,7 +88,11 @@ def one_round(node: Node, say: Say, tls: ssl.SSLContext | None = None, examine: 
 
 
 def _examine_new(node: Node, say: Say, examine: Examine | None) -> None:
-    for study, receipts in node.receipts.not_examined().items() if examine else ():
+    """Where a node never examined before, it does not begin with all that it ever received: results of old studies
+    would come into the PACS."""
+    if examine is None:
+        return
+    for study, receipts in node.receipts.not_examined(node.clock() - EXAMINED_FOR).items():
         if not {each.delivery for each in receipts} <= node.not_examined:
             _examine(node, in_short(study), receipts, examine, say)
 

@@ -18,6 +18,7 @@ from fetalflow.registry.ledger.sentences import REQUEST
 
 CANDIDATE, APPROVE = REQUEST, "approve"
 RECORD = "fetalflow.by."  # infra/mlflow/accounts.py writes these tags
+ANSWERS = "fetalflow.answers"
 VERDICT, EVIDENCE, WHY = "fetalflow.verdict", "fetalflow.evidence", "fetalflow.why"
 HEADING, END = "## Promotion", "\n\n---\n\n"  # what stands before END in a description is of the last verdict
 ROOM, LEAST = 5000, 1500  # characters of a description in MLflow's database; what a verdict may always take of them
@@ -64,6 +65,14 @@ def show(store: Registry, model: str, version: str, text: str, tags: Mapping[str
             store.client.set_model_version_tag(model, version, key, value)
         elif not value and key in found.tags:
             store.client.delete_model_version_tag(model, version, key)
+
+
+def show_answers(store: Registry, model: str, words: Mapping[str, str]) -> None:
+    """Put on versions, by number, how many of their answers people called right: the tag ANSWERS. Versions that the
+    registry does not have are left out; what is there already is not written again."""
+    for version, tags in _tagged(store, model).items():
+        if version in words and tags.get(ANSWERS) != words[version]:
+            store.client.set_model_version_tag(model, version, ANSWERS, words[version])
 
 
 def requests(store: Registry, model: str, champion: str) -> list[Request]:

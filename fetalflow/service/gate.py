@@ -62,7 +62,7 @@ class Gate:
         desk.admitted += 1
         desk.measures.waiting.set(desk.admitted)
         try:
-            await _Body(self, receive, _with_headers(send)).handle(scope)
+            await _Body(self, receive, send).handle(scope)
         finally:
             desk.admitted -= 1
             desk.measures.waiting.set(desk.admitted)
@@ -85,7 +85,7 @@ class _Body:
 
     async def handle(self, scope: dict) -> None:
         try:
-            await self.gate.app(scope, self._counted, self._unless_refused)
+            await self.gate.app(scope, self._counted, _with_headers(self._unless_refused))
         finally:
             self.gate.desk.arriving -= self.bytes
         if self.refused:

@@ -163,7 +163,10 @@ class _Recorder:
 
 async def _close(socket: WebSocket, code: int, why: object) -> None:
     if isinstance(why, ValidationError):
-        why = "; ".join(": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in why.errors())
+        why = "; ".join(
+            ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, "))))
+            for e in why.errors()
+        )
     with contextlib.suppress(RuntimeError):  # the client has gone
         await socket.send_json({"wrong": str(why)})  # a closing message has room for 123 bytes only
         await socket.close(code, str(why).encode()[:LONGEST_REASON].decode(errors="ignore"))
@@ -220,6 +223,6 @@ def frame_of(message: bytes, begin: Begin, max_pixels: int) -> np.ndarray:
             raise
         # The words of the error may name an address in memory.
         raise InputError(
-            f"a frame of {len(message)} bytes is no PNG or JPEG that can be read ({type(error).__name__}). For raw frames, "
-            "state height and width first."
+            f"a frame of {len(message)} bytes is no PNG or JPEG that can be read ({type(error).__name__}). For raw "
+            "frames, state height and width first."
         ) from None

@@ -1,6 +1,7 @@
 """The answers of two annotators side by side, as pictures and words that do not say who gave which."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
@@ -15,9 +16,10 @@ STRIP = 6  # frames of a strip
 WIDE = 640  # px, least width of a picture
 
 
-def letters(case: Case, source: str) -> dict[str, str]:
-    """The letter of each annotator, A, B, ...: always the same on one cine, and in no order of names or of time."""
-    hidden = sorted(case.marks, key=lambda name: hashlib.sha256(f"{source} {name}".encode()).hexdigest())
+def letters(names: Iterable[str], source: str) -> dict[str, str]:
+    """The letter of each of `names`, A, B, ..., in no order of names or of time. With the annotators of a cine it is
+    always the same on this cine."""
+    hidden = sorted(names, key=lambda name: hashlib.sha256(f"{source} {name}".encode()).hexdigest())
     return {name: chr(ord("A") + number) for number, name in enumerate(hidden)}
 
 

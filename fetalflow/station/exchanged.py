@@ -8,7 +8,7 @@ import numpy as np
 
 from fetalflow.annotation.annotation import Annotation, Span
 from fetalflow.annotation.checking import CHECKS, Canvas, offered
-from fetalflow.annotation.exchange.folder import read
+from fetalflow.annotation.exchange.folder import read, texts_in
 from fetalflow.annotation.exchange.marked import Facts, MarkedCine, identifier
 from fetalflow.annotation.journal import Event
 from fetalflow.annotation.standing import MARK, REOPEN, SUBMIT, read_mark, standing, standing_by_account, submitted
@@ -132,12 +132,12 @@ def take_in(
     catalogue: Catalogue,
     task: str,
     form: str,
-    text: str,
+    content: bytes,
     open_accounts: Iterable[Account],
     people: Mapping[str, str] | None = None,
     submit: bool = False,
 ) -> Taken:
-    """Read a file of another program and write its annotations into the journal.
+    """Read a file of another program, or a zip of such files, and write its annotations into the journal.
 
     people: accounts by the names that the file has; that of EVERYBODY for all others. submit: these people have
     finished their cines, so that their marks count. Raises InputError if one has no open account, if a label is none of
@@ -146,9 +146,11 @@ def take_in(
     """
     people = people or {}
     table = catalogue.rows()
-    sources = [source for source in table.loc[table["task"] == task, "source"] if source in text]
+    contents = texts_in(content, form)
+    listed = table.loc[table["task"] == task, "source"]
+    sources = [source for source in listed if any(source in text for text in contents)]
     cines = {source: facts for source in sources if (facts := facts_of(catalogue.cine(source, task)))}
-    read_cines = [each for each in read(form, text, cines) if not each.predicted]
+    read_cines = [each for text in contents for each in read(form, text, cines) if not each.predicted]
     found: dict[tuple[str, str], list[Annotation]] = defaultdict(list)
     for each in read_cines:
         account = people.get(each.annotator) or people.get(EVERYBODY) or each.annotator

@@ -15,7 +15,7 @@ from fetalflow.annotation.adjudication import DECIDE, Counted, counting
 from fetalflow.annotation.agreement import Read
 from fetalflow.annotation.corrections import NEW, Judged, judged, sides_of
 from fetalflow.annotation.journal import Event
-from fetalflow.annotation.patients import name_patients
+from fetalflow.annotation.patients import find_patients, name_patients
 from fetalflow.annotation.rows import Subject
 from fetalflow.annotation.standing import MARK, standing_by_account
 from fetalflow.annotation.studies import ALL, Study, awaited, studies, study_of
@@ -123,16 +123,20 @@ class Labelled:
     @cached_property
     def patients(self) -> dict[str, str]:
         """The patient of each cine as this workspace calls her, where she is known; never for a page."""
-        found = dict(self._names)
-        for source in self.events:
+        return self._patients_of(self.events)
+
+    def _patients_of(self, sources: Iterable[str]) -> dict[str, str]:
+        found, new = dict(self._names), {}
+        for source in sources:
             with suppress(HTTPException, InputError):
                 cine = self.cine(source)
                 if base := self._base(cine.path):
                     found.setdefault(source, base[0]["patient"])
                 if source not in found and self.in_drop(cine.path):
-                    video = cine.path.resolve().relative_to(self.place.drop.resolve()).as_posix()
-                    who = name_patients(self.place.drop, [video], self.extract)[video]
-                    found[source] = self._known(who["patient"], who["site"], self.sides)
+                    new[cine.path.resolve().relative_to(self.place.drop.resolve()).as_posix()] = source
+        with suppress(InputError):  # a wrong table of patients is said where the drop is written
+            who = find_patients(self.place.drop, new, self.extract) if new else {}
+            found |= {new[video]: self._known(each["patient"], each["site"]) for video, each in who.items()}
         return found
 
     @cached_property
@@ -142,7 +146,7 @@ class Labelled:
 
     def side(self, source: str) -> str:
         """The side of a cine's patient."""
-        return self.sides.get(self.patients.get(source, ""), NEW)
+        return self.sides.get(self._patients_of([source]).get(source, ""), NEW)
 
     def works(self, only_drop: bool) -> list[Work]:
         """The cines with something that counts; only_drop: only those of the unlabelled drop. Raises InputError where
@@ -187,7 +191,7 @@ class Labelled:
         for work in works:
             if self.in_drop(work.path):
                 of_cine = who[work.subject.video]
-                name = self._known(of_cine["patient"], of_cine["site"], sides)
+                name = self._known(of_cine["patient"], of_cine["site"])
             else:
                 of_cine = {column: work.base[0][column] if work.base else "" for column in WHO}
                 name = named.get(work.subject.source) or of_cine["patient"]
@@ -199,10 +203,14 @@ class Labelled:
             found.append(replace(work, subject=replace(work.subject, **of_cine), side=side))
         return found
 
-    def _known(self, patient: str, site: str, sides: dict[str, str]) -> str:
+    def _known(self, patient: str, site: str) -> str:
         """The name in this workspace of a patient of an unlabelled drop, also where the spelling differs a little."""
-        spelled = {near(name): name for name in sides}
+        spelled = self._spelled
         return next((spelled[key] for key in (near(f"{site}/{patient}"), near(patient)) if key in spelled), patient)
+
+    @cached_property
+    def _spelled(self) -> dict[str, str]:
+        return {near(name): name for name in self.sides}
 
     def _as_delivered(self, name: str) -> dict[str, str]:
         """Site and pseudonym by which a store knows a patient, so that it knows her again; nothing for others."""

@@ -160,7 +160,8 @@ def list_task(place: Place, task: str, files: CineFiles, names: ShownNames) -> T
             names.remember_rows(table)
         folders = (drop.drop, place.workspace, *filter(None, [place.drop]))
         parts = (part for folder in folders for part in (str(folder), folder.name))
-        names.remember((part for part in parts if len(part) >= SHORTEST), "(a folder)")
+        # `drop` is no hospital's word, and a word of many sentences.
+        names.remember((part for part in parts if len(part) >= SHORTEST and part != "drop"), "(a folder)")
     return found
 
 

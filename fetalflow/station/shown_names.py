@@ -115,6 +115,7 @@ class ShownNames:
         if self._pattern is not None:
             folded = {name.casefold(): shown for name, shown in self._known.items()}
             text = self._pattern.sub(lambda found: folded.get(found[0].casefold(), "(a name)"), text)
+            text = re.sub(r"\(a (?:folder|path)\)[/\\]\S*?(?=:?(?:\s|$))", "(a path)", text)  # with the rest of the path
         return without_paths(text)
 
 

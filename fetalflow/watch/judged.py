@@ -142,14 +142,14 @@ def _estimated(held: Held, now: pd.DataFrame, settings: Watch) -> dict[str, Any]
 
 def _shadows(answers: pd.DataFrame) -> list[dict[str, Any]]:
     """For each model in shadow: the share of its answers that are the champion's, over the inputs that both answered,
-    with the interval by patient."""
+    with the interval by patient; and how far their lengths are apart."""
     table = flat(answers)
     table["label"] = table["label"].where(table["label"].notna(), "no answer")
     champion = table[(table["role"] == CHAMPION) & (table["input"].fillna("") != "")].drop_duplicates("input")
     result = []
     for (model, version), part in table[table["role"] == SHADOW].groupby(["model", "version"], sort=True, dropna=False):
         pairs = part.drop_duplicates("input").merge(
-            champion[["input", "label"]], on="input", suffixes=("", "_champion")
+            champion[["input", "label", "lengths"]], on="input", suffixes=("", "_champion")
         )
         if not len(pairs):
             continue
@@ -159,9 +159,23 @@ def _shadows(answers: pd.DataFrame) -> list[dict[str, Any]]:
         low, high = known_or_none(*percentile_interval(samples["share"], 0.95, len(by_patient)), len(by_patient))
         result.append(
             {"model": f"{model} {version}".strip(), "pairs": len(pairs), "patients": len(by_patient)}
-            | {"agreement": float(same.mean()), "low": low, "high": high}
+            | {"agreement": float(same.mean()), "low": low, "high": high, "apart": _apart(pairs)}
         )
     return result
+
+
+def _apart(pairs: pd.DataFrame) -> dict[str, Any] | None:
+    """How far the lengths of both models are apart, in mm; None where they have no length in common. Two models with
+    the same label may measure differently."""
+    lengths = ([json.loads(text or "null") or {} for text in pairs[f"lengths{of}"]] for of in ("", "_champion"))
+    found = [
+        abs(one[name][0] - other[name][0])
+        for one, other in zip(*lengths, strict=True)
+        for name in one.keys() & other.keys()
+    ]
+    if not found:
+        return None
+    return {"lengths": len(found)} | {f"p{q}_mm": float(np.quantile(found, q / 100)) for q in (50, 95)}
 
 
 def _findings(found: dict[str, Any], settings: Watch) -> list[dict[str, str]]:

@@ -133,7 +133,8 @@ def _models(chosen: dict[str, str], workspace: Path | None, engine: str) -> "tup
         if chosen.get(task) == "none":
             continue
         try:
-            version, alias, folder = find_package(chosen.get(task, ""), task, workspace)
+            place = workspace if task in chosen else _with(task, workspace)
+            version, alias, folder = find_package(chosen.get(task, ""), task, place)
         except InputError as error:
             if task in chosen or task == "biometry":
                 raise
@@ -150,6 +151,16 @@ def _models(chosen: dict[str, str], workspace: Path | None, engine: str) -> "tup
         digest = config["weights"]["sha256"]
         used.append(UsedModel(task, name or config["variant"], number, config["network"], digest, by))
     return Models(**loaded, used=tuple(used)), remarks
+
+
+def _with(task: str, named: Path | None) -> Path | None:
+    """The named workspace, if its settings have the task: most workspaces have one. Else the one where it ran last."""
+    from fetalflow.settings.params import load_settings
+    from flows.workspaces.last_run import find_workspace
+
+    if named is None or task in load_settings(find_workspace(None, named) / "params.yaml").blocks:
+        return named
+    return None
 
 
 def _lines(found: "StudyResult") -> Iterable[str]:

@@ -142,7 +142,7 @@ def _examine(place: Path, files: list[Path], out: Path) -> None:
     Raises InputError when it fails.
     """
     with tempfile.TemporaryDirectory(prefix="fetalflow-") as page:
-        words = ["examine", *map(str, files), "--dicom", str(out), "--out", page, "--workspace", str(place)]
+        words = ["examine", *map(str, files), "--dicom", str(out), "--out", page, *_where_models_are(place)]
         done = subprocess.run(
             [sys.executable, "-m", "flows.cli.app", *words],
             stdout=subprocess.DEVNULL,
@@ -152,6 +152,15 @@ def _examine(place: Path, files: list[Path], out: Path) -> None:
         )
     if done.returncode:
         raise InputError("`fetalflow examine` failed")
+
+
+def _where_models_are(place: Path) -> list[str]:
+    """The options of `fetalflow examine`: a folder that has only the settings of a node has no registry; then each
+    task's champion is in the workspace where the task ran last."""
+    from fetalflow.registry.address import DATABASE
+
+    has_registry = bool(os.environ.get("MLFLOW_TRACKING_URI")) or (place / DATABASE).is_file()
+    return ["--workspace", str(place)] if has_registry else []
 
 
 def _is_loopback(host: str) -> bool:

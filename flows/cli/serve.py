@@ -1,6 +1,7 @@
 """`fetalflow serve`: answers of the champions over HTTP."""
 
 import ipaddress
+import math
 import os
 import secrets
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 from fetalflow.errors import InputError
 from flows.cli.options import Workspace
+from flows.running.stopping import stop_after
 
 if TYPE_CHECKING:
     from fetalflow.service.following import Followed
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 HOST, PORT = "127.0.0.1", 8788
 MEGABYTE = 10**6
+GRACE_S = 20  # after the last answer, to write the log and end the workers
 
 
 def serve(
@@ -56,6 +59,7 @@ def serve(
     max_mb: Annotated[float, typer.Option(min=0.001, help="Of one request with all its files, MB (10^6 bytes).")] = 500,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of one frame.")] = 8_000_000,
     max_frames: Annotated[int, typer.Option(min=1, help="Of one cine.")] = 5_000,
+    max_cine_mb: Annotated[float, typer.Option(min=0.001, help="Of all frames of one cine, unpacked, MB.")] = 4000,
     poll: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the aliases.")] = 5,
 ) -> None:
     """Serve predict, measure, examine and streams over HTTP, by the champions, until Ctrl-C. docs/operator/serve.md"""
@@ -85,6 +89,7 @@ def serve(
             max_bytes=round(max_mb * MEGABYTE),
             max_pixels=max_pixels,
             max_frames=max_frames,
+            max_cine_pixels=round(max_cine_mb * MEGABYTE),
             seconds=seconds,
             workers=workers or len(os.sched_getaffinity(0)),
             queue=queue,
@@ -99,16 +104,23 @@ def serve(
             ssl_keyfile=private_key,
             proxy_headers=behind_proxy,
             forwarded_allow_ips="*" if behind_proxy else None,
-            timeout_graceful_shutdown=round(seconds) + 1,
+            timeout_graceful_shutdown=math.ceil(seconds) + 1,
             ws_max_size=3 * max_pixels + 1024,
             server_header=False,
         )
-        socket = server.bind_socket()
+        try:
+            socket = server.bind_socket()
+        except (OSError, SystemExit) as error:  # by the version of uvicorn
+            raise InputError(
+                f"the service cannot listen on {host}, port {port} ({getattr(error, 'strerror', '') or 'see above'}). "
+                "Choose another --port."
+            ) from None
         try:
             desk.start()
             address = f"{'https' if certificate else 'http'}://{host}:{socket.getsockname()[1]}"
             for each in desk.served.values():
                 print(f"{each.task}: {each.uri}" + (f" ({each.alias})" if each.alias else ""), flush=True)
+            stop_after(seconds + GRACE_S)
             print(f"Answers for research, not for diagnosis, are at {address}/v1 (Ctrl-C ends it).", flush=True)
             uvicorn.Server(server).run(sockets=[socket])
         finally:

@@ -151,7 +151,7 @@ def give(
 
 @station.command("take")
 def take(
-    file: Annotated[Path, typer.Argument(help="An export of the other program, JSON or XML.")],
+    file: Annotated[Path, typer.Argument(help="An export of the other program: JSON, XML, or a zip with it.")],
     form: Annotated[str, typer.Option(help="label-studio, cvat or coco.")] = "label-studio",
     people: Annotated[
         list[str] | None,
@@ -170,11 +170,11 @@ def take(
 
     place = _place(task, workspace, drop)
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as text in UTF-8 ({error}). Give the exported file.") from None
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}). Give the exported file.") from None
     accounts = _accounts(task, workspace).list()
-    taken = take_in(place, Catalogue(place), task, form, text, accounts, people_of(people or []), submit)
+    taken = take_in(place, Catalogue(place), task, form, content, accounts, people_of(people or []), submit)
     print("\n".join(taken.words()))
 
 

@@ -8,6 +8,7 @@ from stages.runtime.stopping import KEPT, PATIENCE_S, end_now, kill_children, on
 SERVER_S = 1.5  # for telling a Prefect server; the processes are ended whether it answers or not
 
 _flow_runs: list[str] = []  # ids of the runs of this process, the outermost first
+_patience: list[float] = []  # s, for the first signal, where the command is a server
 _stopping = threading.Event()
 _is_flow = threading.Event()  # a flow is ended by force: Prefect would wait for the server that the signal ended, too
 
@@ -21,8 +22,11 @@ def stop_on_signals() -> None:
 
     def end(number: int) -> None:
         if not _is_flow.is_set():
-            threading.Event().wait(PATIENCE_S)
-            end_now(number)
+            # In a thread, so that a second signal is heard. It is the last one: the patience of a server is used up.
+            waiting = threading.Timer(_patience.pop() if _patience else PATIENCE_S, end_now, [number])
+            waiting.daemon = True
+            waiting.start()
+            return
         _stopping.set()
         kill_children()
         line = "\r\x1b[K\x1b[?25h" if sys.stderr.isatty() else "\n"  # ends the moving line and shows the cursor again
@@ -41,6 +45,12 @@ def stop_on_signals() -> None:
 def stop_by_force() -> None:
     """From now on a signal ends this process at once: a flow runs in it. What it wrote so far is whole or not there."""
     _is_flow.set()
+
+
+def stop_after(seconds: float) -> None:
+    """From now on the first signal leaves this command, a server, so many seconds to answer what it has taken; it hears
+    the signal itself. A second signal ends it within PATIENCE_S."""
+    _patience[:] = [seconds]
 
 
 def wait_if_stopped() -> None:

@@ -88,6 +88,8 @@ def test_after_a_decision_only_its_marks_count_on_these_frames(tmp_path, chosen,
     (event,) = [each for each in journal.events("movement", CINE) if each.action == "decide"]
     assert (event.account, event.value["why"], event.value["chosen"]) == ("ada", "the knee is seen", chosen)
     assert event.time
+    with pytest.raises(InputError, match="ada decided on frames 0 to 9 in the meantime"):  # her page is older
+        decide(journal, "movement", CINE, "lea", case, "ben", "the heel is seen", drawn)
 
 
 def test_a_decision_does_not_hold_for_marks_that_were_changed_after_it(tmp_path):

@@ -12,6 +12,7 @@ from cine_files import dicom, save_dicom, speckle, ultrasound_region, write_vide
 from closures import ROOT
 from finished_run import FRAMES, LABELS, TASK, small_params
 
+from fetalflow.annotation import patients
 from fetalflow.annotation.adjudication import counting, decide
 from fetalflow.annotation.annotation import Caliper, Ellipse, Span
 from fetalflow.annotation.corrections import accuracy_in_use, correct, judged, sides_of
@@ -28,6 +29,7 @@ from fetalflow.cine.mask_store import stored_mask
 from fetalflow.cine.store import store_cine
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import Prepare, arrive, arrive_from_station
+from fetalflow.hospital.drop.table import read_text_table
 from fetalflow.sequences.extraction import extract_drop
 from fetalflow.settings.params import Extract
 from fetalflow.station.catalogue import Catalogue
@@ -351,6 +353,18 @@ def test_the_table_of_patients_goes_before_the_pattern(place):
     found = name_patients(place.drop, ["P2_2.avi", "P2_5.avi"], extract)
     assert found["P2_2.avi"] == {"patient": "A", "site": "North", "device": ""}
     assert found["P2_5.avi"]["patient"] == "P2"
+
+
+def test_the_table_of_patients_is_read_once_for_all_cines(place, monkeypatch):
+    (place.drop / "patients.csv").write_text("video,patient\nP2_2.avi,A\nP2_5.avi,unknown\nP0_3.avi,C\n")
+    for name in ("P2_2", "P2_5", "P0_3", "P1_1"):
+        label(place, "anna", name, "arm")
+    read = []
+    monkeypatch.setattr(patients, "read_text_table", lambda *a, **k: read.append(a) or read_text_table(*a, **k))
+    work = labelled(place, None)
+    expected = {source_of(place, name): patient for name, patient in (("P2_2", "A"), ("P0_3", "C"), ("P1_1", "P1"))}
+    assert work.patients == expected and len(read) == 1
+    assert work.side(source_of(place, "P1_1")) == "train" and len(read) == 1
 
 
 def test_accuracy_in_use_counts_the_last_word_on_each_answer_by_patient(place):

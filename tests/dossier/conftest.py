@@ -11,6 +11,7 @@ import pytest
 from fetalflow.artefacts import write_text
 from fetalflow.dossier.composing import compose
 from fetalflow.dossier.evidence import FOLDER, Evidence
+from fetalflow.dossier.gathering import power
 from fetalflow.dossier.subject import Subject, find_subject
 from fetalflow.dossier.writing import GATHERED, write
 from fetalflow.registry.tracking import registry
@@ -35,6 +36,7 @@ def workspace_of(tmp_path_factory) -> Iterator[Callable[[str], Path]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(power, "RUNS", power.FEWEST)  # fewer draws take less time
         yield workspace
 
 
@@ -103,7 +105,7 @@ def _finished(task: str, folder: Path) -> Path:
         case "movement":
             made = make_finished_run(folder)
         case "planes":
-            made = make_finished_planes_run(folder, explain=False)
+            made = make_finished_planes_run(folder)
         case _:
             made = make_finished_biometry_run(folder, patients=30, variants=(MAIN,))
     write_text(made / "reports" / task / "report.html", "<html></html>")

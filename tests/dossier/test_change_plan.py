@@ -4,23 +4,25 @@ import contextlib
 import json
 import re
 import shutil
-from copy import deepcopy
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
-from fetalflow.artefacts import read_json, write_json
+from fetalflow.artefacts import write_json
 from fetalflow.dossier import change_plan as plan_file
 from fetalflow.dossier.change_plan import Plan, read_plan
 from fetalflow.dossier.change_plan import plan_file as where_plan_is
 from fetalflow.dossier.chapter import Table, Words, parts, texts_of
 from fetalflow.dossier.chapters import change_plan, life
 from fetalflow.dossier.evidence import Evidence
-from fetalflow.dossier.gathering import ledger, power, promotions
+from fetalflow.dossier.gathering import ledger, power, promotions, watched
 from fetalflow.dossier.plan_kept import judge, rules_of, without_figures
 from fetalflow.dossier.subject import find_subject
 from fetalflow.errors import InputError
+from fetalflow.hospital.arrival.withdrawal import COLUMNS
+from fetalflow.promotion.simulation import Hospital
 from fetalflow.registry.evidence import digest, evidence_digest
 from fetalflow.registry.ledger.decisions import accept, roll_back
 from fetalflow.registry.ledger.record import record_move
@@ -81,6 +83,7 @@ def verdict(version: str, champion: str | None) -> dict:
 
 def event(number: int, before: str | None, to: str | None, **other) -> dict:
     tested = {"patients": 8, "sequences": 40, "devices_at": {"A": ["D1"], "B": ["D2"]}, "lost": 0, "withdrawn": 0}
+    tested |= {"lost_sequences": 0}
     return {
         "number": number,
         "time": f"2026-11-{number + 10}T12:00:00.123+00:00",
@@ -135,6 +138,7 @@ class Scene:
             (folder / name).parent.mkdir(exist_ok=True)
             write_json(folder / name, of)
         found = {"alias": "champion", "plan_of_team": True, "rules": RULES, "why_no_rules": "", "alias_problems": []}
+        found |= {"why_no_ledger": ""}
         write_json(folder / promotions.FILE, found | {"events": self.events, "last_verdict": None})
         (folder / plan_file.FILE).write_text(yaml.safe_dump(self.plan))
         return Evidence(folder)
@@ -228,6 +232,7 @@ CHANGES = {  # what is changed: (how, the reason that must be found)
         lambda s: s.second["tested"].update(lost=2, withdrawn=1),
         "The test part lost 1 patients",
     ),
+    "fewer sequences": (of("second/tested/lost_sequences", 3), "The test part lost 3 sequences"),
     "patients in the verdict": (of("judged/test/patients", 80), "counts other test patients"),
     "a site without a rule": (lambda s: added_site(s, None), "A site was added, and no passed rule covers: C"),
     "a site that lost": (lambda s: added_site(s, "fail"), "A site was added, and no passed rule covers: C"),
@@ -341,6 +346,16 @@ def test_a_chapter_without_evidence_is_a_sentence(tmp_path):
     assert "No version of this model ever became champion" in found and "fetalflow promote" in found
 
 
+@pytest.mark.parametrize("damaged", [{}, {"champion": None, "rules": 3}, {"settings": {"alpha": "x"}, "rules": [1]}])
+def test_a_verdict_that_is_not_whole_is_a_warning(tmp_path, damaged):
+    scene = Scene().sign()
+    scene.verdicts["promotions/1.json"] = damaged
+    evidence = scene.write(tmp_path)
+    write_json(tmp_path / "version.json", {"version": "1", "task": "movement"})
+    assert "Outside of the plan. Version 1 became champion" in said(change_plan.chapter(evidence).blocks)
+    assert "The verdict cannot be read: promotions/1.json" in said(life.chapter(evidence).blocks)
+
+
 BAD = {
     "an unknown key": ({"patients": 3}, "patients: this key is not known"),
     "an unknown key inside": ({"impact": [{"id": "I1", "harm": "x"}]}, "impact.0."),
@@ -372,6 +387,20 @@ def test_what_is_no_plan_is_refused_with_its_name(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InputError, match="plan.yaml is no change plan"):
         read_plan(path)
+
+
+def test_patients_and_sequences_that_left_the_test_part_are_counted():
+    def rows(*cells: str) -> pd.DataFrame:
+        return pd.DataFrame([cell.split() for cell in cells], columns=promotions.TESTED)
+
+    nobody = pd.DataFrame(columns=COLUMNS, dtype=str)
+    gone = pd.DataFrame([dict.fromkeys(COLUMNS, "") | {"patient": "P3", "pseudonym": "P3", "site": "B"}])
+    before = rows("P1 s1 A D", "P1 s2 A D", "P2 s3 B D", "P3 s4 B D")
+    after = rows("P1 s1 C D", "P4 s9 C D")  # a site may be called otherwise
+    assert promotions._left(before, after, nobody) == {"lost": 2, "withdrawn": 0, "lost_sequences": 1}
+    assert promotions._left(before, after, gone) == {"lost": 2, "withdrawn": 1, "lost_sequences": 1}
+    assert promotions._left(before, before, gone) == {"lost": 0, "withdrawn": 0, "lost_sequences": 0}
+    assert promotions._left(before[:0], before, gone)["lost"] == 0
 
 
 def gathered(workspace: Path, folder: Path) -> Evidence:
@@ -409,14 +438,13 @@ def lived(dossier_workspace, tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_promotion_of_the_suite_is_inside_and_names_no_patient(dossier_workspace, tmp_path):
-    evidence = gathered(dossier_workspace, tmp_path / "evidence")
-    (kept,) = standings(evidence)
+def test_the_promotion_of_the_suite_is_inside_and_names_no_patient(read_evidence):
+    (kept,) = standings(read_evidence)
     assert kept.standing == "inside", kept.why
-    (only,) = evidence.json(promotions.FILE)["events"]
+    (only,) = read_evidence.json(promotions.FILE)["events"]
     assert only["approved_by"] == "a person" and only["tested"]["patients"] > 2 and only["facts"]["labels"]
-    for name in evidence.names():
-        assert not re.search(r"\bP\d\d\b|cine\d", (evidence.folder / name).read_text()), name
+    for name in (promotions.FILE, only["verdict"], ledger.FILE, power.FILE, watched.FILE):
+        assert not re.search(r"\bP\d\d\b|cine\d", (read_evidence.folder / name).read_text()), name
 
 
 def test_every_move_of_a_life_is_judged_and_shown(lived, tmp_path):
@@ -443,24 +471,24 @@ def test_changed_evidence_and_an_alias_that_was_moved_now_are_shown(dossier_work
     assert "was moved by hand" in said(change_plan.chapter(evidence).blocks)
     shown = said(life.chapter(evidence).blocks)
     assert "found faults" in shown and "challenger.csv was changed" in shown and str(tmp_path) not in shown
+    with contextlib.chdir(folder), registry() as store:
+        store.client.delete_run(store.ledger()[0])
+    evidence = gathered(folder, tmp_path / "without")
+    assert "The ledger cannot be read, so nothing shows" in said(change_plan.chapter(evidence).blocks)
+    assert "the ledger's run was deleted" in said(life.chapter(evidence).blocks)
 
 
-def test_the_power_is_of_this_version(dossier_workspace, tmp_path, monkeypatch):
-    monkeypatch.setattr(power, "RUNS", 25)
-    monkeypatch.setattr(power, "FEWEST", 5)
-    with contextlib.chdir(dossier_workspace), registry() as store:
-        subject = find_subject(store, MODEL, "1", dossier_workspace)
-        power.gather(subject, tmp_path)
-        accuracy = json.loads(store.artefact(subject.run, "metrics.json"))[subject.variant]["accuracy"]
-    found = read_json(tmp_path / power.FILE)
-    assert found["hospital"]["accuracy"] == accuracy and found["hospital"]["classes"] == 3 and found["runs"] == 25
-    assert set(found["cases"]) == set(power.CASES) and found["seed"] == 0
+def test_the_power_is_of_this_version(read_evidence):
+    found, variant = read_evidence.json(power.FILE), read_evidence.json("version.json")["variant"]
+    assert found["hospital"]["accuracy"] == read_evidence.json("run/metrics.json")[variant]["accuracy"]
+    assert found["hospital"]["classes"] == 3 and found["hospital"]["sites"] == 2 and found["seed"] == 0
+    assert found["hospital"]["patients"] == read_evidence.json("run/split.json")["patients"]["test"]
+    assert list(found["cases"]) == list(power.CASES)
     for case in found["cases"].values():
         assert case["promoted_low"] <= case["promoted"] <= case["promoted_high"] and 0 <= case["challenger"] <= 1
-    again = deepcopy(found)
-    with contextlib.chdir(dossier_workspace), registry() as store:
-        power.gather(find_subject(store, MODEL, "1", dossier_workspace), tmp_path)
-    assert read_json(tmp_path / power.FILE) == again
+    like = Hospital(**found["hospital"])
+    equal, better = (power._case(like, {"gain": gain}, Promote(), 5) for gain in (0.0, 0.9))
+    assert power._case(like, {"gain": 0.0}, Promote(), 5) == equal and better["challenger"] == 1.0
 
 
 @pytest.mark.parametrize(

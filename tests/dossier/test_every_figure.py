@@ -1,9 +1,111 @@
 """What every chapter keeps: no number without a source, the same evidence gives the same dossier, no patient's name."""
 
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
+from fetalflow.artefacts import file_digest, read_json, write_json
+from fetalflow.dossier.chapter import Table, parts, texts_of
+from fetalflow.dossier.composing import CHAPTERS, compose
+from fetalflow.dossier.evidence import FOLDER, NOT_ON_RECORD, Evidence, Figure
+from fetalflow.dossier.page import render
 
-@pytest.mark.parametrize("task", ["movement", "planes", "biometry"])
-def test_smoke(composed_of, task):
-    content, page = composed_of(task)
-    assert content["chapters"] and page
+TASKS = ("movement", "planes", "biometry")
+MEASURED = re.compile(r"\d[.,]\d|\d\s?%")  # a decimal number or a percentage
+NO_NUMBER = re.compile(
+    r"\b(19|20)\d\d-\d\d|§|\bv?\d+\.\d+\.\d+|\b(Art|Sec|Annex|ISO|IEC|EN)\b[^,;]{0,24}\d"
+)  # dates, versions, sections
+
+
+def chapters_of(folder: Path):
+    evidence = Evidence(folder)
+    return [make(evidence) for make in CHAPTERS]
+
+
+def copied(evidence: Path, target: Path) -> Path:
+    return Path(shutil.copytree(evidence, target / FOLDER))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_measured_number_is_always_a_figure(evidence_of, task):
+    for chapter in chapters_of(evidence_of(task)):
+        for block in chapter.blocks:
+            for text in texts_of(block):
+                for part in parts(text):
+                    if isinstance(part, str) and MEASURED.search(part):
+                        assert NO_NUMBER.search(part), f"{chapter.name}: {part!r} holds a number without a source"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_figure_names_a_file_of_the_evidence_and_its_digest(evidence_of, task):
+    folder = evidence_of(task)
+    for chapter in chapters_of(folder):
+        for figure in chapter.figures():
+            assert figure.where and isinstance(figure.value, str | int | float | bool | None), figure
+            file = folder / figure.file
+            assert figure.sha256 == (file_digest(file) if file.is_file() else ""), figure
+            assert file.is_file() or figure.value is None, figure
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tables_are_narrow_and_whole(evidence_of, task):
+    for chapter in chapters_of(evidence_of(task)):
+        for block in chapter.blocks:
+            if isinstance(block, Table):
+                assert len(block.head) <= 5 and all(len(row) == len(block.head) for row in block.rows), block.head
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_evidence_gives_the_same_dossier(evidence_of, composed_of, tmp_path, task):
+    from conftest import HEAD
+
+    copied(evidence_of(task), tmp_path)
+    assert compose(tmp_path, HEAD) == composed_of(task)
+
+
+def test_a_changed_number_of_the_evidence_changes_the_dossier(dossier_evidence, tmp_path):
+    """The number that is shown, and the digest of every figure of its file."""
+    folder = copied(dossier_evidence, tmp_path)
+    metrics = read_json(folder / "run/metrics.json")
+    variant = read_json(folder / "version.json")["variant"]
+    metrics[variant]["accuracy"] = 0.1234
+    write_json(folder / "run/metrics.json", metrics)
+    before, after = ([c.as_dict() for c in chapters_of(each)] for each in (dossier_evidence, folder))
+    assert before != after and "0.123" in render(chapters_of(folder), Evidence(folder), _facts())
+    of_file = [f for c in chapters_of(folder) for f in c.figures() if f.file == "run/metrics.json"]
+    assert {f.sha256 for f in of_file} == {file_digest(folder / "run/metrics.json")}
+
+
+@pytest.mark.parametrize("gone", ["run", "package/certainty.json", "people.json", "deliveries.json", "statements.yaml"])
+def test_a_missing_source_is_a_sentence(dossier_evidence, tmp_path, gone):
+    folder = copied(dossier_evidence, tmp_path)
+    shutil.rmtree(folder / gone) if (folder / gone).is_dir() else (folder / gone).unlink(missing_ok=True)
+    chapters = chapters_of(folder)
+    figures = [figure for chapter in chapters for figure in chapter.figures()]
+    assert all(figure.value is None for figure in figures if figure.file.startswith(gone))
+    if gone == "run":
+        assert NOT_ON_RECORD in render(chapters, Evidence(folder), _facts())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_evidence_names_no_patient_and_no_cine(evidence_of, workspace_of, task):
+    manifest = pd.read_parquet(workspace_of(task) / "data" / task / "manifest.parquet")
+    names = {*manifest["patient"], *manifest["video"]}
+    stems = {Path(video).stem for video in manifest["video"]} - set(manifest["sequence"])
+    found = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in sorted((names | stems) - {""})))
+    for path in sorted(evidence_of(task).rglob("*")):
+        if path.is_file() and path.suffix != ".png":
+            assert not (named := found.search(path.read_text(encoding="utf-8"))), (path.name, named)
+
+
+def _facts() -> dict[str, str]:
+    from conftest import HEAD
+
+    return HEAD
+
+
+def test_a_figure_without_a_value_is_said_to_be_missing():
+    assert str(Figure(None, "run/metrics.json", "accuracy", "")) == NOT_ON_RECORD

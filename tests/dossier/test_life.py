@@ -222,7 +222,7 @@ def test_a_damaged_ledger_is_a_warning_and_an_empty_one_a_sentence(tmp_path):
 
 def test_folders_of_the_machine_are_left_out_of_sentences():
     said = "line 2 was exported to /data/clinic/w/ledger-heads.jsonl at 12:00, 3/4 and/or file:///a/b.json"
-    assert ledger._without_folders(said) == "line 2 was exported to ledger-heads.jsonl at 12:00, 3/4 and/or b.json"
+    assert ledger.without_folders(said) == "line 2 was exported to ledger-heads.jsonl at 12:00, 3/4 and/or b.json"
 
 
 def judged(folder: Path, champion: str | None, events: list[dict]) -> Evidence:

@@ -19,8 +19,11 @@ from fetalflow.artefacts import read_json, write_json
 from fetalflow.dossier import licences
 from fetalflow.dossier.chapter import Chapter, Table, parts, texts_of
 from fetalflow.dossier.chapters import software as chapter
+from fetalflow.dossier.composing import HEAD
 from fetalflow.dossier.evidence import Evidence
 from fetalflow.dossier.gathering import packages, software
+from fetalflow.dossier.page import render
+from fetalflow.errors import InputError
 
 MODEL = "fetal-movement-v1"
 TRAINED = {"git_commit": "c" * 40, "git_dirty": "False", "dvc_lock_digest": "d" * 64, "data_digest": "e" * 64}
@@ -276,4 +279,20 @@ def test_the_audit_prints_its_result_and_keeps_it(tmp_path, locks, status, fault
     else:
         found = read_json(kept)["locks"]
         assert sum(len(each["vulns"]) for lock in found.values() for each in lock["packages"]) == faults
-        assert all(len(lock["sha256"]) == 64 for lock in found.values()) and set(found) == set(locks)
+        assert set(software.read_audit(kept)["locks"]) == set(locks)
+        assert all(len(lock["sha256"]) == 64 for lock in found.values())
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"dependencies": []}', '{"made": "x", "locks": {"a": {"packages": []}}}']
+)
+def test_a_file_that_is_no_audit_is_refused_by_name(tmp_path, content):
+    (tmp_path / "audit.json").write_text(content)
+    with pytest.raises(InputError, match=r"audit\.json is no result of `make audit`.*Run `make audit` again"):
+        software.read_audit(tmp_path / "audit.json")
+
+
+def test_a_long_word_may_break_so_that_a_table_fits_on_paper(tmp_path):
+    found = written(tmp_path)
+    page = render([found], Evidence(tmp_path), {key: "x" for key in HEAD})
+    assert f'<span class="long">{TRAINED["data_digest"]}</span>' in page and '<span class="long">numpy' not in page

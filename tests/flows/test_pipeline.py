@@ -57,7 +57,18 @@ def test_runs_every_stage_in_order_and_then_nothing(workspace, flows_here):
     assert ran(workspace) == ORDER
     with opened(workspace) as git:
         (message,) = [entry.commit.message.decode() for entry in git.get_walker(max_entries=1)]
-    assert message.startswith("all tasks: 3 of 3 stages ran (flow run small all tasks ") and "train@movement" in message
+    assert message.startswith("all tasks: 3 of 3 stages ran (flow run small all tasks 20") and "train@movement" in message
+    assert {"movement-metrics", "movement-confusion"} <= artefacts(message.split("(flow run ")[1].split(")")[0])
+
+
+def artefacts(flow_run: str) -> set[str]:
+    """The keys of what a run, given by its name, shows on the server."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+
+    with get_client(sync_client=True) as client:
+        of_the_run = FlowRunFilter(name=FlowRunFilterName(any_=[flow_run]))
+        return {found.key for found in client.read_artifacts(flow_run_filter=of_the_run)}
 
 
 def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, flows_here, on_terminal):

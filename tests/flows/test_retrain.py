@@ -313,6 +313,8 @@ def test_inboxes_are_looked_at_on_a_schedule(flows_here, tmp_path, monkeypatch):
         assert [s.schedule.timezone for s in found.schedules] == ["Europe/Berlin"]
         assert client.read_deployment_by_name("retrain/movement").schedules == [], "it has no inbox"
         assert client.read_deployment_by_name("pipeline/workspace").schedules == []
+        limits = client.read_concurrency_limits(limit=9, offset=0)
+        assert [(limit.tag, limit.concurrency_limit) for limit in limits] == [("gpu", 1)]
 
         promote = client.read_deployment_by_name("promote/planes")
         assert promote.schedules == [] and promote.parameters["task_name"] == "planes"

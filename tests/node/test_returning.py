@@ -125,6 +125,19 @@ def test_results_go_once_to_the_receiver_that_is_set_and_wait_while_it_is_away(t
     searched(tmp_path)
 
 
+def test_studies_of_the_time_before_it_examined_are_not_examined(tmp_path):
+    seen = []
+    with a_node(tmp_path, peers={SCANNER: {"host": "127.0.0.1", "port": 9}}) as node:
+        for days, made in ((8, original()), (1, dicom(speckle(2), PatientID="8", StudyInstanceUID="1.5"))):
+            made.StudyDescription, made.SeriesInstanceUID = "CLINIC", "1.6"
+            node.clock = lambda days=days: 1e9 - days * 86_400
+            take(node, as_bytes(made), SCANNER)
+            deliver(node)
+        node.clock = lambda: 1e9
+        one_round(node, print, None, lambda files, out: seen.append([dcmread(each).Rows for each in files]))
+    assert seen == [[120]]
+
+
 def test_what_fails_in_one_place_does_not_hold_back_the_rest(tmp_path, monkeypatch):
     """An inbox that is away, a PACS that answers nonsense, and a result that cannot be written: all others go on."""
     away, said, seen, sent = tmp_path / "away", [], [], []

@@ -161,6 +161,7 @@ def test_paths_are_taken_where_the_server_allows_them_and_outside_of_servers(ser
         ({"dataframe_records": [{COLUMN: True}]}, "expected a file"),
         ({"dataframe_split": {"columns": [COLUMN], "data": [[[[1, 2], [3]]]]}}, "equally long"),
         ({"instances": ["[[1, 2"]}, "no array in JSON"),
+        ({"instances": ["[" * 100_000]}, "no array in JSON"),
         ({"instances": ["bm8gcGljdHVyZQ=="]}, "item-1 cannot be used"),
         ({"instances": ["Zürich"]}, "file in base64"),
     ],

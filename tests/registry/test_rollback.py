@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 import stages.register
 import stages.report
+from fetalflow.annotation.corrections import correct
+from fetalflow.annotation.journal import JOURNAL
+from fetalflow.annotation.journal import Journal as Annotations
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn
 from fetalflow.models.building import build
@@ -23,7 +26,10 @@ from fetalflow.registry.ledger import record as ledger
 from fetalflow.registry.ledger.decisions import accept, put_back, roll_back
 from fetalflow.registry.ledger.record import history, record_move, verify
 from fetalflow.registry.tracking import download_package, registry
+from fetalflow.registry.version_page import ANSWERS
+from fetalflow.settings.params import load_settings
 from flows.cli.app import app
+from flows.nights.judged import show_judged
 
 MODEL = "fetal-movement"  # the name in params.yaml
 VARIANT = "cnn"
@@ -99,6 +105,20 @@ def test_the_stage_says_the_hash_of_its_line_once(here, capsys):
         stages.register.main(TASK)
         assert (f"hash {history()[-1]['sha256']}" in capsys.readouterr().out) is said
     assert history()[-1]["to"] == "3" and len(history()) == 10
+
+
+def test_what_people_said_of_its_answers_is_on_the_page_of_a_version(here, tmp_path):
+    block = load_settings().block(TASK)
+    assert show_judged(tmp_path, TASK, block) == ""  # nobody judged an answer
+    mark = {"kind": "span", "id": "0" * 32, "label": "head"}
+    said = {"origin": "service", "first_frame": 0, "last_frame": 0, "answer": "head", "marks": [mark], "why": "seen"}
+    for number, (version, right) in enumerate([("2", True), ("2", True), ("2", False), ("99", True)]):
+        said |= {"model": f"{MODEL} {version}", "right": right}
+        correct(Annotations(tmp_path / JOURNAL), TASK, f"{number:064x}", "ann", said, "")
+    assert show_judged(tmp_path, TASK, block) == ""
+    with registry() as store:
+        tags = [store.client.get_model_version(MODEL, version).tags.get(ANSWERS) for version in ("1", "2")]
+    assert tags == [None, "2 right, 1 wrong, 3 patients"] and verify().wrong == []
 
 
 def test_the_former_champion_answers_with_the_same_bytes(here):

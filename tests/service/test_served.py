@@ -108,8 +108,9 @@ def test_a_body_that_stalls_gives_its_place_back_and_all_bodies_together_have_a_
     head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     with socket.create_connection((address.host, address.port), 30) as connection:
         connection.sendall(head.encode() + begin)
-        refused = connection.recv(4096).decode()
+        refused = connection.makefile(newline="").read()
     assert refused.startswith("HTTP/1.1 408") and "No byte of it came" in refused
+    assert refused.count("cache-control") == 1
     wait(lambda: steady.desk.admitted == 0 and steady.desk.arriving == 0)
     monkeypatch.setattr(steady.desk, "arriving", limits.max_bytes_together - 10)
     full = steady.client.post("/v1/predict", files={"files": b"-" * 100})

@@ -44,10 +44,11 @@ def give(client, form: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(answer.content))
 
 
-def take(served, form: str, text: str, **more: str) -> tuple[int, str]:
+def take(served, form: str, text: str | bytes, **more: str) -> tuple[int, str]:
     _, _, client, csrf = served
     data = {"csrf": csrf, "task": TASK, "form": form, **more}
-    answer = client.post("/exchange", data=data, files={"file": ("x", text.encode())})
+    content = text.encode() if isinstance(text, str) else text
+    answer = client.post("/exchange", data=data, files={"file": ("x", content)})
     return answer.status_code, answer.text
 
 
@@ -103,6 +104,19 @@ def test_the_verb_writes_the_pictures_too(served, tmp_path, form):
         tasks = json.loads((tmp_path / "out" / "video-tasks.json").read_text())
         assert {task["data"]["source"] for task in tasks} == {source}
     assert [each.name for each in Accounts(place.folder / "accounts.db").list()] == ["anna", "ben", "lea"]
+
+
+@pytest.mark.parametrize("form", ["label-studio", "cvat"])
+def test_the_zip_that_a_program_exports_is_read_as_it_is(served, form):
+    client = served[2]
+    packed = client.get(f"/exchange/{TASK}/{form}").content
+    status, page = take(served, form, packed)
+    assert status == 200 and "0 are new or changed" in page
+    for wrong, said in ((packed[:-40], "cannot be read"), (b"PK", "cannot be read"), (b"\xff\xfe", "no text in UTF-8")):
+        status, page = take(served, form, wrong)
+        assert status == 422 and said in page
+    status, page = take(served, "coco" if form == "cvat" else "cvat", packed)
+    assert status == 422 and ("choose its format" in page or "export as" in page)
 
 
 def span(identity: str, first: int, last: int, note: str = "") -> dict:

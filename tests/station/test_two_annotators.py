@@ -87,6 +87,9 @@ def test_from_two_blind_annotators_over_a_decision_to_a_drop(app, people):
     assert "arm: frames 0 to 11" in page and "heart: frames 0 to 11" in page
     about = re.search(r'name="about" value="(\w+)"', page)[1]
     side = re.search(r"<h3>(\w)</h3>(?:(?!<h3>).)*heart: frames", page, re.DOTALL)[1]
+    others = ada.client.get(f"/overlays/{TASK}/{source}/marks").json()  # the layer over the cine
+    assert {mark["label"]: mark["account"] for mark in others}["heart"] == side
+    assert sorted(mark["account"] for mark in others) == ["A", "B"]
     for query in ("", f"&side={side}"):
         picture = ada.client.get(f"/adjudicate/{source}/picture?case=span 0-11{query}")
         assert picture.headers["content-type"] == "image/png" and picture.content.startswith(b"\x89PNG")

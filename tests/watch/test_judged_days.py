@@ -120,6 +120,15 @@ def test_the_shadow_is_compared_by_input_and_changes_nothing_else(tmp_path, quie
     assert [each["kind"] for each in found["findings"]] == ["shadow"] and found["sites"]["S1"]["answers"] == 24
 
 
+def test_lengths_of_the_shadow_are_compared_where_the_labels_are_the_same(tmp_path, quiet):
+    champion, same = quiet.read(), log_of_days(tmp_path, DAYS, role="shadow", version="2").read()
+    champion["lengths"], same["lengths"] = '{"hc": [200.0, null, null], "bpd": [60, 55, 65]}', '{"hc": [212.5, 1, 2]}'
+    found = judge_day(pd.concat([champion, same], ignore_index=True), LAST, SETTINGS)
+    (shadow,) = found["shadows"]
+    assert shadow["agreement"] == 1 and shadow["apart"] == {"lengths": 48, "p50_mm": 12.5, "p95_mm": 12.5}
+    assert "48 lengths are 12.5 mm apart" in render("biometry", [{"asks": ""} | found], [], SETTINGS)
+
+
 def test_a_day_without_answers_of_a_champion_is_no_error(quiet):
     found = judge_day(quiet.read("", DAYS[-2]), LAST, SETTINGS)
     assert found["sites"]["all sites"]["answers"] == 0 and not found["findings"]

@@ -17,6 +17,9 @@ import yaml
 from processes import ROOT
 from servers import INFRA, load
 
+from fetalflow.service.limits import MEGABYTE, Limits
+from flows.cli.serve import GRACE_S
+
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 GPU = yaml.safe_load((INFRA / "compose.gpu.yaml").read_text())
 HOSPITAL = yaml.safe_load((INFRA / "compose.hospital.yaml").read_text())
@@ -397,3 +400,17 @@ def test_verbs_and_files_of_the_pages_are_there():
             assert (ROOT / path).exists() or path in ("infra/.env", "infra/.env.inbox", "infra/.env.alerts"), path
         for link in re.findall(r"\]\((?!https?:)([\w./-]+\.md)[)#]", page):
             assert ((ROOT / "docs" / name).parent / link).is_file(), link
+
+
+def test_the_service_has_room_for_what_it_takes_and_time_to_answer_it():
+    """A pod whose memory for files is full is evicted, and all its answers are lost."""
+    deployment = next(yaml.safe_load_all((INFRA / "kubernetes" / "serve.yaml").read_text()))
+    pod = deployment["spec"]["template"]["spec"]
+    given = pod["containers"][0]["args"]
+    workers, megabytes, frames = (float(given[given.index(f"--{n}") + 1]) for n in ("workers", "max-mb", "max-cine-mb"))
+    limits = Limits(max_bytes=round(megabytes * MEGABYTE))
+    needed = 2 * limits.max_bytes_together + (workers + 1) * frames * MEGABYTE  # one worker more is in shadow
+    (scratch,) = [volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if "emptyDir" in volume]
+    assert needed < float(scratch.removesuffix("Gi")) * 2**30
+    assert pod["terminationGracePeriodSeconds"] > limits.seconds + GRACE_S
+    assert float(HOSPITAL["services"]["serve"]["stop_grace_period"].removesuffix("s")) > limits.seconds + GRACE_S

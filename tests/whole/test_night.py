@@ -221,8 +221,9 @@ def test_the_same_drop_again_trains_nothing(site):
     assert site.ask_mlflow("runs/search", experiment_ids=["1", "2"]) == runs
 
 
+@pytest.mark.long
 def test_the_worker_runs_the_pipeline_of_any_workspace(site, tmp_path):
-    """Artefacts and a readable run name reach the server."""
+    """Artefacts and a readable run name reach the server, as in tests/flows/test_pipeline.py without a worker."""
     workspace = make_small_workspace(tmp_path / "small")
     run = site.run_deployment("pipeline/workspace", workspace=str(workspace))
     assert run["name"].startswith("small all tasks 20")

@@ -1,9 +1,11 @@
 """A folder that another labelling program opens: the file of the format, and the cines and frames that it names."""
 
+import io
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import av
 import cv2
@@ -19,6 +21,8 @@ FORMATS = {
     "cvat": "CVAT for video 1.1: one XML file for each cine and annotator",
     "coco": "COCO: annotations.json, for outlines, masks and lengths",
 }
+CVAT_LABELS = "labels.json"
+LARGEST = 512 * 2**20  # bytes that are unpacked of a zip
 Address = Callable[[str, int | None], str]
 
 
@@ -47,11 +51,45 @@ def texts(
         return files, []
     if form == "cvat":
         files = {f"{each.cine.source}-{_name(each)}.xml": cvat.write(each) for each in marked}
-        return files | {"labels.json": cvat.labels(labels)}, []
+        return files | {CVAT_LABELS: cvat.labels(labels)}, []
     if form == "coco":
         text, said = coco.write(marked, address)
         return {"annotations.json": text}, said
     raise InputError(f"the format {form!r} is unknown; there are: {', '.join(FORMATS)}.")
+
+
+def texts_in(content: bytes, form: str) -> list[str]:
+    """The texts of an exported file: of the file itself, or, of a zip, of each file in it that the format has. Raises
+    InputError where there is none."""
+    if not content.startswith(b"PK"):
+        return [_decoded(content)]
+    ending = ".xml" if form == "cvat" else ".json"
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            found = [
+                each
+                for each in archive.infolist()
+                if each.filename.lower().endswith(ending) and PurePosixPath(each.filename).name != CVAT_LABELS
+            ]
+            if sum(each.file_size for each in found) > LARGEST:
+                raise InputError(
+                    f"the zip holds more than {LARGEST // 2**20} MB of {ending} files. Give fewer of them."
+                )
+            texts = [_decoded(archive.read(each)) for each in found]
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+        raise InputError(f"the zip cannot be read ({error}). Unpack it, and give the exported file.") from None
+    if not texts:
+        raise InputError(f"the zip holds no {ending} file. Give the exported file, or choose its format.")
+    return texts
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(
+            "the file is no text in UTF-8. Give the exported JSON or XML file, or the zip with it."
+        ) from None
 
 
 def read(form: str, text: str, cines: dict[str, Facts], annotator: str = "") -> list[MarkedCine]:

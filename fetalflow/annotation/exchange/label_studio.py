@@ -94,7 +94,8 @@ def read(text: str, cines: Mapping[str, Facts]) -> list[MarkedCine]:
             frame = _frame(data, cine, where)
             for kind in ("annotations", "predictions"):
                 for each in task.get(kind) or []:
-                    if each.get("was_cancelled"):  # somebody skipped the task, and left what was begun
+                    # An export has numbers in the place of predictions; a skipped task holds what was begun.
+                    if (kind == "predictions" and isinstance(each, int)) or each.get("was_cancelled"):
                         continue
                     marks = marks_of(each.get("result") or [], cine, frame, where)
                     found[cine.source, _who(each, kind), kind == "predictions"] += marks

@@ -78,7 +78,10 @@ def _impact(plan: Plan) -> list[Block]:
 
 def _promotions(evidence: Evidence, found: dict[str, Any], kept: list[Kept]) -> list[Block]:
     blocks: list[Block] = [Heading("Promotions so far: inside of the plan or outside")]
-    if not kept:
+    if found["why_no_ledger"]:
+        said = "The ledger cannot be read, so nothing shows whether the plan was kept: "
+        blocks.append(Words((said, evidence.figure(FILE, "why_no_ledger")), "warning"))
+    elif not kept:
         blocks.append(Words(NEVER))
     else:
         rows = [_row(evidence, found["events"][each.number], each) for each in kept]

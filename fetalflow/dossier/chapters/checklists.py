@@ -44,17 +44,21 @@ def _counts(lists: dict[str, Checklist], answers: dict[str, Answers], evidence: 
 
 def _to_state(lists: dict[str, Checklist], evidence: Evidence) -> list[Block]:
     """The statements that are missing, and the items that wait for each."""
-    waiting: dict[str, list[str]] = {}
-    for found in lists.values():
-        for item in found.items:
-            for rule in item.answer:
-                if rule.statement and is_missing(evidence, rule.statement):
-                    waiting.setdefault(rule.statement, []).append(f"{found.title} {item.id}")
-    rows = [(*QUESTIONS[key], ", ".join(waiting[key])) for key in QUESTIONS if key in waiting]
+    rows = [(*QUESTIONS[key], _waiting(key, lists)) for key in QUESTIONS if is_missing(evidence, key)]
+    rows = [row for row in rows if row[-1]]
     if not rows:
         return []
     table = Table(("statement", "what to write", "items that need it"), rows)
     return [Heading("Statements of the maker that the lists need"), table]
+
+
+def _waiting(key: str, lists: dict[str, Checklist]) -> str:
+    """The items that need a statement, such as `TRIPOD+AI 3b, 27b; CLAIM 2024 3`."""
+    items = {
+        found.title: [item.id for item in found.items if any(rule.statement == key for rule in item.answer)]
+        for found in lists.values()
+    }
+    return "; ".join(f"{title} {', '.join(numbers)}" for title, numbers in items.items() if numbers)
 
 
 def _list(found: Checklist, answers: Answers, evidence: Evidence, name: str) -> list[Block]:

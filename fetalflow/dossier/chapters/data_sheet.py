@@ -97,7 +97,7 @@ def _deliveries(evidence: Evidence) -> list[Block]:
         heading,
         Table(list(keys), rows, words),
         *recalled,
-        Table(["what happened to deliveries", "times"], others, "`again` came twice; `refused` was not used."),
+        Table(["what happened", "times"], others, "Again: the same rows came before. Refused: it was not used."),
     ]
 
 
@@ -118,7 +118,7 @@ def _terms(evidence: Evidence) -> list[Block]:
             for value in found if isinstance(found, dict) else ():
                 said = evidence.counted(value, deliveries.FILE, "/".join(map(str, place)))
                 rows.append([number, said, evidence.figure(deliveries.FILE, *place, value)])
-        missing = Words(f"{title}: no delivery has a column `{term}`, so the files do not state it.")
+        missing = Words(f"{title}: no delivery has a column called {term}, so the files do not state it.")
         caption = "Rows by what the column says. A text that fewer than five patients share is not shown."
         head = ["delivery", "stated", "rows"]
         blocks += [Heading(f"{title} by delivery"), Table(head, rows, caption)] if rows else [missing]
@@ -128,10 +128,11 @@ def _terms(evidence: Evidence) -> list[Block]:
 def _gone(evidence: Evidence) -> list[Block]:
     file = deliveries.FILE
     certificates = _size(evidence, "certificates", file)
+    papers = evidence.counted(certificates if evidence.has(file) else None, file, "number of certificates")
     rows: list[list[Text]] = [
         ["patients who withdrew, up to now", evidence.figure(file, "withdrawn")],
         ["patients of this version's data who were erased since", evidence.figure(people.FILE, "erased")],
-        ["certificates of erasure for this workspace", evidence.counted(certificates, file, "number of certificates")],
+        ["certificates of erasure for this workspace", papers],
     ]
     erased: list[list[Text]] = [
         [evidence.figure(file, "certificates", i, key) for key in ("day", "removed")] for i in range(certificates)

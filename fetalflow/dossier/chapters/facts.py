@@ -29,6 +29,7 @@ def chapter(evidence: Evidence) -> Chapter:
     blocks = [
         Heading("What the maker states"),
         *(stated(evidence, key) for key in (*STATED, "benefit")),
+        *synthetic_warning(evidence),
         *_model(evidence),
         *_input(evidence),
         *performance(evidence, variant_of(evidence)),
@@ -77,8 +78,8 @@ def _input(evidence: Evidence) -> list[Block]:
     size, extract = evidence.figure(CONFIG, "size"), "extract"
     rows: list[list[Text]] = [
         ["frames that are answered together", evidence.figure(CONFIG, "frames")],
-        ["one frame is taken in every", evidence.figure(CONFIG, extract, "every")],
-        ["frame rate that cines are brought to", evidence.figure(CONFIG, extract, "fps", unit="per second")],
+        ["step between these frames (1: no frame is left out)", evidence.figure(CONFIG, extract, "every")],
+        ["frame rate that cines are brought to", _frame_rate(evidence)],
         ["size of a frame in the network", (size, " x ", size, " px")],
         ["marks on the image are removed", evidence.figure(CONFIG, extract, "mask_overlays")],
         ["the image outside of the sector is removed", evidence.figure(CONFIG, extract, "mask_sector")],
@@ -86,15 +87,21 @@ def _input(evidence: Evidence) -> list[Block]:
     return [
         Heading("What goes in"),
         Words("Grey frames of an ultrasound recording. Their values are divided so that they lie between 0 and 1."),
-        Table(["fact", "value"], rows, "A frame rate that is not on record is not changed."),
+        Table(["fact", "value"], rows),
         Heading("What comes out"),
         Words(("A probability for each of these labels: ", _listed(evidence, CONFIG, "labels"), ".")),
         Words(
             "It has no answer for something else: a recording of anything else gets one of these labels as well. The "
-            "figure `unfamiliarity` above 1 says that a recording is unlike the training data."
+            'figure "unfamiliarity" above 1 says that a recording is unlike the training data.'
         ),
         *_refuses(evidence),
     ]
+
+
+def _frame_rate(evidence: Evidence) -> Text:
+    rate = evidence.figure(CONFIG, "extract", "fps", unit="per second")
+    given = evidence.figure(CONFIG, "extract").value
+    return "as it was recorded" if isinstance(given, dict) and given.get("fps", 0) is None else rate
 
 
 def _refuses(evidence: Evidence) -> list[Block]:

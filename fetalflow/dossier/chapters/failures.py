@@ -4,6 +4,7 @@ from fetalflow.dossier.chapter import Block, Heading, Picture, Table, Text, Word
 from fetalflow.dossier.evidence import Evidence
 
 EXPLAIN = "run/explain/explain.json"
+FAILURES = ("mistake", "worst_error", "worst_overlap")  # kinds of pictures, the plainest failure first
 PICTURES, CONFUSIONS = 6, 12  # at most
 
 
@@ -37,16 +38,16 @@ def _cell(evidence: Evidence, score: str, row: int, column: int) -> Text:
 
 def _pictures(evidence: Evidence) -> list[Block]:
     figures = evidence.figure(EXPLAIN, "figures").value
-    mistakes = [
-        (number, f"run/explain/{each['file']}")
+    failed = sorted(
+        (FAILURES.index(each["kind"]), number, f"run/explain/{each['file']}")
         for number, each in enumerate(figures if isinstance(figures, list) else [])
-        if each.get("kind") == "mistake"
-    ]
-    shown = [(number, file) for number, file in mistakes if evidence.has(file)][:PICTURES]
+        if each.get("kind") in FAILURES
+    )
+    shown = [(number, file) for _, number, file in failed if evidence.has(file)][:PICTURES]
     if not shown:
-        words = "There are no pictures of failures on record. The stage `explain` draws them: run `fetalflow run`."
+        words = "There are no pictures of failures on record. The stage explain of fetalflow run draws them."
         return [Words(words)]
     return [
-        Words("Sequences of the test part that got a wrong answer, with what the network looked at."),
+        Words("Sequences of the test part with a wrong answer, and what the network looked at. Names are left out."),
         *(Picture(file, evidence.figure(EXPLAIN, "figures", number, "caption")) for number, file in shown),
     ]

@@ -97,7 +97,10 @@ def _approval(evidence: Evidence) -> list[Block]:
     if file is None:
         text = "The rules of promotion never judged this version, or their verdict is gone. The command is: "
         return [*blocks, Words(f"{text}fetalflow promote --dry-run.", "warning")]
-    return [*blocks, *_verdict(evidence, file)]
+    try:
+        return [*blocks, *_verdict(evidence, file)]
+    except (KeyError, TypeError, AttributeError):  # somebody changed it; the change plan says that it is not intact
+        return [*blocks, Words(f"The verdict cannot be read: {file} is not whole.", "warning")]
 
 
 def _verdict(evidence: Evidence, file: str) -> list[Block]:

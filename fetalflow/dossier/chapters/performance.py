@@ -206,10 +206,11 @@ def _certainty(evidence: Evidence, score: str) -> list[Block]:
 def _promises(evidence: Evidence, score: str) -> list[Block]:
     place = ("certainty", "labels", "promises")
     keys = ("rate", "promised", "answered", "wrong")
-    rows = [
-        [evidence.figure(score, *place, i, key, digits=2 if key == "rate" else 3) for key in keys]
-        for i in range(len(rows_of(evidence, score, *place)))
-    ]
+    rows: list[list[Text]] = []
+    for i, promise in enumerate(rows_of(evidence, score, *place)):
+        rows.append([evidence.figure(score, *place, i, key, digits=2 if key == "rate" else 3) for key in keys])
+        if promise.get("answered") == 0:
+            rows[-1][-1] = "nothing is answered"
     words = (
         "A rate is promised only if enough validation patients show it. Without a promise, nothing is answered then."
     )

@@ -8,6 +8,7 @@ from fetalflow.dossier.chapter import Block, Heading, Table, Text, Words
 from fetalflow.dossier.evidence import Evidence, Figure
 from fetalflow.dossier.gathering.power import FILE as POWER
 from fetalflow.dossier.gathering.promotions import FILE as PROMOTIONS
+from fetalflow.dossier.plan_kept import with_defaults
 from fetalflow.promotion.comparison import METRICS
 
 SPLIT, EXTRACT, QUALITY, PARAMS, VERSION = (
@@ -19,11 +20,11 @@ RULES = {  # setting of `promote`: (what it is about, what it means)
     "class_margin": ("Each class", "A class may lose less than this of its recall."),
     "site_margin": ("Each site", "A site may lose less than this of its accuracy."),
     "min_patients": ("Each class and site", "With fewer test patients it is not judged."),
-    "max_ece": ("Calibration", "The mean error of the probabilities may be so high."),
-    "max_false_alarms": ("False alarms", "This share of the test may be called unlike the training data."),
-    "max_latency_ratio": ("Time", "It may take so many times as long as the champion."),
+    "max_ece": ("Calibration", "The mean error of the probabilities is at most this."),
+    "max_false_alarms": ("False alarms", "At most this share of the test is called unlike the training data."),
+    "max_latency_ratio": ("Time", "It takes at most this many times as long as the champion."),
     "max_latency_ms": ("Time of a first champion, ms", "It is compared with a reference network."),
-    "max_size_mb": ("Size of the package, MB", "It may be so large."),
+    "max_size_mb": ("Size of the package, MB", "It is at most this large."),
 }
 GUARDS = {
     "shown": "Classes and sites: it must be shown that none of them loses its margin or more.",
@@ -153,14 +154,15 @@ def _metric(evidence: Evidence, rules: Mapping[str, Any]) -> Text:
 def _setting(evidence: Evidence, name: str, rules: Mapping[str, Any]) -> Figure:
     """A limit, from the file that holds it: the plan, a verdict, or the settings of the run."""
     value = rules[name]
-    return evidence.counted(value, *_rules_file(evidence, name, rules), digits=3 if value < 10 else 0)
+    digits = 0 if isinstance(value, float) and value >= 10 else 3
+    return evidence.counted(value, *_rules_file(evidence, name, rules), digits=digits)
 
 
 def _rules_file(evidence: Evidence, name: str, rules: Mapping[str, Any]) -> tuple[str, str]:
     """The file of the evidence that the rules are from, and the place of a setting in it."""
     found = evidence.json(PROMOTIONS)
     for file in sorted({event["verdict"] for event in found["events"] if event["verdict"]}):
-        if evidence.json(file).get("settings") == rules:
+        if with_defaults(evidence.json(file).get("settings")) == rules:
             return file, f"settings/{name}"
     if found["rules"] == rules:
         return PROMOTIONS, f"rules/{name}"
@@ -186,7 +188,7 @@ def _test_part(evidence: Evidence, found: Mapping[str, Any]) -> list[Block]:
         Words(
             "Both models answer the same sequences. Patients, not sequences, are the unit of every test. The test part "
             "may grow with new deliveries. A promotion is outside of the plan if a patient left it who was not "
-            "withdrawn."
+            "withdrawn, or a sequence of another patient."
         ),
     ]
 

@@ -95,7 +95,7 @@ def _named(evidence: Evidence) -> list[Block]:
         return [Words("The packages that fetalflow names are not on record.", "warning")]
     found = [(each["name"], components.get(licences.plain(each["name"]))) for each in named]
     rows = [_package(evidence, place, name, component) for place, (name, component) in enumerate(found)]
-    caption = "What a package is for is said by pyproject.toml, or else by the package's own summary."
+    caption = "What a package is for is said by pyproject.toml, or else by the summary of the package."
     return [Table(("package", "version", "licence", "what it is for", "known faults"), rows, caption)]
 
 
@@ -153,7 +153,7 @@ def _again(evidence: Evidence) -> list[Block]:
     ]
     if data_set.value is not None:
         rows += [
-            ("data, split, settings and results", ("fetalflow data checkout ", data_set)),
+            ("data, split, settings and results, in the workspace", ("fetalflow data checkout ", data_set)),
             ("every stage again", ("cd ", data_set, " && dvc repro --force")),
         ]
     else:

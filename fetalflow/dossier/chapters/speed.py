@@ -21,7 +21,9 @@ def engines(evidence: Evidence, variant: str) -> list[Block]:
     """Blocks for the chapter of the facts."""
     heading, found = Heading("Engines and speed"), evidence.figure(EXPORT, "engines").value
     if not isinstance(found, list) or not found:
-        words = "No engine but torch was tested, and no speed is on record. The stage `export` measures it."
+        words = (
+            "No engine but torch was tested, and no speed is on record. The stage export of fetalflow run measures it."
+        )
         return [heading, Words(words)]
     rows: list[list[Text]] = [
         [

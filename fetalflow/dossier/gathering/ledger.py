@@ -4,14 +4,19 @@ from pathlib import Path
 
 from fetalflow.artefacts import write_json
 from fetalflow.dossier.subject import Subject
-from fetalflow.registry.ledger.record import history, verify
+from fetalflow.errors import InputError
+from fetalflow.registry.ledger.record import Verdict, history, verify
 
 FILE = "ledger.json"
 
 
 def gather(subject: Subject, folder: Path) -> None:
-    """Write `ledger.json`. Sentences name files, not the folders of this machine."""
-    lines, verdict = history(subject.model), verify()
+    """Write `ledger.json`. Sentences name files, not the folders of this machine. A ledger that cannot be read, because
+    its run was deleted, is what `wrong` says."""
+    try:
+        lines, verdict = history(subject.model), verify()
+    except InputError as error:
+        lines, verdict = [], Verdict([str(error)], [], 0, None)
     write_json(
         folder / FILE,
         {
@@ -20,14 +25,15 @@ def gather(subject: Subject, folder: Path) -> None:
                 "intact": not verdict.wrong,
                 "lines": verdict.lines,
                 "head": verdict.head,
-                "wrong": [_without_folders(said) for said in verdict.wrong],
-                "notes": [_without_folders(said) for said in verdict.notes],
+                "wrong": [without_folders(said) for said in verdict.wrong],
+                "notes": [without_folders(said) for said in verdict.notes],
             },
         },
     )
 
 
-def _without_folders(said: str) -> str:
+def without_folders(said: str) -> str:
+    """A sentence with the name of each file in place of its path."""
     return " ".join(_file_name(word) for word in said.split(" "))
 
 

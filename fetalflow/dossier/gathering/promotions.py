@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from fetalflow.artefacts import file_digest, read_json, write_json
 from fetalflow.dossier import change_plan
+from fetalflow.dossier.gathering.ledger import without_folders
 from fetalflow.dossier.subject import Subject
 from fetalflow.errors import InputError, TrackingFailed
 from fetalflow.models.package_files import CONFIG
@@ -27,6 +28,7 @@ from fetalflow.registry.usable import withdrawn_among, withdrawn_here
 from fetalflow.settings.params import Promote
 
 FILE, VERDICTS = "promotions.json", "promotions"  # a file and a folder of the evidence
+TESTED = ("patient", "sequence", "site", "device")
 TABLE = "challenger.csv"  # the answers of the version that was judged, in the evidence of its promotion
 READING = ("mask_overlays", "mask_sector", "fps", "every")  # settings of `extract` that decide what a network sees
 APPROVED = re.compile(r"approved by (.+)$", re.DOTALL)
@@ -40,17 +42,17 @@ def gather(subject: Subject, folder: Path) -> None:
     shutil.copyfile(plan, folder / change_plan.FILE)
     rules, why = rules_of_run(subject)
     alias = (rules or Promote().model_dump(mode="json"))["champion"]
-    lines = [line for line in history(subject.model) if line["alias"] == alias]
+    lines, problems, unread = _ledger(subject.model, alias)
     withdrawn = withdrawn_here(subject.workspace)
     events: list[dict[str, Any]] = []
-    seen: set[tuple[str, str]] = set()
+    seen = pd.DataFrame(columns=TESTED, dtype=str)
     for line in lines:
         if line["step"] in NO_MOVE or line["from"] == line["to"]:
             continue
-        event, tested = _event(subject, folder, line, lines)
-        if tested is not None:
-            event["tested"] |= {"lost": len(seen - tested), "withdrawn": withdrawn_among(seen - tested, withdrawn)}
-            seen |= tested
+        event, rows = _event(subject, folder, line, lines)
+        if rows is not None:
+            event["tested"] = _counts(rows) | _left(seen, rows, withdrawn)
+            seen = pd.concat([seen, rows]).drop_duplicates(["patient", "sequence"])
         events.append(event)
     write_json(
         folder / FILE,
@@ -59,11 +61,21 @@ def gather(subject: Subject, folder: Path) -> None:
             "plan_of_team": plan.parent != Path(change_plan.__file__).parent,
             "rules": rules,
             "why_no_rules": why,
-            "alias_problems": alias_problems(subject.model, alias),
+            "alias_problems": problems,
+            "why_no_ledger": unread,
             "events": events,
             "last_verdict": _last_verdict(subject, folder),
         },
     )
+
+
+def _ledger(model: str, alias: str) -> tuple[list[Line], list[str], str]:
+    """The lines about an alias, what is wrong with it, and why the ledger cannot be read; empty if it can."""
+    try:
+        lines = [line for line in history(model) if line["alias"] == alias]
+        return lines, [without_folders(said) for said in alias_problems(model, alias)], ""
+    except InputError as error:  # its run was deleted, or its anchor names another one
+        return [], [], without_folders(str(error))
 
 
 def rules_of_run(subject: Subject) -> tuple[dict[str, Any] | None, str]:
@@ -78,10 +90,8 @@ def rules_of_run(subject: Subject) -> tuple[dict[str, Any] | None, str]:
         return None, f"The rules in the run's params.yaml cannot be read ({type(error).__name__})."
 
 
-def _event(
-    subject: Subject, folder: Path, line: Line, lines: list[Line]
-) -> tuple[dict[str, Any], set[tuple[str, str]] | None]:
-    """A move as JSON, and the patients, with their site, whom its verdict was made on; None where that is not known."""
+def _event(subject: Subject, folder: Path, line: Line, lines: list[Line]) -> tuple[dict[str, Any], pd.DataFrame | None]:
+    """A move as JSON, and the rows that its verdict was made on (`_tested`); None where they are not known."""
     approved = APPROVED.search(line["reason"]) if line["kind"] == "move" else None
     event = {name: line[name] for name in ("number", "time", "step", "kind", "who", "from", "to", "evidence", "reason")}
     event |= {"model": subject.model, "approved_by": approved[1] if approved else None, "verdict": None}
@@ -99,16 +109,29 @@ def _event(
             return event, None
         event["evidence_problems"] = _problems(found, line["evidence"], about)
         event["verdict"] = _keep_verdict(found, folder, line["to"], line["evidence"])
-        rows = _tested(found / TABLE)
-    if rows is None:
-        return event, None
-    at = rows.groupby("site")["device"].unique() if len(rows) else {}
-    event["tested"] = {
+        return event, _tested(found / TABLE)
+
+
+def _counts(rows: pd.DataFrame) -> dict[str, Any]:
+    at = rows[rows["site"] != ""].groupby("site")["device"].unique()
+    return {
         "patients": int(rows["patient"].nunique()),
         "sequences": len(rows),
-        "devices_at": {site: sorted({*devices} - {""}) for site, devices in at.items() if site},
+        "devices_at": {site: sorted({*devices} - {""}) for site, devices in at.items()},
     }
-    return event, set(zip(rows["patient"], rows["site"], strict=True))
+
+
+def _left(seen: pd.DataFrame, rows: pd.DataFrame, withdrawn: pd.DataFrame) -> dict[str, int]:
+    """Who was tested at an earlier promotion and is not tested at this one; of the others, the sequences that are not
+    tested any more."""
+    stayed = seen["patient"].isin(rows["patient"])
+    gone = seen[~stayed]
+    lost = seen[stayed & (seen["sequence"] != "") & ~seen["sequence"].isin(rows["sequence"])]
+    return {
+        "lost": int(gone["patient"].nunique()),
+        "withdrawn": withdrawn_among(zip(gone["patient"], gone["site"], strict=True), withdrawn),
+        "lost_sequences": int(lost["sequence"].nunique()),
+    }
 
 
 def _problems(found: Path, evidence: str, about: list[Line]) -> list[str]:
@@ -138,14 +161,14 @@ def _keep_verdict(found: Path, folder: Path, version: str, evidence: str) -> str
 
 
 def _tested(path: Path) -> pd.DataFrame | None:
-    """The rows with the columns patient, site and device as text."""
+    """The rows with the columns TESTED as text; a column that is not there is empty."""
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError):
         return None
     if "patient" not in rows:
         return None
-    return pd.DataFrame({name: rows.get(name, pd.Series("", rows.index)) for name in ("patient", "site", "device")})
+    return pd.DataFrame({name: rows.get(name, pd.Series("", rows.index)) for name in TESTED})
 
 
 def _download(subject: Subject, version: str, path: str, scratch: str) -> Path | None:

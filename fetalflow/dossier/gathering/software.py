@@ -1,15 +1,15 @@
 """Code, environment and packages: what runs now, and what is needed to make the numbers of the version again."""
 
 import json
-import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from dulwich.object_store import tree_lookup_path
 from dulwich.repo import NotGitRepository, Repo
+from pydantic import BaseModel
 
-from fetalflow.artefacts import file_digest, write_json
+from fetalflow.artefacts import file_digest, read_json, write_json
 from fetalflow.dossier.gathering.packages import (
     LOCKS,
     PROJECT,
@@ -31,7 +31,8 @@ TAGS = b"refs/tags/"
 def gather(subject: Subject, folder: Path) -> None:
     """Write `sbom.json` and `software.json`, and copy `audit.json` if `make audit` has written it.
 
-    A package that was installed without a checkout has no locks and no audit; `software.json` says so.
+    A package that was installed without a checkout has no locks and no audit; `software.json` says so. Raises
+    InputError when `sbom/audit.json` is no audit.
     """
     code = checkout()
     facts = environment(code) | {"data_set": _data_set(subject)}
@@ -44,7 +45,32 @@ def gather(subject: Subject, folder: Path) -> None:
         facts |= {"packages": None, "listing": f"not made: {error}"}
     write_json(folder / SOFTWARE, facts)
     if code is not None and (code / AUDITED).is_file():
-        shutil.copyfile(code / AUDITED, folder / AUDIT)
+        write_json(folder / AUDIT, read_audit(code / AUDITED))
+
+
+class AuditedLock(BaseModel):
+    """sha256: of the lock. packages: what pip-audit says about each, with `name`, and `version` if it was looked up."""
+
+    sha256: str
+    packages: list[dict[str, Any]]
+
+
+class Audit(BaseModel):
+    """made: date and time (UTC). locks: file name to what was found."""
+
+    made: str
+    locks: dict[str, AuditedLock]
+
+
+def read_audit(path: Path) -> dict[str, Any]:
+    """The result of `make audit`. Raises InputError when the file is none."""
+    try:
+        return Audit.model_validate(read_json(path)).model_dump()
+    except (OSError, ValueError) as error:
+        text = (
+            f"{path} is no result of `make audit` ({type(error).__name__}). Run `make audit` again, or delete the file."
+        )
+        raise InputError(text) from None
 
 
 def checkout() -> Path | None:

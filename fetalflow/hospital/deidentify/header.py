@@ -5,10 +5,12 @@ can hide in a numeric element.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian
@@ -59,13 +61,19 @@ def persons(header: Dataset) -> list[str]:
     """The names and numbers of persons in a header, for `words_of`: PERSONS, and every element for names, also private
     and nested ones."""
     found = [str(header.get(name) or "") for name in PERSONS]
-    for element in header:
+    for element in _readable(header):
         if element.VR == "SQ":
             found += [name for item in element.value for name in persons(item)]
         elif element.VR == "PN" and element.keyword not in PERSONS and element.value:
             values = element.value if isinstance(element.value, MultiValue) else [element.value]
             found += map(str, values)
     return found
+
+
+def _readable(header: Dataset) -> Iterator[DataElement]:
+    for tag, _ in tuple(header.items()):
+        with suppress(Exception):  # pydicom reads a value when it is needed, and a damaged one is in no new header
+            yield header[tag]
 
 
 def clean_header(header: Dataset, key: Key, patient: str, source: str, first_pass: Survey) -> Dataset:

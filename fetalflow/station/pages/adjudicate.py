@@ -28,7 +28,7 @@ def adjudicate_page(request: Request, account: Adjudicator, place: Here, source:
     mm = cine.record.get("mm_per_px")
     cases = []
     for case in counted.open:
-        of = letters(case, source)
+        of = letters(case.marks, source)
         sides = [
             {"letter": of[name], "words": in_words(case.marks[name], mm), "bars": bars(case, case.marks[name])}
             for name in sorted(case.marks, key=of.get)
@@ -54,7 +54,7 @@ def adjudicate_picture(
     frames = work.catalogue.frames(source, place.task)
     if not side:
         return Response(strip(frames, found), media_type="image/png")
-    named = {letter: name for name, letter in letters(found, source).items()}
+    named = {letter: name for name, letter in letters(found.marks, source).items()}
     if side not in named:
         raise HTTPException(404, "This case has no such side.")
     return Response(picture(frames, found, found.marks[named[side]]), media_type="image/png")
@@ -76,7 +76,7 @@ def decide_case(
     found = _case(work, source, case)
     if found.about != about:
         raise HTTPException(409, "An annotator changed these marks in the meantime. Load the page and look again.")
-    named = {letter: name for name, letter in letters(found, source).items()}
+    named = {letter: name for name, letter in letters(found.marks, source).items()}
     drawn = standing(place.journal.events(place.task, source, account.name))
     decide(place.journal, place.task, source, account.name, found, named.get(choice, choice), why, drawn)
     request.app.state.audit.write(account.name, "decide", source, task=place.task, case=case)

@@ -39,7 +39,8 @@ def write_drop(request: Request, account: Lead, place: Here, where: Annotated[st
         else:
             written = deliver(work, f"station-{datetime.now(UTC):%Y-%m-%d-%H%M%S}", account.name, _inbox(place))
     except InputError as error:  # its message names files and folders, for the terminal
-        raise InputError(work.catalogue.names.sentence(_without_folders(str(error), place))) from None
+        hidden = work.catalogue.names.hidden  # then the page hides every path itself
+        raise InputError(str(error) if hidden else _without_folders(str(error), place)) from None
     said = words(written)
     request.app.state.audit.write(
         account.name, "write drop", place.task, where=where, rows=sum(w.rows for w in written)

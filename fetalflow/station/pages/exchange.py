@@ -58,12 +58,8 @@ def take(
     chosen = {"task": task, "form": form, "people": people, "submit": submit}
     try:
         place.settings.block(task)
-        text = file.file.read().decode()
-        names = people_of(people.split(","))
-        taken = take_in(place, state.catalogue, task, form, text, state.accounts.list(), names, submit)
-    except UnicodeDecodeError:
-        problem = "The file is no text in UTF-8. Give the exported JSON or XML file itself, not a zip."
-        return _page(request, place, 422, problem=problem, chosen=chosen)
+        content, names = file.file.read(), people_of(people.split(","))
+        taken = take_in(place, state.catalogue, task, form, content, state.accounts.list(), names, submit)
     except InputError as error:
         return _page(request, place, 422, problem=state.catalogue.sentence(str(error)), chosen=chosen)
     state.audit.write(account.name, "take marks", f"{task} as {form}", marks=taken.written, submitted=taken.done)

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 
 from fetalflow.annotation.standing import standing_by_account
-from fetalflow.annotation.studies import note_seen
+from fetalflow.annotation.studies import annotators, note_seen
 from fetalflow.station.access import Here, Signed
 from fetalflow.station.accounts import Account
 from fetalflow.station.catalogue import Catalogue, Cine
+from fetalflow.station.compared import letters
 from fetalflow.station.network.answers import answer_of
 from fetalflow.station.network.maps import map_of
 from fetalflow.station.network.measured import measured_of
@@ -43,15 +44,25 @@ def measured(request: Request, account: Signed, place: Here, task: str, source: 
 
 @router.get("/overlays/{task}/{source}/marks")
 def marks(request: Request, account: Signed, place: Here, task: str, source: Source) -> list[dict[str, Any]]:
-    """The marks of the other accounts that hold, with `account`, in the words of `annotation.annotation`."""
+    """The marks of the other accounts that hold, with `account`, in the words of `annotation.annotation`.
+
+    Who decides between blind annotators gets their letters of the page of decisions, `A` or `B`, and no names.
+    """
     cine = Catalogue(place).cine(source, task)
-    sight, _ = sight_of(place, account, cine)
+    sight, study = sight_of(place, account, cine)
     if not sight.marks:
         raise HTTPException(403, "The marks of others are hidden here, so that each person labels without them.")
     note_seen(place.journal, task, source, account.name)
     request.app.state.audit.write(account.name, "view marks of others", source, task=task)
-    pairs = standing_by_account(place.journal.events(task, source))
-    return [mark.model_dump(mode="json") | {"account": name} for name, mark in pairs if name != account.name]
+    events = place.journal.events(task, source)
+    pairs = [(name, mark) for name, mark in standing_by_account(events) if name != account.name]
+    shown = {name: name for name, _ in pairs}
+    if study.blind:
+        known = letters(annotators(events, study), source)
+        shown = known | {
+            name: f"not submitted {letter}" for name, letter in letters(shown, source).items() if name not in known
+        }
+    return [mark.model_dump(mode="json") | {"account": shown[name]} for name, mark in pairs]
 
 
 def _shown(

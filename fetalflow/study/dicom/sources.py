@@ -88,7 +88,7 @@ def check_dicom(paths: Sequence[Path]) -> None:
         raise InputError(
             f"--dicom writes into the study of the images, so all of them must be DICOM files. "
             f"{', '.join(others[:MOST_NAMES])}{more} {'is' if len(others) == 1 else 'are'} not DICOM. Give the DICOM "
-            "files of the scanner or the PACS, or use --json without --dicom."
+            "files of the scanner or the PACS, or leave --dicom out: page and JSON need no DICOM."
         )
 
 

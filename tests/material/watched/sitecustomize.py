@@ -23,3 +23,4 @@ def watch(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(watch)
+sys.modules.setdefault("rfc3987_syntax", None)  # as in fetalflow/__init__.py, which Prefect's worker never imports
