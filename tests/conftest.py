@@ -41,7 +41,13 @@ FLOWS = (
 FORKED = ("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli")
 STATION = ("test_player", "test_overlays", "test_frames")  # they share a station in which a network answers
 # The files that take longest, longest first: then the processes of `make test` end at about the same time.
-LONGEST = ("test_night", *FORKED, *FLOWS, "test_extend", "test_tracking", "test_rollback", "test_streaming")
+LONGEST = (
+    *("test_night", *FLOWS, *FORKED, "test_tracking", "test_export_stage", "test_rollback", "test_training"),
+    *("test_killing", "test_folds", "test_biometry_stages", "test_training_speed", "test_report", "test_export"),
+    *("test_streaming", "test_arrival", "test_erasure", "test_explain", "test_cluster", "test_two_engineers", *STATION),
+    *("test_labelling_in_browser", "test_promotion", "test_actogram", "test_segmenter", "test_warm_start"),
+    *("test_doctor", "test_hostile", "test_extend", "test_lineage", "test_ledger", "test_quality", "test_sites"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
 """What is on record about one version of a model comes in; a signed folder for a regulator or a reviewer goes out.
 
-Doors: verifying, writing.
+Doors: composing, signing, statements, verifying, writing.
 """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +25,7 @@ from fetalflow.node.web import client, fetch
 from fetalflow.settings.node import Rule
 from fetalflow.settings.params import Settings
 
+EXAMINING = ".examining-"  # how the folder of results that are being made begins
 EXAMINED_FOR = 7 * 86_400  # s after it was received, a study is examined
 Say = Callable[[str], None]
 Examine = Callable[[list[Path], Path], None]  # the files of a study, and the new folder for results as DICOM
@@ -58,6 +60,8 @@ def opened(settings: Settings, folder: Path, key: Key | None) -> Iterator[Node]:
     try:
         receipts = Receipts(folder / DATABASE, key.name if key else "")
         node = Node(settings, folder, key, receipts)
+        for left in folder.glob(f"{EXAMINING}*"):  # by a node that was killed
+            shutil.rmtree(left, ignore_errors=True)
         tidy_spool(node)
         yield node
     finally:
@@ -107,7 +111,10 @@ def _examine(node: Node, name: str, receipts: list[Receipt], examine: Examine, s
         shutil.rmtree(node.folder / RESULTS / name, ignore_errors=True)  # of fewer objects, and not yet sent
         there = [path for path in dict.fromkeys(files) if path.is_file()]
         if there:
-            examine(there, node.folder / RESULTS / name)
+            with TemporaryDirectory(prefix=EXAMINING, dir=node.folder) as place:  # half of the results is not sent
+                examine(there, Path(place, name))
+                if Path(place, name).is_dir():
+                    Path(place, name).rename(node.folder / RESULTS / name)
             gone = len({*files}) - len(there)
             say(f"study {name} was examined" + (f" without {gone} objects, which left the inbox" if gone else ""))
     except Exception as error:  # noqa: BLE001 - one study must not stop the node, and a message may quote it

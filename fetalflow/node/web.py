@@ -12,6 +12,7 @@ from pydicom import Dataset, dcmwrite
 from requests import HTTPError, PreparedRequest, RequestException, Response
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
+from requests.exceptions import SSLError
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
@@ -47,7 +48,9 @@ def client(web: Web) -> DICOMwebClient:
         raise InputError(f"{LOGIN} is set and node.web.url is {web.url}: give an https URL, so that nobody reads it.")
     if login:
         session.auth = HTTPBasicAuth(*login.partition(":")[::2])
-    return DICOMwebClient(web.url.rstrip("/"), session=session)
+    made = DICOMwebClient(web.url.rstrip("/"), session=session)
+    made.set_http_retry_params(retry=False)  # the next look tries again, and the node has other work meanwhile
+    return made
 
 
 def fetch(node: Node, say: Callable[[str], None]) -> int:
@@ -73,8 +76,7 @@ def fetch(node: Node, say: Callable[[str], None]) -> int:
         if is_full(error):
             say(f"{web.title}: {FULL}; the next look tries again")
         else:
-            said = type(error).__name__ if isinstance(error, RequestException) else crash_in_words(error)
-            say(f"the PACS {web.title} gives no answer that can be used ({said}); the next look tries again")
+            say(f"the PACS {web.title} gives no answer that can be used ({_why(error)}); the next look tries again")
     return taken
 
 
@@ -114,7 +116,7 @@ def _fetch_study(node: Node, asked: DICOMwebClient, study: str, say: Callable[[s
             say(f"{title}: an object of study {in_short(node.name(study))} was refused: {refused.reason}")
         except HTTPError as error:  # of this object; the next look asks again
             if name not in node.not_given:
-                say(f"{title}: an object of study {in_short(node.name(study))} is not given ({_code(error)})")
+                say(f"{title}: an object of study {in_short(node.name(study))} is not given ({_why(error)})")
             node.not_given.add(name)
         except RequestException:
             raise
@@ -136,8 +138,14 @@ def _instances(asked: DICOMwebClient, study: str) -> list[dict]:
         found |= new
 
 
-def _code(error: HTTPError) -> str:
-    return "no answer" if error.response is None else f"HTTP {error.response.status_code}"
+def _why(error: Exception) -> str:
+    """Without the message of the error, which may quote what the PACS has."""
+    if isinstance(error, SSLError):
+        return "its certificate is not trusted: REQUESTS_CA_BUNDLE names the file of its authority"
+    if isinstance(error, RequestException):
+        response = error.response
+        return type(error).__name__ if response is None else f"HTTP {response.status_code}"
+    return crash_in_words(error)
 
 
 def _bytes(found: Dataset) -> bytes:
@@ -151,6 +159,6 @@ def store(web: Web, result: Dataset) -> None:
     try:
         answer = client(web).store_instances([result])
     except (RequestException, OSError) as error:
-        raise Away(f"{web.title} did not store it ({type(error).__name__})") from None
+        raise Away(f"{web.title} did not store it ({_why(error)})") from None
     if answer.get("FailedSOPSequence"):
         raise NotSent(f"{web.title} refused it")

@@ -1,5 +1,7 @@
 """How often one address or one name may ask: a guess of passwords is slow, and no browser can use up the server."""
 
+from threading import Lock
+
 from fastapi import HTTPException
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
@@ -14,6 +16,7 @@ class Rates:
 
     def __init__(self) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self.one_log_in = Lock()  # from check_log_in to wrong_log_in: else many guesses at once pass the check
 
     def request(self, address: str) -> None:
         """Count a request. Raises 429 if there were too many."""

@@ -24,6 +24,7 @@ SHORTEST = 4  # letters of a part of a path that is replaced wherever it stands
 DIGITS = 6  # of a stand-in: two of a hundred sites share one in 3 of 10 000 stations
 # Words with a slash, or that end like a file: all that a sentence may say of a path that no table names.
 ENDINGS = "|".join(map(re.escape, (*CINES, ".zip", ".csv", ".npz", ".db")))
+REST = re.compile(r"\(a (?:folder|path)\)[/\\]\S*?(?=:?(?:\s|$))")  # of a path whose folder was replaced
 PATH = re.compile(rf"(?<!\S)(?!docs/|frames/s|mm/px)\S*[/\\]\S*|\S+(?:{ENDINGS})\b", re.IGNORECASE)
 
 
@@ -115,7 +116,9 @@ class ShownNames:
         if self._pattern is not None:
             folded = {name.casefold(): shown for name, shown in self._known.items()}
             text = self._pattern.sub(lambda found: folded.get(found[0].casefold(), "(a name)"), text)
-            text = re.sub(r"\(a (?:folder|path)\)[/\\]\S*?(?=:?(?:\s|$))", "(a path)", text)  # with the rest of the path
+            text = re.sub(
+                r"\(a (?:folder|path)\)[/\\]\S*?(?=:?(?:\s|$))", "(a path)", text
+            )  # with the rest of the path
         return without_paths(text)
 
 

@@ -90,7 +90,7 @@ def corrected(workspace: Path, task: str) -> list[dict[str, Any]]:
     """The accuracy of the answers that people judged in the review station (`annotation.corrections`)."""
     path = workspace / JOURNAL
     found = judged(Journal(path).events(task)) if path.is_file() else []
-    return accuracy_in_use(found, _patients(workspace, task, {each.source for each in found}))
+    return accuracy_in_use(found, _patients(workspace, task, {each.source for each in found}) if found else {})
 
 
 def _patients(workspace: Path, task: str, sources: Iterable[str]) -> dict[str, str]:
@@ -99,5 +99,8 @@ def _patients(workspace: Path, task: str, sources: Iterable[str]) -> dict[str, s
     table = workspace / "data" / task / "manifest.parquet"
     if not table.is_file():
         return {}
-    rows = read_columns(table, ["source", "patient"]).drop_duplicates("source").set_index("source")["patient"]
+    rows = read_columns(table, ["source", "patient"])
+    if "source" not in rows:  # a manifest of an earlier version
+        return {}
+    rows = rows.drop_duplicates("source").set_index("source")["patient"]
     return rows[rows.index.isin(set(sources))].to_dict()

@@ -57,7 +57,9 @@ def test_runs_every_stage_in_order_and_then_nothing(workspace, flows_here):
     assert ran(workspace) == ORDER
     with opened(workspace) as git:
         (message,) = [entry.commit.message.decode() for entry in git.get_walker(max_entries=1)]
-    assert message.startswith("all tasks: 3 of 3 stages ran (flow run small all tasks 20") and "train@movement" in message
+    assert (
+        message.startswith("all tasks: 3 of 3 stages ran (flow run small all tasks 20") and "train@movement" in message
+    )
     assert {"movement-metrics", "movement-confusion"} <= artefacts(message.split("(flow run ")[1].split(")")[0])
 
 

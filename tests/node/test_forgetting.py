@@ -73,5 +73,5 @@ def test_the_verb_removes_her_and_takes_her_again(tmp_path):
             assert "give one pseudonym" in verb(*words)
         assert node.receipts.counts() == {"held": 1}
     nowhere = CliRunner().invoke(app, ["node", "--folder", str(tmp_path), "--forget", HER])
-    assert "no folder of a node" in str(nowhere.exception)
+    assert "no folder in which a node worked" in str(nowhere.exception)
     assert not admit(tmp_path, HER)

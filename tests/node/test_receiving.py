@@ -1,6 +1,5 @@
 """Objects that come in by C-STORE: de-identified before they are on a disk, each once, complete studies in an inbox."""
 
-import datetime
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
@@ -8,12 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from canary import HEIGHT, HULL, WIDTH
+from certificates import certificate
 from cine_files import dicom, speckle
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from name_search import named_in, searched
 from node_studies import FRAMES, KEY, SCANNER, STUDY, a_node, as_bytes, send, studied
 from pydicom import dcmread
@@ -212,20 +207,6 @@ def test_the_same_object_on_two_associations_at_once_is_held_once(tmp_path):
         assert node.receipts.counts() == {"held": 1} and not node.busy
         ((_, receipts),) = deliver(node)
     assert len(receipts) == 1 == len(list(tmp_path.glob("inbox/*/cines/*")))
-
-
-def certificate(folder, name: str) -> tuple[str, str]:
-    """A certificate that signs itself, and its key, as PEM files."""
-    secret = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    day = datetime.timedelta(days=1)
-    now = datetime.datetime.now(datetime.UTC)
-    made = x509.CertificateBuilder(who, who, secret.public_key(), x509.random_serial_number(), now - day, now + day)
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    (folder / f"{name}.pem").write_bytes(made.sign(secret, hashes.SHA256()).public_bytes(Encoding.PEM))
-    private = secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / f"{name}.key").write_bytes(private)
-    return folder / f"{name}.pem", folder / f"{name}.key"
 
 
 def test_over_tls_only_senders_with_a_certificate_of_the_authority_are_admitted(tmp_path):

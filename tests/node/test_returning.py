@@ -125,6 +125,23 @@ def test_results_go_once_to_the_receiver_that_is_set_and_wait_while_it_is_away(t
     searched(tmp_path)
 
 
+def test_half_of_the_results_of_a_study_is_never_sent(tmp_path):
+    sent = []
+
+    def fails_in_the_middle(files, out):
+        out.mkdir()
+        (out / "one.dcm").write_bytes(as_bytes(a_result(dcmread(files[0]))))
+        raise RuntimeError
+
+    with a_node(tmp_path, peers={SCANNER: {"host": "127.0.0.1", "port": 9}}) as node:
+        delivered(tmp_path, node)
+        (node.folder / ".examining-left").mkdir()  # by a node that was killed
+        one_round(node, sent.append, None, fails_in_the_middle)
+        assert not list((node.folder / "results").iterdir()) and "could not be examined" in "".join(sent)
+    with a_node(tmp_path) as node:
+        assert sorted(each.name for each in node.folder.glob(".*")) == [".lock"]
+
+
 def test_studies_of_the_time_before_it_examined_are_not_examined(tmp_path):
     seen = []
     with a_node(tmp_path, peers={SCANNER: {"host": "127.0.0.1", "port": 9}}) as node:

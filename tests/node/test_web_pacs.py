@@ -1,8 +1,12 @@
 """A PACS by DICOMweb that answers in pages, not at all, or not for one object: the rest is taken."""
 
+import threading
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 
 import pytest
+from certificates import certificate
 from cine_files import dicom, speckle
 from name_search import named_in
 from node_studies import a_node, as_bytes
@@ -12,6 +16,7 @@ from requests import HTTPError, Response
 
 from fetalflow.errors import InputError
 from fetalflow.node import web
+from fetalflow.node.listening import server_tls
 from fetalflow.node.taking import FULL
 from fetalflow.node.web import OBJECT, STUDY, fetch
 
@@ -87,6 +92,45 @@ def test_a_pacs_that_says_nothing_more_does_not_stop_the_node(monkeypatch):
         session = web.client(settings)._session
         with pytest.raises(web.RequestException):
             session.get(settings.url)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """The port of a PACS over TLS that gives an empty list to user:secret, and its certificate."""
+    pem, key = certificate(tmp_path_factory.mktemp("tls"), "pacs")
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            knows = self.headers["Authorization"] == f"Basic {b64encode(b'user:secret').decode()}"
+            self.send_response(200 if knows else 401)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.socket = server_tls(pem, key, None).wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port, pem
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("login", "is_known", "words"),
+    [("user:secret", True, ""), ("user:wrong", True, "HTTP 401"), ("user:secret", False, "REQUESTS_CA_BUNDLE")],
+)
+def test_over_tls_with_a_password(tmp_path, monkeypatch, guarded, login, is_known, words):
+    port, pem = guarded
+    said = []
+    monkeypatch.setenv(web.LOGIN, login)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    if is_known:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+    with a_node(tmp_path, rules=RULES, web=WEB | {"url": f"https://127.0.0.1:{port}/dicom-web"}) as node:
+        assert fetch(node, said.append) == 0
+    assert [words in line for line in said] == [True] * bool(words), said
 
 
 def test_a_password_that_would_be_read_on_its_way_is_refused_before_the_node_works(tmp_path, monkeypatch):

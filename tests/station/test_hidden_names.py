@@ -209,6 +209,7 @@ def test_a_pseudonym_stays_and_everything_else_gets_one(name, shown):
     [
         ("no row in /data/Canary Bay/q.csv waits", None),
         ("cine canary.avi is broken", "cine (a path) is broken"),
+        ("Canary Bay/patients.csv: none of its 3 rows is of the drop", "(a path): none of its 3 rows is of the drop"),
         ("CANARY BAY HOSPITAL said so", None),
         (
             "see docs/data-engineer/drop.md: 25 frames/s, found 30",

@@ -149,6 +149,9 @@ def test_what_cannot_be_decided_is_a_sentence_and_nothing_is_written(client, app
     assert not reviews(app)
     assert decide(client, decision, ["0" * 12], "seen").status_code == 422
     assert decide(client, "forget", [names["span"]]).status_code == 422
+    for odd in ("a\x00b", "a\x1bb"):  # the record is a text file
+        assert decide(client, "reject", [names["span"]], odd).status_code == 422
+    assert not reviews(app)
 
 
 def test_decisions_are_in_the_one_file_and_on_the_page_until_the_next_run(client, app):
@@ -161,6 +164,9 @@ def test_decisions_are_in_the_one_file_and_on_the_page_until_the_next_run(client
     assert [line.why for line in reviews(app)] == ["two readers agree"] * 2 + ['a typing error, "see" mail\nof Monday']
     kinds = {kind["kind"]: kind["waiting"] for kind in client.get(f"/quarantine/{TASK}/rows").json()["kinds"]}
     assert kinds == {"disagreement": 1, "label": 1, "missing": 1, "span": 0}
+    plan = {"decision": "reject", "rows": [names["head"], names["span"]]}  # of a page that was loaded before
+    found = client.post(f"/quarantine/{TASK}/plan", json=plan).json()
+    assert found["decided"] == {names["head"]: "release by lea"} and len(found["rows"]) == 2
     decide(client, "reject", [names["head"]], "a second look")
     past = client.get(f"/quarantine/{TASK}/rows/{names['head']}").json()["decisions"]
     assert [(each["decision"], each["why"]) for each in past] == [

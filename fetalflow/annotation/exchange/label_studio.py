@@ -62,9 +62,9 @@ def configurations(labels: Iterable[str]) -> dict[str, str]:
     return {
         # Label Studio counts 24 frames per second where it is given no other rate, and then names other frames.
         "video": '<View><Video name="video" value="$video" frameRate="$fps"/>'
-        f'<TimelineLabels name="timelinelabels" toName="video">{each}</TimelineLabels>'
-        '<VideoRectangle name="videorectangle" toName="video"/>'
-        f'<Labels name="labels" toName="video">{each}</Labels></View>\n',
+        # The labels of boxes stand before those of spans: a box takes its label from the first tag that has labels.
+        f'<VideoRectangle name="videorectangle" toName="video"/><Labels name="labels" toName="video">{each}</Labels>'
+        f'<TimelineLabels name="timelinelabels" toName="video">{each}</TimelineLabels></View>\n',
         "image": f'<View><Image name="image" value="$image"/><Choices name="choices" toName="image">{choices}</Choices>'
         f"{drawn}</View>\n",
     }

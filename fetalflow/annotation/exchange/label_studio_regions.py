@@ -111,17 +111,16 @@ def _track(boxes: list[Box], cine: Facts) -> dict[str, Any]:
 
 def _key(box: Box, cine: Facts, frame: int) -> dict[str, Any]:
     """A key frame of a track. Label Studio counts frames from 1."""
-    return _sides(box, even(cine.width), even(cine.height)) | {"time": frame / (cine.fps or RATE), "frame": frame + 1}
+    sides = _sides(box, even(cine.width), even(cine.height))
+    return sides | {"time": (frame + 1) / (cine.fps or RATE), "frame": frame + 1}
 
 
 def marks_of(results: list[Any], cine: Facts, frame: int | None, where: str) -> list[Annotation]:
     """The marks of regions. Raises InputError that names the region."""
     ends, marks = {}, []
     relations = [each for each in results if each.get("type") == "relation"]
-    for each in results:
+    for each in _once(results, where):
         place = f"{where}, region {each.get('id', '')}".rstrip()
-        if each.get("type") == "relation":
-            continue
         with reading(place, "Label Studio's"):
             if each["type"] == "keypointlabels":
                 ends[each["id"]] = each
@@ -142,6 +141,29 @@ def marks_of(results: list[Any], cine: Facts, frame: int | None, where: str) -> 
             f"{where}: the point {next(iter(ends))} has no partner: a length needs two points and a relation."
         )
     return marks
+
+
+def _once(results: list[Any], where: str) -> list[Any]:
+    """The regions without relations, and each track of boxes once: Label Studio may export a track again for each tag
+    of labels of its configuration. Raises InputError where these copies have different labels."""
+    found, tracks = [], {}
+    for each in results:
+        value = each.get("value")
+        if each.get("type") == "relation":
+            continue
+        if isinstance(value, dict) and "sequence" in value:
+            labels = value.get("labels", value.get(each["type"]))
+            if each["id"] in tracks:
+                if labels != tracks[each["id"]]:
+                    raise InputError(
+                        f"{where}, region {each['id']}: it has the labels {tracks[each['id']]} and {labels}. Give it "
+                        "one label in Label Studio."
+                    )
+                continue
+            tracks[each["id"]] = labels
+            each = each | {"type": "videorectangle", "value": value | {"labels": labels}}
+        found.append(each)
+    return found
 
 
 def _base(region: dict[str, Any], label: str, first: int, last: int, cine: Facts) -> dict[str, Any]:

@@ -157,10 +157,8 @@ def _again(evidence: Evidence) -> list[Block]:
             ("every stage again", ("cd ", data_set, " && dvc repro --force")),
         ]
     else:
-        of_drop: Text = ("fetalflow run --task ", task)
-        if drop.value != "demo":
-            of_drop = ("fetalflow run --task ", task, " --drop ", drop)
-        rows.append(("every stage", of_drop))
+        of_drop = () if drop.value == "demo" else (" --drop ", drop)  # the demo makes its drop
+        rows.append(("every stage", ("fetalflow run --task ", task, *of_drop)))
         rows += [("profiles of that run", profile)] * (profile.value is not None)
         rows += [("settings that were changed for it", changes)] * (changes.value is not None)
     text = (

@@ -25,7 +25,7 @@ def way_of_data(evidence: Evidence) -> list[Block]:
 
 
 def _drawing(evidence: Evidence) -> Drawing:
-    split = _out("Left out by the split", [(_of(evidence, people.FILE, "unused", "sequences"), " sequences")])
+    split = Box("Left out by the split", [(_of(evidence, people.FILE, "unused", "sequences"), " sequences")])
     used = Box("Used", [(_of(evidence, EXTRACT, "rows_used"), " rows"), (_cines(evidence), " cines or images")])
     sequences = Box(
         "Sequences",
@@ -46,9 +46,11 @@ def _arrived(evidence: Evidence) -> list[tuple[Box, Box | None]]:
         return []
     taken = _list(evidence, deliveries.FILE, "deliveries")
     number = evidence.counted(len(taken), deliveries.FILE, "number of deliveries")
-    refused = evidence.figure(deliveries.FILE, "states", "refused")
+    refused, gone = evidence.figure(deliveries.FILE, "states", "refused"), _uncounted(evidence)
     rows = _delivered(evidence)
-    beside = _out("Not taken", [(refused, " deliveries refused")]) if refused.value else None
+    lines: list[Text] = [(refused, " deliveries refused")] if refused.value else []
+    lines += [(gone, " rows recalled, withdrawn or sent twice")] if int(gone.value or 0) > 0 else []
+    beside = Box("Not used", lines) if lines else None
     return [(Box("Delivered", [(number, " deliveries"), (rows, " rows")]), beside)]
 
 
@@ -56,6 +58,13 @@ def _delivered(evidence: Evidence) -> Figure:
     rows = [each.get("rows") for each in _list(evidence, deliveries.FILE, "deliveries")]
     known = sum(rows) if rows and None not in rows else None
     return evidence.counted(known, deliveries.FILE, "sum of rows over all deliveries")
+
+
+def _uncounted(evidence: Evidence) -> Figure:
+    """Rows of the deliveries that the drop does not have any more."""
+    delivered, read = _delivered(evidence).value, _of(evidence, EXTRACT, "rows").value
+    more = delivered - read if isinstance(delivered, int) and isinstance(read, int) else None
+    return evidence.counted(more, deliveries.FILE, "rows of all deliveries minus rows of run/extract.json")
 
 
 def _left_out(evidence: Evidence) -> Box:
@@ -91,6 +100,9 @@ def _checked(evidence: Evidence) -> list[Block]:
         elif _total(one) != _total(other):
             words: Text = (f"The counts of {what} do not add up: ", *_plus(one), " is not ", *_plus(other), ".")
             wrong.append(Words(words, "warning"))
+    if evidence.figure(deliveries.FILE, "from").value == "store" and int(_uncounted(evidence).value or 0) < 0:
+        both = _of(evidence, EXTRACT, "rows"), " and ", _delivered(evidence), "."
+        wrong.append(Words(("More rows were read than the deliveries have: ", *both), "warning"))
     if unknown:
         missing = f"Whether these counts add up cannot be checked, since some are not on record: {'; '.join(unknown)}."
         wrong.append(Words(missing, "warning"))
@@ -166,10 +178,6 @@ def _cines(evidence: Evidence) -> Figure:
     """Cines of the manifest; where it is not on record, those that could be read."""
     known = _of(evidence, people.FILE, "all", "cines")
     return known if known.value is not None else _of(evidence, EXTRACT, "cines_readable")
-
-
-def _out(title: str, lines: Sequence[Text]) -> Box:
-    return Box(title, lines)
 
 
 def _of(evidence: Evidence, name: str, *keys: str | int) -> Figure:

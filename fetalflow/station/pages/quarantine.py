@@ -35,7 +35,8 @@ class Plan(BaseModel):
 class Verdict(Plan):
     """The same, with the reason. Who decides is the account."""
 
-    why: Annotated[str, Field(max_length=2000)] = ""
+    # The record is a CSV file of text; in JSON a browser could send any control character.
+    why: Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")] = ""
 
 
 @router.get("/quarantine")
@@ -77,12 +78,18 @@ def row_details(request: Request, account: Lead, place: Here, task: str, row: st
 
 @router.post("/quarantine/{task}/plan")
 def plan(request: Request, account: Lead, place: Here, task: str, wanted: Plan) -> dict[str, Any]:
-    """Which rows would get the decision, and why the others cannot, by their names. Nothing is decided."""
-    names = list(dict.fromkeys(wanted.rows))
-    refused = _desk(place, task).refusals(wanted.decision, names, wanted.label)
-    shown = request.app.state.catalogue.names
+    """Which rows would get the decision, and why the others cannot, by their names; and what somebody decided on them
+    since the last run, perhaps after the page was loaded. Nothing is decided."""
+    names, desk = list(dict.fromkeys(wanted.rows)), _desk(place, task)
+    refused, pending = desk.refusals(wanted.decision, names, wanted.label), desk.pending()
+    shown, accounts = request.app.state.catalogue.names, _accounts(request)
+    decided = {name: pending[name] for name in names if name in pending and name not in refused}
     return {
         "rows": [name for name in names if name not in refused],
+        "decided": {
+            name: f"{each.decision} by {quarantined.who_decided(each.who, accounts, shown)}"
+            for name, each in decided.items()
+        },
         "refused": {name: words(why.replace(name, "this row"), shown) for name, why in refused.items()},
     }
 

@@ -130,7 +130,8 @@
     const by = new Map(rows.map((row) => [row.row, row])), refused = Object.entries(plan.refused);
     const verb = what === "release" ? "Release" : "Reject";
     dialog.querySelector("h2").textContent = `${verb} ${plan.rows.length} of ${plan.rows.length + refused.length} rows${label ? ` as ${label}` : ""}?`;
-    dialog.querySelector(".rows").replaceChildren(...plan.rows.map((name) => element("li", { textContent: short(by.get(name)) })));
+    const before = (name) => (plan.decided[name] ? ` (decided before: ${plan.decided[name]})` : "");
+    dialog.querySelector(".rows").replaceChildren(...plan.rows.map((name) => element("li", { textContent: short(by.get(name)) + before(name) })));
     dialog.querySelector(".refused").hidden = !refused.length;
     dialog.querySelector(".refused ul").replaceChildren(...refused.map(([name, reason]) => element("li", { textContent: `${short(by.get(name))}: ${reason}` })));
     dialog.querySelector(".note").textContent = `Reason: ${why}. The decision is kept for ever with your name; a later decision on the same row counts instead of it.`;

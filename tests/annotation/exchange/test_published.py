@@ -57,6 +57,24 @@ def test_label_studio_rectangles_on_a_video():
     assert len({m.track for m in found.marks}) == 1
 
 
+def test_label_studio_exports_a_box_again_for_each_tag_of_labels_and_a_prediction_by_its_number():
+    """As version 1.23 does it: the copies have the type of the tag."""
+    key = {"frame": 3, "enabled": True, "rotation": 0, "x": 10, "y": 10, "width": 50, "height": 50, "time": 0.12}
+    box = {"id": "b1", "type": "videorectangle", "value": {"sequence": [key], "labels": ["head"]}}
+    copied = {"id": "b1", "type": "timelinelabels", "value": {"sequence": [key], "timelinelabels": ["head"]}}
+
+    def read_of(*regions: dict) -> list[Box]:
+        by = {"completed_by": 1, "result": list(regions)}
+        task = {"data": {"video": f"/{SOURCE}.mp4"}, "annotations": [by], "predictions": [5]}
+        return label_studio.read(json.dumps([task]), KNOWN)[0].marks
+
+    (once,) = read_of(box)
+    assert read_of(box, copied, copied) == read_of(copied) == (once,) and once.kind == "box"
+    other = copied | {"value": copied["value"] | {"timelinelabels": ["arm"]}}
+    with pytest.raises(InputError, match="'head'.*'arm'"):
+        read_of(box, other)
+
+
 def test_label_studio_shapes_on_a_frame():
     size = {"original_width": 80, "original_height": 60, "image_rotation": 0}
     ellipse = {"x": 50, "y": 50, "radiusX": 25, "radiusY": 10, "rotation": 30, "ellipselabels": ["head"]}

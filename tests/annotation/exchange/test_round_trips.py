@@ -154,11 +154,14 @@ def test_label_studio_is_told_the_rate_and_the_length_of_every_video():
     for task in label_studio.tasks_of(of, address):
         value = task["annotations"][0]["result"][0]["value"]
         assert task["data"]["fps"] == 25.0 and value["duration"] == T / 25.0
-        assert [key["time"] for key in value["sequence"]] == [(key["frame"] - 1) / 25.0 for key in value["sequence"]]
+        assert [key["time"] for key in value["sequence"]] == [key["frame"] / 25.0 for key in value["sequence"]]
     for kind, text in label_studio.configurations(["head", "<&\"'"]).items():
         view = fromstring(text)  # one root: Label Studio refuses two
         assert (view.find("Video") is not None) == (kind == "video")
-        assert kind == "image" or view.find("Video").get("frameRate") == "$fps"
+        if kind == "video":
+            assert view.find("Video").get("frameRate") == "$fps"
+            tags = [tag.tag for tag in view]
+            assert tags.index("Labels") < tags.index("TimelineLabels"), "else a changed label of a box gets lost there"
 
 
 def test_what_another_program_changed_wins_over_what_it_cannot_change():
