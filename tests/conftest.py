@@ -2,11 +2,15 @@
 
 import gc
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
@@ -27,6 +31,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("steady", derandomize=True)
 settings.load_profile("steady")
 
+MEMORY, GB = Path("/dev/shm"), 10**9
+
 # Files that one process runs, since they share what takes long to start: Prefect's server (12 s of processor time) and
 # the process that stages are forked from (7 s).
 FLOWS = (
@@ -39,6 +45,7 @@ FLOWS = (
     "test_watch_flow",
 )
 FORKED = ("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli")
+DOSSIER = "dossier"  # a folder whose files share a champion of each task
 STATION = ("test_player", "test_overlays", "test_frames")  # they share a station in which a network answers
 # The files that take longest, longest first: then the processes of `make test` end at about the same time.
 LONGEST = (
@@ -57,13 +64,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()  # modules are no garbage
     gc.enable()
+    gc.set_threshold(10_000, 20, 20)  # nor are those that a test imports
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The files of several test processes lie in memory where there is plenty: each write of a database would wait for
+    the disk. One process keeps its files on the disk, where they can be looked at afterwards."""
+    several = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if several and not config.option.basetemp and _is_roomy(MEMORY):
+        config.option.basetemp = tempfile.mkdtemp(prefix="fetalflow-tests-", dir=MEMORY)
+        config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
+
+
+def _is_roomy(place: Path) -> bool:
+    if not place.is_dir() or os.statvfs(place).f_flag & os.ST_NOEXEC:  # tests start programs that they write
+        return False
+    return min(shutil.disk_usage(place).free, psutil.virtual_memory().available) > 12 * GB
 
 
 class FilesThatShare(LoadFileScheduling):
-    """Whole files go to a process, and those of FLOWS, of FORKED and of STATION to the same one."""
+    """Whole files go to a process, and those of FLOWS, of FORKED, of STATION and of DOSSIER to the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
+        if DOSSIER in Path(file).parts:
+            return DOSSIER
         return next((group[0] for group in (FLOWS, FORKED, STATION) if Path(file).stem in group), file)
 
 

@@ -22,6 +22,7 @@ LOADED_BY_OTHERS = {
     "pylibjpeg": "pydicom decodes JPEG in DICOM with it",
     "pylibjpeg-libjpeg": "the decoder of pylibjpeg for JPEG and JPEG-LS",
     "pylibjpeg-openjpeg": "the decoder of pylibjpeg for JPEG 2000",
+    "pyopenssl": "model-signing reads certificates with it, and does not name it",
     "python-multipart": "fastapi reads forms and uploads with it",
     "s3fs": "fsspec opens s3:// with it",
 }

@@ -126,6 +126,8 @@ class Receipts:
         unless = [(kind, statement, vars(receipt) | forgotten_names(receipt)) for kind, statement in UNLESS.items()]
         other = "select 1 from stated where study = ? and what = ? and value != ?"
         unless += [("patient", other, (receipt.study, *each)) for each in stated.items()]
+        pictures = "select 1 from pictures where study = ? and object = ? and value not in ('', ?)"
+        unless += [("other", pictures, (*key, picture))] if picture else []
         statements: list[Statement] = [
             ("insert or ignore into sealed values (?, ?, ?)", (name, receipt.study, value))
             for name, value in sealed.items()

@@ -129,8 +129,8 @@ def in_short(study: str) -> str:
     return hashlib.sha256(study.encode()).hexdigest()[:12]
 
 
-def take(node: Node, data: bytes, sender: str, expected: int = 0) -> Receipt:
-    """Take one object. data: a whole DICOM file; sender: AE title; expected: objects of its study, 0 if not known.
+def take(node: Node, data: bytes, sender: str) -> Receipt:
+    """Take one object. data: a whole DICOM file; sender: AE title.
 
     Raises Refused; an error of which `is_full` is true when there is no room, and then nothing was taken.
     """
@@ -140,12 +140,12 @@ def take(node: Node, data: bytes, sender: str, expected: int = 0) -> Receipt:
     try:
         with in_memory(data, limits) as path, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
-            return _take(node, path, data, sender, expected)
+            return _take(node, path, data, sender)
     except Rejected as verdict:  # a deflated object that cannot be unpacked
         raise Refused(verdict.kind) from None
 
 
-def _take(node: Node, path: Path, data: bytes, sender: str, expected: int) -> Receipt:
+def _take(node: Node, path: Path, data: bytes, sender: str) -> Receipt:
     header = _header(path)
     study, name = node.name(text(header, "StudyInstanceUID")), node.name(text(header, "SOPInstanceUID"))
     if _is_result(node, header):
@@ -188,7 +188,7 @@ def _take(node: Node, path: Path, data: bytes, sender: str, expected: int) -> Re
             received=node.clock(),
         )
         stated = text(header, "NumberOfStudyRelatedInstances")
-        expected = min(expected or (int(stated) if stated.isdecimal() else 0), MOST_OBJECTS)
+        expected = min(int(stated), MOST_OBJECTS) if stated.isdecimal() else 0
         not_added = node.receipts.add(receipt, sender, expected, sealed, _stated(node, header), picture)
     if kind := not_added or kind:
         raise Refused(kind, in_short(study))

@@ -109,7 +109,7 @@ def _fetch_study(node: Node, asked: DICOMwebClient, study: str, say: Callable[[s
             continue
         try:
             found = asked.retrieve_instance(study, _value(each, SERIES), name, media_types=AS_STORED)
-            take(node, _bytes(found), title, expected=len(wanted))
+            take(node, _bytes(found), title)
             taken += 1
         except Refused as refused:
             node.passed_over.add(name)

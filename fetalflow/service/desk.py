@@ -58,6 +58,7 @@ class Desk:
         self._in_shadow = 0
         self._seconds = 1.0  # mean time of an answer
         self._trouble = ""
+        self._gone: set[str] = set()  # tasks whose alias was taken away, until workers without them have started
         self._known: dict[str, Served] = {}
         self._ending: list[Pool] = []
         self._failed: dict[Served, tuple[float, str]] = {}  # versions that cannot be loaded: when it was tried, and why
@@ -70,7 +71,8 @@ class Desk:
     @property
     def served(self) -> dict[str, Served]:
         """The versions that answer now, by task."""
-        return self.pool.served if self.pool else NOTHING
+        served = self.pool.served if self.pool else NOTHING
+        return {task: each for task, each in served.items() if task not in self._gone}
 
     @property
     def in_shadow(self) -> dict[str, Served]:
@@ -135,12 +137,14 @@ class Desk:
         problems = [*seen.problems]
         # A task whose champion has no files keeps its version; one whose alias was taken away has none any more.
         kept = {task: self.served[task] for task in seen.missing if task in self.served}
+        wanted = self.fixed | seen.answers | kept
+        self._gone = set(self.pool.served if self.pool else NOTHING) - set(wanted)
         try:
-            new, more = await in_thread(None, self._renewed, self.fixed | seen.answers | kept, self.pool, self._open)
+            new, more = await in_thread(None, self._renewed, wanted, self.pool, self._open)
             problems += more
             if new is not self.pool:
                 # Nothing else runs between these lines, so every job goes either to the old workers or to the new ones.
-                old, self.pool = self.pool, new
+                old, self.pool, self._gone = self.pool, new, set()
                 self._let_end(old)
                 self.measures.swaps.inc()
                 for each in self.served.values():
@@ -245,7 +249,7 @@ class Desk:
         task = BIOMETRY if job.verb == EXAMINE else job.task
         if task not in (known := sorted({*self.followed, *self.fixed})):
             raise InputError(f"this service has no task {task!r}. Its tasks are: {', '.join(known)}.")
-        if self.pool is None or task not in self.pool.served:
+        if self.pool is None or task not in self.served or (job.verb == EXAMINE and self._gone):
             raise NobodyAnswers(f"no version of the task {task} is in use now.")
         return self.pool.submit(job), self.pool.served
 

@@ -29,7 +29,7 @@ class Gate:
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if refused := self._refused(scope, headers):
-            await _refuse(scope, receive, send, refused)
+            await self.refuse(scope, receive, send, refused)
         elif scope["type"] == "http" and scope["method"] == "POST":
             await self._admit(scope, receive, send)
         else:
@@ -57,7 +57,7 @@ class Gate:
     async def _admit(self, scope: dict, receive: Any, send: Any) -> None:
         desk = self.desk
         if desk.is_full:
-            await _refuse(scope, receive, send, self._full("All places are taken."))
+            await self.refuse(scope, receive, send, self._full("All places are taken."))
             return
         desk.admitted += 1
         desk.measures.waiting.set(desk.admitted)
@@ -66,6 +66,16 @@ class Gate:
         finally:
             desk.admitted -= 1
             desk.measures.waiting.set(desk.admitted)
+
+    async def refuse(self, scope: dict, receive: Any, send: Any, refused: HTTPException) -> None:
+        self.desk.measures.refused.labels(refused.status_code).inc()
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": refused.detail[:120]})
+            return
+        headers = dict(refused.headers or {}) | {"Connection": "close"}  # the rest of the body is not read
+        answer = JSONResponse({"detail": refused.detail}, refused.status_code, headers)
+        await answer(scope, receive, _with_headers(send))
 
     def _full(self, why: str) -> HTTPException:
         wait = str(self.desk.retry_after)
@@ -89,7 +99,7 @@ class _Body:
         finally:
             self.gate.desk.arriving -= self.bytes
         if self.refused:
-            await _refuse(scope, self.receive, self.send, self.refused)
+            await self.gate.refuse(scope, self.receive, self.send, self.refused)
 
     async def _counted(self) -> dict:
         if self.refused:
@@ -120,16 +130,6 @@ class _Body:
     async def _unless_refused(self, message: dict) -> None:
         if not self.refused:
             await self.send(message)
-
-
-async def _refuse(scope: dict, receive: Any, send: Any, refused: HTTPException) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": refused.detail[:120]})
-        return
-    headers = dict(refused.headers or {}) | {"Connection": "close"}  # the rest of the body is not read
-    answer = JSONResponse({"detail": refused.detail}, refused.status_code, headers)
-    await answer(scope, receive, _with_headers(send))
 
 
 def _with_headers(send: Any) -> Any:

@@ -17,7 +17,8 @@ class Measures:
         def gauge(name: str, words: str, *labels: str) -> Gauge:
             return Gauge(f"fetalflow_serve_{name}", words, labels, registry=registry)
 
-        self.requests = counter("requests", "Requests by verb and status.", "verb", "status")
+        self.requests = counter("requests", "Requests that were read, by verb and status.", "verb", "status")
+        self.refused = counter("refused", "Requests refused before they were read whole, by status.", "status")
         self.unfamiliar = counter("unfamiliar", "Answers to inputs unlike the training data.", "task")
         self.workers_replaced = counter("workers_replaced", "Workers that died or took too long.")
         self.swaps = counter("swaps", "Times that other versions took over.")

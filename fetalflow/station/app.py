@@ -26,10 +26,11 @@ STATIC = Path(__file__).parent / "static"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-def station(place: Place, hosts: Iterable[str] = LOOPBACK) -> FastAPI:
-    """The web application for one workspace. Every file of `pages/` adds its routes. hosts: names for browsers."""
+def station(place: Place, hosts: Iterable[str] = LOOPBACK, is_behind_proxy: bool = False) -> FastAPI:
+    """The web application for one workspace. Every file of `pages/` adds its routes. hosts: names for browsers.
+    is_behind_proxy: one proxy is in front, which states the address of each browser."""
     app = FastAPI(title="fetalflow station", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.place = place
+    app.state.place, app.state.is_behind_proxy = place, is_behind_proxy
     app.state.accounts = Accounts(place.folder / "accounts.db")
     app.state.audit = Audit(place.folder / "audit")
     app.state.catalogue = Catalogue(place)

@@ -89,6 +89,11 @@ class Catalogue:
         self._read()
         return self._kept["table"]
 
+    def problems(self) -> list[str]:
+        """Sentences on drops that could not be read, for a page."""
+        self._read()
+        return [self.sentence(found.problem) for found in self._kept["lists"].values() if found.problem]
+
     def number(self) -> int:
         """A number that grows when the list changes."""
         self._read()

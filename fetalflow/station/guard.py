@@ -45,7 +45,11 @@ def guard(app: FastAPI, hosts: list[str]) -> None:
 
 
 def address_of(request: Request) -> str:
-    """The address that asks."""
+    """The address that asks; behind a proxy the last one of `X-Forwarded-For`, which the proxy wrote. A client may
+    have written those before it."""
+    stated = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    if request.app.state.is_behind_proxy and stated:
+        return stated[:100]
     return request.client.host if request.client else ""
 
 

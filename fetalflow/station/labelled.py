@@ -156,8 +156,12 @@ class Labelled:
         for source, events in self.events.items():
             try:
                 cine = self.cine(source)
-            except (HTTPException, InputError):
-                self.remarks.append(f"{source[:12]}: its file is not there any more, or cannot be decoded")
+            except HTTPException:
+                where = "Of a drop without labels, give its folder with --drop"
+                self.remarks.append(f"{source[:12]}: no file of this workspace has these bytes. {where}")
+                continue
+            except InputError:
+                self.remarks.append(f"{source[:12]}: its file cannot be decoded, or is gone")
                 continue
             inside = self.in_drop(cine.path)
             if only_drop and not inside:

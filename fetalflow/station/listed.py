@@ -21,9 +21,11 @@ from fetalflow.station import predicted
 from fetalflow.station.cine_files import CineFiles, files_below, inside
 from fetalflow.station.place import Place
 from fetalflow.station.shown_names import SHORTEST, ShownNames
+from fetalflow.station.tables import read_table
 
 TABLES = ("extracted.parquet", "manifest.parquet", "split.parquet", "quarantine.csv")
 SEQUENCE = ("sequence", "label", "annotators", "first_frame", "last_frame")  # what a page may show of one
+FACTS = ("source", "video", "patient", "site", "device", "fps", "mm_per_px")
 LOOK_S = 3.0  # an unlabelled drop is listed again after this time at the earliest
 _looked: dict[Path, tuple[float, tuple]] = {}
 
@@ -64,6 +66,7 @@ class TaskList:
     sequences: pd.DataFrame = field(default_factory=pd.DataFrame)
     quarantine: pd.DataFrame = field(default_factory=pd.DataFrame)  # with `source`, "" where the file is gone
     answers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    problem: str = ""  # why the rows of the drop could not be read
 
     def at(self, source: str) -> Listed:
         return self.cines.setdefault(source, Listed(source, self.task))
@@ -101,7 +104,7 @@ class DropFiles:
     """
 
     def __init__(self, drop: Path, files: CineFiles, named_by_digest: bool) -> None:
-        self.drop, self.files, self.named_by_digest = drop, files, named_by_digest
+        self.drop, self.files, self.named_by_digest, self.problem = drop, files, named_by_digest, ""
 
     @cached_property
     def contents(self) -> Contents | None:
@@ -115,7 +118,9 @@ class DropFiles:
         """The rows of the drop's table; none where it cannot be read."""
         try:
             return read_rows(self.drop)[0].rows
-        except (InputError, OSError):
+        except (InputError, OSError) as error:
+            is_empty = not self.drop.exists() or (self.drop.is_dir() and not any(self.drop.iterdir()))
+            self.problem = "" if is_empty else f"What arrived is not listed: {error}"
             return pd.DataFrame(columns=[*ROW, "site", "device"])
 
     def find(self, video: str) -> tuple[str | None, Path | None, tuple[Contents, str] | None]:
@@ -155,6 +160,7 @@ def list_task(place: Place, task: str, files: CineFiles, names: ShownNames) -> T
     _add_quarantine(found, data / "quarantine.csv", drop, names)
     if drop.drop.exists():
         _add_arrived(found, drop, names)
+        found.problem = drop.problem
     if names.hidden:
         for table in (found.sequences, found.quarantine, drop.rows):
             names.remember_rows(table)
@@ -169,9 +175,9 @@ def _sequences(data: Path) -> pd.DataFrame:
     file = next((data / name for name in TABLES[:2] if (data / name).is_file()), None)
     if file is None:
         return pd.DataFrame()
-    table = pd.read_parquet(file)
+    table = read_table(file, {*SEQUENCE, *FACTS})
     if (data / "split.parquet").is_file():
-        split = pd.read_parquet(data / "split.parquet")
+        split = read_table(data / "split.parquet", ("sequence", "part"))
         parts = split.groupby("sequence")["part"].agg(lambda part: frozenset(part))
         table["parts"] = table["sequence"].map(parts)
     return table
@@ -201,7 +207,7 @@ def _add_sequences(found: TaskList, data: Path, drop: DropFiles, names: ShownNam
 def _add_quarantine(found: TaskList, file: Path, drop: DropFiles, names: ShownNames) -> None:
     if not file.is_file():
         return
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table = read_table(file, {*ROW, "kind"}, dtype=str, keep_default_na=False)
     if table.empty:
         return
     table["row"] = [row_id(row) for row in table.to_dict("records")]

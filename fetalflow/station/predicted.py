@@ -7,6 +7,7 @@ import pandas as pd
 
 from fetalflow.evaluation.predictions import NAMES, predictions_of
 from fetalflow.models.familiarity import UNLIKE
+from fetalflow.station.tables import read_table
 
 LEFT_OUT = {"patient", "variant", *NAMES}  # the list has them, under the names that a page may show
 
@@ -18,7 +19,8 @@ def answers(data: Path, variant: str, sequences: pd.DataFrame) -> pd.DataFrame:
     places = [column for column in ("source", "first_frame", "last_frame") if column in sequences]
     if not file.is_file() or "sequence" not in sequences or "source" not in places:
         return pd.DataFrame(columns=["source", "part", "y_true", "y_pred", "unfamiliarity"])
-    table = pd.read_csv(file, dtype={"sequence": str, "y_true": str, "y_pred": str})
+    needs = ("sequence", "y_true", "y_pred")
+    table = read_table(file, needs, dtype=dict.fromkeys(needs, str))
     where = sequences.drop_duplicates("sequence")[["sequence", *places]]
     return table.drop(columns=[c for c in (*LEFT_OUT, *places) if c in table]).merge(where, on="sequence")
 

@@ -113,6 +113,11 @@ def _forget_or_admit(folder: Path, forget: str | None, admit: str | None) -> Non
     if admit:
         known = forgetting.admit(folder, patient)
         return print("Her studies are taken again." if known else f"{patient} is not refused; nothing was changed.")
+    if not forgetting.forget(folder, [patient], dry=True):
+        return print(
+            f"Nothing of {patient} is in {folder}, and nothing was changed. Give the pseudonym as in patients.csv of a "
+            "delivery; for an identifier of the hospital: fetalflow erase --identifier."
+        )
     removed = forgetting.forget(folder, [patient])
     found = f"Removed: {removed.objects} objects of {removed.studies} studies, {removed.results} results"
     print(f"{found}. Later objects of her are refused. Deliveries in inboxes stay.")

@@ -73,6 +73,7 @@ def serve(
     import uvicorn
 
     from fetalflow.service.app import service
+    from fetalflow.service.connections import Server
     from fetalflow.service.desk import Desk
     from fetalflow.service.limits import Limits
     from fetalflow.service.tokens import read_tokens
@@ -106,6 +107,7 @@ def serve(
             forwarded_allow_ips="*" if behind_proxy else None,
             timeout_graceful_shutdown=math.ceil(seconds) + 1,
             ws_max_size=3 * max_pixels + 1024,
+            ws_max_queue=4,  # frames of a stream that wait in memory
             server_header=False,
         )
         try:
@@ -122,7 +124,7 @@ def serve(
                 print(f"{each.task}: {each.uri}" + (f" ({each.alias})" if each.alias else ""), flush=True)
             stop_after(seconds + GRACE_S)
             print(f"Answers for research, not for diagnosis, are at {address}/v1 (Ctrl-C ends it).", flush=True)
-            uvicorn.Server(server).run(sockets=[socket])
+            Server(server).run(sockets=[socket])
         finally:
             desk.close()
 

@@ -62,7 +62,8 @@ def serve(
             f"--host {host} can be reached from other machines, so it needs TLS: give --certificate and --private-key, "
             "or --behind-proxy if a proxy in front of the station does it."
         )
-    app = application(place := _place(task, workspace, drop), [*LOOPBACK, host, *(name or [])])
+    hosts = [*LOOPBACK, host, *(name or [])]
+    app = application(place := _place(task, workspace, drop), hosts, behind_proxy)
     server = uvicorn.Config(
         *(app, host, port),
         log_level="warning",

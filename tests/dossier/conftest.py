@@ -105,7 +105,7 @@ def _finished(task: str, folder: Path) -> Path:
         case "movement":
             made = make_finished_run(folder)
         case "planes":
-            made = make_finished_planes_run(folder)
+            made = make_finished_planes_run(folder, explain=False)
         case _:
             made = make_finished_biometry_run(folder, patients=30, variants=(MAIN,))
     write_text(made / "reports" / task / "report.html", "<html></html>")

@@ -196,9 +196,8 @@ def test_the_chapter_counts_its_items_and_lists_what_the_maker_has_to_state(read
     assert len(answered) == 126 and all(line[2] in STATES for line in answered)
     shown = [part for line in answered if line[2] == ANSWERED for part in parts(line[3])]
     assert any(isinstance(part, Figure) for part in shown)
-    waiting = next(block for block in blocks if isinstance(block, Table) and block.head[0] == "statement")
-    known = {title for title, _ in QUESTIONS.values()}
-    assert {line[0] for line in waiting.rows} <= known and len(waiting.rows) > 10
+    waiting = next(block for block in blocks if isinstance(block, Table) and block.head[0] == "key")
+    assert {line[0] for line in waiting.rows} <= set(QUESTIONS) and len(waiting.rows) > 10
 
 
 def test_statements_that_are_made_leave_the_list(evidence):
@@ -207,7 +206,7 @@ def test_statements_that_are_made_leave_the_list(evidence):
     (folder / NAMES[0]).write_text((KNOWN / NAMES[0]).read_text())
     (evidence.folder / "statements.yaml").write_text("\n".join(f'{key}: "text"' for key in QUESTIONS))
     blocks = checklists.chapter(Evidence(evidence.folder)).blocks
-    assert not [block for block in blocks if isinstance(block, Table) and block.head[0] == "statement"]
+    assert not [block for block in blocks if isinstance(block, Table) and block.head[0] == "key"]
     assert TO_STATE not in {line[2] for block in blocks if isinstance(block, Table) for line in block.rows}
 
 

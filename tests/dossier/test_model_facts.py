@@ -214,4 +214,13 @@ def test_confusions_add_up_to_the_wrong_answers(evidence_of):
     wrong = int(np.sum(score["confusion"]) - np.trace(score["confusion"]))
     assert wrong and f"Wrong answers on the test part: {wrong}." in words_of(blocks)
     assert sum(int(row[2]) for row in rows_below(blocks, "Failure cases")) == wrong
-    assert any(isinstance(block, Picture) for block in blocks)
+
+
+def test_the_pictures_of_a_run_lose_the_line_that_names_the_patient(workspace_of, dossier_evidence):
+    before = sorted((workspace_of("movement") / "reports/movement/explain").glob("sequence-*.png"))
+    assert before
+    for path in before:
+        drawn, kept = cv2.imread(str(path)), cv2.imread(str(dossier_evidence / "run/explain" / path.name))
+        line = slice(10, 40)  # where the stage explain writes label, cine and patient
+        assert (drawn[line] < 128).any() and (kept[line] == 255).all()
+        assert (drawn[60:] == kept[60:]).all()

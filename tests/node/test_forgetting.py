@@ -66,6 +66,7 @@ def test_the_verb_removes_her_and_takes_her_again(tmp_path):
             done = CliRunner().invoke(app, ["node", "--folder", str(node.folder), *words])
             return f"{done.output} {done.exception}"
 
+        assert "Nothing of 4711 is in" in verb("--forget", "4711") and not admit(node.folder, "4711")
         assert "Removed: 1 objects of 1 studies" in verb("--forget", HER)
         assert "taken again" in verb("--admit", HER) and "is not refused" in verb("--admit", HER)
         take(node, as_bytes(studied()), SCANNER)

@@ -88,8 +88,16 @@ def test_a_picture_that_a_pacs_compressed_is_the_same(tmp_path, syntax):
     assert twice(tmp_path, one(), packed, key=True) == ""
 
 
-@pytest.mark.parametrize("elements", [{"PatientID": "9"}, {"PatientBirthDate": "19910101"}], ids=["number", "birth"])
-def test_two_women_at_the_same_moment_are_not_one_study(tmp_path, monkeypatch, elements):
+AT_ONCE = {
+    "another woman": one("another of the study", PatientID="9"),
+    "another date of birth": one("another of the study", PatientBirthDate="19910101"),
+    "another picture": one(seed=2),
+    "the object of another study": one("another study", SOPInstanceUID="1.5.1.1"),
+}
+
+
+@pytest.mark.parametrize("what", AT_ONCE)
+def test_what_does_not_fit_is_refused_also_at_the_same_moment(tmp_path, monkeypatch, what):
     both, write = threading.Barrier(2), taking.write_cine
 
     def slow(*arguments):
@@ -98,7 +106,7 @@ def test_two_women_at_the_same_moment_are_not_one_study(tmp_path, monkeypatch, e
 
     monkeypatch.setattr(taking, "write_cine", slow)
     with a_node(tmp_path) as node, ThreadPoolExecutor(2) as threads:
-        objects = one(PatientBirthDate="19900101"), one("another of the study", **elements)
+        objects = one(PatientBirthDate="19900101"), AT_ONCE[what]
         tried = [threads.submit(take, node, as_bytes(each), SCANNER) for each in objects]
         assert sorted(type(each.exception()).__name__ for each in tried) == ["NoneType", "Refused"]
         assert node.receipts.counts() == {"held": 1}

@@ -1,6 +1,7 @@
 """A PACS by DICOMweb that answers in pages, not at all, or not for one object: the rest is taken."""
 
 import threading
+import time
 from base64 import b64encode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -16,6 +17,7 @@ from requests import HTTPError, Response
 
 from fetalflow.errors import InputError
 from fetalflow.node import web
+from fetalflow.node.delivering import deliver
 from fetalflow.node.listening import server_tls
 from fetalflow.node.taking import FULL
 from fetalflow.node.web import OBJECT, STUDY, fetch
@@ -81,6 +83,15 @@ def test_what_a_pacs_gives_is_taken(tmp_path, monkeypatch, case):
         lost = case == "an object that is no DICOM"  # until the node is started again
         assert node.receipts.counts() == {"held": settings.get("most", 3) * 2 - lost}, said[heard:]
     assert not named_in("".join(said).encode())
+
+
+def test_a_study_that_the_scanner_still_sends_is_not_complete(tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "client", lambda _: Pacs())
+    with a_node(tmp_path, rules=RULES, peers={}, web=WEB, quiet=120) as node:
+        fetch(node, print)
+        assert deliver(node) == []
+        node.clock = lambda: time.time() + 130
+        assert [len(receipts) for _, receipts in deliver(node)] == [2, 2, 2]
 
 
 def test_a_pacs_that_says_nothing_more_does_not_stop_the_node(monkeypatch):

@@ -91,6 +91,7 @@ def running(packages) -> Iterator[Running]:
 
     from fetalflow.service import following
     from fetalflow.service.app import service
+    from fetalflow.service.connections import Server
     from fetalflow.service.desk import Desk
     from fetalflow.service.following import Followed
     from fetalflow.service.limits import Limits
@@ -106,7 +107,7 @@ def running(packages) -> Iterator[Running]:
         desk.start()
         app = service(desk, Tokens([TOKEN]), poll_s=10_000)
         taken = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = Server(uvicorn.Config(app, log_level="warning"))
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_until_complete, args=[server.serve(sockets=[taken])], daemon=True)
         thread.start()

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 
 import cv2
@@ -117,6 +118,23 @@ def test_a_body_that_stalls_gives_its_place_back_and_all_bodies_together_have_a_
     assert full.status_code == 503 and "no room" in full.json()["detail"] and "retry-after" in full.headers
 
 
+def test_a_connection_without_a_whole_request_is_ended(steady, monkeypatch):
+    """It needs no token. A client that asks again and again keeps its connection."""
+    monkeypatch.setattr("fetalflow.service.connections.HEAD_S", 0.3)
+    address, used, one = httpx.URL(steady.address), set(), "GET /health HTTP/1.1\r\nHost: x\r\n"
+    with ExitStack() as stack:
+        busy = stack.enter_context(httpx.Client(base_url=steady.address, trust_env=False))
+        begins = ("", one, f"{one}\r\nGET /")
+        connections = [stack.enter_context(socket.create_connection((address.host, address.port), 10)) for _ in begins]
+        for silent, begin in zip(connections, begins, strict=True):
+            silent.sendall(begin.encode())
+        for silent in connections:
+            while silent.recv(4096):  # nothing more once it is ended
+                pass
+            used.add(busy.get("/health").extensions["network_stream"].get_extra_info("client_addr"))
+    assert len(used) == 1
+
+
 def test_a_full_disk_is_a_503(steady, cine, monkeypatch):
     def full(self, given):
         raise OSError(28, "No space left on device")
@@ -143,6 +161,7 @@ def test_more_requests_than_places_get_503_and_a_time(steady, cine):
         finally:
             os.kill(worker, signal.SIGCONT)
         assert full.status_code == 503 and int(full.headers["retry-after"]) >= 1
+        assert 'fetalflow_serve_refused_total{status="503"}' in steady.client.get("/metrics").text
         assert [each.result().status_code for each in waiting] == [200] * 4
 
 

@@ -10,7 +10,7 @@ from fetalflow.service import following
 from fetalflow.service.desk import Desk, NobodyAnswers
 from fetalflow.service.following import Followed
 from fetalflow.service.limits import Limits
-from fetalflow.service.served import PREDICT, Job
+from fetalflow.service.served import EXAMINE, MEASURE, PREDICT, Job
 
 
 class Pool:
@@ -104,6 +104,27 @@ def test_a_service_that_could_answer_nothing_does_not_start(aliases, broken, wor
     aliases["movement", "champion"] = broken
     with pytest.raises(InputError, match=word):
         followed_desk().start()
+
+
+def test_a_version_that_is_taken_back_answers_no_more_while_the_workers_without_it_start(aliases, monkeypatch):
+    aliases.update({("movement", "champion"): "1", ("biometry", "champion"): "1"})
+    (desk := followed_desk()).start()
+    del aliases["biometry", "champion"]
+    seen, renewed = [], Desk._renewed
+
+    def slow(self, *how):
+        seen.append(answering(self))
+        for verb in (MEASURE, EXAMINE):
+            with pytest.raises(NobodyAnswers):
+                self.submit(Job(verb, "biometry", ()))
+        return renewed(self, *how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Desk, "_renewed", slow)
+        assert look(desk) == seen[0] == {"movement": "1"}
+    aliases["biometry", "champion"] = "2"
+    assert look(desk) == {"biometry": "2", "movement": "1"}
+    desk.close()
 
 
 def test_files_that_were_restored_are_found(aliases, monkeypatch):

@@ -39,6 +39,22 @@ def serve(app: object) -> Iterator[str]:
     thread.join(20)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Each of some hundred log-ins would take 0.2 s of processor time, as it must for those who guess passwords."""
+    from pwdlib import PasswordHash
+    from pwdlib.hashers.argon2 import Argon2Hasher
+
+    from fetalflow.station import accounts
+
+    assert accounts._NOBODY.startswith("$argon2id$v=19$m=65536,t=3,"), "a guess of a password takes work"
+    quick = PasswordHash([Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "PASSWORDS", quick)
+        patch.setattr(accounts, "_NOBODY", quick.hash("nobody"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory) -> Iterator[Served]:
     """The station of `station_workspace`, with the accounts of ACCOUNTS."""

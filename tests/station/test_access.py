@@ -137,6 +137,17 @@ def test_wrong_passwords_are_slow_and_unknown_names_look_the_same(client):
     assert client.post("/log-in", data={"name": "lea", "password": PASSWORD}).status_code == 429
 
 
+def test_behind_a_proxy_a_guess_counts_for_the_address_that_the_proxy_states(client, monkeypatch):
+    monkeypatch.setitem(client.app.state._state, "is_behind_proxy", True)
+    monkeypatch.setattr(client.app.state.accounts, "log_in", lambda name, password: None)  # so that it is quick
+    for number in range(LOG_INS.amount + 1):
+        forged = {"x-forwarded-for": f"10.0.0.{number}, 192.0.2.7"}
+        last = client.post("/log-in", data={"name": f"n{number}", "password": "x"}, headers=forged)
+    assert last.status_code == 429
+    other = {"x-forwarded-for": "192.0.2.8"}
+    assert client.post("/log-in", data={"name": "n", "password": "x"}, headers=other).status_code == 401
+
+
 def test_too_many_requests_and_too_long_ones_are_refused(client, monkeypatch):
     monkeypatch.setattr(rates, "REQUESTS", RateLimitItemPerMinute(20))  # 600 in 5 s take longer on a busy machine
     statuses = {client.get("/static/keys.js").status_code for _ in range(30)}

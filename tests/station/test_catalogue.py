@@ -200,3 +200,25 @@ def test_the_rows_of_the_material_are_of_every_kind(review):
     assert set(table["kind"]) == {"disagreement", "label", "span", "missing"}
     assert set(table["site"]) == {SITE} and (table.loc[table["kind"] == "missing", "source"] == "").all()
     assert len(table) == len(ROWS) - 3
+
+
+@pytest.mark.parametrize("file", ["extracted.parquet", "split.parquet", "quarantine.csv", "predictions/cnn.csv"])
+@pytest.mark.parametrize("content", [b"", b"PAR1 junk \xff\x00", b"a,b\n1,2\n"])
+def test_a_damaged_table_is_a_sentence_that_names_it(copied, file, content):
+    path = copied.workspace / "data" / TASK / file
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"^{path.name} of .* cannot be read: .*run the pipeline again"):
+        Catalogue(copied).rows()
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", None])
+def test_a_drop_that_cannot_be_read_is_said_beside_the_list(review, copied, tmp_path, content):
+    assert Catalogue(copied).problems() == []
+    settings = yaml.safe_load((copied.workspace / "params.yaml").read_text())
+    settings["tasks"][TASK]["drop"] = str(tmp_path / "other")
+    (copied.workspace / "params.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "other").mkdir()
+    if content is not None:
+        (tmp_path / "other" / "annotations.csv").write_text(content)
+    problems = Catalogue(Place(copied.workspace, TASK, tmp_path)).problems()
+    assert [each[:28] for each in problems] == ([] if content is None else ["What arrived is not listed: "])

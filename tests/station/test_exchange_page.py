@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from fetalflow.annotation.exchange.folder import FORMATS, address
 from fetalflow.annotation.journal import Event
 from fetalflow.annotation.standing import standing, submitted
+from fetalflow.annotation.studies import SAW, Study, write_study
 from fetalflow.station import exchanged
 from fetalflow.station.accounts import Accounts
 from fetalflow.station.app import station
@@ -200,3 +201,21 @@ def test_cines_that_nobody_marked_go_out_with_the_answer_of_the_network(served, 
     place.journal.add([Event("ben", TASK, sources(place)["unlabelled"], "d" * 32, "mark", MARK | {"id": "d" * 32})])
     left = CliRunner().invoke(verbs, [*words, str(tmp_path / "some")])
     assert "1 cines with marks are not in the list" in left.output and "--drop" in left.output
+
+
+@pytest.mark.parametrize(
+    ("study", "plain", "predictions"),
+    [
+        ({"accounts": ("lea", "ben")}, 403, 403),
+        ({"accounts": ("lea", "ben"), "blind": False}, 200, 403),
+        ({"accounts": ("anna", "ben")}, 200, 200),
+    ],
+)
+def test_a_lead_takes_nothing_out_that_a_study_hides_and_has_seen_the_rest(served, study, plain, predictions):
+    place, source, client, _ = served
+    write_study(place.journal, TASK, "lea", Study(name="s", **study))
+    address = f"/exchange/{TASK}/label-studio"
+    assert client.get(address).status_code == plain
+    assert client.get(f"{address}?predictions=true").status_code == predictions
+    seen = [event for event in place.journal.events(TASK, source, "lea") if event.action == SAW]
+    assert len(seen) == 1, "once for each cine, by an earlier test"

@@ -3,11 +3,17 @@
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
-from cine_files import dicom, save_dicom, speckle
+from bright_biometry import bright_package, shown
+from cine_files import dicom, save_dicom, speckle, write_video
 
 from fetalflow.errors import InputError
+from fetalflow.inference.examination.examine import examine
 from fetalflow.inference.prediction import Prediction
+from fetalflow.settings.params import Extract
+from fetalflow.watch.files import of_file, who
 from fetalflow.watch.log import AnswerLog
 from fetalflow.watch.row import UNREADABLE, UNSURE
 from flows.checkout import CHECKOUT
@@ -74,3 +80,34 @@ def test_without_a_folder_nothing_is_written(place, text):
     with noting("predict", "movement", place, "x", place / "x", place / "none.avi") as note:
         note(prediction())
     assert [path.name for path in place.iterdir()] == ["params.yaml"]
+
+
+def test_lengths_are_noted_and_the_pictures_where_they_are_to_be_kept(place):
+    (place / "params.yaml").write_text(
+        (CHECKOUT / "params.yaml").read_text() + "\nwatch: {folder: answers, keep_pictures: true}\n"
+    )
+    cv2.imwrite(str(file := place / "head.png"), shown("head")[0])
+    found = examine(bright_package(), file, mm_per_px=0.5)
+    with noting("measure", "biometry", place, str(place / "variant"), place / "variant", file) as note:
+        note(found)
+        note(found)
+    rows = AnswerLog(place / "answers").read()
+    assert json.loads(rows["lengths"][0])["hc"][0] == pytest.approx(found.lengths["hc"].value)
+    assert "mean_intensity" in json.loads(rows["figures"][0]), "a still has fewer frames than a sequence"
+    (kept,) = (place / "answers").rglob("*.npz")
+    assert np.load(kept)["frames"].shape == (1, 240, 320)
+
+
+def test_the_frame_rate_is_that_of_a_sequence(tmp_path):
+    cine = write_video(tmp_path / "a.avi", speckle(8), fps=30)
+    extract = Extract(frames=2, stride=2, every=2, labels=("arm",)).model_dump(mode="json")
+    facts, frames = of_file(cine, {"extract": extract, "size": 32})
+    assert facts["figures"]["fps"] == 15 and frames.shape[0] == 2
+
+
+def test_a_deflated_header_is_not_unpacked_for_the_log(tmp_path, monkeypatch):
+    """5 MB may unpack to 5 GB; the reader of the pixels has checked that, the log has not."""
+    monkeypatch.setattr("pydicom.dcmread", lambda *how, **more: pytest.fail("it was unpacked"))
+    monkeypatch.setattr("fetalflow.watch.files.is_deflated", lambda path: True)
+    save_dicom(tmp_path / "a.dcm", dicom(speckle(2), PatientID=NAME))
+    assert who(tmp_path / "a.dcm") == {"patient": "", "site": "", "device": ""}

@@ -44,12 +44,13 @@ def _counts(lists: dict[str, Checklist], answers: dict[str, Answers], evidence: 
 
 def _to_state(lists: dict[str, Checklist], evidence: Evidence) -> list[Block]:
     """The statements that are missing, and the items that wait for each."""
-    rows = [(*QUESTIONS[key], _waiting(key, lists)) for key in QUESTIONS if is_missing(evidence, key)]
+    rows = [(key, *QUESTIONS[key], _waiting(key, lists)) for key in QUESTIONS if is_missing(evidence, key)]
     rows = [row for row in rows if row[-1]]
     if not rows:
         return []
-    table = Table(("statement", "what to write", "items that need it"), rows)
-    return [Heading("Statements of the maker that the lists need"), table]
+    table = Table(("key", "statement", "what to write", "items that need it"), rows)
+    text = "The maker writes them in the file dossier/TASK-statements.yaml of the workspace, each after its key."
+    return [Heading("Statements of the maker that the lists need"), Words(text, "maker"), table]
 
 
 def _waiting(key: str, lists: dict[str, Checklist]) -> str:

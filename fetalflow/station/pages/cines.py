@@ -43,8 +43,9 @@ def cines_page(request: Request, account: Signed) -> Response:
 @router.get("/cines/list")
 def cines_list(request: Request, account: Signed, place: Here) -> dict[str, Any]:
     """Every cine: `columns`, and one list for each row in their order. fps and mm_per_px are null if not known. note:
-    a sentence on deliveries that nobody can look at yet, or ""."""
-    table, note = request.app.state.catalogue.rows(), _in_the_inbox(place)
+    sentences on what nobody can look at yet, or ""."""
+    catalogue = request.app.state.catalogue
+    table, note = catalogue.rows(), " ".join(filter(None, [_in_the_inbox(place), *catalogue.problems()]))
     if table.empty:
         return {"columns": list(table.columns), "rows": [], "note": note}
     table = _blinded(table, place, account.name)

@@ -5,9 +5,10 @@ import zipfile
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Form, HTTPException, Request, Response, UploadFile
 
 from fetalflow.annotation.exchange.folder import FORMATS, texts
+from fetalflow.annotation.studies import ALL, note_seen, studies
 from fetalflow.errors import InputError
 from fetalflow.station.access import Here, Lead, render
 from fetalflow.station.exchanged import given, people_of, take_in
@@ -25,10 +26,22 @@ def exchange_page(request: Request, account: Lead, place: Here) -> Response:
 
 @router.get("/exchange/{task}/{form}")
 def give(request: Request, account: Lead, place: Here, task: str, form: str, predictions: bool = False) -> Response:
-    """The files of a format as one zip, without pictures. `fetalflow station give` writes them with pictures."""
+    """The files of a format as one zip, without pictures. `fetalflow station give` writes them with pictures.
+
+    Whoever takes the marks of others out has seen them. Raises HTTPException 403 where a study of the account hides
+    them, or the network's answers.
+    """
     place.settings.block(task)
+    for study in studies(place.journal.events(task, ALL)):
+        if account.name in study.accounts and (study.blind or (predictions and not study.network)):
+            raise HTTPException(
+                403, f"You label in the study {study.name!r}, which hides this from you. Another lead can take it out."
+            )
     catalogue = request.app.state.catalogue
     found = given(place, catalogue, task, predictions)
+    for each in found.marked:
+        if not each.predicted and each.annotator != account.name:
+            note_seen(place.journal, task, each.cine.source, account.name)
     files, said = texts(form, found.marked, catalogue.labels(task))
     said = [*found.said, *said]
     packed = io.BytesIO()

@@ -23,10 +23,12 @@ def log_in_page(request: Request) -> Response:
 def log_in(request: Request, name: Text, password: Text) -> Response:
     """Begin a session, or show the form again."""
     state, address = request.app.state, address_of(request)
-    state.rates.check_log_in(name, address)
-    found = state.accounts.log_in(name, password)
+    with state.rates.one_log_in:
+        state.rates.check_log_in(name, address)
+        found = state.accounts.log_in(name, password)
+        if found is None:
+            state.rates.wrong_log_in(name, address)
     if found is None:
-        state.rates.wrong_log_in(name, address)
         state.audit.write(name, "log-in refused", address)
         return render(request, "log_in.html.j2", 401, message="The name or the password is wrong.")
     state.audit.write(name, "log in", address)
