@@ -44,21 +44,43 @@ FLOWS = (
     "test_clean",
     "test_watch_flow",
 )
-FORKED = ("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli")
+FORKED = (
+    *("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli"),
+    *("test_two_engineers", "test_in_the_image"),
+)
 DOSSIER = "dossier"  # a folder whose files share a champion of each task
-STATION = ("test_player", "test_overlays", "test_frames")  # they share a station in which a network answers
+# They share a browser and a station, to which some of them add cines and a network: the first one counts its cines.
+STATION = (
+    *("test_cines_page", "test_frames", "test_labelling_in_browser", "test_next_page", "test_overlays", "test_player"),
+    *("test_quarantine_page", "test_two_annotators"),
+)
 # The files that take longest, longest first: then the processes of `make test` end at about the same time.
 LONGEST = (
-    *("test_night", *FLOWS, *FORKED, "test_tracking", "test_export_stage", "test_rollback", "test_training"),
+    *("test_night", *FLOWS, *FORKED, DOSSIER, "test_tracking", "test_export_stage", "test_rollback", "test_training"),
     *("test_killing", "test_folds", "test_biometry_stages", "test_training_speed", "test_report", "test_export"),
-    *("test_streaming", "test_arrival", "test_erasure", "test_explain", "test_cluster", "test_two_engineers", *STATION),
-    *("test_labelling_in_browser", "test_promotion", "test_actogram", "test_segmenter", "test_warm_start"),
+    *("test_streaming", "test_arrival", "test_erasure", "test_explain", "test_cluster", *STATION),
+    *("test_promotion", "test_actogram", "test_segmenter", "test_warm_start"),
     *("test_doctor", "test_hostile", "test_extend", "test_lineage", "test_ledger", "test_quality", "test_sites"),
 )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """Each of several processes begins with other folders: then it finds most tests compiled by the others."""
+    report = yield
+    if (given := getattr(collector.config, "workerinput", None)) and isinstance(collector, pytest.Dir):
+        begin = len(report.result) * int(given["workerid"][2:]) // given["workercount"]
+        report.result = report.result[begin:] + report.result[:begin]
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    def place(item: pytest.Item) -> tuple[int, Path]:
+        name = DOSSIER if DOSSIER in item.path.parts else item.path.stem
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST), item.path
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:

@@ -2,17 +2,20 @@
 of her are refused."""
 
 import shutil
+import socket
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydicom import dcmread
 
+from fetalflow.errors import InputError
 from fetalflow.node.receipts import Receipt, Receipts, forgotten_name
 from fetalflow.node.returning import RESULTS
-from fetalflow.node.taking import DATABASE, SPOOL, in_short
+from fetalflow.node.taking import DATABASE, HOST, LOCK, SPOOL, in_short
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,38 @@ def is_node(folder: Path) -> bool:
     return (folder / DATABASE).is_file()
 
 
+def runs_elsewhere(folder: Path) -> str:
+    """The machine on which the node of a folder runs, "" where it is this one or the node does not run."""
+    with suppress(InputError), _beside(folder):
+        return ""
+    return _host(folder)
+
+
+def _host(folder: Path) -> str:
+    return (folder / HOST).read_text().strip() if (folder / HOST).is_file() else "another machine"
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """No node begins to work in a folder until the block ends. One that works already may go on, on this machine.
+
+    Raises InputError when it works on another one: on a shared folder, two machines would damage the database.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if (host := _host(folder)) != socket.gethostname():
+            raise InputError(
+                f"the node in {folder} runs on {host}. Run `fetalflow node --forget PSEUDONYM` there, or end that node "
+                "first."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def forget(
     folder: Path,
     patients: Iterable[str],
@@ -40,13 +75,15 @@ def forget(
 ) -> Removed:
     """Remove all that the node in `folder` keeps of a patient: nothing where there is no node.
 
+    Raises InputError when the node runs on another machine.
+
     patients: names by which the pipeline knows her; is_site: where another woman has the same name, of which sites she
     is. dry: only count. What of her is in an inbox stays.
     """
     if not is_node(folder):
         return Removed()
     patients = {*patients}
-    with closing(Receipts(folder / DATABASE, None)) as receipts:
+    with _beside(folder), closing(Receipts(folder / DATABASE, None)) as receipts:
         hers = [each for each in receipts.all() if each.patient in patients and (not is_site or is_site(each.site))]
         studies = {each.study for each in hers}
         results = [*_results(folder, patients if is_site is None else set(), studies)]
@@ -68,7 +105,7 @@ def admit(folder: Path, patient: str) -> bool:
     """Take her objects again. Whether they were refused."""
     if not is_node(folder):
         return False
-    with closing(Receipts(folder / DATABASE, None)) as receipts:
+    with _beside(folder), closing(Receipts(folder / DATABASE, None)) as receipts:
         sites = {each.site for each in receipts.all()}
         return bool(receipts.admit({forgotten_name(patient, site) for site in {"", *sites}}))
 

@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
+from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
 from fetalflow.hospital.deidentify.pseudonyms import Key
@@ -20,7 +22,7 @@ from fetalflow.node.listening import keep_quiet, listening
 from fetalflow.node.receipts import Receipt, Receipts
 from fetalflow.node.returning import RESULTS, send_back
 from fetalflow.node.sending import sender
-from fetalflow.node.taking import DATABASE, SPOOL, Node, in_short
+from fetalflow.node.taking import DATABASE, HOST, LOCK, SPOOL, Node, in_short
 from fetalflow.node.web import client, fetch
 from fetalflow.settings.node import Rule
 from fetalflow.settings.params import Settings
@@ -51,13 +53,14 @@ def opened(settings: Settings, folder: Path, key: Key | None) -> Iterator[Node]:
     folder.chmod(0o700)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of the memory would hold names
     keep_quiet()
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"another node works in {folder}. End it, or give --folder another folder.") from None
     receipts = None
     try:
+        write_text(folder / HOST, socket.gethostname())  # SQLite's log is not shared between machines
         receipts = Receipts(folder / DATABASE, key.name if key else "")
         node = Node(settings, folder, key, receipts)
         for left in folder.glob(f"{EXAMINING}*"):  # by a node that was killed

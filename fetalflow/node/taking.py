@@ -39,7 +39,7 @@ from fetalflow.node.rules import Place, place, plain, text
 from fetalflow.node.vault import Vault
 from fetalflow.settings.params import Settings
 
-SPOOL, DATABASE = "spool", "node.db"
+SPOOL, DATABASE, LOCK, HOST = "spool", "node.db", ".lock", ".host"
 FULL = "the node has no room on its disk or in its memory"
 MOST_OBJECTS = 10**6  # of a study; a header that states more states nonsense
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")

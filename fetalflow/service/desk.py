@@ -226,7 +226,7 @@ class Desk:
 
     def _for_shadow(self, shadows: Mapping[str, Served]) -> dict[str, Served]:
         """The models of the worker in shadow: to examine, a challenger of biometry needs the planes that are in use."""
-        if not self.shadow:
+        if not self.shadow or self.recorder.record is None:  # nobody would see its answers
             return {}
         planes = {PLANES: self.served[PLANES]} if BIOMETRY in shadows and PLANES in self.served else {}
         return planes | dict(shadows)

@@ -89,6 +89,11 @@ class Catalogue:
         self._read()
         return self._kept["table"]
 
+    def answered(self, task: str) -> set[str]:
+        """The cines of a task that its run predicted."""
+        self._read()
+        return set(self._kept["lists"][task].answers["source"])
+
     def problems(self) -> list[str]:
         """Sentences on drops that could not be read, for a page."""
         self._read()

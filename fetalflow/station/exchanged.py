@@ -54,12 +54,13 @@ def given(
     by_source.pop(ALL, None)
     table = catalogue.rows()
     listed = table.loc[table["task"] == task, "source"].tolist()
+    answered = set(listed if ask else catalogue.answered(task)) if predictions else set()
     unread, unanswered = 0, ""
     for source in listed:
         marks: dict[str, list[Annotation]] = defaultdict(list)
         for account, mark in standing_by_account(by_source.pop(source, [])):
             marks[account].append(mark)
-        if not (marks or predictions or unmarked):
+        if not (marks or unmarked or source in answered):  # decoding a cine takes seconds
             continue
         cine = catalogue.cine(source, task)
         if (facts := facts_of(cine)) is None:

@@ -52,8 +52,13 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Found], list[str]]:
         digest = file_digest(path)
         uids, ours = _header(path)
         same = next((each for each in found.values() if each.sha256 == digest or _same_image(each.uids, uids)), None)
-        if same:
+        if same and (same.sha256 == digest or _pixels(path) == _pixels(same.path)):
             remarks.append(f"{name} is the same image as {same.name} and counts once")
+        elif same:
+            remarks.append(
+                f"{name} has the SOPInstanceUID of {same.name} and other pixels, so only {same.name} was examined. If "
+                "they are two images, one has a wrong UID: examine them one by one"
+            )
         else:
             found[name] = Found(name, path, digest, uids, ours)
     files = list(found.values())
@@ -103,6 +108,16 @@ def _header(path: Path) -> tuple[dict[str, str], bool]:
         uids = {keyword: str(header.get(keyword) or "").strip(" \0") for keyword in UIDS}
         maker = str(header.get("Manufacturer") or "").strip(" \0").casefold()
     return {keyword: value for keyword, value in uids.items() if value}, maker == MAKER
+
+
+def _pixels(path: Path) -> bytes | None:
+    """The pixels as the file has them, compressed or not; None where there are none that can be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings quote values
+        try:
+            return dcmread(path, force=True).PixelData
+        except Exception:  # noqa: BLE001 - a damaged file raises many kinds of errors
+            return None
 
 
 def _same_image(a: dict[str, str], b: dict[str, str]) -> bool:

@@ -38,7 +38,7 @@ from fetalflow.registry.tracking import registry
 from fetalflow.settings.params import load_settings
 from fetalflow.watch.look import log_of
 from flows.care.cached_objects import find_objects, remove_objects
-from flows.care.nodes import erase_from_nodes
+from flows.care.nodes import erase_from_nodes, nodes_elsewhere
 from flows.care.stores import Found, Store, find_in, stores
 from flows.care.withdrawal import STATION, withdraw_everywhere
 from flows.checkout import CHECKOUT
@@ -140,6 +140,7 @@ def erase(
     for folder in folders:
         with nullcontext() if plan else hold(folder, "fetalflow erase"):
             _erase_from_workspace(folder, hers, certificate)
+    certificate.remains += nodes_elsewhere(places)
     for folder, removed in erase_from_nodes(places, hers.names, hers.sites, site, key, plan).items():
         of_folder = certificate.workspaces.setdefault(str(folder), {"remarks": []})
         of_folder |= {"objects of the node": removed.objects, "results of the node": removed.results}

@@ -55,12 +55,16 @@ def serve(
     workers: Annotated[int | None, typer.Option(min=1, max=256, help="Processes that answer; default: cores.")] = None,
     queue: Annotated[int, typer.Option(min=0, help="Requests that wait; more get 503.")] = 32,
     streams: Annotated[int, typer.Option(min=0, help="Open streams at once; each has a process.")] = 2,
-    seconds: Annotated[float, typer.Option(min=0.1, help="For the computation of one answer.")] = 120,
-    max_mb: Annotated[float, typer.Option(min=0.001, help="Of one request with all its files, MB (10^6 bytes).")] = 500,
+    seconds: Annotated[float, typer.Option(min=0.1, max=86_400, help="For the computation of one answer.")] = 120,
+    max_mb: Annotated[
+        float, typer.Option(min=0.001, max=1e6, help="Of one request with all its files, MB (10^6 bytes).")
+    ] = 500,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of one frame.")] = 8_000_000,
     max_frames: Annotated[int, typer.Option(min=1, help="Of one cine.")] = 5_000,
-    max_cine_mb: Annotated[float, typer.Option(min=0.001, help="Of all frames of one cine, unpacked, MB.")] = 4000,
-    poll: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the aliases.")] = 5,
+    max_cine_mb: Annotated[
+        float, typer.Option(min=0.001, max=1e6, help="Of all frames of one cine, unpacked, MB.")
+    ] = 4000,
+    poll: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds between two looks at the aliases.")] = 5,
 ) -> None:
     """Serve predict, measure, examine and streams over HTTP, by the champions, until Ctrl-C. docs/operator/serve.md"""
     _check_address(host, certificate, private_key, behind_proxy)
@@ -122,6 +126,8 @@ def serve(
             address = f"{'https' if certificate else 'http'}://{host}:{socket.getsockname()[1]}"
             for each in desk.served.values():
                 print(f"{each.task}: {each.uri}" + (f" ({each.alias})" if each.alias else ""), flush=True)
+            for name in sorted(set(desk.followed) - set(desk.served)):
+                print(f"{name}: no version answers until one is the champion", flush=True)
             stop_after(seconds + GRACE_S)
             print(f"Answers for research, not for diagnosis, are at {address}/v1 (Ctrl-C ends it).", flush=True)
             Server(server).run(sockets=[socket])

@@ -209,6 +209,14 @@ def test_a_certificate_that_cannot_be_read_is_named(tmp_path):
         deliveries.gather(subject_of(workspace), tmp_path)
 
 
+@pytest.mark.parametrize("file", ["journal.jsonl", f"received/{'a' * 12}.csv"])
+def test_a_damaged_store_is_named(tmp_path, file):
+    store = a_store(tmp_path / "ws")
+    (store / file).write_bytes(b"\n{no line\n")
+    with pytest.raises(InputError, match=r"arrivals/movement cannot be read .*Restore"):
+        deliveries.gather(subject_of(tmp_path / "ws"), tmp_path)
+
+
 def test_what_a_run_logged_loses_names_and_keeps_counts(tmp_path):
     extract = EXTRACT | {"remarks": {"cines/P1.avi": ["odd"]}, "remark_counts": [{"first": "cines/P1.avi", "cines": 1}]}
     extract |= {"kappa_by_pair": [{"annotators": ["ann", "bob"], "frames": 9, "kappa": {}}], "names": ["P1", "P01"]}
@@ -216,6 +224,8 @@ def test_what_a_run_logged_loses_names_and_keeps_counts(tmp_path):
     expectation = {"name": "ids", "n_rows": 1, "rows": ["patient P1: twice"]}
     write_json(tmp_path / "quality/verdict.json", {"expectations": [expectation]})
     write_json(tmp_path / "evaluation/net-measurements.json", {"points": {"hc": [1]}, "agreement": [{"outliers": [1]}]})
+    score = {"notes": ["Few patients.", "Slices: operator ann (n 3)"], "slices": {"operator": ["ann"], "site": []}}
+    write_json(tmp_path / "evaluation/net-score.json", score)
     write_table(tmp_path / "explain/overlap.csv", pd.DataFrame({"sequence": ["s"], "patient": ["P1"], "area": [0.1]}))
     inbox = "s3://ward/inbox"
     (tmp_path / "params.yaml").write_text(

@@ -1,5 +1,6 @@
 """What every chapter keeps: no number without a source, the same evidence gives the same dossier, no patient's name."""
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +12,10 @@ from fetalflow.artefacts import file_digest, read_json, write_json
 from fetalflow.dossier.chapter import Table, parts, texts_of
 from fetalflow.dossier.composing import CHAPTERS, compose
 from fetalflow.dossier.evidence import FOLDER, NOT_ON_RECORD, Evidence, Figure
+from fetalflow.dossier.gathering import ages, deliveries, labels, people, registered, task_words
 from fetalflow.dossier.page import render
+from fetalflow.dossier.subject import find_subject
+from fetalflow.registry.tracking import registry
 
 TASKS = ("movement", "planes", "biometry")
 MEASURED = re.compile(r"\d[.,]\d|\d\s?%")  # a decimal number or a percentage
@@ -97,6 +101,21 @@ def test_the_evidence_names_no_patient_and_no_cine(evidence_of, workspace_of, ta
     for path in sorted(evidence_of(task).rglob("*")):
         if path.is_file() and path.suffix != ".png":
             assert not (names & set(re.findall(r"[\w-]+", path.read_text(encoding="utf-8")))), path.name
+
+
+def test_a_registry_without_a_workspace_is_enough(workspace_of, tmp_path):
+    """As on a server: then ages, devices, deliveries and labels are not on record, and everything of the run is."""
+    folder, empty = tmp_path / FOLDER, tmp_path / "empty"
+    folder.mkdir(), empty.mkdir()
+    with contextlib.chdir(workspace_of("movement")), registry() as store:
+        subject = find_subject(store, "fetal-movement", "1", empty)
+        for module in (registered, task_words, people, ages, deliveries, labels):
+            module.gather(subject, folder)
+    assert not list(empty.iterdir())
+    page = render(chapters_of(folder), Evidence(folder), _facts())
+    for said in ("The workspace has no manifest of this task.", "No delivery is on record.", labels.NO_JOURNAL):
+        assert said in page
+    assert read_json(folder / people.FILE)["parts"] and "Measured on" in page
 
 
 def _facts() -> dict[str, str]:

@@ -149,6 +149,19 @@ def test_a_registry_without_answers_has_no_ages(tmp_path):
     assert read_json(tmp_path / ages.FILE) == {"why": ages.NO_ANSWERS, "bands": []}
 
 
+@pytest.mark.parametrize(("file", "said"), [("manifest.parquet", "cannot be read"), ("answers", ages.DAMAGED)])
+def test_damaged_tables_are_a_sentence(tmp_path, file, said):
+    by_age(tmp_path, ["30"] * 12)
+    damaged = tmp_path / (f"data/movement/{file}" if file != "answers" else f"logged/{VARIANT}.csv")
+    damaged.write_bytes(b"no table")
+    store = Store(tmp_path / "logged", "d")
+    subject = SimpleNamespace(
+        store=store, workspace=tmp_path, task="movement", run="r", variant_run="v", variant=VARIANT
+    )
+    ages.gather(subject, tmp_path)
+    assert said in words_of(performance(Evidence(tmp_path), VARIANT))
+
+
 def picture(words: dict[int, str], frame: bool = True) -> np.ndarray:
     """White paper with lines of words at heights, and a frame at row 80."""
     paper = np.full((200, 500, 3), 255, np.uint8)

@@ -103,7 +103,7 @@ VERBS = {
             f"--certificate {FILE}",
             f"--private-key {FILE}",
             "--poll 0",
-            "--max-mb nan",
+            *("--max-mb nan", "--max-mb inf", "--max-cine-mb inf", "--seconds inf"),
             "--host 0.0.0.0 --behind-proxy",
         ),
     ],

@@ -1,6 +1,8 @@
 """A small finished run: real files by the real stages, of networks that were hardly trained."""
 
 import contextlib
+import copy
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,9 +131,24 @@ def read(rows: pd.DataFrame, folder: Path) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.load(folder / path) for path in rows["path"]])).float() / 255
 
 
+LEARNT: dict[str, tuple[dict[str, torch.Tensor], torch.Tensor]] = {}  # weights and state of the random numbers
+
+
 def learn(network: torch.nn.Module, rows: pd.DataFrame, folder: Path) -> None:
-    """A few steps, so that answers are neither all right nor all wrong."""
+    """A few steps, so that answers are neither all right nor all wrong. They take 2 s, and several files of tests take
+    the same ones: from the same begin they are known."""
     x, y = read(rows, folder), torch.tensor([LABELS.index(label) for label in rows["label"]])
+    given = [*network.state_dict().values(), torch.get_rng_state(), x, y]
+    begin = hashlib.sha256(b"".join(each.numpy().tobytes() for each in given)).hexdigest()
+    if begin not in LEARNT:
+        _take_steps(network, x, y)
+        LEARNT[begin] = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    weights, random = LEARNT[begin]
+    network.train().load_state_dict(weights)
+    torch.set_rng_state(random)
+
+
+def _take_steps(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-4)
     network.train()
     for _ in range(STEPS):

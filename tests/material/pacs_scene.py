@@ -17,6 +17,8 @@ from urllib.request import Request, urlopen
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import cv2
+import numpy as np
 from bright_biometry import shown
 from canary import CANARY, NAME
 from measured_study import image, measured
@@ -82,13 +84,19 @@ def call(*words: str) -> str:
     return done.stdout + done.stderr
 
 
+def with_speckle(frames: np.ndarray) -> np.ndarray:
+    """As tissue has it: an even picture counts as a page of text."""
+    grain = cv2.GaussianBlur(np.random.default_rng(6).normal(0, 1, frames.shape[1:]), (0, 0), 2)
+    return np.clip(frames * (1 + 0.12 * grain / grain.std()), 0, 255).astype(np.uint8)
+
+
 def originals(folder: Path) -> list[str]:
     """A head and a cine of a femur, as a scanner sends them."""
     folder.mkdir()
     who = {"StudyInstanceUID": STUDY, "PatientName": NAME, "PatientID": f"{CANARY}-4711", "StudyDate": "20260203"}
     who |= {"StudyDescription": f"{CANARY} CLINIC", "AccessionNumber": f"{CANARY}-7"}
-    head = image(1, shown("head", axes=(78, 62)), SeriesDescription="head", **who)
-    femur = image(2, shown("femur", 6, axes=(43, 14)), SeriesDescription="femur", **who)
+    head = image(1, with_speckle(shown("head", axes=(78, 62))), SeriesDescription="head", **who)
+    femur = image(2, with_speckle(shown("femur", 6, axes=(43, 14))), SeriesDescription="femur", **who)
     for name, made in (("head", head), ("femur", femur)):
         (folder / f"{name}.dcm").write_bytes(as_bytes(made))
     return sorted(map(str, folder.iterdir()))

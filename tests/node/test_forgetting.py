@@ -8,11 +8,13 @@ from node_studies import KEY, SCANNER, STUDY, a_node, a_result, as_bytes, send, 
 from pydicom import Dataset, dcmread
 from typer.testing import CliRunner
 
+from fetalflow.errors import InputError
 from fetalflow.node.delivering import deliver
 from fetalflow.node.forgetting import Removed, admit, forget
 from fetalflow.node.listening import NOT_AUTHORISED, listening
 from fetalflow.node.returning import NotSent, send_back, with_true_identifiers
 from fetalflow.node.taking import take
+from flows.care.nodes import erase_from_nodes, nodes_elsewhere
 from flows.cli.app import app
 
 HER = KEY.pseudonym("patient", "CANARY-4711")
@@ -56,6 +58,19 @@ def test_a_running_node_forgets_her_and_nobody_else(tmp_path, at):
         if path.is_file():
             found = path.read_bytes()
             assert not any(name.encode() in found for name in (HER, KEY.uid(STUDY))), path
+
+
+def test_a_node_on_another_machine_is_left_alone(tmp_path):
+    """Its database is on a shared folder, and SQLite's log is not shared between machines."""
+    folder = tmp_path / "node"
+    with a_node(tmp_path) as node:
+        take(node, as_bytes(studied()), SCANNER)
+        (folder / ".host").write_text("pod-7")
+        with pytest.raises(InputError, match="runs on pod-7. Run `fetalflow node --forget"):
+            forget(folder, [HER])
+        assert erase_from_nodes([tmp_path], [HER], (), None, None, plan=False) == {}
+        assert "pod-7" in nodes_elsewhere([tmp_path])[0] and node.receipts.counts() == {"held": 1}
+    assert nodes_elsewhere([tmp_path]) == [] and forget(folder, [HER]) == Removed(1, 1, 0)  # it ended
 
 
 def test_the_verb_removes_her_and_takes_her_again(tmp_path):

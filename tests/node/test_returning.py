@@ -139,7 +139,7 @@ def test_half_of_the_results_of_a_study_is_never_sent(tmp_path):
         one_round(node, sent.append, None, fails_in_the_middle)
         assert not list((node.folder / "results").iterdir()) and "could not be examined" in "".join(sent)
     with a_node(tmp_path) as node:
-        assert sorted(each.name for each in node.folder.glob(".*")) == [".lock"]
+        assert sorted(each.name for each in node.folder.glob(".*")) == [".host", ".lock"]
 
 
 def test_studies_of_the_time_before_it_examined_are_not_examined(tmp_path):

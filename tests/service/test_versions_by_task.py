@@ -54,7 +54,8 @@ def aliases(monkeypatch, packages) -> dict[tuple[str, str], str]:
 
 
 def followed_desk() -> Desk:
-    return Desk(Limits(), {task: Followed(task, task, "champion", "challenger") for task in ("biometry", "movement")})
+    tasks = {task: Followed(task, task, "champion", "challenger") for task in ("biometry", "movement")}
+    return Desk(Limits(), tasks, record=lambda row: None)
 
 
 def answering(desk: Desk) -> dict[str, str]:
@@ -141,10 +142,17 @@ def test_files_that_were_restored_are_found(aliases, monkeypatch):
 def test_the_planes_in_use_help_a_challenger_of_biometry_to_examine_and_are_not_in_shadow(aliases):
     tasks = {task: Followed(task, task, "champion", "challenger") for task in ("biometry", "planes")}
     aliases.update({(task, "champion"): "1" for task in tasks} | {("biometry", "challenger"): "2"})
-    (desk := Desk(Limits(), tasks)).start()
+    (desk := Desk(Limits(), tasks, record=lambda row: None)).start()
     assert {task: each.version for task, each in desk.shadow_pool.served.items()} == {"planes": "1", "biometry": "2"}
     assert list(desk.in_shadow) == ["biometry"]
     del aliases["biometry", "challenger"]
     look(desk)
     assert desk.shadow_pool is None
+    desk.close()
+
+
+def test_without_a_log_nobody_is_in_shadow(aliases):
+    aliases.update({("movement", "champion"): "1", ("movement", "challenger"): "2"})
+    (desk := Desk(Limits(), {"movement": Followed("movement", "movement", "champion", "challenger")})).start()
+    assert answering(desk) == {"movement": "1"} and desk.shadow_pool is None
     desk.close()

@@ -58,7 +58,7 @@ def uploads(tmp_path):
 
 def test_a_measurement_is_the_librarys(models, package, uploads):
     assert [file.name for file in uploads.files] == ["file-1.png", "file-2"]
-    options = {"mm_per_px": 0.5, "weeks": 20.0, "structure": "head", "show_unfamiliar": True}
+    options = {"mm_per_px": 0.5, "weeks": 20.0, "structure": "head", "show_unfamiliar": True}  # it finds no length
     found = models.answer(Job(MEASURE, "biometry", tuple(uploads.files), options))
     told = json.loads(found.body)
     expected = examine(load(package), uploads.files[0], **options)

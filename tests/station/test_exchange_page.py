@@ -19,6 +19,7 @@ from fetalflow.annotation.studies import SAW, Study, write_study
 from fetalflow.station import exchanged
 from fetalflow.station.accounts import Accounts
 from fetalflow.station.app import station
+from fetalflow.station.catalogue import Catalogue
 from flows.cli.app import app as verbs
 
 MARK = {"kind": "span", "id": "1" * 32, "label": "head", "first_frame": 2, "last_frame": 9}
@@ -201,6 +202,14 @@ def test_cines_that_nobody_marked_go_out_with_the_answer_of_the_network(served, 
     place.journal.add([Event("ben", TASK, sources(place)["unlabelled"], "d" * 32, "mark", MARK | {"id": "d" * 32})])
     left = CliRunner().invoke(verbs, [*words, str(tmp_path / "some")])
     assert "1 cines with marks are not in the list" in left.output and "--drop" in left.output
+
+
+def test_a_cine_with_neither_marks_nor_answers_is_not_decoded_for_the_page(served, monkeypatch):
+    """Thousands of cines of a drop would take an hour."""
+    asked = []
+    monkeypatch.setattr(Catalogue, "cine", lambda self, source, *of, **how: asked.append(source))
+    monkeypatch.setattr(exchanged, "standing_by_account", lambda events: [])
+    assert served[2].get(f"/exchange/{TASK}/label-studio?predictions=true").status_code == 200 and asked == []
 
 
 @pytest.mark.parametrize(

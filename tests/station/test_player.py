@@ -196,6 +196,7 @@ def test_marks_of_others_of_every_kind_are_drawn_where_they_are(log_in_once, ans
         "ellipse": ({"centre": [80, 60], "axes": [30, 20], "angle": 0}, (110, 60)),
         "polygon": ({"corners": [[100, 30], [140, 30], [120, 50]]}, (120, 30)),
         "brush": ({"size": [120, 160], "runs": [160 * 90 + 150, 20, 120 * 160 - 160 * 90 - 170]}, (5, 91)),
+        "box": ({"corner": [40, 90], "size": [20, 10], "angle": 90, "track": ""}, (30, 100)),
         "span": ({}, None),
     }
     page = log_in_once("ada")

@@ -10,11 +10,13 @@ import pytest
 from bright_biometry import bright_package, shown
 from bright_study import AXES, MM, PLANES, SECRET, bright_models, frames_of, write_one, write_study
 from cine_files import speckle, write_video
+from pydicom import dcmread
 
 from fetalflow.biometry.calipers import Ellipse
 from fetalflow.errors import InputError
 from fetalflow.inference.examination.examine import MOST_CLIPS
 from fetalflow.inference.examination.result import Length
+from fetalflow.study.contents import find_files
 from fetalflow.study.dicom.writing import write_dicom
 from fetalflow.study.examining import ANY_FILE, NO_PLANES, OURS, Models, examine_study
 from fetalflow.study.joining import _interval
@@ -76,6 +78,18 @@ def test_a_measured_frame_says_where_it_is_and_lies_on_the_recorded_frame(result
     assert one.outline.mean(axis=0) == pytest.approx([160, 130], abs=1.5)
     assert (one.ellipse.long, one.ellipse.short) == pytest.approx(AXES["head"], rel=0.02)
     assert np.linalg.norm(one.calipers[1] - one.calipers[0]) == pytest.approx(AXES["head"][0], rel=0.02)
+
+
+def test_two_pictures_under_one_uid_are_not_called_the_same_image(tmp_path):
+    first = dcmread(write_one(tmp_path / "a.dcm", frames_of("head")))
+    for name, structure in (("forwarded.dcm", "head"), ("other.dcm", "femur")):
+        made = dcmread(write_one(tmp_path / name, frames_of(structure), StudyID="another header"))
+        made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = first.SOPInstanceUID
+        made.save_as(tmp_path / name)
+    files, remarks = find_files([tmp_path])
+    assert [each.name for each in files] == ["a.dcm"]
+    assert "forwarded.dcm is the same image as a.dcm" in remarks[0]
+    assert "other.dcm has the SOPInstanceUID of a.dcm and other pixels" in remarks[1]
 
 
 def test_the_json_holds_everything_but_the_patient(result):

@@ -133,7 +133,7 @@ def docker(tmp_path, monkeypatch):
 
 def test_digests_are_written_beside_the_tags_and_only_once(tmp_path, docker, capsys):
     pin, folder = load(INFRA / "pin_images.py"), tmp_path / "infra"
-    shutil.copytree(INFRA, folder, ignore=shutil.ignore_patterns(".env"))
+    shutil.copytree(INFRA, folder, ignore=shutil.ignore_patterns(".env", "__pycache__"))
     pin.main([], folder)
     once = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
     pin.main(["--check"], folder)

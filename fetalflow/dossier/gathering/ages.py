@@ -12,6 +12,7 @@ from fetalflow.artefacts import write_json
 from fetalflow.biometry.structures import WEEKS
 from fetalflow.dossier.gathering.data_of_version import manifest_of
 from fetalflow.dossier.subject import Subject
+from fetalflow.errors import InputError
 from fetalflow.evaluation.agreement import age_band
 from fetalflow.evaluation.predictions import Predictions, read_predictions
 from fetalflow.evaluation.scoring import interval_facts, jsonable
@@ -21,14 +22,19 @@ from fetalflow.settings.params import Evaluate
 FILE = "ages.json"
 UNKNOWN = "not stated"  # the band of the sequences whose age nobody states
 NO_ANSWERS = "The registry has no answers of this version."
+DAMAGED = "The answers of this version cannot be read."
 NO_AGES = "The drop states no gestational age."
 ONE_LABEL = "The answers do not distinguish labels."
 
 
 def gather(subject: Subject, folder: Path) -> None:
     """Write `ages.json`: the rows of `slices_by` for each band of four weeks; or why there is none."""
-    answers = _answers(subject)
-    write_json(folder / FILE, {"why": NO_ANSWERS, "bands": []} if answers is None else _by_age(subject, answers))
+    try:
+        answers = _answers(subject)
+        found = {"why": NO_ANSWERS, "bands": []} if answers is None else _by_age(subject, answers)
+    except InputError:  # its message names a file of this machine
+        found = {"why": DAMAGED, "bands": []}
+    write_json(folder / FILE, found)
 
 
 def _answers(subject: Subject) -> Predictions | None:

@@ -62,7 +62,8 @@ def _verdict(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _score(facts: dict[str, Any]) -> dict[str, Any]:
     slices = {name: rows for name, rows in (facts.get("slices") or {}).items() if name != "operator"}
-    return facts | {"slices": slices}
+    notes = [note for note in facts.get("notes") or [] if "operator" not in note]
+    return facts | {"slices": slices, "notes": notes}
 
 
 def _measurements(facts: dict[str, Any]) -> dict[str, Any]:

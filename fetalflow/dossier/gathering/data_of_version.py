@@ -9,6 +9,7 @@ from fetalflow.registry.candidates import SPLIT
 from fetalflow.registry.provenance import data_digest
 
 NO_MANIFEST = "The workspace has no manifest of this task."
+DAMAGED = "The manifest of the workspace cannot be read."
 OTHER_DATA = "The workspace now holds other data than those that this version was made from."
 
 
@@ -25,9 +26,13 @@ def manifest_of(subject: Subject) -> tuple[pd.DataFrame | None, str]:
     path = subject.workspace / "data" / subject.task / "manifest.parquet"
     if not path.is_file():
         return None, NO_MANIFEST
-    manifest = pd.read_parquet(path)
-    digest = subject.store.client.get_run(subject.run).data.tags.get("data_digest")
-    return (manifest, "") if data_digest(manifest) == digest else (None, OTHER_DATA)
+    try:
+        manifest = pd.read_parquet(path)
+        digest = data_digest(manifest)
+    except (OSError, ValueError, KeyError):
+        return None, DAMAGED
+    same = digest == subject.store.client.get_run(subject.run).data.tags.get("data_digest")
+    return (manifest, "") if same else (None, OTHER_DATA)
 
 
 def sources_of(manifest: pd.DataFrame) -> int:

@@ -35,7 +35,13 @@ MIDNIGHT = 10  # characters of a day
 def gather(subject: Subject, folder: Path) -> None:
     """Write `deliveries.json`. Only what happened before the version's run counts as its deliveries."""
     store, until = _store(subject), _started(subject)
-    found = _of_store(store, until) if store.is_dir() else _of_drop(subject)
+    try:
+        found = _of_store(store, until) if store.is_dir() else _of_drop(subject)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"the journal or a table of {STORE}/{subject.task} cannot be read ({type(error).__name__}). Restore the "
+            "store from a backup; fetalflow arrivals shows whether it can be read."
+        ) from None
     found |= {"withdrawn": _withdrawn(store), "certificates": _certificates(subject.workspace)}
     write_json(folder / FILE, found)
 

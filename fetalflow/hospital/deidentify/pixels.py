@@ -73,7 +73,7 @@ def survey(path: Path, limits: Limits, cut_threshold: float) -> Survey:
     if not cuts:
         kept = _kept(watch, box)
         if not kept.any():
-            raise Rejected("sector", "no ultrasound region was found in the pixels")
+            raise Rejected("sector", "no ultrasound region was found in the pixels, or they show a page of text")
         return Survey([(len(pictures), kept)], *facts)
     masks = [
         (end, _kept(scene, box) & ~coloured_graphics(watch))

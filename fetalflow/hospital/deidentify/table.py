@@ -28,7 +28,7 @@ REASONS = {  # by kind; the sentences quote nothing of the row
     "copy": "another file of the drop has the same bytes; one of them is used, or none if their rows differ",
     "span": "the frames lie outside of the cine",
     "mask": "the mask cannot be read, or has another size than the cine",
-    "sector": "no ultrasound region was found and no header states one: text and tissue cannot be distinguished",
+    "sector": "no ultrasound was found in the pixels: text and tissue cannot be distinguished, or it is a page of text",
     "missing": "there is no such file in the drop",
     "empty": "the file holds no frame",
     "huge": "the file exceeds a limit of `extract`",

@@ -76,10 +76,12 @@ const marks = (() => {
     recent.push({ event, number: null });
     outbox.put(url, event);
   }
+  const ofAnother = () => `This browser is now logged in as ${outbox.state.otherAccount}. The changes of ${outbox.account} stay in this browser and are sent when ${outbox.account} logs in here. Load the page again.`;
   function mayChange() {
-    if (base.number < 0) say("The marks are still loading.", true);
+    if (outbox.state.otherAccount) say(ofAnother(), true);
+    else if (base.number < 0) say("The marks are still loading.", true);
     else if (submitted) say("You submitted this cine. Press r to open it again.", true);
-    return base.number >= 0 && !submitted;
+    return base.number >= 0 && !submitted && !outbox.state.otherAccount;
   }
   function apply(changes) {
     for (const [id, mark] of changes) {
@@ -135,6 +137,7 @@ const marks = (() => {
   }
   function reopen() {
     if (!submitted) { say("This cine is open; you can change it."); return; }
+    if (outbox.state.otherAccount) { say(ofAnother(), true); return; }
     write("reopen", {});
     recompute();
     changed();
@@ -241,8 +244,7 @@ const marks = (() => {
     if (answer?.url === url) acknowledged(answer);
     saved.textContent = state.problem || (state.waiting ? `not saved yet: ${state.waiting}` : "all saved");
     saved.className = state.problem ? "problem" : state.waiting ? "waiting" : "good";
-    if (state.otherAccount)
-      say(`This browser is now logged in as ${state.otherAccount}. The changes of ${outbox.account} stay in this browser and are sent when ${outbox.account} logs in here. Load the page again.`, true);
+    if (state.otherAccount) say(ofAnother(), true);
     part("marks-refused").hidden = !state.refused.length;
     part("marks-refused-words").textContent = [...new Set(state.refused.map((each) => `Cine ${each.url.split("/").at(-1).slice(0, 12)}: ${each.refused}`))].join(" ");
     part("marks-refused-count").textContent = `${state.refused.length} of your changes ${state.refused.length === 1 ? "was" : "were"} refused:`;

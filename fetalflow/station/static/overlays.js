@@ -1,5 +1,6 @@
 // What can be switched on over the picture and the time line: the network's answer, where it looks, what it measures,
-// the sector, the labels of the drop and the marks of others. Each is loaded when it is switched on for the first time.
+// the sector and the labels of the drop. Each is loaded when it is switched on for the first time.
+//   overlays.toggle, asked, colour   for others.js
 //   overlays.measured() -> the network's outlines, calipers and lengths (pages/overlays.py), and notes that they were seen
 "use strict";
 const overlays = (() => {
@@ -9,7 +10,6 @@ const overlays = (() => {
   const PALETTE = ["#5ab4ff", "#ffcc66", "#58c98b", "#ff8f80", "#c9a2ff", "#7fe0e0", "#f5a3d0", "#c0d95e", "#ffa95c", "#9fb3c8"];
   // A label has the colour of its marks, where the page has marks.
   const colour = (label) => (typeof marks === "undefined" || !marks.colour ? PALETTE[Math.max(0, facts.labels.indexOf(label)) % PALETTE.length] : marks.colour(label));
-  const OTHERS = ["#ff7ad9", "#8cff66", "#ffe14d", "#66d9ff"];
   const { line, ellipse, caliper, words } = strokes;
   const percent = (value) => `${(100 * value).toFixed(0)} %`;
   const parts = [];  // of the values: {title, lines()}
@@ -238,7 +238,7 @@ const overlays = (() => {
     toggle({ key: "C", title: layer.name, tint: "#4cc9f0", lines: measuredLines, async show(on) { layer.visible = on; if (on) await loadMeasured(); } });
   }
 
-  // --- The sector, the labels of the drop, and the marks of others.
+  // --- The sector and the labels of the drop.
   if (facts.sector.length) {
     const layer = player.layer("Sector", (ctx, frame, scale) => line(ctx, facts.sector, scale, "#58c98b", { closed: true, dash: [8, 4] }), { visible: false });
     toggle({ key: "S", title: "Sector that is kept", tint: "#58c98b", async show(on) { layer.visible = on; }, lines: () => [`${(100 * facts.blanked).toFixed(1)} % of the pixels are blanked: what lies outside of the sector, and what the machine drew over the picture.`] });
@@ -260,60 +260,6 @@ const overlays = (() => {
       },
     });
   }
-  if (facts.may_see.marks) {
-    let others = [];
-    const lanes = [], masks = new Map();
-    const names = () => [...new Set(others.map((mark) => mark.account))].sort();
-    const tint = (account) => OTHERS[names().indexOf(account) % OTHERS.length];
-    function mask(mark) {
-      if (masks.has(mark)) return masks.get(mark);
-      const [height, width] = mark.size, canvas = new OffscreenCanvas(width, height), ctx = canvas.getContext("2d");
-      let at = 0, isSet = false;
-      ctx.fillStyle = tint(mark.account);
-      for (const run of mark.runs) {
-        for (let i = at; isSet && i < at + run;) {  // a run may go over several rows
-          const x = i % width, wide = Math.min(width - x, at + run - i);
-          ctx.fillRect(x, Math.floor(i / width), wide, 1);
-          i += wide;
-        }
-        at += run;
-        isSet = !isSet;
-      }
-      masks.set(mark, canvas);
-      return canvas;
-    }
-    const layer = player.layer("Marks of others", (ctx, frame, scale) => {
-      for (const mark of others) {
-        if (mark.first_frame > frame || mark.last_frame < frame) continue;
-        const paint = tint(mark.account);
-        if (mark.kind === "caliper") caliper(ctx, mark.ends, scale, paint);
-        if (mark.kind === "ellipse") ellipse(ctx, mark, scale, paint);
-        if (mark.kind === "polygon") line(ctx, mark.corners, scale, paint, { closed: true });
-        if (mark.kind === "brush") { ctx.globalAlpha = 0.4; ctx.drawImage(mask(mark), -0.5, -0.5); ctx.globalAlpha = 1; }
-      }
-    }, { visible: false });
-    toggle({
-      key: "A", title: layer.name, tint: OTHERS[0],
-      async show(on) {
-        layer.visible = on;
-        lanes.splice(0).forEach((each) => each.remove());
-        if (!on) return;
-        others = await asked("marks");
-        masks.clear();
-        for (const account of facts.frames > 1 ? names() : []) {
-          const own = others.filter((mark) => mark.account === account && mark.kind === "span");
-          lanes.push(timeline.lane(account, (ctx, box) => {
-            for (const span of own) { ctx.fillStyle = colour(span.label); ctx.fillRect(box.x(span.first_frame) + 0.5, 3, box.x(span.last_frame + 1) - box.x(span.first_frame) - 1, box.height - 6); }
-          }, { text: () => own.map((span) => `${span.label} ${span.first_frame} to ${span.last_frame}`).join("; ") }));
-        }
-      },
-      lines: (frame) => {
-        const here = others.filter((mark) => mark.first_frame <= frame && frame <= mark.last_frame);
-        return here.length ? here.map((mark) => `${mark.account}: ${mark.label}, ${mark.kind}${mark.note ? ` (${mark.note})` : ""}`) : [others.length ? "no mark at this frame" : "nobody else marked this cine"];
-      },
-    });
-  }
-
   // --- Why rows of this cine are in quarantine, and what was noted when it was read.
   const about = [
     ...facts.quarantined.map((row) => `in quarantine: ${row.kind}${row.label ? `, ${row.label}` : ""}${row.start_frame !== "" ? `, frames ${row.start_frame} to ${row.end_frame}` : ""}${row.annotator ? `, ${row.annotator}` : ""}`),
@@ -323,5 +269,5 @@ const overlays = (() => {
   if (!facts.may_see.network) parts.push({ title: "Network", isOn: () => true, lines: () => ["Its answer is hidden here, so that it leads nobody who labels this cine."] });
   player.on("words", write);
   write();
-  return { measured: loadMeasured };
+  return { measured: loadMeasured, toggle, asked, colour };
 })();

@@ -12,6 +12,7 @@
     part("marks-message").textContent = text;
     part("marks-message").classList.toggle("problem", isProblem);
   };
+  const ofAnother = () => `This browser is now logged in as ${outbox.state.otherAccount}. Load the page again.`;
   const write = (still, action, value) => outbox.put(`/marks/${task}/${still.source}`, { id: newId(), action, value });
 
   async function more() {
@@ -52,6 +53,7 @@
   function label(name) {
     const still = shown[at];
     if (!still) return;
+    if (outbox.state.otherAccount) { say(ofAnother(), true); return; }
     if (still.submitted) write(still, "reopen", {});
     const mark = { id: still.mark?.id ?? still.id, label: name, first_frame: 0, last_frame: 0, shown: "", started_from: "", note: "", kind: "span" };
     write(still, "mark", mark);
@@ -78,6 +80,7 @@
   function takeBack() {
     const still = shown[at - 1];
     if (!still?.submitted) { back(); return; }
+    if (outbox.state.otherAccount) { say(ofAnother(), true); return; }
     write(still, "reopen", {});
     write(still, "remove", { mark: still.mark.id });
     Object.assign(still, { mark: null, submitted: false });
@@ -105,7 +108,7 @@
     part("marks-saved").className = state.problem ? "problem" : state.waiting ? "waiting" : "good";
     if (state.refused.length) say(state.refused.map((each) => each.refused).join(" "), true);
     if (state.loggedOut) say("Your session has ended. Log in again in another tab; your labels stay in this browser and are sent then.", true);
-    if (state.otherAccount) say(`This browser is now logged in as ${state.otherAccount}. Load the page again.`, true);
+    if (state.otherAccount) say(ofAnother(), true);
   });
   outbox.loaded.then(more);
 })();

@@ -22,6 +22,11 @@ const strokes = (() => {
     }
     line(ctx, points, scale, tint, { closed: true, dash: [6, 4] });
   }
+  // A rectangle that is turned about its corner.
+  function box(ctx, { corner: [x, y], size: [wide, high], angle }, scale, tint) {
+    const turn = (angle * Math.PI) / 180, right = [wide * Math.cos(turn), wide * Math.sin(turn)], down = [-high * Math.sin(turn), high * Math.cos(turn)];
+    line(ctx, [[x, y], [x + right[0], y + right[1]], [x + right[0] + down[0], y + right[1] + down[1]], [x + down[0], y + down[1]]], scale, tint, { closed: true });
+  }
   function caliper(ctx, [a, b], scale, tint) {
     line(ctx, [a, b], scale, tint, { dash: [2, 3], wide: 1 });
     for (const [x, y] of [a, b]) {
@@ -38,5 +43,5 @@ const strokes = (() => {
     ctx.fillStyle = tint;
     ctx.fillText(text, x + 8 / scale, y - 6 / scale);
   }
-  return { line, ellipse, caliper, words };
+  return { line, ellipse, box, caliper, words };
 })();
