@@ -15,6 +15,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+QUICK_START = Path(__file__).with_name("quick_start")
 START_S = 240  # a busy machine takes its time
 OURS = ("PREFECT_", "MLFLOW_", "AWS_", "FETALFLOW_")  # variables of the machine that a test must not see
 
@@ -24,6 +25,7 @@ def environ(*more: Mapping[str, str]) -> dict[str, str]:
     found = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     found |= {"PATH": f"{BIN}{os.pathsep}{found.get('PATH', '')}", "DO_NOT_TRACK": "1"}
     found |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    found |= {"PYTHONPATH": str(QUICK_START)}
     for mapping in more:
         found |= mapping
     return found

@@ -70,9 +70,10 @@
     player.view = VIEWS[(VIEWS.indexOf(player.view) + 1) % VIEWS.length];
   }
   function loopHere(end) {
-    const [first, last] = player.loop;
-    if (end) player.setLoop(first !== null && first > player.frame ? null : first, player.frame);
-    else player.setLoop(player.frame, last !== null && last < player.frame ? null : last);
+    // The frame that was sought, which a slow server has perhaps not sent yet; spans take the same one.
+    const [first, last] = player.loop, here = player.wanted;
+    if (end) player.setLoop(first !== null && first > here ? null : first, here);
+    else player.setLoop(here, last !== null && last < here ? null : last);
     player.looping = true;
   }
   function whole() { player.setLoop(null, null); }

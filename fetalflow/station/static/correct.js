@@ -1,4 +1,4 @@
-// Judging answers with keys: j and k choose one, r says it is right, x that it is wrong.
+// Judging answers with keys: j and k choose one, r says it is right, l and y say what is right and why, x that it is wrong.
 "use strict";
 (() => {
   const facts = JSON.parse(document.getElementById("facts").textContent);
@@ -31,7 +31,7 @@
       const written = await send("POST", `/correct/${facts.source}`, { ...values, right, label: right ? guess : fields.label.value, why: fields.why.value });
       const row = fields.origin.value ? null : rows[number()];
       if (row) row.querySelector(".judgement").textContent = right ? "right" : `wrong: ${fields.label.selectedOptions[0].textContent}`;
-      tell(`Saved: frames ${values.first_frame} to ${values.last_frame}, ${right ? "right" : "wrong"}.${written.of_truth ? " It is a correction of the truth." : ""}`);
+      tell(`Saved: frames ${values.first_frame} to ${values.last_frame}, ${right ? "right" : "wrong"}.${written.of_truth ? " This is a test patient: nothing is trained on it." : ""}`);
       fields.label.value = fields.why.value = "";
       choose(number() + 1);
     } catch (error) { tell(`Not saved: ${error.message}`, true); }
@@ -43,7 +43,9 @@
   for (const [key, step] of [["j", 1], ["ArrowDown", 1], ["k", -1], ["ArrowUp", -1]]) keys.add(key, step > 0 ? "Next answer" : "Answer before", () => choose(number() + step));
   keys.add("r", "The answer is right", () => judge(true));
   keys.add("x", "The answer is wrong", () => judge(false));
+  keys.add("l", "Choose what is right", () => fields.label.focus());
   keys.add("y", "Write why", () => fields.why.focus());
+  keys.add("o", "Open the cine in another tab", () => document.getElementById("open").click());
   for (const field of [fields.why, fields.label]) field.addEventListener("keydown", (event) => { if (event.key === "Escape") field.blur(); });
   mark();
 })();

@@ -229,7 +229,7 @@ const player = (() => {
       next = seconds(first) + ((next - seconds(first)) % (seconds(end) + usual - seconds(first)));
       wrapped = true;
     }
-    const target = Math.max(first, atTime(next));
+    const target = clamp(atTime(next), first, end); // a rounded time may lie on the frame after the end
     for (let ahead = target, count = 0; count < AHEAD; ahead += stride, count++) {
       const n = ahead <= end ? ahead : looping ? first + ((ahead - first) % (end - first + 1)) : -1;
       if (n >= 0) bitmap(n).promise.catch((error) => problem(`The cine stopped at frame ${n}. ${error.message}`));
