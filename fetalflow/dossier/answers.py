@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fetalflow.dossier.chapter import Chapter, Heading, Text, parts, texts_of
+from fetalflow.dossier.chapter import Chapter, Heading, Text, Words, parts, texts_of
 from fetalflow.dossier.evidence import Evidence, Figure
 from fetalflow.dossier.gathering.registered import VERSION
 from fetalflow.dossier.statements import FILE as STATEMENTS
@@ -172,16 +172,22 @@ def _chapter(evidence: Evidence, name: str) -> Chapter | None:
 
 
 def has_data(chapter: Chapter, heading: str) -> bool:
-    """Whether a figure between a heading and the next one has a value."""
+    """Whether a figure between a heading and the next one has a value. A warning, or a figure that says why something
+    is not on record, is no data."""
     inside = False
     for block in chapter.blocks:
         if isinstance(block, Heading):
             inside = block.text == heading
-        elif inside:
+        elif inside and not (isinstance(block, Words) and block.kind != "text"):
             figures = [part for text in texts_of(block) for part in parts(text) if isinstance(part, Figure)]
-            if any(figure.value is not None for figure in figures):
+            if any(figure.value is not None and not _is_reason(figure) for figure in figures):
                 return True
     return False
+
+
+def _is_reason(figure: Figure) -> bool:
+    """Gatherers call the reason for a gap `why`, or `why_no_rows` and the like."""
+    return figure.where.rpartition("/")[2].startswith("why")
 
 
 def _statement(evidence: Evidence, key: str) -> Answer:

@@ -203,6 +203,19 @@ def test_a_blind_person_learns_nothing_of_what_others_said(app, people):
     write_study(app.state.place.journal, TASK, "lea", study.model_copy(update={"accounts": ("anna", "ben")}))
 
 
+def test_who_labels_a_cine_from_nothing_gets_the_answers_after_it(tmp_path):
+    place = make_place(tmp_path)
+    app, source = station(place), sources(place)["unlabelled"]
+    app.state.accounts.make("anna", "annotator", PASSWORD)
+    anna = Person(app, "anna")
+    assert "Label this cine and submit it first" in anna.get(f"/correct/{source}", 403)
+    answer = {"origin": "predict", "model": "m 1", "first_frame": 0, "last_frame": 3, "answer": "arm", "right": True}
+    anna.send(f"/correct/{source}", 403, **answer)
+    anna.label(source, "arm", 0, 11)
+    anna.send(f"/correct/{source}", **answer)
+    assert "Is the answer right?" in anna.get(f"/correct/{source}")
+
+
 def test_only_the_answers_of_the_workspaces_network_are_listed(tmp_path):
     place = make_place(tmp_path)
     runs = [{"fold": 0, "seed": seed, "first_frame": 0, "last_frame": 3} for seed in (1, 0)]
