@@ -1,5 +1,5 @@
-"""Every Python imports this file when it starts, if its folder is in PYTHONPATH: the servers of other projects then begin
-with less work, as fetalflow's stages do (fetalflow/__init__.py, stages/__init__.py)."""
+"""Every Python imports this file when it starts, if its folder is in PYTHONPATH: the servers of other projects then
+begin with less work, as fetalflow's stages do (fetalflow/__init__.py, stages/__init__.py)."""
 
 import gc
 import sys
