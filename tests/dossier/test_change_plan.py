@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from fetalflow.dossier.plan_kept import judge, rules_of, without_figures
 from fetalflow.dossier.subject import find_subject
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.withdrawal import COLUMNS
-from fetalflow.promotion.simulation import Hospital
+from fetalflow.promotion.simulation import Hospital, answers
 from fetalflow.registry.ledger.decisions import accept, roll_back
 from fetalflow.registry.ledger.record import record_move
 from fetalflow.registry.tracking import registry
@@ -197,6 +198,13 @@ def test_the_power_is_of_this_version(read_evidence):
     like = Hospital(**found["hospital"])
     equal, better = (power._case(like, {"gain": gain}, Promote(), 5) for gain in (0.0, 0.9))
     assert power._case(like, {"gain": 0.0}, Promote(), 5) == equal and better["challenger"] == 1.0
+
+
+@pytest.mark.parametrize("truth", [{"gain": 0.02}, {"first_class": -0.35}, {"first_site": -0.35}, {"gain": -0.1}], ids=str)
+def test_the_accuracy_of_a_case_is_that_of_its_draws(truth):
+    drawn = Hospital(**{"patients": 2000, "sequences": 20, "classes": 3, "sites": 3} | truth)
+    found = answers(drawn, np.random.default_rng(0))
+    assert (found.challenger == found.truth).mean() == pytest.approx(power._expected(drawn), abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ WRITTEN_BY = {
     "package/config.json": "stages/train.py",
     "run/metrics.json": "fetalflow/evaluation/measurement_scores.py",
     "labels.json": "fetalflow/dossier/gathering/labels.py",
+    "risk_tests.json": "fetalflow/dossier/gathering/risk_tests.py",
 }
 
 
@@ -134,6 +135,22 @@ def test_a_heading_without_a_value_under_it_holds_no_data(evidence):
     blocks = (Heading("empty"), Words(("x", none)), Heading("full"), Table(("a",), [(there,)]), Heading("last"))
     chapter = Chapter("c", "C", blocks)
     assert [has_data(chapter, each) for each in ("empty", "full", "last", "absent")] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("heading", ["Devices", "Deliveries", "Who labelled", "Agreement in the review station"])
+def test_the_reason_for_a_gap_is_no_answer(evidence, heading):
+    """Under these headings the chapter then has one figure: the sentence that says why there is nothing."""
+    write_json(evidence.folder / "people.json", {"devices": [], "why_no_manifest": "Other data."})
+    write_json(evidence.folder / "deliveries.json", {"from": "", "why": "Other data.", "deliveries": []})
+    station = {"why": "No journal."}
+    write_json(evidence.folder / "labels.json", {"rows": None, "why_no_rows": "Other data.", "station": station})
+    assert answer(item({"chapter": ("data_sheet", heading)}), evidence).state == NOT_DONE
+
+
+def test_a_warning_is_no_answer(evidence):
+    found = evidence.figure("version.json", "task")
+    blocks = (Heading("h"), Words(("The list cannot be made: ", found), "warning"))
+    assert not has_data(Chapter("c", "C", blocks), "h")
 
 
 def alone(rule: Rule) -> Item:

@@ -19,6 +19,7 @@ from fetalflow.dossier.evidence import Evidence
 from fetalflow.dossier.flow_drawing import Box, draw
 from fetalflow.dossier.gathering import deliveries, labels, people
 from fetalflow.dossier.gathering.counts_only import HIDDEN, counts_only
+from fetalflow.dossier.gathering.data_of_version import NO_MANIFEST
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.recall_record import RECALL, add_line
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn
@@ -149,15 +150,18 @@ def a_store(workspace: Path) -> Path:
 
 
 class Store:
-    def __init__(self) -> None:
-        self.client = self
+    def __init__(self, drop: str) -> None:
+        self.client, self.drop = self, drop
+
+    def artefact(self, run: str, path: str) -> str | None:
+        return f"tasks: {{movement: {{drop: {self.drop}}}}}\nmovement: {{}}\n" if path == "params.yaml" else None
 
     def get_run(self, run: str):
         return SimpleNamespace(info=SimpleNamespace(start_time=1000 * 1000), data=SimpleNamespace(tags={}))
 
 
-def subject_of(workspace: Path) -> SimpleNamespace:
-    return SimpleNamespace(store=Store(), workspace=workspace, task="movement", run="r")
+def subject_of(workspace: Path, drop: str = "arrivals/movement/drop") -> SimpleNamespace:
+    return SimpleNamespace(store=Store(drop), workspace=workspace, task="movement", run="r")
 
 
 def a_certificate(workspace: Path, number: int, **changed) -> None:
@@ -201,6 +205,26 @@ def test_deliveries_are_counted_with_their_terms_and_without_names(tmp_path):
     assert "3 rows recalled, withdrawn or" in drawing.svg
 
 
+def test_a_delivery_that_was_recalled_after_the_version_was_made_was_used(tmp_path):
+    a_store(tmp_path / "ws")
+    for until, used in ((1000, True), (9e12, False)):
+        (delivery, *_) = deliveries._of_store(tmp_path / "ws" / "arrivals" / "movement", until)["deliveries"]
+        assert delivery["used_before"] is used
+    deliveries.gather(subject_of(tmp_path / "ws"), tmp_path)
+    assert "so the version used it" in words_of(data_sheet._deliveries(Evidence(tmp_path)))
+
+
+def test_a_version_of_another_drop_shows_no_delivery_of_the_store(tmp_path):
+    """The workspace takes deliveries now; this version was made before, or from a drop that a person named."""
+    a_store(tmp_path / "ws")
+    deliveries.gather(subject_of(tmp_path / "ws", "/ward/drop"), tmp_path)
+    found = read_json(tmp_path / deliveries.FILE)
+    assert (found["deliveries"], found["states"], found["why"]) == ([], {}, NO_MANIFEST) and found["withdrawn"] == 1
+    shutil.rmtree(tmp_path / "ws")
+    deliveries.gather(subject_of(tmp_path / "ws"), tmp_path)
+    assert deliveries.NO_STORE in words_of(data_sheet._deliveries(Evidence(tmp_path)))
+
+
 def test_a_certificate_that_cannot_be_read_is_named(tmp_path):
     workspace = tmp_path / "ws"
     workspace.mkdir()
@@ -219,6 +243,7 @@ def test_a_damaged_store_is_named(tmp_path, file):
 
 def test_what_a_run_logged_loses_names_and_keeps_counts(tmp_path):
     extract = EXTRACT | {"remarks": {"cines/P1.avi": ["odd"]}, "remark_counts": [{"first": "cines/P1.avi", "cines": 1}]}
+    extract |= {"recognised": "It was recognised by 2 folders: P1 Doe, P2"}
     extract |= {"kappa_by_pair": [{"annotators": ["ann", "bob"], "frames": 9, "kappa": {}}], "names": ["P1", "P01"]}
     write_json(tmp_path / "extract.json", extract)
     expectation = {"name": "ids", "n_rows": 1, "rows": ["patient P1: twice"]}
@@ -287,6 +312,8 @@ def test_annotators_of_the_station_have_numbers_and_their_agreement_intervals(tm
     assert "secret" not in (tmp_path / "e" / labels.FILE).read_text()
     said = words_of(labelled(Evidence(tmp_path / "e")))
     assert "1 and 2" in said and "Cohen's kappa over frames" in said
+    labels.gather(subject_of(tmp_path), tmp_path / "e")  # no manifest here shows that these are the version's data
+    assert read_json(tmp_path / "e" / labels.FILE)["station"] == {"why": f"{NO_MANIFEST} {labels.MAY_BE_OTHERS}"}
 
 
 def test_a_workspace_without_a_journal_gets_none(tmp_path):

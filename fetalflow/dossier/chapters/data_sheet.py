@@ -86,7 +86,7 @@ def _deliveries(evidence: Evidence) -> list[Block]:
         )
         return [heading, Words(words)]
     recalled: list[Block] = [
-        Words(("Delivery ", evidence.figure(file, "deliveries", i, "number"), _recalled(str(state))), "warning")
+        Words(("Delivery ", evidence.figure(file, "deliveries", i, "number"), _recalled(evidence, i, str(state))), "warning")
         for i in range(len(rows))
         if (state := evidence.figure(file, "deliveries", i, "recalled").value)
     ]
@@ -101,8 +101,10 @@ def _deliveries(evidence: Evidence) -> list[Block]:
     ]
 
 
-def _recalled(state: str) -> str:
-    return " was recalled or replaced." if state == "all" else " was replaced in part by a later one."
+def _recalled(evidence: Evidence, number: int, state: str) -> str:
+    said = " was recalled or replaced." if state == "all" else " was replaced in part by a later one."
+    after = evidence.figure(deliveries.FILE, "deliveries", number, "used_before").value
+    return f"{said} That was after this version was made, so the version used it." if after else said
 
 
 def _terms(evidence: Evidence) -> list[Block]:

@@ -226,7 +226,7 @@ def _power(evidence: Evidence) -> list[Block]:
             )
         ),
         Table(
-            ["The challenger is", "Its accuracy", "Promoted", "All classes pass", "All sites pass"],
+            ["The challenger is", "Its accuracy", "Promoted", "No class fails", "No site fails"],
             rows,
             "Shares of the draws. Promoted has the exact interval of 95 in 100.",
         ),
@@ -236,7 +236,14 @@ def _power(evidence: Evidence) -> list[Block]:
                 "multiple of that of chance: ",
                 *("between patients ", of("patient_sd"), ", between sequences ", of("sequence_sd")),
                 *(", of how a patient suits one model ", of("model_sd"), ". "),
+                "All classes are equally frequent, and all sites have equally many patients. "
                 "Limits that do not depend on chance, such as size and origin, are left out.",
+            )
+        ),
+        Words(
+            (
+                *("A class or a site with fewer test patients than ", evidence.figure(POWER, "rules", "min_patients")),
+                " is not judged, so it cannot fail. Then the rules do not see a loss there.",
             )
         ),
         Words("An accuracy cannot rise above one, so near one a challenger is better by less than the case says."),

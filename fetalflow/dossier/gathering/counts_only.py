@@ -16,7 +16,8 @@ COUNTED = ("remarks", "names", "not_used", "cines_without_a_row", "warnings")  #
 PARAMS, TEXTS = "params.yaml", (".yaml", ".lock", ".json")
 OUTSIDE = re.compile(r"[/~]|\.\.|[A-Za-z]:[/\\]|\w+://")  # begins a path outside of the workspace, or an address
 HIDDEN = "not-shown"
-LEFT_OUT = ("remark_counts",)  # of extract.json: its counts are in `remarks` as well
+# Of extract.json: the counts of the first are in `remarks` as well, and the second may name folders of patients.
+LEFT_OUT = ("remark_counts", "recognised")
 
 
 def counts_only(run: Path) -> None:

@@ -3,12 +3,13 @@ what was recalled, withdrawn and erased. Deliveries have numbers; no name of a f
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from fetalflow.artefacts import named, read_json, write_json
 from fetalflow.dossier.gathering.data_of_version import manifest_of
@@ -16,7 +17,7 @@ from fetalflow.dossier.subject import Subject
 from fetalflow.errors import InputError
 from fetalflow.evaluation.intervals import LEAST_PATIENTS
 from fetalflow.hospital.arrival.journal import read_journal
-from fetalflow.hospital.arrival.recall_record import left_out
+from fetalflow.hospital.arrival.recall_record import RESTORE, Line, left_out
 from fetalflow.hospital.arrival.recall_record import lines as recalls
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.settings.params import load_settings
@@ -26,6 +27,7 @@ TERMS = {"licence": ("licence", "license"), "consent": ("consent", "consent_give
 PLAIN = re.compile(
     r"yes|no|true|false|given|refused|broad|waived|withdrawn|cc[ -](by|0)[\w .-]{0,16}|cc0", re.IGNORECASE
 )
+NO_STORE = "The version was made from deliveries, and the workspace does not have their store."
 NOT_STATED, OTHER_TEXT = "not stated", "another text"
 STORE = "arrivals"  # where the settings do not say
 CERTIFICATES = "erasures"  # beside the workspaces
@@ -34,19 +36,31 @@ MIDNIGHT = 10  # characters of a day
 
 def gather(subject: Subject, folder: Path) -> None:
     """Write `deliveries.json`. Only what happened before the version's run counts as its deliveries."""
-    store, until = _store(subject), _started(subject)
+    read, until = _read(subject), _started(subject)
     try:
-        found = _of_store(store, until) if store.is_dir() else _of_drop(subject)
+        found = _of_drop(subject) if read is None else _of_store(read, until) if read.is_dir() else _nothing(NO_STORE)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"the journal or a table of {STORE}/{subject.task} cannot be read ({type(error).__name__}). Restore the "
             "store from a backup; fetalflow arrivals shows whether it can be read."
         ) from None
-    found |= {"withdrawn": _withdrawn(store), "certificates": _certificates(subject.workspace)}
+    found |= {"withdrawn": _withdrawn(_store(subject)), "certificates": _certificates(subject.workspace)}
     write_json(folder / FILE, found)
 
 
+def _read(subject: Subject) -> Path | None:
+    """The store of deliveries that the version's run read; None if it read another drop, or if nobody knows."""
+    try:
+        found = yaml.safe_load(subject.store.artefact(subject.run, "params.yaml") or "")
+        store = PurePosixPath((found[subject.task].get("retrain") or {}).get("store") or STORE, subject.task)
+        drop = PurePosixPath(found["tasks"][subject.task]["drop"])
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None
+    return subject.workspace / store if drop == store / "drop" else None
+
+
 def _store(subject: Subject) -> Path:
+    """The store of the workspace as it is now."""
     try:
         settings = load_settings(subject.workspace / "params.yaml")
         return subject.workspace / settings.blocks[subject.task].retrain.store / subject.task
@@ -63,16 +77,17 @@ def _of_store(store: Path, until: float) -> dict[str, Any]:
     journal = [line for line in read_journal(store) if line["time"] <= until]
     taken = {line["drop"]: line for line in reversed(journal) if line["state"] == "taken" and line["drop"]}
     lines = sorted(taken.values(), key=lambda line: (line["time"], line["drop"]))
-    gone = left_out(store)
+    gone, decided = left_out(store), recalls(store)
     deliveries = []
     for number, line in enumerate(lines, 1):
         said = {"number": number, "drop": line["drop"], "day": _day(line["time"]), "rows": line["rows"]}
         said |= {"cines": line["cines"], "recalled": _recalled(gone, line["drop"])}
+        said |= {"used_before": _after(decided, line["drop"], until)}
         path = store / "received" / f"{line['drop']}.csv"
         rows = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
         deliveries.append(said | ({} if rows is None else _facts(rows)))
     states = Counter(line["state"] for line in journal if line["state"] != "seen")
-    decisions = Counter(line.decision for line in recalls(store))
+    decisions = Counter(line.decision for line in decided)
     return {"from": "store", "deliveries": deliveries, "states": dict(sorted(states.items()))} | {
         "recalls": dict(sorted(decisions.items()))
     }
@@ -82,11 +97,21 @@ def _recalled(gone: Mapping[str, set[str]], drop: str) -> str:
     return "" if drop not in gone else "in part" if gone[drop] else "all"
 
 
+def _after(decided: Sequence[Line], drop: str, until: float) -> bool:
+    """Whether rows of a drop were recalled or replaced, and only after the version was made, which used them."""
+    times = [line.time for line in decided if line.drop == drop and line.decision != RESTORE]
+    return bool(times) and datetime.fromisoformat(min(times)).timestamp() > until
+
+
+def _nothing(why: str) -> dict[str, Any]:
+    return {"from": "", "why": why, "deliveries": [], "states": {}, "recalls": {}}
+
+
 def _of_drop(subject: Subject) -> dict[str, Any]:
     """The one drop of a workspace without a store, from the manifest, which keeps the drop's columns."""
     manifest, why = manifest_of(subject)
     if manifest is None:
-        return {"from": "", "why": why, "deliveries": [], "states": {}, "recalls": {}}
+        return _nothing(why)
     rows = manifest.drop_duplicates("source")
     said = {"number": 1, "drop": "", "day": "", "rows": None, "cines": len(rows), "recalled": ""}
     return {"from": "manifest", "why": "", "deliveries": [said | _facts(manifest)], "states": {}, "recalls": {}}

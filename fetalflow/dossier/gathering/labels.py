@@ -18,12 +18,18 @@ FILE = "labels.json"
 SEPARATOR = ";"  # between the annotators of a sequence
 NO_JOURNAL = "The workspace has no journal of annotations."
 NO_EVENTS = "Nobody has labelled in the review station."
+MAY_BE_OTHERS = "So the labels in its review station may be of other data, and are not shown."
 
 
 def gather(subject: Subject, folder: Path) -> None:
     """Write `labels.json`: annotators of the sequences, and what the journal of the review station says."""
     manifest, why = manifest_of(subject)
-    write_json(folder / FILE, {"rows": _rows(manifest), "why_no_rows": why, "station": _station(subject)})
+    station = _station(subject) if not why or not _journal(subject).is_file() else {"why": f"{why} {MAY_BE_OTHERS}"}
+    write_json(folder / FILE, {"rows": _rows(manifest), "why_no_rows": why, "station": station})
+
+
+def _journal(subject: Subject) -> Path:
+    return subject.workspace / JOURNAL
 
 
 def _rows(manifest: pd.DataFrame | None) -> dict[str, Any] | None:
@@ -39,10 +45,10 @@ def _rows(manifest: pd.DataFrame | None) -> dict[str, Any] | None:
 
 def _station(subject: Subject) -> dict[str, Any]:
     """Accounts, cines and agreement of the journal. Annotators are called 1, 2 and so on."""
-    if not (subject.workspace / JOURNAL).is_file():
+    if not _journal(subject).is_file():
         return {"why": NO_JOURNAL}
     try:
-        events = Journal(subject.workspace / JOURNAL).events(subject.task)
+        events = Journal(_journal(subject)).events(subject.task)
     except sqlite3.Error as error:
         return {"why": f"The journal of annotations cannot be read ({type(error).__name__})."}
     if not events:

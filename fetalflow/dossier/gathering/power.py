@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fetalflow.artefacts import write_json
@@ -48,11 +49,19 @@ def gather(subject: Subject, folder: Path) -> None:
 
 
 def _case(hospital: Hospital, truth: dict[str, float], rules: Promote, runs: int) -> dict[str, Any]:
-    found = simulate(Hospital(**vars(hospital) | truth), rules, runs, SEED)
+    drawn = Hospital(**vars(hospital) | truth)
+    found = simulate(drawn, rules, runs, SEED)
     low, high = found.pop("low"), found.pop("high")
     shares = {name: found[name] for name in ("promoted", "metric", "class", "site")}
-    reached = min(max(hospital.accuracy + truth.get("gain", 0.0), 0.0), 1.0)
-    return truth | {"challenger": reached} | shares | {"promoted_low": low, "promoted_high": high}
+    return truth | {"challenger": _expected(drawn)} | shares | {"promoted_low": low, "promoted_high": high}
+
+
+def _expected(hospital: Hospital) -> float:
+    """The challenger's accuracy, expected over the classes, which are equally frequent, and over the patients, who are
+    dealt to the sites in turn."""
+    of_class = hospital.accuracy + hospital.gain + hospital.first_class * (np.arange(hospital.classes) == 0)
+    at_site = hospital.first_site * (np.arange(hospital.patients) % hospital.sites == 0)
+    return float(np.clip(of_class[:, None] + at_site, 0, 1).mean())
 
 
 def _hospital(subject: Subject, metric: str) -> tuple[Hospital | None, str]:
