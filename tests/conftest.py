@@ -94,7 +94,10 @@ def pytest_configure(config: pytest.Config) -> None:
     the disk. One process keeps its files on the disk, where they can be looked at afterwards."""
     several = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
     if several and not config.option.basetemp and _is_roomy(MEMORY):
-        config.option.basetemp = tempfile.mkdtemp(prefix="fetalflow-tests-", dir=MEMORY)
+        for left in MEMORY.glob("fetalflow-tests-[0-9]*-*"):  # by a run that was killed
+            if not psutil.pid_exists(int(left.name.split("-")[2])):
+                shutil.rmtree(left, ignore_errors=True)
+        config.option.basetemp = tempfile.mkdtemp(prefix=f"fetalflow-tests-{os.getpid()}-", dir=MEMORY)
         config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
 
 

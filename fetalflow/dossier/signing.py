@@ -5,19 +5,25 @@ the dossier, the package and its signature too. A signature is made with a priva
 such a key and its certificate.
 """
 
+import base64
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError
 
 DOSSIER, PACKAGE = "dossier.sig", "package.sig"
 PACKAGE_FOLDER = "package"
+CHANGED = re.compile(r"Hash mismatch for '([^']+)'")  # in a message of model-signing
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,16 @@ def sign(folder: Path, signer: Signer) -> None:
     used."""
     from model_signing.signing import Config
 
+    if signer.certificate is not None:
+        _require_for_code(signer.certificate)
     config = Config()
     try:
         if signer.certificate is None:
             config.use_elliptic_key_signer(private_key=signer.key)
         else:
+            above = signer.chain or [signer.certificate]  # model-signing reads no empty chain
             config.use_certificate_signer(
-                private_key=signer.key, signing_certificate=signer.certificate, certificate_chain=signer.chain
+                private_key=signer.key, signing_certificate=signer.certificate, certificate_chain=above
             )
         for what, signature, ignored in _parts(folder):
             config.set_hashing_config(_hashing(ignored)).sign(what, signature)
@@ -92,9 +101,47 @@ def signature_problems(folder: Path, reader: Reader) -> list[str]:
         verifier = _verifier(reader).set_hashing_config(_hashing(ignored))
         try:
             verifier.verify(what, signature)
+            if reader.key is None and not _is_for_code(certificate := certificate_of(signature)):
+                problems.append(f"{name} does not fit: {_named(certificate)} is no certificate for code signing.")
         except Exception as error:  # noqa: BLE001 - the library raises what its parts raise, on a forged signature too
-            problems.append(f"{name} does not fit: {_first_line(error)}.")
+            problems.append(f"{name} does not fit: {_why(error)}.")
     return problems
+
+
+def signer_in_words(folder: Path) -> str:
+    """Who signed the dossier, by the name in the certificate. The signature must have been checked before."""
+    return f"Signed with the certificate of {_named(certificate_of(folder / DOSSIER))}. Is it one that you expect?"
+
+
+def certificate_of(signature: Path) -> x509.Certificate:
+    """The signer's certificate in a signature. Raises KeyError or ValueError when it has none."""
+    chain = read_json(signature)["verificationMaterial"]["x509CertificateChain"]["certificates"]
+    return x509.load_der_x509_certificate(base64.b64decode(chain[0]["rawBytes"]))
+
+
+def _is_for_code(certificate: x509.Certificate) -> bool:
+    """model-signing is content with a digital signature, which the certificate of every web server may make."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return ExtendedKeyUsageOID.CODE_SIGNING in usage
+
+
+def _require_for_code(path: Path) -> None:
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no certificate as PEM: {_first_line(error)}.") from None
+    if not _is_for_code(certificate):
+        raise InputError(
+            f"{path} is no certificate for code signing, so no reader would accept it. Ask the authority of your "
+            "hospital for one whose extended key usage is code signing."
+        )
+
+
+def _named(certificate: x509.Certificate) -> str:
+    return certificate.subject.rfc4514_string()
 
 
 def _verifier(reader: Reader) -> Any:
@@ -124,6 +171,18 @@ def _hashing(ignored: list[Path]) -> Any:
     from model_signing.hashing import Config
 
     return Config().set_ignored_paths(paths=ignored, ignore_git_paths=False)
+
+
+def _why(error: Exception) -> str:
+    """What the library found, in words; its own sentence, where it is not one of the usual two."""
+    said = _first_line(error)
+    if said.startswith("Key mismatch"):
+        return "it was made with another key than the one that you named"
+    if said.startswith("Signature mismatch"):
+        files = sorted(set(CHANGED.findall(said.replace("\\", ""))))
+        which = f": {', '.join(files)}" if files else ""
+        return f"files were changed, added or removed since it was signed{which}"
+    return said
 
 
 def _first_line(error: Exception) -> str:

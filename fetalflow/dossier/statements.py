@@ -30,8 +30,14 @@ QUESTIONS = {  # key: (title, what to write)
     "monitoring": ("Monitoring plan", "who looks at the watch page, how often, and what follows"),
     "contact": ("Contact", "to whom faults are reported"),
     "background": ("Background", "the healthcare context, today's practice, and existing models"),
-    "study": ("Study", "aims, prospective or retrospective, dates, setting, who was included and who not"),
-    "reference_standard": ("Reference standard", "why these labels are the truth, who gave them, with what training"),
+    "study": (
+        "Study",
+        "aims, prospective or retrospective, dates, setting, who was included and who not, what patients are like",
+    ),
+    "reference_standard": (
+        "Reference standard",
+        "why these labels are the truth, who gave them, with what training, how alike one person labels twice",
+    ),
     "sample_size": ("Sample size", "why this number of patients is enough for training and test"),
     "deidentification": ("De-identification", "how names were removed from images and files, and who checked it"),
     "fairness": ("Fairness", "known inequalities between groups, sources of bias, and what was done about them"),

@@ -8,7 +8,7 @@ from fetalflow.artefacts import file_digest, read_json
 from fetalflow.dossier.composing import HEAD, JSON, PAGE, PDF, compose, head_of_now
 from fetalflow.dossier.evidence import FOLDER
 from fetalflow.dossier.gathering.registered import VERSION
-from fetalflow.dossier.signing import DOSSIER, PACKAGE, PACKAGE_FOLDER, Reader, signature_problems
+from fetalflow.dossier.signing import DOSSIER, PACKAGE, PACKAGE_FOLDER, Reader, signature_problems, signer_in_words
 from fetalflow.errors import InputError
 
 
@@ -24,7 +24,10 @@ def verify(folder: Path, reader: Reader | None = None) -> tuple[list[str], list[
     if reader is None:
         notes.append("The signatures were not checked: name the signer's public key with --key, or certificates.")
     else:
-        problems += signature_problems(folder, reader)
+        of_signature = signature_problems(folder, reader)
+        problems += of_signature
+        if reader.key is None and not of_signature:
+            notes.append(signer_in_words(folder))
     if any(content["head"][key] != value for key, value in head_of_now().items()):
         notes.append("Another version of fetalflow wrote it, so the figures were not made again from the evidence.")
     elif not problems:
@@ -37,7 +40,8 @@ def file_problems(folder: Path, content: Mapping[str, Any]) -> list[str]:
     stated = {f"{FOLDER}/{name}": digest for name, digest in content["evidence"].items()}
     stated |= {f"{PACKAGE_FOLDER}/{name}": digest for name, digest in _package_files(folder).items()}
     stated |= {PDF: content["paper"]} if content["paper"] else {}
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
+    paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    found = {path.relative_to(folder).as_posix(): path for path in paths}
     problems = [f"{name} is missing." for name in (*stated, PAGE) if name not in found]
     problems += [f"{name} was changed." for name in stated if name in found and _differs(found[name], stated[name])]
     others = set(found) - set(stated) - {JSON, PAGE, DOSSIER, PACKAGE}
@@ -63,9 +67,13 @@ def _package_files(folder: Path) -> dict[str, str]:
 
 
 def _made_again(folder: Path, content: Mapping[str, Any]) -> list[str]:
-    again, page = compose(folder, content["head"])
+    try:
+        again, page = compose(folder, content["head"])
+    except (InputError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Somebody changed a file of the evidence and its digest, too, and it does not have its form any more.
+        return [f"The figures cannot be made again from the evidence ({type(error).__name__}: {error})."]
     problems = [] if again | {"paper": content["paper"]} == content else [f"{JSON} is not what the evidence says."]
-    if page != (folder / PAGE).read_text(encoding="utf-8"):
+    if page.encode() != (folder / PAGE).read_bytes():
         problems.append(f"{PAGE} is not what the evidence says.")
     return problems
 

@@ -11,7 +11,7 @@ import pytest
 from fetalflow.artefacts import write_text
 from fetalflow.dossier.composing import compose
 from fetalflow.dossier.evidence import FOLDER, Evidence
-from fetalflow.dossier.gathering import power
+from fetalflow.dossier.gathering import packages, power, software
 from fetalflow.dossier.subject import Subject, find_subject
 from fetalflow.dossier.writing import GATHERED, write
 from fetalflow.registry.tracking import registry
@@ -25,7 +25,13 @@ RULES = {"clean_tree": False, "max_latency_ms": 1e6, "max_latency_ratio": 1e6, "
 
 
 @pytest.fixture(scope="session")
-def workspace_of(tmp_path_factory) -> Iterator[Callable[[str], Path]]:
+def bill() -> dict:
+    """The installed packages, listed once for all dossiers of the tests."""
+    return packages.bill_of_materials()
+
+
+@pytest.fixture(scope="session")
+def workspace_of(tmp_path_factory, bill) -> Iterator[Callable[[str], Path]]:
     """The workspace of a task. Version 1 of its model is champion, by a verdict where the task is movement."""
 
     @cache
@@ -37,6 +43,7 @@ def workspace_of(tmp_path_factory) -> Iterator[Callable[[str], Path]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setattr(power, "RUNS", power.FEWEST)  # fewer draws take less time
+        patch.setattr(software, "bill_of_materials", lambda: bill)
         yield workspace
 
 

@@ -47,6 +47,16 @@ def test_the_chapter_shows_what_is_outside(tmp_path):
     assert "alpha" not in said(warnings) and without_figures("at most 0.15 of 1e+06 ms") == "at most … of … ms"
 
 
+@pytest.mark.parametrize(("version", "head"), [("1", "on this version"), ("7", "on another version")])
+def test_the_test_part_is_that_of_this_version(tmp_path, version, head):
+    evidence = Scene().sign().write(tmp_path)
+    write_json(tmp_path / "version.json", {"version": version, "task": "movement"})
+    (table,) = [
+        each for each in change_plan.chapter(evidence).blocks if isinstance(each, Table) and head in each.head[0]
+    ]
+    assert table.rows[0][1].file == ("promotions/1.json" if version == "1" else "promotions/2.json")
+
+
 def test_a_chapter_without_evidence_is_a_sentence(tmp_path):
     assert "no list of promotions" in said(change_plan.chapter(Evidence(tmp_path)).blocks)
     scene = Scene()
@@ -184,7 +194,8 @@ def test_changed_evidence_and_an_alias_that_was_moved_now_are_shown(dossier_work
         store.client.delete_run(store.ledger()[0])
     evidence = gathered(folder, tmp_path / "without")
     assert "The ledger cannot be read, so nothing shows" in said(change_plan.chapter(evidence).blocks)
-    assert "the ledger's run was deleted" in said(life.chapter(evidence).blocks)
+    assert "the ledger's run was deleted" in (lived := said(life.chapter(evidence).blocks))
+    assert "has no move" not in lived and "has no rollback" not in lived
 
 
 def test_the_power_is_of_this_version(read_evidence):
@@ -200,7 +211,9 @@ def test_the_power_is_of_this_version(read_evidence):
     assert power._case(like, {"gain": 0.0}, Promote(), 5) == equal and better["challenger"] == 1.0
 
 
-@pytest.mark.parametrize("truth", [{"gain": 0.02}, {"first_class": -0.35}, {"first_site": -0.35}, {"gain": -0.1}], ids=str)
+@pytest.mark.parametrize(
+    "truth", [{"gain": 0.02}, {"first_class": -0.35}, {"first_site": -0.35}, {"gain": -0.1}], ids=str
+)
 def test_the_accuracy_of_a_case_is_that_of_its_draws(truth):
     drawn = Hospital(**{"patients": 2000, "sequences": 20, "classes": 3, "sites": 3} | truth)
     found = answers(drawn, np.random.default_rng(0))

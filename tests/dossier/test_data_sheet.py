@@ -18,7 +18,6 @@ from fetalflow.dossier.chapters.way_of_data import way_of_data
 from fetalflow.dossier.evidence import Evidence
 from fetalflow.dossier.flow_drawing import Box, draw
 from fetalflow.dossier.gathering import deliveries, labels, people
-from fetalflow.dossier.gathering.counts_only import HIDDEN, counts_only
 from fetalflow.dossier.gathering.data_of_version import NO_MANIFEST
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.recall_record import RECALL, add_line
@@ -223,6 +222,8 @@ def test_a_version_of_another_drop_shows_no_delivery_of_the_store(tmp_path):
     shutil.rmtree(tmp_path / "ws")
     deliveries.gather(subject_of(tmp_path / "ws"), tmp_path)
     assert deliveries.NO_STORE in words_of(data_sheet._deliveries(Evidence(tmp_path)))
+    assert "Agreement in the drop is not on record" in words_of(labelled(Evidence(tmp_path)))
+    assert "Licence: not on record" in words_of(data_sheet._terms(Evidence(tmp_path)))
 
 
 def test_a_certificate_that_cannot_be_read_is_named(tmp_path):
@@ -239,32 +240,6 @@ def test_a_damaged_store_is_named(tmp_path, file):
     (store / file).write_bytes(b"\n{no line\n")
     with pytest.raises(InputError, match=r"arrivals/movement cannot be read .*Restore"):
         deliveries.gather(subject_of(tmp_path / "ws"), tmp_path)
-
-
-def test_what_a_run_logged_loses_names_and_keeps_counts(tmp_path):
-    extract = EXTRACT | {"remarks": {"cines/P1.avi": ["odd"]}, "remark_counts": [{"first": "cines/P1.avi", "cines": 1}]}
-    extract |= {"recognised": "It was recognised by 2 folders: P1 Doe, P2"}
-    extract |= {"kappa_by_pair": [{"annotators": ["ann", "bob"], "frames": 9, "kappa": {}}], "names": ["P1", "P01"]}
-    write_json(tmp_path / "extract.json", extract)
-    expectation = {"name": "ids", "n_rows": 1, "rows": ["patient P1: twice"]}
-    write_json(tmp_path / "quality/verdict.json", {"expectations": [expectation]})
-    write_json(tmp_path / "evaluation/net-measurements.json", {"points": {"hc": [1]}, "agreement": [{"outliers": [1]}]})
-    score = {"notes": ["Few patients.", "Slices: operator ann (n 3)"], "slices": {"operator": ["ann"], "site": []}}
-    write_json(tmp_path / "evaluation/net-score.json", score)
-    write_table(tmp_path / "explain/overlap.csv", pd.DataFrame({"sequence": ["s"], "patient": ["P1"], "area": [0.1]}))
-    inbox = "s3://ward/inbox"
-    (tmp_path / "params.yaml").write_text(
-        f"tasks:\n  movement: {{drop: /data/ward-7}}  # kept\nmovement:\n  retrain: {{inbox: '{inbox}'}}\n"
-    )
-    (tmp_path / "dvc.lock").write_text("deps:\n- path: /data/ward-7\n- path: data/movement/manifest.parquet\n")
-    counts_only(tmp_path)
-    found = read_json(tmp_path / "extract.json")
-    assert found["remarks"] == 1 and found["names"] == 2 and found["kappa"] == EXTRACT["kappa"]
-    assert read_json(tmp_path / "quality/verdict.json")["expectations"][0] == expectation | {"rows": []}
-    for path in tmp_path.rglob("*.*"):
-        assert not re.search(r"\bP0?1\b|ann|bob|ward|outliers|points", path.read_text()), path.name
-    assert "# kept" in (tmp_path / "params.yaml").read_text() and HIDDEN in (tmp_path / "dvc.lock").read_text()
-    assert "data/movement/manifest.parquet" in (tmp_path / "dvc.lock").read_text()
 
 
 def test_the_drawing_holds_its_boxes_apart_and_its_words_inside():

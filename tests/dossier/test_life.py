@@ -79,6 +79,12 @@ def test_days_findings_and_requests_of_this_version_are_shown(tmp_path):
     assert "A: blank frames differ (p = 0.02)." in words and DAY.format(3) not in words
 
 
+def test_a_day_of_two_versions_is_named(tmp_path):
+    both = report(1, "1")
+    both["models"] = [f"{MODEL} 1", f"{MODEL} 2"]
+    assert "On 1 of these days other versions answered, too." in said(seen(tmp_path, workspace(tmp_path, [both])))
+
+
 WHY = {
     "nothing is logged": (lambda f: workspace(f, [], logs=False), "watch.folder is empty. So nobody looked"),
     "nobody looked": (

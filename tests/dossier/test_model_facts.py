@@ -1,5 +1,6 @@
 """Chapter 1: what the maker states, the figures of the run, performance by age, failures; pictures without names."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,6 +50,7 @@ def test_a_version_without_any_result_has_no_sentence_about_performance(tmp_path
     assert all(figure.value is None for figure in chapter.figures() if figure.file != VERSION)
     said = words_of(performance(Evidence(tmp_path), VARIANT))
     assert "No performance is on record" in said and "Measured on" not in said
+    assert not re.search("has one|was tested|was wrong", said) and "Figures by site are not on record" in said
 
 
 @pytest.mark.parametrize("task", ["movement", "planes", "biometry"])

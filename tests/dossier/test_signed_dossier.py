@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fetalflow.artefacts import file_digest, read_json, write_json
+from fetalflow.dossier import signing
 from fetalflow.dossier.composing import JSON, PAGE, PDF
-from fetalflow.dossier.signing import DOSSIER, PACKAGE, Reader, Signer, make_key, sign
+from fetalflow.dossier.signing import DOSSIER, PACKAGE, Reader, Signer, make_key, sign, signer_in_words
 from fetalflow.dossier.verifying import verify
 from fetalflow.errors import InputError
 from flows.cli.app import app
@@ -83,6 +84,36 @@ def test_an_added_file_is_named(copy, keys, name):
     )
 
 
+def test_a_link_to_a_folder_is_named(copy, tmp_path):
+    (copy / "evidence" / "more").symlink_to(tmp_path)
+    assert verify(copy)[0] == ["evidence/more does not belong to this dossier."]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"events": 3, "cases": {"a": 1}, "why": "", "components": [{}]}'])
+def test_evidence_that_lost_its_form_is_a_problem_and_no_traceback(copy, content):
+    """The forger changes the digest in the JSON file as well."""
+    for name in ("promotions.json", "watch.json", "sbom.json"):
+        (copy / "evidence" / name).write_text(content)
+        stated = read_json(copy / JSON)
+        stated["evidence"][name] = file_digest(copy / "evidence" / name)
+        write_json(copy / JSON, stated)
+        assert any("evidence" in text for text in verify(copy)[0])
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"</body>", b"</body>\xff"), (b"\n", b"\r\n")], ids=["bytes", "ends"])
+def test_a_page_with_other_bytes_shows_without_the_signature_too(copy, old, new):
+    (copy / PAGE).write_bytes((copy / PAGE).read_bytes().replace(old, new))
+    assert verify(copy)[0] == [f"{PAGE} is not what the evidence says."]
+
+
+def test_what_does_not_fit_is_said_in_words(copy, keys):
+    config = copy / "package/config.json"
+    config.write_text(config.read_text() + " ")
+    said = " ".join(problems(copy, keys))
+    assert "since it was signed: config.json" in said and "Digest(" not in said
+    assert any("made with another key" in text for text in problems(copy, keys, "other.pub"))
+
+
 def test_a_better_figure_is_found_without_the_signature_too(copy, keys):
     """A forger changes a figure in the JSON file and in the page: the evidence does not say so."""
     content = read_json(copy / JSON)
@@ -114,12 +145,32 @@ def test_a_certificate_signs_and_a_stranger_is_not_trusted(dossier, tmp_path):
     authority, leaf = issued(tmp_path, "authority"), issued(tmp_path, "leaf", by="authority")
     folder = shutil.copytree(dossier, tmp_path / "dossier")
     sign(folder, Signer(tmp_path / "leaf.key", leaf, [authority]))
-    assert verify(folder, Reader(chain=[authority]))[0] == []
+    assert verify(folder, Reader(chain=[authority])) == ([], [signer_in_words(folder)])
+    assert "CN=leaf" in signer_in_words(folder)
     stranger = issued(tmp_path, "stranger")
     assert any(DOSSIER in text for text in verify(folder, Reader(chain=[stranger]))[0])
 
 
-def issued(folder, name, by=None):
+def test_the_certificate_of_a_web_server_signs_no_dossier(tmp_path, monkeypatch):
+    """The hospital's authority issues many certificates; model-signing alone would accept each of them."""
+    issued(tmp_path, "authority")
+    server = Signer(tmp_path / "server.key", issued(tmp_path, "server", "authority", "serverAuth"))
+    folder = tmp_path / "dossier"
+    (folder / "package").mkdir(parents=True)
+    with pytest.raises(InputError, match="no certificate for code signing"):
+        sign(folder, server)
+    with monkeypatch.context() as patch:  # as a forger does it
+        patch.setattr(signing, "_require_for_code", lambda path: None)
+        sign(folder, server)
+    found = signing.signature_problems(folder, Reader(chain=[tmp_path / "authority.pem"]))
+    assert len(found) == 2 and all("CN=server is no certificate for code signing" in text for text in found)
+    sign(folder, Signer(tmp_path / "leaf.key", issued(tmp_path, "leaf", "authority")))  # without a chain
+    assert not signing.signature_problems(folder, Reader(chain=[tmp_path / "authority.pem"]))
+    with pytest.raises(InputError, match="is no certificate as PEM"):
+        sign(folder, Signer(tmp_path / "server.key", tmp_path / "server.key"))
+
+
+def issued(folder, name, by=None, usage="codeSigning"):
     """A certificate made with the openssl program, as an operator makes it."""
     key, request, certificate = (folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
     run = lambda *words: subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)  # noqa: E731
@@ -131,9 +182,7 @@ def issued(folder, name, by=None):
         return certificate
     run("req", "-new", *subject, "-out", request)
     extensions = folder / f"{name}.ext"
-    extensions.write_text(
-        "keyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\nbasicConstraints=CA:FALSE\n"
-    )
+    extensions.write_text(f"keyUsage=critical,digitalSignature\nextendedKeyUsage={usage}\nbasicConstraints=CA:FALSE\n")
     signed_by = ("-CA", folder / f"{by}.pem", "-CAkey", folder / f"{by}.key", "-CAcreateserial", "-days", 20)
     run("x509", "-req", "-in", request, *signed_by, "-extfile", extensions, "-out", certificate)
     return certificate

@@ -79,11 +79,6 @@ def changed(content: dict, *path: str, to: object) -> dict:
     return content
 
 
-@pytest.fixture(scope="module")
-def bill() -> dict:
-    return packages.bill_of_materials()
-
-
 def test_the_list_is_cyclonedx_of_this_environment_without_time_and_paths(bill):
     found = {component["name"].lower(): component for component in bill["components"]}
     assert found["numpy"]["version"] == version("numpy") and licences.stated(found["numpy"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import QUICK_START
 from small_stages import use_dvc
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def workspace(tmp_path):
 
 
 def environment(**more: str) -> dict[str, str]:
-    paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": f"{QUICK_START}{os.pathsep}{ROOT}"}
     return os.environ | paths | {"DVC_NO_ANALYTICS": "1"} | more
 
 

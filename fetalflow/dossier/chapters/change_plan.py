@@ -70,7 +70,7 @@ def _impact(plan: Plan) -> list[Block]:
         Heading("Impact assessment"),
         Table(["No.", "Benefit", "Risk", "What controls the risk"], rows),
         Words(f"All modifications together. {plan.together}"),
-        Words("The table of power (P3) says how often the rules find each of these risks with this test part."),
+        Words("The table of power (P3) says how often the rules find a loss (I1, I2) with this test part."),
         Heading("From each modification to its protocol and impact"),
         Table(["No.", "Modification", "Protocol", "Impact"], traced),
     ]

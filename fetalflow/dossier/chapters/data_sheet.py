@@ -86,7 +86,10 @@ def _deliveries(evidence: Evidence) -> list[Block]:
         )
         return [heading, Words(words)]
     recalled: list[Block] = [
-        Words(("Delivery ", evidence.figure(file, "deliveries", i, "number"), _recalled(evidence, i, str(state))), "warning")
+        Words(
+            ("Delivery ", evidence.figure(file, "deliveries", i, "number"), _recalled(evidence, i, str(state))),
+            "warning",
+        )
         for i in range(len(rows))
         if (state := evidence.figure(file, "deliveries", i, "recalled").value)
     ]
@@ -120,11 +123,19 @@ def _terms(evidence: Evidence) -> list[Block]:
             for value in found if isinstance(found, dict) else ():
                 said = evidence.counted(value, deliveries.FILE, "/".join(map(str, place)))
                 rows.append([number, said, evidence.figure(deliveries.FILE, *place, value)])
-        missing = Words(f"{title}: no delivery has a column called {term}, so the files do not state it.")
+        missing = Words(f"{title}: {_without_column(evidence, term)}")
         caption = "Rows by what the column says. A text that fewer than five patients share is not shown."
         head = ["delivery", "stated", "rows"]
         blocks += [Heading(f"{title} by delivery"), Table(head, rows, caption)] if rows else [missing]
     return blocks
+
+
+def _without_column(evidence: Evidence, term: str) -> str:
+    """What is known where no delivery states a term. The table of a delivery may be missing, or all of them."""
+    found = evidence.figure(deliveries.FILE, "deliveries").value
+    if isinstance(found, list) and found and all(term in each for each in found):
+        return f"no delivery has a column called {term}, so the files do not state it."
+    return "not on record, because the tables of the deliveries are not here."
 
 
 def _gone(evidence: Evidence) -> list[Block]:

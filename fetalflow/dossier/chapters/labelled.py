@@ -32,9 +32,12 @@ def _annotators(evidence: Evidence) -> list[Block]:
 
 def _kappa(evidence: Evidence) -> list[Block]:
     found = evidence.figure(EXTRACT, "kappa").value
-    rows: list[list[Text]] = [[name, evidence.figure(EXTRACT, "kappa", name)] for name in found or ()]
+    names = found if isinstance(found, dict) else ()
+    rows: list[list[Text]] = [[name, evidence.figure(EXTRACT, "kappa", name)] for name in names]
     least = evidence.figure("package/config.json", "extract", "min_agreement", digits=2)
     waiting = evidence.figure(EXTRACT, "quarantined", "disagreement")
+    if not isinstance(found, dict):
+        return [Words("Agreement in the drop is not on record.")]
     if not rows:
         return [Words("No cine of the drop has labels of two annotators, so nothing is known about their agreement.")]
     words: Text = (

@@ -34,7 +34,9 @@ def _ledger(evidence: Evidence) -> list[Block]:
     found, alias = evidence.json(LEDGER), _alias(evidence)
     lines = found["lines"]
     shown = [i for i, line in enumerate(lines) if line["alias"] == alias and line["step"] != "intent"]
-    if not shown:
+    if not found.get("read", True):
+        blocks.append(Words("The ledger cannot be read, so its lines are not on record.", "warning"))
+    elif not shown:
         blocks.append(Words(f"The ledger has no move of the alias {alias} of this model."))
     else:
         rows = [[when(lines[i]["time"]), _what(lines[i]), *_cells(evidence, i, "who", "reason")] for i in shown]
@@ -155,6 +157,8 @@ def _rule(evidence: Evidence, file: str, number: int, rule: Mapping[str, Any]) -
 
 def _rollbacks(evidence: Evidence) -> list[Block]:
     blocks: list[Block] = [Heading("Rollbacks")]
+    if evidence.has(LEDGER) and not evidence.json(LEDGER).get("read", True):
+        return []  # said already
     lines = evidence.json(LEDGER)["lines"] if evidence.has(LEDGER) else []
     back = [i for i, line in enumerate(lines) if line["kind"] in BACK and line["step"] in ("done", "settled")]
     if not back:

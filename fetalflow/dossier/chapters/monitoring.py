@@ -52,7 +52,10 @@ def _days(evidence: Evidence, days: list[dict[str, Any]], mine: list[int], other
     ]
     head = ["Day", "Answers", "Accuracy, estimated", "Findings", "Retraining asked for"]
     caption = "The last days. Without known truth the accuracy is estimated from how sure the model was."
-    return [Words(words), Table(head, rows, caption), *_findings(evidence, days, mine)]
+    mixed = sum(len(days[i]["models"]) > 1 for i in mine)
+    said = " of these days other versions answered, too. Their answers, findings and requests are in these figures."
+    shared = Words(("On ", total("days with several models", mixed), said), "warning")
+    return [Words(words), *[shared] * bool(mixed), Table(head, rows, caption), *_findings(evidence, days, mine)]
 
 
 def _findings(evidence: Evidence, days: list[dict[str, Any]], mine: list[int]) -> list[Block]:
@@ -68,7 +71,9 @@ def _judged(evidence: Evidence, found: Mapping[str, Any]) -> list[Block]:
     blocks: list[Block] = [Heading("In use: what people judged")]
     mine = [i for i, row in enumerate(found["corrected"]) if row["this_version"]]
     if not mine:
-        return [*blocks, Words("Nobody judged an answer of this version in the review station.")]
+        said = "Nobody judged an answer of this version in the review station"
+        unknown = ", as far as is on record: the workspace has no journal of annotations."
+        return [*blocks, Words(f"{said}." if found.get("journal") else f"{said}{unknown}")]
     rows = [_row(evidence, i, found["corrected"][i]) for i in mine]
     head = ["Answers of", "Right", "Corrected", "Patients", "Share that was right"]
     return [*blocks, Table(head, rows, "People judge what they look at, so this is no estimate for other answers.")]

@@ -126,7 +126,11 @@ def _by_place(evidence: Evidence, score: str) -> list[Block]:
         keys = (name, "n", "patients", "accuracy", "false_alarm_rate")
         rows = [[evidence.figure(score, "slices", name, i, key) for key in keys] for i in range(len(groups))]
         head = [name, "sequences", "patients", "accuracy", "false alarms"]
-        nothing = Words(f"The test part has one {name} or none, so nothing can be said about another.")
+        nothing = Words(
+            f"The test part has one {name} or none, so nothing can be said about another."
+            if isinstance(evidence.figure(score, "slices").value, dict)
+            else f"Figures by {name} are not on record."
+        )
         blocks += [Heading(f"By {name}"), Table(head, rows, NO_INTERVAL) if rows else nothing]
     return blocks
 

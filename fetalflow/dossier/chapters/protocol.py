@@ -170,8 +170,11 @@ def _rules_file(evidence: Evidence, name: str, rules: Mapping[str, Any]) -> tupl
 
 
 def _test_part(evidence: Evidence, found: Mapping[str, Any]) -> list[Block]:
+    version = evidence.figure(VERSION, "version").value
+    judged = [event["verdict"] for event in found["events"] if event["verdict"] and event["to"] == version]
+    mine = judged[-1] if judged else found["last_verdict"]
     files = [event["verdict"] for event in found["events"] if event["verdict"]]
-    newest = files[-1] if files else found["last_verdict"]
+    newest = mine or (files[-1] if files else None)
     if newest is None:
         text = (
             "No version was judged by the rules, so no verdict states a test part. The command is: fetalflow promote."
@@ -184,7 +187,9 @@ def _test_part(evidence: Evidence, found: Mapping[str, Any]) -> list[Block]:
         ["Digest of the data", evidence.figure(newest, "evidence", "manifest")],
     ]
     return [
-        Table(["Of the newest verdict", "Value"], rows),
+        Table(
+            ["Of the verdict on this version" if mine else "Of the newest verdict, on another version", "Value"], rows
+        ),
         Words(
             "Both models answer the same sequences. Patients, not sequences, are the unit of every test. The test part "
             "may grow with new deliveries. A promotion is outside of the plan if a patient left it who was not "

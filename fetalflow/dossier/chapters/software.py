@@ -57,7 +57,8 @@ def _origin(evidence: Evidence) -> list[Block]:
         ("system that wrote this dossier", evidence.figure(SOFTWARE, "machine", "system")),
     ]
     found: list[Block] = [Table(("what", "value"), rows)]
-    stated, kept = _tag(evidence, "dvc_lock_digest").value, evidence.sha256(DVC_LOCK)
+    logged = evidence.figure(VERSION, "dvc_lock").value  # as it was before places of the hospital were hidden in it
+    stated, kept = _tag(evidence, "dvc_lock_digest").value, logged or evidence.sha256(DVC_LOCK)
     if stated and kept and stated != kept:
         found.append(Words("The dvc.lock in the evidence is not the one that the run names.", "warning"))
     if _tag(evidence, "git_dirty").value not in (None, "False"):

@@ -22,7 +22,8 @@ def engines(evidence: Evidence, variant: str) -> list[Block]:
     heading, found = Heading("Engines and speed"), evidence.figure(EXPORT, "engines").value
     if not isinstance(found, list) or not found:
         words = (
-            "No engine but torch was tested, and no speed is on record. The stage export of fetalflow run measures it."
+            "Neither a test of other engines than torch nor a speed is on record. The stage export of fetalflow run "
+            "makes both."
         )
         return [heading, Words(words)]
     rows: list[list[Text]] = [

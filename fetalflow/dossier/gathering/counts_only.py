@@ -1,21 +1,16 @@
 """Takes names of patients, annotators and files out of what a run logged, so that counts and pictures are left."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from fetalflow.artefacts import read_json, write_json, write_table, write_text
+from fetalflow.artefacts import read_json, write_json, write_table
 from fetalflow.dossier.gathering.nameless_pictures import nameless_pictures
 
 PERSONAL = ("patient", "video", "annotator", "annotators", "operator", "source")  # columns of a table
 COUNTED = ("remarks", "names", "not_used", "cines_without_a_row", "warnings")  # of extract.json: they name files
-PARAMS, TEXTS = "params.yaml", (".yaml", ".lock", ".json")
-OUTSIDE = re.compile(r"[/~]|\.\.|[A-Za-z]:[/\\]|\w+://")  # begins a path outside of the workspace, or an address
-HIDDEN = "not-shown"
 # Of extract.json: the counts of the first are in `remarks` as well, and the second may name folders of patients.
 LEFT_OUT = ("remark_counts", "recognised")
 
@@ -23,7 +18,6 @@ LEFT_OUT = ("remark_counts", "recognised")
 def counts_only(run: Path) -> None:
     """Change the files of a run in the folder `run`: extract.json, quality/verdict.json, scores, tables, pictures."""
     nameless_pictures(run / "explain")
-    _hide_paths(run)
     for pattern, change in OF_FILES.items():
         for path in sorted(run.glob(pattern)):
             write_json(path, change(read_json(path)))
@@ -31,23 +25,6 @@ def counts_only(run: Path) -> None:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         if personal := [column for column in PERSONAL if column in table]:
             write_table(path, table.drop(columns=personal))
-
-
-def _hide_paths(run: Path) -> None:
-    """Put HIDDEN in place of where the hospital's drop and inbox are."""
-    if not (run / PARAMS).is_file():
-        return
-    settings = yaml.safe_load((run / PARAMS).read_text(encoding="utf-8")) or {}
-    blocks = [block for block in settings.values() if isinstance(block, dict)]
-    tasks = [task for block in blocks for task in block.values() if isinstance(task, dict)]
-    places = {str(task[key]) for task in tasks for key in ("drop", "inbox") if task.get(key)}
-    for path in sorted(run.rglob("*")):
-        if path.suffix in TEXTS and path.is_file():
-            text = before = path.read_text(encoding="utf-8")
-            for place in sorted((place for place in places if OUTSIDE.match(place)), key=len, reverse=True):
-                text = text.replace(place, HIDDEN)
-            if text != before:
-                write_text(path, text)
 
 
 def _extract(facts: dict[str, Any]) -> dict[str, Any]:

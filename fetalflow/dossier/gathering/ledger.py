@@ -14,13 +14,14 @@ def gather(subject: Subject, folder: Path) -> None:
     """Write `ledger.json`. Sentences name files, not the folders of this machine. A ledger that cannot be read, because
     its run was deleted, is what `wrong` says."""
     try:
-        lines, verdict = history(subject.model), verify()
+        lines, verdict, is_read = history(subject.model), verify(), True
     except InputError as error:
-        lines, verdict = [], Verdict([str(error)], [], 0, None)
+        lines, verdict, is_read = [], Verdict([str(error)], [], 0, None), False
     write_json(
         folder / FILE,
         {
             "lines": lines,
+            "read": is_read,
             "verify": {
                 "intact": not verdict.wrong,
                 "lines": verdict.lines,

@@ -6,22 +6,26 @@ from pathlib import Path, PurePosixPath
 
 from fetalflow.artefacts import file_digest, write_json
 from fetalflow.dossier.gathering.counts_only import counts_only
+from fetalflow.dossier.gathering.hidden_places import HIDDEN, OUTSIDE, hide_places, without_places
 from fetalflow.dossier.subject import Subject
 from fetalflow.inference.engines.choice import EXPORTS
 from fetalflow.registry.registered_files import CARD, PACKAGE_TAG, package_problems
 
 VERSION, RUN, PACKAGE = "version.json", "run", "package"  # files and folders of the evidence
+LOCK = "dvc.lock"  # of a run
 NAMES_PATIENTS = ("data/", "predictions/", "promotion/", "measured/")  # folders of a run
 PAGES = (".html",)  # the pages show what their JSON files hold
 
 
 def gather(subject: Subject, folder: Path) -> None:
     """Write `version.json`, the run's files to `run/`, and the package's configuration and card to `package/`."""
-    write_json(folder / VERSION, _facts(subject))
     paths = [path for path in subject.store.artefact_paths(subject.run) if _shown(path)]
     for path in paths:
         subject.store.client.download_artifacts(subject.run, path, str(_made((folder / RUN / path).parent)))
     counts_only(folder / RUN)
+    lock = folder / RUN / LOCK
+    facts = _facts(subject) | {"dvc_lock": file_digest(lock) if lock.is_file() else None}  # before places are hidden
+    write_json(folder / VERSION, _shown_tags(facts, hide_places(folder / RUN)))
     for file in sorted(subject.package.rglob("*")):
         name = file.relative_to(subject.package)
         if file.suffix in (".json", ".md") and (EXPORTS not in name.parts or len(name.parts) == 2):
@@ -50,6 +54,15 @@ def _facts(subject: Subject) -> dict:
             for name, run in runs.items()
         },
     }
+
+
+def _shown_tags(facts: dict, places: list[str]) -> dict:
+    """The facts without places in their tags, also where a whole tag is one, such as the program of the run."""
+    hidden = without_places(facts, places)
+    for run in ("run", "variant_run"):
+        tags = hidden[run]["tags"]
+        hidden[run]["tags"] = {key: HIDDEN if OUTSIDE.match(text) else text for key, text in tags.items()}
+    return hidden
 
 
 def _shown(path: str) -> bool:

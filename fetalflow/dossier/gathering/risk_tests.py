@@ -3,6 +3,7 @@
 import ast
 import shutil
 from collections import defaultdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,13 @@ def is_defined(test: str, code: Path) -> bool:
     path, _, name = test.partition("::")
     if not (code / path).is_file():
         return False
-    body = ast.parse((code / path).read_text(encoding="utf-8")).body
-    return any(isinstance(each, ast.FunctionDef) and each.name == name for each in body)
+    return name in _functions((code / path).read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=64)
+def _functions(text: str) -> frozenset[str]:
+    """The names of the functions of a module. Many tests are in the same file, and to parse it takes long."""
+    return frozenset(each.name for each in ast.parse(text).body if isinstance(each, ast.FunctionDef))
 
 
 def _results(path: Path) -> tuple[dict[str, str], dict[str, str] | None]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from fetalflow.annotation.journal import JOURNAL
 from fetalflow.artefacts import write_json
 from fetalflow.dossier.subject import Subject
 from fetalflow.errors import InputError
@@ -49,7 +50,8 @@ def gather(subject: Subject, folder: Path) -> None:
         ) from None
     people = [row | {"this_version": row["model"] == name} for row in corrected(workspace, task)]
     alerts = alerts_of(workspace, task)
-    write_json(folder / FILE, {"why": why, "days": days, "corrected": people, "alerts": alerts})
+    found = {"why": why, "days": days, "corrected": people, "alerts": alerts}
+    write_json(folder / FILE, found | {"journal": (workspace / JOURNAL).is_file()})
     stated = incidents_file(workspace, task)
     if stated.is_file():
         read_incidents(stated)
