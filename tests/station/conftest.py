@@ -1,7 +1,5 @@
 """One station on loopback and one browser for all tests of this folder."""
 
-import os
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -9,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+from chromium import opened_chromium
 
-CHROMIUM = os.environ.get("FETALFLOW_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 PASSWORD = "a long password for tests"
 ACCOUNTS = {"anna": "annotator", "ben": "annotator", "ada": "adjudicator", "lea": "lead"}
 SIZE = {"width": 1400, "height": 900}
@@ -96,15 +94,8 @@ def answering(served) -> Served:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
-    """Chromium without a window. Where it is missing, the test is skipped and says so."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: `apt-get install chromium`, or set FETALFLOW_CHROMIUM to its path.")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with opened_chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
