@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from dossier_head import HEAD
 
 from fetalflow.artefacts import write_text
 from fetalflow.dossier.composing import compose
@@ -19,7 +20,6 @@ from fetalflow.settings.params import Settings, load_settings
 
 Gather = Callable[[Subject, Path], None]
 MODELS = {"movement": "fetal-movement", "planes": "fetal-planes", "biometry": "fetal-biometry"}
-HEAD = {"model": "M", "version": "1", "made": "2026-11-30T12:00:00+00:00", "fetalflow": "0", "commit": "0"}  # of a page
 # What is asked of lineage depends on the checkout that the test runs in, and the latency on the machine.
 RULES = {"clean_tree": False, "max_latency_ms": 1e6, "max_latency_ratio": 1e6, "max_ece": 1.0, "max_false_alarms": 1.0}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from dossier_head import HEAD
 
 from fetalflow.artefacts import file_digest, read_json, write_json
 from fetalflow.dossier.chapter import Table, parts, texts_of
@@ -64,8 +65,6 @@ def test_tables_are_narrow_and_whole(evidence_of, task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_same_evidence_gives_the_same_dossier(evidence_of, composed_of, tmp_path, task):
-    from conftest import HEAD
-
     copied(evidence_of(task), tmp_path)
     assert compose(tmp_path, HEAD) == composed_of(task)
 
@@ -78,7 +77,7 @@ def test_a_changed_number_of_the_evidence_changes_the_dossier(dossier_evidence, 
     metrics[variant]["accuracy"] = 0.1234
     write_json(folder / "run/metrics.json", metrics)
     before, after = ([c.as_dict() for c in chapters_of(each)] for each in (dossier_evidence, folder))
-    assert before != after and "0.123" in render(chapters_of(folder), Evidence(folder), _facts())
+    assert before != after and "0.123" in render(chapters_of(folder), Evidence(folder), HEAD)
     of_file = [f for c in chapters_of(folder) for f in c.figures() if f.file == "run/metrics.json"]
     assert {f.sha256 for f in of_file} == {file_digest(folder / "run/metrics.json")}
 
@@ -91,7 +90,7 @@ def test_a_missing_source_is_a_sentence(dossier_evidence, tmp_path, gone):
     figures = [figure for chapter in chapters for figure in chapter.figures()]
     assert all(figure.value is None for figure in figures if figure.file.startswith(gone))
     if gone == "run":
-        assert NOT_ON_RECORD in render(chapters, Evidence(folder), _facts())
+        assert NOT_ON_RECORD in render(chapters, Evidence(folder), HEAD)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -112,16 +111,10 @@ def test_a_registry_without_a_workspace_is_enough(workspace_of, tmp_path):
         for module in (registered, task_words, people, ages, deliveries, labels):
             module.gather(subject, folder)
     assert not list(empty.iterdir())
-    page = render(chapters_of(folder), Evidence(folder), _facts())
+    page = render(chapters_of(folder), Evidence(folder), HEAD)
     for said in ("The workspace has no manifest of this task.", "No delivery is on record.", labels.NO_JOURNAL):
         assert said in page
     assert read_json(folder / people.FILE)["parts"] and "Measured on" in page
-
-
-def _facts() -> dict[str, str]:
-    from conftest import HEAD
-
-    return HEAD
 
 
 def test_a_figure_without_a_value_is_said_to_be_missing():

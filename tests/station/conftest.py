@@ -92,13 +92,14 @@ def answering(served) -> Served:
     return served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
+    """It is closed with its file: while it is open, asyncio.run fails in the tests of the same process."""
     with opened_chromium() as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def log_in_for(served, browser) -> Callable:
     """A context manager with a function that gives a new page of an account (default: anna). Each page has a browser
     context of its own, as on another machine. At the end, errors of their scripts fail the test."""
