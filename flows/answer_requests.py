@@ -7,6 +7,7 @@ the record that the server writes (infra/mlflow/accounts.py); without such a ser
 import os
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
@@ -21,12 +22,14 @@ from fetalflow.promotion.version_page import publish, publish_words
 from fetalflow.registry.evidence import VERDICT
 from fetalflow.registry.ledger.decisions import put_back
 from fetalflow.registry.tracking import registry
-from fetalflow.registry.version_page import Request, answered, records_accounts, requests
+from fetalflow.registry.version_page import CANDIDATE, Request, answered, records_accounts, requests
 from fetalflow.settings.params import TaskSettings, load_settings
 from flows.nights.alerts import look_after, on_end
 from flows.promote import act_in, promote
+from flows.workspaces.lock import Busy, hold
 
 WORKERS = "MLFLOW_TRACKING_USERNAME"  # the account that this flow logs in with
+HOLDER = "the flow answer_requests"  # for who waits for the workspace
 
 
 @flow(name="answer_requests", flow_run_name="{task_name}", on_failure=[on_end], on_completion=[on_end])
@@ -50,7 +53,10 @@ def answer_requests(workspace: str = ".", task_name: str = "movement") -> list[s
         done = set()
         for request in wanted:
             if request.kind != "candidate" or request.version not in done:  # an approval is judged as well
-                said.append(answer(request, folder, task_name, block))
+                try:
+                    said.append(answer(request, folder, task_name, block))
+                except Busy as busy:
+                    said.append(f"{model}, version {request.version}: the next look answers. {busy}")
                 get_run_logger().info(said[-1])
             done.add(request.version)
     return said
@@ -59,7 +65,8 @@ def answer_requests(workspace: str = ".", task_name: str = "movement") -> list[s
 def answer(request: Request, folder: Path, task_name: str, block: TaskSettings) -> str:
     """Do what is asked, or write on the version's page why not; a sentence for the log.
 
-    Raises what it does not expect, after the request was taken off the page: else each look would fail by it.
+    Raises Busy if another process uses the workspace; the request stays. Raises what it does not expect, after the
+    request was taken off the page: else each look would fail by it.
     """
     model, version = block.register_.model, request.version
     try:
@@ -67,13 +74,11 @@ def answer(request: Request, folder: Path, task_name: str, block: TaskSettings) 
             said = by_hand(request, folder, task_name, block)
         elif request.kind == "approve":
             approver = person(request, model, block)
-            verdict = promote(
-                str(folder), task_name, approved_by=approver, version=version, evidence=request.value, candidate=version
-            )
-            said = _in_words(verdict)
+            approved = {"approved_by": approver, "version": version, "evidence": request.value}
+            said = _in_words(in_turn(folder, task_name, version, **approved))
         else:
-            said = _in_words(promote(str(folder), task_name, wait_s=0, candidate=version))
-    except TrackingFailed:
+            said = _in_words(in_turn(folder, task_name, version, wait_s=0))
+    except (TrackingFailed, Busy):
         raise  # the request stays, and the next look answers it
     except InputError as error:
         text = str(error).removeprefix("nothing was moved: ").replace(str(place(task_name, folder) / PAGE), "the page")
@@ -91,18 +96,31 @@ def answer(request: Request, folder: Path, task_name: str, block: TaskSettings) 
     return f"{model}, version {version or 'none'}, {request.kind}: {said}"
 
 
+def in_turn(folder: Path, task_name: str, version: str, **how: Any) -> dict:
+    """Judge a version by the flow `promote`. Raises Busy, so that no look waits for the end of a long training."""
+    with hold(folder, HOLDER, wait_s=0):
+        return promote(str(folder), task_name, candidate=version, **how)
+
+
 def by_hand(request: Request, folder: Path, task_name: str, block: TaskSettings) -> str:
-    """Put the champion's alias back, judge the version that it was set to, and move it there if that is allowed."""
+    """Put the champion's alias back, judge the version that it was set to, and move it there if that is allowed.
+
+    Raises Busy if another process uses the workspace: the version is then a candidate, which the next look judges."""
     model, alias = block.register_.model, block.promote.champion
     by = f"the account {request.by}" if request.by else "somebody whose account is not recorded"
     put_back(model, alias, f"{by} set it in MLflow; fetalflow judges that version first")
     if request.version is None:
         return f"{alias} was removed by {by}, and was put back."
     try:
-        verdict = promote(str(folder), task_name, wait_s=0, candidate=request.version)
-        waits = not verdict["promoted"] and not verdict["failed"]
-        if waits and block.requests.champion_by_hand == "keep":
-            verdict = verdict | {"promoted": act_in(verdict, person(request, model, block), folder)}
+        with hold(folder, HOLDER, wait_s=0):
+            verdict = in_turn(folder, task_name, request.version, wait_s=0)
+            waits = not verdict["promoted"] and not verdict["failed"]
+            if waits and block.requests.champion_by_hand == "keep":
+                verdict = verdict | {"promoted": act_in(verdict, person(request, model, block), folder)}
+    except Busy:
+        with registry() as store:
+            store.client.set_model_version_tag(model, request.version, CANDIDATE, "by hand")
+        raise
     except InputError as error:
         raise InputError(f"{alias} was put back. {error}") from None
     return f"{alias} was set by {by}, and was put back. {_in_words(verdict)}"

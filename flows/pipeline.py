@@ -1,12 +1,12 @@
 """The pipeline as a Prefect flow: every DVC stage is a task; checks and metrics are shown in Prefect's UI."""
 
 import csv
+import itertools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -19,7 +19,7 @@ from fetalflow.settings.params import load_settings
 from flows.nights.alerts import on_end
 from flows.running.durations import FILE, Estimate, in_words, of_the_demo, read_durations, write_duration
 from flows.running.dvc_stages import StageFailed, pending, reproduce, stages_to_run, task_of, tells_failure
-from flows.running.side_by_side import TRAINING, at_once, groups, run_together, threads
+from flows.running.side_by_side import BESIDE, TRAINING, at_once, longest_first, run_all, share, threads
 from flows.running.stopping import note_flow_run, wait_if_stopped
 from flows.running.terminal import moving
 from flows.workspaces.lock import in_turn
@@ -27,7 +27,7 @@ from flows.workspaces.project import FileLocked, record_run, share_inputs
 from flows.workspaces.workspace import update_workspace
 
 GPU = "gpu"  # tag of the training stages; flows/nights/deployments.py limits them to one at a time
-MAY_RETRY = ("train@", "ablate@", "register@")  # after a dead worker or a lost server, a retry can succeed
+MAY_RETRY = ("pretrain@", "train@", "ablate@", "register@")  # after a dead worker or a lost server, a retry can succeed
 RETRY_AFTER_S = 5
 
 
@@ -60,12 +60,16 @@ def _worth_retrying(task, task_run, state) -> bool:
 
 
 def run_stage(
-    name: str, workspace: Path, estimate: Estimate | None = None, after: Sequence[str] = (), beside: int = 1
+    name: str,
+    workspace: Path,
+    estimate: Estimate | None = None,
+    after: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run one DVC stage and log its output. Raises StageFailed, whose message is logged as well.
 
-    estimate: how long stages take, for the line that moves on the terminal; after: the stages that follow; beside: how
-    many stages run at the same time, this one included.
+    estimate: how long stages take, for the line that moves on the terminal; after: the stages that follow; environment:
+    as in `reproduce`.
     """
     logger, start, held = get_run_logger(), time.monotonic(), []
 
@@ -75,13 +79,12 @@ def run_stage(
         elif line.strip():
             logger.info("  %s", line)
 
-    def words(seconds: float) -> str:
-        left = estimate.left([name, *after]) if estimate else None
-        return ", ".join(filter(None, (name, in_words(left and max(left - seconds, 0)))))
+    def words(_: float) -> str:
+        return ", ".join(filter(None, (name, in_words(estimate.left([name, *after])) if estimate else "")))
 
     try:
         with moving(words):
-            output = reproduce(name, workspace, show, threads(beside))
+            output = reproduce(name, workspace, show, environment)
     except StageFailed as error:
         wait_if_stopped()
         # What a stage printed in another form is above already.
@@ -155,19 +158,26 @@ def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
 
     if code_state() is None:
         logger.warning(NO_COMMIT)  # before hours of training, not first when it is to be promoted
-    names = stages_to_run(folder, stale, task_name)
-    beside = min((at_once(settings, task_of(name)) for name in names if name.startswith(TRAINING)), default=1)
-    estimate = Estimate(read_durations(folder / FILE), of_the_demo(folder), beside)
+    needs = stages_to_run(folder, stale, task_name)
+    count = min((at_once(settings, task_of(name)) for name in needs if name.startswith(BESIDE)), default=1)
+    estimate = Estimate(read_durations(folder / FILE), of_the_demo(folder), count)
+    needs = {name: needs[name] for name in longest_first(needs, estimate.demo | estimate.before)}
+    numbers = itertools.count(1)
 
-    def trainings_left() -> str:
-        left = [name for name in names if name not in estimate.took]
-        count = sum(name.startswith(TRAINING) for name in left)
-        return ", ".join(filter(None, (f"{count} trainings", in_words(estimate.left(left)))))
+    def left(names: Iterable[str]) -> str:
+        return in_words(estimate.left(names))
 
-    def run(name: str, beside: int) -> None:
-        place = names.index(name)
-        left = in_words(estimate.left(names[place:]))
-        logger.info("Stage %d of %d, %s", place + 1, len(names), ", ".join(filter(None, (name, left))))
+    def run_of_stages(_: float) -> str:
+        running = [name for name in list(estimate.began) if name not in estimate.took]
+        done = f"{len(estimate.took)} of {len(needs)} stages done"
+        return ", ".join(filter(None, (done, *running, left(set(needs) - set(estimate.took)))))
+
+    def run(name: str) -> None:
+        estimate.begin(name)
+        waiting = [each for each in needs if each not in estimate.began]
+        words = ", ".join(filter(None, (name, left([name, *waiting]))))
+        logger.info("Stage %d of %d, %s", next(numbers), len(needs), words)
+        environment = threads(share(name, needs, count)) if count > 1 and name.startswith(BESIDE) else None
         task(
             run_stage,
             name=name,
@@ -175,16 +185,15 @@ def pipeline(workspace: str = ".", task_name: str | None = None) -> list[str]:
             retries=1 if name.startswith(MAY_RETRY) else 0,
             retry_delay_seconds=RETRY_AFTER_S,
             retry_condition_fn=_worth_retrying,
-            tags=[GPU] if name.startswith(TRAINING) else [],
+            tags=[GPU] if name.startswith((*TRAINING, "pretrain@")) else [],
             cache_policy=None,
-        )(name, folder, estimate, names[place + 1 :], beside)
+        )(name, folder, estimate, waiting, environment)
 
     try:
-        for stages in groups(names):
-            with moving(lambda _: trainings_left()) if len(stages) > 1 else nullcontext():
-                run_together(stages, partial(run, beside=min(beside, len(stages))), beside)
+        with moving(run_of_stages) if count > 1 else nullcontext():
+            run_all(needs, run, count)
     finally:
-        keep(folder, f"{task_name or 'all tasks'}: {len(estimate.took)} of {len(names)} stages ran", estimate.took)
+        keep(folder, f"{task_name or 'all tasks'}: {len(estimate.took)} of {len(needs)} stages ran", estimate.took)
         for name in [task_name] if task_name else settings.tasks:
             show_quality(name, folder)
             show_results(name, folder)

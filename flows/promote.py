@@ -12,8 +12,10 @@ from fetalflow.promotion.approval import check_approval, check_named
 from fetalflow.promotion.verdict import PAGE, act, judge, place
 from fetalflow.settings.params import load_settings
 from flows.nights.alerts import on_end
+from flows.workspaces.lock import hold
 
 POLL_S = 5  # how often a waiting run looks for the answer
+HOLDER = "the flow promote"  # for who waits for the workspace; no lock is held while the run waits for a person
 
 
 class Approval(RunInput):
@@ -29,13 +31,13 @@ class Approval(RunInput):
 def judge_in(task_name: str, workspace: Path, candidate: str = "") -> dict:
     """The verdict on the challenger, or on the version `candidate`. The workspace becomes the current folder, because
     the embedded MLflow store is looked for there."""
-    with chdir(workspace):
+    with hold(workspace, HOLDER), chdir(workspace):
         return judge(task_name, load_settings(), version=candidate or None)
 
 
 def act_in(verdict: dict, approved_by: str | None, workspace: Path) -> bool:
     """Promote the challenger if the verdict allows it, and say whether; its run gets the evidence in both cases."""
-    with chdir(workspace):
+    with hold(workspace, HOLDER), chdir(workspace):
         return act(verdict, load_settings(), approved_by)
 
 

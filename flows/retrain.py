@@ -17,9 +17,13 @@ from fetalflow.errors import InputError
 from fetalflow.hospital.arrival import store_key
 from fetalflow.hospital.arrival.intake import FAILED, Arrival, Prepare, arrive, arrive_from_station, crash_in_words
 from fetalflow.hospital.arrival.journal import in_short, look_before
+from fetalflow.hospital.arrival.store_key import read_store_key
+from fetalflow.hospital.deidentify.pseudonyms import FILE_VARIABLE
 from fetalflow.quality.drop_drift import judge_new_drops, unjudged
 from fetalflow.registry.warm_start import choose_start
 from fetalflow.settings.params import TaskSettings, load_settings
+from flows.care.stores import Store, beside
+from flows.care.withdrawal import learn_of_withdrawn
 from flows.checkout import CHECKOUT
 from flows.nights.alerts import Alert, look_after, on_end, tell
 from flows.nights.judged import show_judged
@@ -124,6 +128,28 @@ def take_arrivals(store: Path, settings: TaskSettings) -> list[Arrival]:
     return new
 
 
+def settle_with_others(store: Store, settings: TaskSettings) -> None:
+    """What the stores of this workspace and of those beside it decide for this one: who withdrew, and whether names may
+    be taken.
+
+    Raises InputError if a new store would take deliveries without a key although another store has one. A setting
+    `retrain.deidentify: false` says that these deliveries have no names.
+    """
+    others = [each for each in beside(store.workspace) if each.path.resolve() != store.path.resolve()]
+    is_new = read_store_key(store.path) is None and not any((store.path / "received").glob("*.csv"))
+    preparation = deidentifier(store.path, settings)
+    if is_new and settings.retrain.deidentify is None and preparation is None:
+        for other in others:
+            if key := read_store_key(other.path):
+                raise InputError(
+                    f"no key is configured, so the names of the hospital would be taken into {store.path}, but the "
+                    f"drops of {other} are de-identified with the key {key}. Nothing was read. Set "
+                    f"{FILE_VARIABLE} to the file of the key. If these deliveries have no names: fetalflow retrain "
+                    f"--task {store.task} --set {store.task}.retrain.deidentify=false"
+                )
+    learn_of_withdrawn(store, others, preparation.key if preparation else store_key.CLEAR)
+
+
 def settle_start(folder: Path, task_name: str, block: TaskSettings, store: Path, warm: bool | None) -> None:
     """Write the start of the next training (`train.start`) to the workspace's `params.yaml`, where DVC sees it."""
     with chdir(folder):  # the embedded MLflow store is looked for in the current folder
@@ -173,6 +199,7 @@ def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None
             f"`fetalflow retrain --inbox FOLDER --task {task_name}`."
         )
     store = folder / block.retrain.store / task_name
+    settle_with_others(Store(folder, task_name, store, block.split, block.retrain.inbox), block)
     arrivals = task(take_arrivals, task_run_name="arrival", cache_policy=None)(store, block)
     if refused := sum(arrival.state == "refused" for arrival in arrivals):
         tell(folder, Alert("refused delivery", task_name, {"count": refused}, flow_run.id), flow_run.id)

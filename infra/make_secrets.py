@@ -1,4 +1,4 @@
-"""Write infra/.env with random passwords and the two paths that the operator gives.
+"""Write infra/.env with random passwords and the paths that the operator gives.
 
     python infra/make_secrets.py --drops /srv/drops --key /etc/fetalflow/pseudonym.key
 
@@ -15,6 +15,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 WORKER = 10001  # user id in the image of the worker: only this user may read the keys
+LEDGER = (
+    '{"export": ["/heads/ledger.jsonl"]}\n'  # until `fetalflow ledger seal` writes it: where heads go in a container
+)
 BITS = 192  # of every secret; in hex, so that it can be part of a URL
 
 
@@ -55,12 +58,23 @@ def make_key(path: Path, worker: int) -> None:
         )
 
 
+def make_ledger(folder: Path) -> None:
+    """Make the folder with ledger.json, which everybody may read; one that is there stays as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "ledger.json"
+    if not file.exists():
+        file.write_text(LEDGER, encoding="utf-8")
+        file.chmod(0o644)
+        print(f"Created {file}. The ML lead seals it: docs/ml-lead/ledger.md.")
+
+
 def main(arguments: list[str] | None = None, target: Path = HERE / ".env", worker: int = WORKER) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--drops", type=Path, required=True, help="the folder where hospitals deliver")
     parser.add_argument(
         "--key", type=Path, required=True, help="the file with the pseudonym key; created if it does not exist"
     )
+    parser.add_argument("--ledger", type=Path, help="the folder of ledger.json; default: `ledger` beside the key")
     options = parser.parse_args(arguments)
     if target.exists():
         sys.exit(f"{target} exists and stays as it is: the servers use its passwords.")
@@ -69,8 +83,11 @@ def main(arguments: list[str] | None = None, target: Path = HERE / ".env", worke
     if options.key.resolve().is_relative_to(HERE.parent.resolve()):
         sys.exit(f"{options.key} is in the repository: keep the pseudonym key outside.")
     make_key(options.key, worker)
+    ledger = options.ledger or options.key.with_name("ledger")
+    make_ledger(ledger)
     example = (HERE / ".env.example").read_text(encoding="utf-8")
-    write_private(target, filled(example, {"DROPS": options.drops, "PSEUDONYM_KEY_FILE": options.key}))
+    paths = {"DROPS": options.drops, "PSEUDONYM_KEY_FILE": options.key, "LEDGER_FOLDER": ledger}
+    write_private(target, filled(example, paths))
     print(f"Wrote {target}. Keep a copy where you keep passwords.")
 
 

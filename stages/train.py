@@ -16,8 +16,10 @@ from fetalflow.models.weights import save
 from fetalflow.settings.params import load_settings
 from fetalflow.training.answered_masks import writing
 from fetalflow.training.answers import answer_rows, answer_table, familiarity_of
+from fetalflow.training.distilling import NOT_TAUGHT, teach
 from fetalflow.training.loading import check_sequences
 from fetalflow.training.one_run import PARTS, train_once
+from fetalflow.training.pretrained import pretrained_in
 from fetalflow.training.start import started_from
 from fetalflow.training.together import node
 from stages.runtime.watching import LIVE, Watching
@@ -43,14 +45,21 @@ def main(task: str, variant: str) -> None:
     train = settings.train
     if variant != loaded.tasks[task].variant:
         train = train.model_copy(update={"start": ""})  # rivals never start warm: they show what these data alone teach
-    curves, predictions, runs = [], [], {}
+    elif settings.pretrain.folder and not train.start:  # a warm start goes before: that model began with it already
+        begin = pretrained_in(Path("pretrained") / task / "network")
+        train = train.model_copy(update={"start": begin.as_posix()})
+    curves, predictions, runs, folders = [], [], {}, []
     for fold, seed in product(sorted(map(int, split["fold"].unique())), settings.train.seeds):
         # A drop may state parts, too (FETAL_PLANES_DB); those of the split are used.
         rows = manifest.drop(columns="part", errors="ignore")
         rows = rows.merge(split.loc[split["fold"] == fold, ["sequence", "part"]], on="sequence")
         place = Path(LIVE, task, variant, f"fold-{fold}-seed-{seed}")
         watching = Watching(place, f"{variant}, fold {fold}, seed {seed}", f"{settings.register_.experiment}-live")
-        network, fitted, folder = train_once(model, rows, data, train, fold, seed, loaded.machines, watching)
+        taught = teach(model, rows, data, train, fold, seed, loaded.machines) if train.distil else NOT_TAUGHT
+        folders += taught.folders
+        network, fitted, folder = train_once(
+            model, rows, data, train, fold, seed, loaded.machines, watching, taught.targets
+        )
         watching.finish()
         if node():
             continue  # only node 0 has the network and writes
@@ -69,9 +78,10 @@ def main(task: str, variant: str) -> None:
             known = familiarity.facts | {"false_alarms": settings.train.false_alarms}
             kept = settings.extract.model_dump(mode="json", exclude={"patient_pattern", "near_patients"})  # no patients
             config = model | {"extract": kept, "training": training}
-            config |= started_from(train.start)
+            config |= started_from(train.start) | taught.facts
             save(f"models/{task}/{variant}", network, config | {"familiarity": known}, familiarity.arrays)
         runs[f"{fold}-{seed}.npz"] = folder
+        folders.append(folder)
     if node():
         return
     table = pd.concat(curves)
@@ -81,7 +91,7 @@ def main(task: str, variant: str) -> None:
         for name, folder in runs.items():
             if (folder / MASKS).is_file():
                 shutil.copyfile(folder / MASKS, answered / name)
-    for folder in runs.values():  # only now, so that after a kill before this line no finished fold is trained again
+    for folder in folders:  # only now, so that after a kill before this line no finished fold is trained again
         shutil.rmtree(folder)
 
 

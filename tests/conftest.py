@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from hypothesis import settings
+from quick_start.loopback import keep_to_loopback
 from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ sys.dont_write_bytecode = False
 gc.disable()
 # Several test processes share the cores: a pool of threads in each only waits for the others'.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# So do the servers that tests start with `processes.environ`.
+keep_to_loopback()
 
 # The same examples every time: a red suite means that the change is at fault.
 settings.register_profile("steady", derandomize=True)

@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=30, help="of each of the parts; 300 in full")
     parser.add_argument("--turns", type=int, default=2, help="of bare engine and service")
+    parser.add_argument("--logged", action="store_true", help="with a log of answers (`watch.folder`)")
     parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results/serving.json")
     given = parser.parse_args()
     package = (given.workspace / "models" / TASK / given.variant).resolve()
@@ -80,7 +81,7 @@ def main() -> None:
         folder = Path(name)
         cines = cines_in(folder / "cines")
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-        log_versions(folder, ROOT / "params.yaml", package, exports)
+        log_versions(folder, ROOT / "params.yaml", package, exports, given.logged)
         expected = expected_answers(folder, cines)
         bares, served = [], []
         with serving(folder, given.clients) as (url, process):

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import shutil
 import time
 from contextlib import chdir
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import yaml
 
 TASK, MODEL = "movement", "fetal-movement"
 CINES, FRAMES, HEIGHT, WIDTH = 12, 24, 240, 320
@@ -35,13 +35,18 @@ def cines_in(folder: Path) -> list[Path]:
     return made
 
 
-def log_versions(folder: Path, params: Path, package: Path, exports: Path) -> None:
-    """A workspace with a registry: version 1 is the package with its exports and champion, version 2 has no exports."""
+def log_versions(folder: Path, params: Path, package: Path, exports: Path, logged: bool = False) -> None:
+    """A workspace with a registry: version 1 is the package with its exports and champion, version 2 has no exports.
+
+    logged: with a log of answers.
+    """
     import mlflow
 
     from fetalflow.registry.logged_model import log_model
 
-    shutil.copy(params, folder)
+    settings = yaml.safe_load(params.read_text())
+    settings["watch"] = (settings.get("watch") or {}) | ({"folder": "answers"} if logged else {})
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     with chdir(folder):
         mlflow.set_tracking_uri("sqlite:///mlflow.db")
         experiment = mlflow.create_experiment("serving", (folder / "files").as_uri())

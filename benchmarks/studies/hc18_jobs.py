@@ -30,6 +30,7 @@ from fetalflow.models.weights import save
 from fetalflow.settings.params import Settings
 from fetalflow.training.answers import BATCH, answer_dataset
 from fetalflow.training.fitting import fit_network
+from fetalflow.training.start import begin_from
 from flows.workspaces.workspace import settings_of
 
 VALIDATION = 0.06  # of the heads that are not held out: for the curves, and for what is unlike the training data
@@ -104,6 +105,7 @@ def train_package(heads: Heads, parts: pd.Series, settings: Settings, seed: int,
     print(f"{len(train)} images are trained on, {len(validation)} are for validation", flush=True)
     torch.manual_seed(seed)
     network = build(entry.network, 1, model["size"], 1, **entry.options)
+    begin_from(block.train.start, network, model)
     fitted = fit_network(network, train, validation, block.train, seed, folder / "checkpoints", 1, _print_epoch)
     features = [answer_dataset(network, part, BATCH)[1] for part in (train, validation)]
     labels = np.full(len(train), "head")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, join_values, measure_frame
+from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, impossible, join_values, measure_frame
 from fetalflow.biometry.outline import Spacing
-from fetalflow.biometry.section import ends_at_largest, largest_sections
+from fetalflow.biometry.section import ends_at_largest, frames_of_one_structure
 
 WIDE = 0.1  # of a length: a larger spread between the frames gives a warning
 FEW = 0.5  # share of frames with a length, of those that show the structure; below it the clip gives no length
@@ -62,7 +62,8 @@ def join_frames(
     """The joined lengths, and the warnings, of several frames of one structure in time order; and whether each frame
     counts."""
     warnings = [_with_count(text, count, len(frames)) for text, count in _count_warnings(frames).items()]
-    used, ends = _frames_that_count(frames, LENGTHS[structure][0])
+    used, ends, jumps = _frames_that_count(frames, LENGTHS[structure][0])
+    warnings += jumps
     if (reason := _no_length(frames, used)) is not None:
         return {}, (*warnings, *reason), (False,) * len(frames)
     counting = [frame for frame, counts in zip(frames, used, strict=True) if counts]
@@ -76,19 +77,30 @@ def join_frames(
         lengths[name] = length
         if length.spread > WIDE * length.value:
             warnings.append(f"{name.upper()} differs between the frames by {length.spread / length.value:.0%} (1 SD)")
+    if lengths and frames[0].unit == "mm":
+        warnings += impossible({name: length.value for name, length in lengths.items()})
     return lengths, tuple(warnings), tuple(used.tolist())
 
 
-def _frames_that_count(frames: tuple[Measured, ...], main: str) -> tuple[np.ndarray, bool]:
-    """bool [n]: the frames around the largest section, and whether the sweep begins or ends there. Frames whose outline
-    is no ellipse count only where most are such."""
+def _frames_that_count(frames: tuple[Measured, ...], main: str) -> tuple[np.ndarray, bool, list[str]]:
+    """bool [n]: the frames around the largest section; whether the sweep begins or ends there; and a sentence where the
+    length jumps. Frames whose outline is no ellipse count only where most are such."""
     measured = np.array([not frame.refused for frame in frames], bool)
     round_ones = measured & np.array([frame.regular for frame in frames], bool)
     used = round_ones if 2 * round_ones.sum() >= measured.sum() else measured
     places = np.flatnonzero(used)
     used = np.zeros(len(frames), bool)
-    used[places] = chosen = largest_sections(np.array([frames[place].lengths[main] for place in places]))
-    return used, ends_at_largest(chosen)
+    chosen = frames_of_one_structure(np.array([frames[place].lengths[main] for place in places]))
+    used[places] = chosen.used
+    return used, ends_at_largest(chosen.used), _of_jumps(chosen.left_out, chosen.unclear, len(places), main)
+
+
+def _of_jumps(left_out: int, unclear: bool, frames: int, main: str) -> list[str]:
+    if not left_out:
+        return []
+    what = "the clip is not measured; give the frames of one plane" if unclear else "they are left out"
+    larger = f"in {left_out} of {frames} frames {main.upper()} is larger by a jump"
+    return [f"{larger}, as of another structure or of a mask that leaks: {what}"]
 
 
 def _no_length(frames: tuple[Measured, ...], used: np.ndarray) -> list[str] | None:
@@ -96,7 +108,7 @@ def _no_length(frames: tuple[Measured, ...], used: np.ndarray) -> list[str] | No
     give one."""
     numbers = sum(not frame.refused for frame in frames)
     found = sum(frame.area > 0 for frame in frames)
-    if not numbers:
+    if not numbers or not used.any():
         return []
     if numbers < FEW * found or numbers < RARE * len(frames):
         return [f"only {numbers} of {len(frames)} frames give a length, so the clip is not measured"]

@@ -70,7 +70,7 @@ def ages(lengths_mm: Mapping[str, float], weeks: float | None = None) -> tuple[E
     if {"hc", "fl"} <= set(known):
         estimates.append(_estimate(INTERGROWTH_AGE, ("hc", "fl"), "weeks", intergrowth_age_weeks, lengths_mm))
     reason = apart(lengths_mm) or far_from(lengths_mm, weeks)
-    return tuple(_without_value(each, reason) if len(each.lengths) > 1 and reason else each for each in estimates)
+    return tuple(without_value(each, reason) if len(each.lengths) > 1 and reason else each for each in estimates)
 
 
 def single_ages(lengths_mm: Mapping[str, float]) -> dict[str, float]:
@@ -130,10 +130,10 @@ def weights(lengths_mm: Mapping[str, float], weeks: float | None = None) -> tupl
             weight = _estimate(INTERGROWTH_WEIGHT, ("hc", "ac"), "g", formula, lengths_mm)
             estimates.append(_with_percentile(weight, weeks))
     reason = far_from(lengths_mm, weeks)
-    return tuple(_without_value(each, reason) if reason else each for each in estimates)
+    return tuple(without_value(each, reason) if reason else each for each in estimates)
 
 
-def _without_value(estimate: Estimate, reason: str) -> Estimate:
+def without_value(estimate: Estimate, reason: str) -> Estimate:
     """No number for the `reason`. An estimate that has none already keeps its reason."""
     if estimate.value is None:
         return estimate

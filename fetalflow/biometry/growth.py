@@ -37,12 +37,16 @@ def check_age(weeks: float, ages: tuple[float, float] = AGES) -> None:
         raise InputError(f"{weeks:.4g} weeks of gestation: this standard holds from {ages[0]:g} to {ages[1]:g} weeks.")
 
 
-def check_length(name: str, length_mm: float) -> None:
-    """Raises InputError for a length that no fetus of 14-40 weeks has: it is no number, or lies more than FAR standard
-    deviations below the median of 14 weeks or above the median of 40 weeks."""
+def length_range(name: str) -> tuple[float, float]:
+    """mm: FAR standard deviations below the median of 14 weeks, and above the median of 40 weeks."""
     youngest, oldest = AGES
     low = median_mm(name, youngest) - FAR * spread_mm(name, youngest)
-    high = median_mm(name, oldest) + FAR * spread_mm(name, oldest)
+    return low, median_mm(name, oldest) + FAR * spread_mm(name, oldest)
+
+
+def check_length(name: str, length_mm: float) -> None:
+    """Raises InputError for a length that no fetus of 14-40 weeks has: it is no number, or beyond `length_range`."""
+    low, high = length_range(name)
     if not (isfinite(length_mm) and low <= length_mm <= high):
         raise InputError(
             f"{name.upper()} {length_mm:.4g} mm: from {AGES[0]:g} to {AGES[1]:g} weeks of gestation it is between "

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from fetalflow.biometry.calipers import Ellipse, fit_ellipse, long_side
-from fetalflow.biometry.growth import AGES, FAR, z_score
+from fetalflow.biometry.growth import AGES, FAR, length_range, z_score
 from fetalflow.biometry.outline import Spacing, largest_component, outline_mm
 from fetalflow.biometry.structures import LENGTHS
 
@@ -103,6 +103,20 @@ def implausible(lengths_mm: dict[str, float], weeks: float) -> list[str]:
         for name, z in scores.items()
         if abs(z) > FAR
     ]
+
+
+def impossible(lengths_mm: dict[str, float]) -> list[str]:
+    """A warning for each length that no fetus of 14 to 40 weeks has."""
+    found = []
+    for name, value in lengths_mm.items():
+        low, high = length_range(name)
+        if not low <= value <= high:
+            least = f"at {AGES[0]:g} weeks it is {low:.0f} mm or more, so it is wrong, or the fetus is younger"
+            most = f"at {AGES[1]:g} weeks it is {high:.0f} mm or less"
+            found.append(
+                f"{name.upper()} {value:.1f} mm is impossible: {least if value < low else most}. Check the scale"
+            )
+    return found
 
 
 def share_beyond(points: np.ndarray, shape: tuple[int, int], sector: np.ndarray | None) -> float:

@@ -34,19 +34,37 @@ _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows down and columns across
 
 def niqe_and_brisque(picture: np.ndarray) -> tuple[float, np.ndarray]:
     """NIQE, and BRISQUE's features, float64 [36], of a picture, uint8 [H, W] with H and W of at least 194 px."""
-    pixels = picture.astype(np.float32)
-    scales = normalised(pixels), normalised(_half(pixels))
+    scales = _scales(picture)
     features = np.concatenate([_brisque(scale) for scale in scales])
+    covered = _covered(picture)
+    # Of a part, the border is normalised differently.
+    return _niqe_of(scales if covered.shape == picture.shape else _scales(covered)), features
+
+
+def niqe(picture: np.ndarray) -> float:
+    """NIQE alone, of a picture as for `niqe_and_brisque`: in less than half of the time."""
+    return _niqe_of(_scales(_covered(picture)))
+
+
+def _scales(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The normalised picture, and the same at half the scale."""
+    pixels = picture.astype(np.float32)
+    return normalised(pixels), normalised(_half(pixels))
+
+
+def _covered(picture: np.ndarray) -> np.ndarray:
+    """The part that NIQE's patches cover."""
     height, width = (side - side % PATCH for side in picture.shape)
-    if (height, width) != picture.shape:  # NIQE's patches cover this part, and its border is normalised differently
-        pixels = pixels[:height, :width]
-        scales = normalised(pixels), normalised(_half(pixels))
+    return picture[:height, :width]
+
+
+def _niqe_of(scales: tuple[np.ndarray, np.ndarray]) -> float:
     of_patches = np.hstack([_niqe(scale, side) for scale, side in zip(scales, (PATCH, PATCH // 2), strict=True)])
     mean, covariance = _natural_pictures()
     apart = of_patches.mean(axis=0) - mean
     pooled = (covariance + np.cov(of_patches.T)) / 2
     inverse = np.linalg.pinv(pooled, rcond=len(pooled) * np.finfo(float).eps)
-    return float(np.sqrt(apart @ inverse @ apart)), features
+    return float(np.sqrt(apart @ inverse @ apart))
 
 
 def normalised(pixels: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
-"""The scale at a structure, in a frame whose ultrasound regions have different scales."""
+"""Which scales ultrasound has; and the scale at a structure in a frame whose regions have different scales."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+SCALES = 0.02, 1.5  # mm per pixel, the range of ultrasound
 
 
 def scale_at(regions: Sequence[dict[str, Any]], structure: np.ndarray) -> float | None:

@@ -11,6 +11,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fetalflow.artefacts import atomic_file, atomic_folder, write_text
 from fetalflow.errors import InputError
@@ -19,24 +20,14 @@ from fetalflow.hospital.arrival.intake import NO_LABELS, UNLABELLED
 from fetalflow.hospital.deidentify.files import CINES
 from fetalflow.hospital.deidentify.sealed import write_seal
 from fetalflow.hospital.drop.columns import ANNOTATIONS, ASSUMED, COLUMNS
+from fetalflow.node.inboxes import inbox_of, is_delivered, put
 from fetalflow.node.receipts import Receipt
 from fetalflow.node.taking import Node, in_short
 from fetalflow.settings.node import Rule
-from fetalflow.settings.params import Settings
 
+DELIVERING = ".delivering-"  # how the folder of a delivery begins that is being copied to a URL
 ANNOTATOR = "node"  # of the labels that rules give
 PATIENTS = "patients.csv"  # of a delivery without labels: who its cines are of
-
-
-def inbox_of(rule: Rule, settings: Settings) -> Path:
-    """The folder that deliveries of a rule go into. Raises InputError where it is not set or no folder."""
-    inbox = rule.inbox or settings.block(rule.task).retrain.inbox
-    if not inbox or is_url(inbox) or not Path(inbox).is_dir():
-        raise InputError(
-            f"the node needs a folder for the deliveries of {rule.task}, found {inbox or 'none'!r}. Make the folder, "
-            f"and name it as `inbox` of the rule or as {rule.task}.retrain.inbox."
-        )
-    return Path(inbox)
 
 
 def deliver(node: Node, say: Callable[[str], None] = lambda line: None) -> list[tuple[str, list[Receipt]]]:
@@ -74,20 +65,32 @@ def _assign(node: Node, study: str) -> None:
 
 def _write(node: Node, name: str, receipts: list[Receipt]) -> None:
     first = receipts[0]
-    inbox = inbox_of(Rule(task=first.task, inbox=first.inbox), node.settings)
+    place = inbox_of(Rule(task=first.task, inbox=first.inbox), node.settings)
+    marker = node.settings.block(first.task).retrain.marker
+    if is_url(place):
+        if not is_delivered(place, name, marker):
+            with TemporaryDirectory(prefix=DELIVERING, dir=node.folder) as folder:
+                _fill(Path(folder), receipts, node, marker)
+                put(place, name, Path(folder), marker)
+        return
+    inbox = Path(place)
     _remove_left(inbox, name)
     if (inbox / name).exists():  # it was written, and the node was killed before it could note that
         return
     with atomic_folder(inbox / name) as folder:
-        (folder / CINES).mkdir()
-        for file in {each.file for each in receipts}:
-            shutil.copyfile(node.spool / file, folder / file)
-        _write_tables(folder, receipts, node)
-        for path in folder.rglob("*"):
-            _to_disk(path)
-        (folder / node.settings.block(first.task).retrain.marker).touch()
-        _to_disk(folder)
+        _fill(folder, receipts, node, marker)
     _to_disk(inbox)
+
+
+def _fill(folder: Path, receipts: list[Receipt], node: Node, marker: str) -> None:
+    (folder / CINES).mkdir()
+    for file in {each.file for each in receipts}:
+        shutil.copyfile(node.spool / file, folder / file)
+    _write_tables(folder, receipts, node)
+    for path in folder.rglob("*"):
+        _to_disk(path)
+    (folder / marker).touch()
+    _to_disk(folder)
 
 
 def _write_tables(folder: Path, receipts: list[Receipt], node: Node) -> None:

@@ -17,7 +17,8 @@ from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
 from fetalflow.hospital.deidentify.pseudonyms import Key
-from fetalflow.node.delivering import deliver, inbox_of, tidy_spool
+from fetalflow.node.delivering import DELIVERING, deliver, tidy_spool
+from fetalflow.node.inboxes import inbox_of, local_files
 from fetalflow.node.listening import keep_quiet, listening
 from fetalflow.node.receipts import Receipt, Receipts
 from fetalflow.node.returning import RESULTS, send_back
@@ -63,8 +64,9 @@ def opened(settings: Settings, folder: Path, key: Key | None) -> Iterator[Node]:
         write_text(folder / HOST, socket.gethostname())  # SQLite's log is not shared between machines
         receipts = Receipts(folder / DATABASE, key.name if key else "")
         node = Node(settings, folder, key, receipts)
-        for left in folder.glob(f"{EXAMINING}*"):  # by a node that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for kind in (EXAMINING, DELIVERING):
+            for left in folder.glob(f"{kind}*"):  # by a node that was killed
+                shutil.rmtree(left, ignore_errors=True)
         tidy_spool(node)
         yield node
     finally:
@@ -108,18 +110,20 @@ def _examine(node: Node, name: str, receipts: list[Receipt], examine: Examine, s
     """Examine a whole study, also what was delivered before. Where it fails, the sender gets no result, and the node
     tries again when more of the study comes, or when it is started again."""
     try:
-        places = {(each.task, each.inbox): Rule(task=each.task, inbox=each.inbox) for each in receipts}
-        inboxes = {place: inbox_of(rule, node.settings) for place, rule in places.items()}
-        files = [inboxes[each.task, each.inbox] / each.delivery / each.file for each in receipts]
+        files: dict[str, list[str]] = {}
+        for each in receipts:
+            inbox = inbox_of(Rule(task=each.task, inbox=each.inbox), node.settings)
+            files.setdefault(inbox, []).append(f"{each.delivery}/{each.file}")
+        files = {inbox: list(dict.fromkeys(paths)) for inbox, paths in files.items()}
         shutil.rmtree(node.folder / RESULTS / name, ignore_errors=True)  # of fewer objects, and not yet sent
-        there = [path for path in dict.fromkeys(files) if path.is_file()]
-        if there:
-            with TemporaryDirectory(prefix=EXAMINING, dir=node.folder) as place:  # half of the results is not sent
+        with TemporaryDirectory(prefix=EXAMINING, dir=node.folder) as place:  # half of the results is not sent
+            there = [each for inbox, paths in files.items() for each in local_files(inbox, paths, Path(place, "files"))]
+            if there:
                 examine(there, Path(place, name))
                 if Path(place, name).is_dir():
                     Path(place, name).rename(node.folder / RESULTS / name)
-            gone = len({*files}) - len(there)
-            say(f"study {name} was examined" + (f" without {gone} objects, which left the inbox" if gone else ""))
+                gone = sum(map(len, files.values())) - len(there)
+                say(f"study {name} was examined" + (f" without {gone} objects, which left the inbox" if gone else ""))
     except Exception as error:  # noqa: BLE001 - one study must not stop the node, and a message may quote it
         why = f"{crash_in_words(error)}; `fetalflow examine` with its files shows the reason"
         say(f"study {name} could not be examined: {why}")

@@ -4,11 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
-
 from fetalflow.evaluation.intervals import no_interval
 from fetalflow.promotion.approval import approval_command
-from fetalflow.report.style import STYLE
+from fetalflow.report.template import page_template
 
 GROUPS = {
     "Is it as good, or better?": ("metric",),
@@ -29,19 +27,11 @@ DIGITS = {"share": 3, "ms": 1, "MB": 1, "": 0}
 
 def render(verdict: Mapping[str, Any]) -> str:
     """The HTML page of a verdict, as `fetalflow.promotion.verdict.judge` returns it."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fetalflow.promotion", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"figure": figure, "signed": signed, "p_value": p_value, "no_interval": no_interval}
+    filters = {"figure": figure, "signed": signed, "p_value": p_value, "no_interval": no_interval}
     titles = GROUPS if verdict["champion"] else FIRST
     groups = {title: [rule for rule in verdict["rules"] if rule["kind"] in kinds] for title, kinds in titles.items()}
-    return environment.get_template("page.html.j2").render(
+    return page_template("promotion", filters).render(
         verdict=verdict,
-        shared_style=STYLE,
         groups={title: rules for title, rules in groups.items() if rules},
         counts={outcome: sum(r["outcome"] == outcome for r in verdict["rules"]) for outcome in OUTCOMES},
         command=approval_command(verdict) if verdict.get("needs_approval") else "",

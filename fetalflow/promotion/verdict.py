@@ -24,7 +24,7 @@ from fetalflow.registry.candidates import Candidate, alias_versions, candidate, 
 from fetalflow.registry.evidence import VERDICT, digest, evidence_digest
 from fetalflow.registry.ledger.record import alias_problems, record_move
 from fetalflow.registry.provenance import data_digest
-from fetalflow.registry.usable import withdrawn_here
+from fetalflow.registry.usable import require_nobody_withdrawn, withdrawn_here
 from fetalflow.settings.params import Evaluate, Promote, Settings
 
 PAGE = "verdict.html"
@@ -91,7 +91,8 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
     whether the alias was moved.
 
     The move and the digest of the evidence go to the ledger. The evidence goes to the challenger's run, also when a
-    rule failed. Raises InputError when an alias, the test part or the rules have changed since the verdict.
+    rule failed. Raises InputError when an alias, the test part or the rules have changed since the verdict, or when a
+    patient of the challenger's training was withdrawn since.
     """
     task, model = verdict["task"], verdict["model"]
     if not verdict["failed"] and verdict["needs_approval"] and not approved_by:
@@ -118,6 +119,7 @@ def act(verdict: Mapping[str, Any], settings: Settings, approved_by: str | None,
     if verdict["failed"]:
         publish(verdict, folder, "refused", "Does not become champion.")
         return False
+    require_nobody_withdrawn(model, judged[1], workspace)  # a person may take a day to approve
     approval = f"approved by {approved_by}" if approved_by else "without approval, as params.yaml allows"
     done = f"Version {judged[1]} became {block.promote.champion}, {approval}."
     # The run's copy is written before the move: it cannot know yet whether the move succeeds.

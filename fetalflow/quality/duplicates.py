@@ -75,6 +75,15 @@ def near_duplicate_of(manifest: pd.DataFrame, root: Path, bits: int) -> list[str
     return found
 
 
+def copies_of(found: pd.DataFrame, held: pd.DataFrame, bits: int) -> dict[str, str]:
+    """The files in `found` with nearly the picture of a row of `held`, by `video`, and which one it is. Both have
+    sequence, video, source, phash and path, which is absolute. The names of patients do not count."""
+    rows = pd.concat([found.assign(patient="found"), held.assign(patient="held")], ignore_index=True)
+    copies = near_duplicate_of(rows[["sequence", "video", "source", "phash", "path", "patient"]], Path(), bits)
+    named = zip(rows["video"][: len(found)], copies[: len(found)], strict=True)
+    return {video: copy.replace(" of patient held", "") for video, copy in named if copy}
+
+
 def candidates(manifest: pd.DataFrame, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of rows, of different patients and cines, whose hashes differ in at most `bits` bits.
 

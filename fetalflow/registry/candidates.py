@@ -13,13 +13,13 @@ from fetalflow.errors import InputError
 from fetalflow.inference.engines.choice import EXPORTS
 from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.client import Registry
-from fetalflow.registry.lineage import PATIENTS
+from fetalflow.registry.lineage import PATIENTS, PRETRAINED
 from fetalflow.registry.registered_files import PACKAGE_TAG, package_problems
 from fetalflow.registry.run_record import START, START_RUN
 from fetalflow.registry.tracking import download_package, registry
 
 SPLIT = "data/split.parquet"  # artefact of the pipeline's run
-TRAINED = ("train", "validation")  # parts
+TRAINED = ("train", "validation", PRETRAINED)  # parts
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,12 @@ def keep_evidence(run_id: str, folder: Path, digest: str) -> None:
 
 def people_of(store: Registry, run_id: str) -> frozenset[tuple[str, str]] | None:
     """(patient, site) of everybody that a pipeline's run was trained on, and those of every earlier run in its chain of
-    warm starts; None if one of these runs is gone or does not record them."""
-    found = frozenset()
+    warm starts; None if one of these runs is gone or does not record them, or if they start from each other."""
+    found, read = frozenset(), set()
     while run_id:
+        if run_id in read:  # somebody changed a tag: no run starts from itself
+            return None
+        read.add(run_id)
         try:
             people, tags = _trained_on(store, run_id), store.client.get_run(run_id).data.tags
         except store.failure as error:
@@ -123,18 +126,21 @@ def people_of(store: Registry, run_id: str) -> frozenset[tuple[str, str]] | None
 
 
 def _trained_on(store: Registry, run_id: str) -> frozenset[tuple[str, str]] | None:
-    """From the table of the run's patients; from its split if it has no such table, or one without sites."""
+    """From the table of the run's patients; from its split if it has no such table; None if neither can be read."""
     table = store.artefact(run_id, PATIENTS)
-    if table is not None:
-        rows = pd.read_csv(io.StringIO(table), dtype=str, keep_default_na=False)
-    elif SPLIT in {entry.path for entry in store.client.list_artifacts(run_id, SPLIT.rpartition("/")[0])}:
-        with tempfile.TemporaryDirectory() as scratch:
-            rows = pd.read_parquet(store.client.download_artifacts(run_id, SPLIT, scratch))
-    else:
+    try:
+        if table is not None:
+            rows = pd.read_csv(io.StringIO(table), dtype=str, keep_default_na=False)
+        elif SPLIT in {entry.path for entry in store.client.list_artifacts(run_id, SPLIT.rpartition("/")[0])}:
+            with tempfile.TemporaryDirectory() as scratch:
+                rows = pd.read_parquet(store.client.download_artifacts(run_id, SPLIT, scratch))
+        else:
+            return None
+        rows["fold"] = rows["fold"].astype(int)
+    except (ValueError, KeyError):  # a damaged table says nothing about whom it was trained on
         return None
-    if rows.empty:
+    if rows.empty or not {"patient", "part"} <= set(rows):
         return None
-    rows["fold"] = rows["fold"].astype(int)
     first = rows[(rows["fold"] == rows["fold"].min()) & rows["part"].isin(TRAINED)]  # the package is of the first fold
     sites = first["site"].astype(str) if "site" in first else [""] * len(first)
     return frozenset(zip(first["patient"].astype(str), sites, strict=True))

@@ -10,26 +10,26 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from fetalflow.artefacts import file_digest
 from fetalflow.errors import InputError
+from fetalflow.registry.file_digests import digests_in, digests_one_by_one, paths_in
 
 LEDGER = "fetalflow-ledger"  # the experiment that holds the run of the ledger
 RUN_TAG = "fetalflow.ledger.run"
 MARK_TAG = "fetalflow.ledger.mark"  # tag of a registered model: number and hash of its last line in the ledger
 LINE = re.compile(r"line\.(\d{6}|[1-9]\d{6,})", re.ASCII)  # the only names that a line can have
-WRITTEN_ON_USE = ("registered_model_meta", "__pycache__")  # MLflow and Python write these when a model is loaded
 VIEW_ALL = 3  # MLflow's ViewType.ALL: includes what was deleted
 PAGE = 500  # results per request
 
 
 class Registry:
     """failure: MLflow's exception. artefacts: URI where the embedded store keeps artefacts, None with a server.
-    download: copies the artefacts of a URI into a folder. ledger_run: id of the run of the ledger, "" where it is not
+    repository: opens the artefacts of a URI. ledger_run: id of the run of the ledger, "" where it is not
     known outside of the registry; run_is_fixed: ledger.json names it."""
 
     def __init__(
@@ -37,11 +37,11 @@ class Registry:
         client: Any,
         failure: type[Exception],
         artefacts: str | None,
-        download: Callable[[str, str], str] | None = None,
+        repository: Callable[[str], Any] | None = None,
         ledger_run: str = "",
         run_is_fixed: bool = False,
     ) -> None:
-        self.client, self.failure, self.artefacts, self.download = client, failure, artefacts, download
+        self.client, self.failure, self.artefacts, self.repository = client, failure, artefacts, repository
         self.ledger_run, self.run_is_fixed = ledger_run, run_is_fixed
 
     def models(self) -> tuple[dict[str, dict[str, str]], dict[str, str | None]]:
@@ -95,21 +95,22 @@ class Registry:
         return self.client.get_model_version(model, version).run_id or ""
 
     def version_files(self, model: str, version: str) -> dict[str, str]:
-        """SHA-256 by path of the files of a version; empty if there are none."""
+        """SHA-256 by path of the files of a version; empty if there are none. From a server every byte is read, because
+        no digest that the server states would show a forgery; one file at a time is on this machine."""
         uri = self.client.get_model_version_download_uri(model, version)
         parts = urlsplit(uri)
         if parts.scheme in ("file", ""):
-            return _digests(Path(url2pathname(parts.path)))
-        with tempfile.TemporaryDirectory() as scratch:
-            return _digests(Path(self.download(uri, scratch)))
+            return digests_in(Path(url2pathname(parts.path)))
+        place = self.repository(uri)
+        return digests_one_by_one(paths_in(place.list_artifacts), place.download_artifacts)
 
     def files_of(self, run: str, folder: str) -> dict[str, str]:
         """SHA-256 by path of the files in a folder of a run's artefacts; empty if there is no such folder or run."""
         try:
-            if not self.client.list_artifacts(run, folder):
-                return {}
-            with tempfile.TemporaryDirectory() as scratch:
-                return _digests(Path(self.client.download_artifacts(run, folder, scratch)))
+            if (place := self.local_artefacts(run)) is not None:
+                return digests_in(place / folder)
+            found = digests_one_by_one(self.artefactpaths_in(run, folder), partial(self.client.download_artifacts, run))
+            return {path.removeprefix(f"{folder}/"): digest for path, digest in found.items()}
         except self.failure as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -180,13 +181,9 @@ class Registry:
         """The folders inside a folder of a run's artefacts; empty if there is no such folder."""
         return [entry.path for entry in self.client.list_artifacts(run, path) if entry.is_dir]
 
-    def artefact_paths(self, run: str, folder: str = "") -> Iterator[str]:
+    def artefactpaths_in(self, run: str, folder: str = "") -> Iterator[str]:
         """The paths of all files in a folder of a run's artefacts, or of all."""
-        for entry in self.client.list_artifacts(run, folder or None):
-            if entry.is_dir:
-                yield from self.artefact_paths(run, entry.path)
-            else:
-                yield entry.path
+        yield from paths_in(partial(self.client.list_artifacts, run), folder or None)
 
     def local_artefacts(self, run: str) -> Path | None:
         """The folder of a run's artefacts in an embedded store; None on a server."""
@@ -295,11 +292,3 @@ def _pages(search: Any, **wanted: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 by path of the files below a folder, without those that are written when a model is used."""
-    names = {path: path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {
-        name.as_posix(): file_digest(path) for path, name in names.items() if not set(name.parts) & set(WRITTEN_ON_USE)
-    }

@@ -21,6 +21,7 @@ from fetalflow.registry.run_record import START, START_RUN
 PATIENTS = "data/patients.csv"  # columns: patient, site, fold, part, sequences; older runs have no site
 EVIDENCE = "promotion"  # folder of a variant's run, with one folder per decision, named by the digest of the evidence
 UNUSED = "in no part"  # part of a sequence that is in the manifest but not in the split
+PRETRAINED = "pretraining"  # part of a file without labels that the main network was pretrained on
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,15 @@ class Decision:
 @dataclass(frozen=True)
 class Lineage:
     """Uses and decisions, oldest first. runs_read: number of runs whose table of patients was read. starts_gone: runs
-    whose training started from a model of a run that was purged, so nobody knows whom that model saw."""
+    whose training started from a model of a run that was purged, so nobody knows whom that model saw. damaged: what
+    has not the form of a decision, as RUN/FOLDER."""
 
     uses: list[Use]
     runs_read: int
     runs_without_table: list[str]
     decisions: list[Decision]
     starts_gone: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         fields = asdict(self)
@@ -80,14 +83,18 @@ class Lineage:
         return fields
 
 
-def patients_csv(manifest: pd.DataFrame, split: pd.DataFrame) -> str:
+def patients_csv(manifest: pd.DataFrame, split: pd.DataFrame, pretrained: pd.DataFrame | None = None) -> str:
     """CSV with the columns patient, site, fold, part, sequences, for all patients of the manifest, in the split or
-    not."""
+    not. pretrained: patient and site of each file of the pretraining from which the main network started; files that
+    name no patient are left out."""
     who = ["patient", *(["site"] if "site" in manifest else [])]
     placed = manifest[["sequence", *who]].apply(named)
     placed = placed.merge(split[["sequence", "fold", "part"]], on="sequence", how="left")
     placed["fold"] = placed["fold"].fillna(0).astype(int)
     placed["part"] = placed["part"].fillna(UNUSED)
+    if pretrained is not None:  # in the first fold, of which the package is
+        files = pretrained[who].apply(named).assign(fold=placed["fold"].min(), part=PRETRAINED)
+        placed = pd.concat([placed, files[files["patient"] != ""]], ignore_index=True)
     counts = placed.groupby([*who, "fold", "part"]).size().rename("sequences").reset_index()
     return counts.to_csv(index=False)
 
@@ -100,23 +107,35 @@ def trace(store: Registry, pseudonym: str, site: str | None = None) -> Lineage:
     """
     uses, runs_read, runs_without_table, decisions = [], 0, [], []
     aliases, runs = store.models()[0], store.pipeline_runs()
-    known, starts_gone = {run.info.run_id for run in runs}, []
+    known, starts_gone, damaged = {run.info.run_id for run in runs}, [], []
     for run in runs:
-        decisions += _decisions(store, run, pseudonym, site)
+        decisions += _decisions(store, run, pseudonym, site, damaged)
         if START in run.data.tags and run.data.tags.get(START_RUN) not in known:
             starts_gone.append(run.info.run_id)
         table = store.artefact(run.info.run_id, PATIENTS)
         if table is None:
             runs_without_table.append(run.info.run_id)
             continue
+        if (rows := _patients_of(table)) is None:
+            runs_without_table.append(run.info.run_id)
+            continue
         runs_read += 1
-        rows = pd.read_csv(io.StringIO(table), dtype={"patient": str, "site": str}, keep_default_na=False)
         rows = rows[is_meant(rows, pseudonym, site)]
         start = run.data.tags.get(START_RUN, "")  # an older run, so `uses` has it already if it used the patient
         through = start if start in {use.run for use in uses} else ""
         if len(rows) or through:
             uses.append(_use(store, run, rows, aliases, through))
-    return Lineage(uses, runs_read, runs_without_table, sorted(decisions, key=lambda one: one.made), starts_gone)
+    decisions.sort(key=lambda one: one.made)
+    return Lineage(uses, runs_read, runs_without_table, decisions, starts_gone, damaged)
+
+
+def _patients_of(table: str) -> pd.DataFrame | None:
+    """The table of a run's patients; None if it is damaged."""
+    try:
+        rows = pd.read_csv(io.StringIO(table), dtype=str, keep_default_na=False)
+        return rows.astype({"fold": int, "sequences": int}) if {"patient", "part"} <= set(rows) else None
+    except (ValueError, KeyError):
+        return None
 
 
 def is_meant(rows: pd.DataFrame, pseudonym: str, site: str | None) -> pd.Series:
@@ -126,17 +145,35 @@ def is_meant(rows: pd.DataFrame, pseudonym: str, site: str | None) -> pd.Series:
     return meant & (sites.map(near).isin([near(""), near(site)])) if site is not None else meant
 
 
-def _decisions(store: Registry, run: Any, pseudonym: str, site: str | None) -> Iterator[Decision]:
-    """The promotion decisions about models of a pipeline's run that had the patient in the test part."""
+def _is_verdict(facts: Any) -> bool:
+    """Whether it has what a Decision says."""
+    named = ("model", "decision", "made", "evidence_digest")
+    return (
+        isinstance(facts, dict)
+        and all(isinstance(facts.get(name), str) for name in named)
+        and "version" in (facts.get("challenger") or {})
+        and "version" in (facts.get("champion") or {"version": None})
+    )
+
+
+def _decisions(store: Registry, run: Any, pseudonym: str, site: str | None, damaged: list[str]) -> Iterator[Decision]:
+    """The promotion decisions about models of a pipeline's run that had the patient in the test part. Folders that
+    cannot be read are added to `damaged`."""
     for variant_run in store.variants(run).values():
         for folder in store.folders(variant_run, EVIDENCE):
             answers = store.artefact(variant_run, f"{folder}/challenger.csv")
             verdict = store.artefact(variant_run, f"{folder}/verdict.json")
             if answers is None or verdict is None:  # writing was interrupted, so no alias was moved
                 continue
-            patients = pd.read_csv(io.StringIO(answers), dtype=str, keep_default_na=False)
-            if sequences := int(is_meant(patients, pseudonym, site).sum()):
-                facts = json.loads(verdict)
+            try:
+                patients = pd.read_csv(io.StringIO(answers), dtype=str, keep_default_na=False)
+                sequences, facts = int(is_meant(patients, pseudonym, site).sum()), json.loads(verdict)
+            except (ValueError, KeyError):  # whoever may write to the registry may add anything
+                damaged.append(f"{variant_run}/{folder}")
+                continue
+            if sequences and not _is_verdict(facts):
+                damaged.append(f"{variant_run}/{folder}")
+            elif sequences:
                 yield Decision(
                     model=facts["model"],
                     version=facts["challenger"]["version"],
@@ -209,6 +246,11 @@ def sentences(lineage: Lineage) -> Iterator[str]:
     yield f"The patients of {lineage.runs_read} runs were searched."
     if without := lineage.runs_without_table:
         yield f"{len(without)} runs have no table of patients, so nothing is known about them: {', '.join(without)}"
+    if lineage.damaged:
+        yield (
+            f"{len(lineage.damaged)} folders have not the form of a promotion's evidence, so they were not searched: "
+            f"{', '.join(lineage.damaged)}. fetalflow did not write them, or somebody changed them."
+        )
     if gone := lineage.starts_gone:
         yield (
             f"The training of {len(gone)} runs started from a model of a run that is gone: {', '.join(gone)}. "

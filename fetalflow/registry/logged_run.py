@@ -44,7 +44,7 @@ def log_pipeline(
     started = start_tags(models / main) | {INPUTS_TAG: inputs}
     with mlflow.start_run(experiment_id=experiment, run_name=origin.words, tags=tags | started) as parent:
         # First, so that the lineage of a patient finds this run even if it is interrupted after this line.
-        mlflow.log_text(patients_csv(manifest, split), PATIENTS)
+        mlflow.log_text(patients_csv(manifest, split, _pretrained(models / main, reports)), PATIENTS)
         mlflow.log_input(dataset, context="all parts")
         _log_parameters(mlflow, parameters)
         _log_metrics(mlflow, _once(headline(metrics[main])))
@@ -67,6 +67,14 @@ def log_pipeline(
                 _log_metrics(mlflow, _once(scores(figures, score)))
                 _log_variant(mlflow, task, variant, workspace)
     return parent.info.run_id
+
+
+def _pretrained(package: Path, reports: Path) -> pd.DataFrame | None:
+    """Patient and site of the files that a package was pretrained on; None if it was not."""
+    files = reports / "pretrain" / "files.csv"
+    if "pretraining" not in read_json(package / CONFIG) or not files.is_file():
+        return None
+    return pd.read_csv(files, dtype=str, keep_default_na=False)
 
 
 def _log_variant(mlflow: ModuleType, task: str, variant: str, workspace: Path) -> None:

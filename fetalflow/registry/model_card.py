@@ -60,7 +60,9 @@ def model_card(task: str, settings: Settings, workspace: Path = Path()) -> str:
         f"# {variant}: {get_task(task).title}",
         "**For research, not a medical device.**",
         _model(config, measures),
+        _distilled(config.get("distilled")),
         _data(manifest, many, synthetic=task in settings.phantoms),
+        _pretraining(config.get("pretraining")),
         _split(split, settings.blocks[task].split.kind, many, count_unknown(manifest)),
         _metrics(metrics, confidence, many),
         _published(config, read_origin(task, settings, workspace).profiles),
@@ -90,6 +92,22 @@ def _model(config: dict[str, Any], measures: bool) -> str:
     )
 
 
+def _distilled(how: dict[str, Any] | None) -> str:
+    """From whom the network learned besides the labels (docs/ml-lead/networks.md)."""
+    if not how:
+        return ""
+    mirror = ", also asked with the mirror image" if how["mirrored"] else ""
+    alone = f" {how['by_label_alone']} sequences had the label alone." if how["by_label_alone"] else ""
+    n, patients = how["teachers"], ", ".join(map(str, how["left_out"]))
+    return (
+        f"Distilled: it learned the labels and, with a share of {how['share']:g}, what {n} networks of the same kind "
+        f"answer. The {how['patients']} training patients are in {n} groups. Each of the {n} networks was trained "
+        f"without two groups ({patients} patients). The answer about a patient is the mean of the two networks that "
+        f"never saw her{mirror}.{alone} No test patient was read. `distilled` in config.json has the digests of the "
+        f"{n} trainings."
+    )
+
+
 def _published(config: dict[str, Any], profiles: tuple[str, ...]) -> str:
     """The paper's values, for its own network trained by its own settings only."""
     task = get_task(config["task"])
@@ -108,6 +126,19 @@ def _data(manifest: pd.DataFrame, many: str, synthetic: bool) -> str:
         f"## Data\n\n{kind}{len(manifest)} {many} of {manifest['source'].nunique()} files of "
         f"{manifest['patient'].nunique()} patients; {len(sites)} sites, {len(devices)} devices"
         f"{' (' + ', '.join(devices[:12]) + ')' if devices else ''}.{_licences(manifest)}"
+    )
+
+
+def _pretraining(facts: dict[str, Any] | None) -> str:
+    if not facts:
+        return ""
+    nameless = facts["files_without_a_patient"]
+    unknown = f" {nameless} of the files name no patient, so a test patient may be among them." if nameless else ""
+    licence = facts["licence"] or "not stated"
+    return (
+        f"Before that it was pretrained without labels ({facts['method']}, {facts['epochs']} epochs) on "
+        f"{facts['files']} further cines and stills of {facts['patients']} patients. Files of validation and test "
+        f"patients were left out.{unknown} Licence of these files: {licence}. Weights: SHA-256 {facts['weights']}."
     )
 
 

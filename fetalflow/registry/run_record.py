@@ -12,6 +12,8 @@ from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.provenance import provenance
 
 START = "fetalflow.started_from"  # tag: digest of the package that the training started from
+BEGINNING = "fetalflow.pretrained"  # tag: digest of the weights of the pretraining that it began with
+DISTILLED = "fetalflow.distilled"  # tag: how many teachers the network learned from
 START_VERSION, START_RUN = f"{START}.version", f"{START}.run"  # its model version, and the pipeline run of that version
 ENGINES = {"ms": "latency", "ms_p95": "latency"} | dict.fromkeys(("passed", "macro_f1_loss", "bytes"), "engine")
 BOUNDS = ("_low", "_high")  # endings of the two ends of an interval
@@ -19,10 +21,14 @@ PER_CLASS, PER_SITE = ("f1", "precision", "recall"), ("accuracy", "mean_class_f1
 
 
 def start_tags(package: Path) -> dict[str, str]:
-    """The tags of a package whose training started from an earlier model; empty if it started from random weights."""
-    start = read_json(package / CONFIG).get("started_from", {})
+    """The tags of a package whose training started from an earlier model or from a pretraining, or learned from
+    teachers; else empty."""
+    config = read_json(package / CONFIG)
+    start, distilled = config.get("started_from", {}), config.get("distilled")
     keys = {START: "package", START_VERSION: "version", START_RUN: "run"}
-    return {tag: start[key] for tag, key in keys.items() if key in start}
+    tags = {tag: start[key] for tag, key in keys.items() if key in start}
+    tags |= {BEGINNING: config["pretraining"]["weights"]} if "pretraining" in config else {}
+    return tags | ({DISTILLED: f"{distilled['teachers']} teachers"} if distilled else {})
 
 
 def inputs_digest(task: str, workspace: Path) -> str:

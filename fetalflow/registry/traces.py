@@ -4,15 +4,20 @@ Cines and sequences are named by the SHA-256 of the cine, so that digest finds h
 of tables are found by her name and site, too. A text, or a picture that may show her, is removed as a whole.
 """
 
+import html
 import io
 import json
 import re
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 import pandas as pd
+import yaml
 
 from fetalflow.artefacts import named, write_table
 from fetalflow.hospital.drop.spelling import near
@@ -81,14 +86,7 @@ class Traces:
             return False
         if (table := _table(data)) is not None:
             return bool(self.rows(table).any())
-        return bool(self._words.search(data))
-
-    @property
-    def _words(self) -> re.Pattern[bytes]:
-        shorts = [source[:SHORT].encode() for source in sorted(self.sources)]
-        names = [re.escape(name.encode()) for name in sorted(self.names) if len(name) >= SIGNS]
-        bounded = [rb"(?<![0-9A-Za-z])" + name + rb"(?![0-9A-Za-z])" for name in names]
-        return re.compile(b"|".join([*shorts, *bounded]) or rb"(?!)")
+        return bool(_words(self.names, self.sources).search(data))
 
     def rid(self, path: Path, name: str, shown: bool, dry: bool = False) -> str:
         """Rid a file of her; returns KEPT, REWRITTEN or REMOVED. name: its path in its folder, with `/`. shown: she may
@@ -125,6 +123,26 @@ class Traces:
         else:
             table = table[~hers]
         return _done(REWRITTEN, dry, lambda: write_table(path, table))
+
+
+@lru_cache(maxsize=2)
+def _words(names: frozenset[str], sources: frozenset[str]) -> re.Pattern[bytes]:
+    """What names a patient or a cine of hers in a text."""
+    shorts = [source[:SHORT].encode() for source in sorted(sources)]
+    written = sorted({way for name in names if len(name) >= SIGNS for way in _written(name)})
+    bounded = [rb"(?<![0-9A-Za-z])" + re.escape(name.encode()) + rb"(?![0-9A-Za-z])" for name in written]
+    return re.compile(b"|".join([*shorts, *bounded]) or rb"(?!)")
+
+
+def _written(name: str) -> set[str]:
+    """A name as it is in a text: as it is, and as JSON, YAML, HTML and a URL write an umlaut, a quote or a blank."""
+    forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD")} | {name}
+    found = set(forms)
+    for each in forms:
+        markup = html.escape(each)
+        found |= {json.dumps(each)[1:-1], yaml.safe_dump(each, width=10**6).split("\n")[0].strip("\"'"), quote(each)}
+        found |= {markup, markup.replace("&#x27;", "&#39;").replace("&quot;", "&#34;")}
+    return found
 
 
 def cines_of(tables: Iterable[pd.DataFrame], hers: Traces) -> set[str]:

@@ -8,7 +8,7 @@ import logging
 import os
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -150,11 +150,13 @@ def registry() -> Iterator[Registry]:
             mlflow.exceptions.MlflowException,
             _artefacts(mlflow, Path()),
         )
-        yield Registry(client, failure, artefacts, _download(mlflow), *known_run())
+        yield Registry(client, failure, artefacts, _repository, *known_run())
 
 
-def _download(mlflow: ModuleType) -> Callable[[str, str], str]:
-    return lambda uri, folder: mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+def _repository(uri: str) -> Any:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(uri)
 
 
 @contextmanager

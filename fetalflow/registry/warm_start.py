@@ -10,6 +10,7 @@ from pathlib import Path
 from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.patient_sides import read_sides
+from fetalflow.hospital.arrival.withdrawal import FILE as WITHDRAWN
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.hospital.drop.columns import ANNOTATIONS
 from fetalflow.models.package_files import CONFIG, WEIGHTS
@@ -39,6 +40,8 @@ def choose_start(task: str, settings: TaskSettings, store: Path, warm: bool | No
     """
     folder = Path(STARTS) / task
     data = file_digest(store / "drop" / ANNOTATIONS)
+    if (gone := store / WITHDRAWN).is_file():  # her rows may have been left out before she withdrew
+        data = f"{data} {file_digest(gone)}"
     chosen = read_json(folder / CHOSEN) if (folder / CHOSEN).is_file() else {}
     if chosen.get("data") == data and warm in (None, chosen["warm"]):
         return Start(chosen["start"], chosen["said"])

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -14,7 +13,7 @@ from fetalflow.models.building import about
 from fetalflow.report.drawings import as_image, as_svg
 from fetalflow.report.evidence import Evidence
 from fetalflow.report.measurements import measurements
-from fetalflow.report.style import STYLE
+from fetalflow.report.template import page_template
 
 PARTS = ("train", "validation", "test")
 MOST_ROWS = 40  # of a table on the page; the files beside it have all rows
@@ -43,27 +42,19 @@ def render(evidence: Evidence, figures: Mapping[str, Figure], origin: Mapping[st
     figures: from `fetalflow.report.drawings.draw`; origin: from `fetalflow.registry.provenance.provenance`; digest: of
     the data; made: the date on the page.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fetalflow.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "stated": in_percent,
         "number": number,
         "percent": percent,
         "thousands": thousands,
         "p_value": p_value,
+        "no_interval": no_interval,
     }
-    environment.filters["no_interval"] = no_interval
     main, labels = evidence.metrics[evidence.main], evidence.configs[evidence.main]["labels"]
     published = {name for row in evidence.task.published.values() for name in row}
     wilcoxon_is_theirs = "f1_of_macros" in published and not evidence.measured
-    return environment.get_template("page.html.j2").render(
+    return page_template("report", filters).render(
         run=evidence,
-        shared_style=STYLE,
         least_patients=LEAST_PATIENTS,
         variants=variants(evidence),
         main=main,

@@ -70,10 +70,10 @@ class Models:
 
     def _predict(self, job: Job) -> Found:
         package, answers, rows = self.packages[job.task], [], []
-        for file in job.files:
-            self._pictures.clear()
+        for file in job.files or (Path(),):  # a window of a stream has no file
+            self._pictures[:] = [] if job.frames is None else [job.frames]
             try:
-                found = package.predict(file, **job.options)
+                found = package.predict(file if job.frames is None else job.frames, **job.options)
             except InputError as error:
                 return _refusal(job, file, error)
             answers.append({"file": file.name} | found.as_dict())
@@ -114,7 +114,8 @@ class Models:
 
 def _row(job: Job, file: Path, engine: str, answer: Mapping[str, Any], frames: np.ndarray, size: int) -> dict[str, Any]:
     """frames: uint8 [N, H, W], masked, of which the figures are; size: of the model's input."""
-    row = {"task": job.task or BIOMETRY, "file": file.name, "engine": engine, "header": who(file)} | _finite(answer)
+    header = who(file) if file.name else {}
+    row = {"task": job.task or BIOMETRY, "file": file.name, "engine": engine, "header": header} | _finite(answer)
     row |= {"figures": picture_figures(frames, size)} if job.figures else {}
     return row | ({"picture": np.ascontiguousarray(frames)} if job.pictures else {})
 

@@ -292,6 +292,8 @@ class Desk:
         begun = time.perf_counter()
         try:
             found = await asyncio.wrap_future(pool.submit(job))
+            if found.wrong and job.frames is not None:  # the challenger needs another window: no fault of the input
+                raise InputError(found.wrong)
             about = dict(about) | {"latency_ms": 1000 * (time.perf_counter() - begun)}
             await self.rows(job, found, pool.served, about, SHADOW)
             self.measures.shadowed.labels("answered").inc()

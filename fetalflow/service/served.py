@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 PREDICT, MEASURE, EXAMINE = "predict", "measure", "examine"
 VERBS = (PREDICT, MEASURE, EXAMINE)
 BIOMETRY, PLANES, MOVEMENT = "biometry", "planes", "movement"
@@ -42,7 +44,8 @@ class Served:
 @dataclass(frozen=True)
 class Job:
     """One request for a worker. files: on the disk, in the order of the request. options: of the verb. figures,
-    pictures: whether the rows need figures of the picture, and its frames."""
+    pictures: whether the rows need figures of the picture, and its frames. frames: uint8 [N, H, W], a window of a
+    stream, in the place of files."""
 
     verb: str
     task: str
@@ -50,6 +53,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     figures: bool = False
     pictures: bool = False
+    frames: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ grey values, one byte each, row by row; without height and width a PNG or JPEG. 
 
 import asyncio
 import contextlib
-import hashlib
 import io
 import signal
 from multiprocessing.connection import Connection
@@ -21,9 +20,9 @@ from fetalflow.errors import InputError
 from fetalflow.service.desk import Desk
 from fetalflow.service.limits import Limits
 from fetalflow.service.served import MOVEMENT, Served
+from fetalflow.service.stream_log import FirstWindow, Seen, StreamRecorder
 from fetalflow.service.workers import FORKS, START_S
 from fetalflow.study.result import FOR_RESEARCH
-from fetalflow.watch.row import CHAMPION, OTHER, Answered
 
 router = APIRouter()
 TRY_AGAIN, WRONG, FAILED = 1013, 1007, 1011  # of the WebSocket protocol
@@ -53,9 +52,10 @@ class Begin(BaseModel):
 class StreamWorker:
     """The process of one stream."""
 
-    def __init__(self, folder: Path, begin: Begin, limits: Limits) -> None:
+    def __init__(self, folder: Path, begin: Begin, limits: Limits, logged: bool) -> None:
+        """logged: the first answer comes with what was seen (`stream_log.Seen`)."""
         self.connection, theirs = FORKS.Pipe()
-        self.process = FORKS.Process(target=_work, args=(theirs, folder, begin, limits), daemon=True)
+        self.process = FORKS.Process(target=_work, args=(theirs, folder, begin, limits, logged), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -67,8 +67,8 @@ class StreamWorker:
             raise found
         return found
 
-    def push(self, message: bytes, seconds: float) -> dict[str, Any] | None:
-        """The answer to a frame; None until the window is full."""
+    def push(self, message: bytes, seconds: float) -> tuple[dict[str, Any] | None, Seen | None]:
+        """The answer to a frame, None until the window is full; and what was seen, with the first answer."""
         self.connection.send_bytes(message)
         return self.receive(seconds)
 
@@ -108,18 +108,19 @@ async def _serve(socket: WebSocket, desk: Desk, served: Served) -> None:
     limits = desk.limits
     async with asyncio.timeout(limits.upload_seconds):
         begin = Begin.model_validate_json(await _received(socket, "text", "The first message must be text: JSON."))
-    worker = await asyncio.to_thread(StreamWorker, served.folder, begin, limits)
+    logged = desk.recorder.record is not None
+    worker = await asyncio.to_thread(StreamWorker, served.folder, begin, limits, logged)
     try:
         state = await asyncio.to_thread(worker.receive, START_S)
         await socket.send_json({"for": FOR_RESEARCH, "models": [served.as_dict()]} | state)
         about = {"site": begin.site, "device": begin.device, "engine": state["engine"]}
-        recorder = _Recorder(desk, served, begin.patient, about, state["frames"])
+        recorder = StreamRecorder(desk, served, begin.patient, about, state["frames"])
         number = 0
         while True:
             async with asyncio.timeout(limits.upload_seconds):
                 message = await _received(socket, "bytes", "A frame must be a binary message.")
-            answer = await asyncio.to_thread(worker.push, message, limits.seconds)
-            await recorder.add(message, answer)
+            answer, seen = await asyncio.to_thread(worker.push, message, limits.seconds)
+            await recorder.add(message, answer, seen)
             await socket.send_json({"frame": number, "answer": answer})
             number += 1
     finally:
@@ -136,31 +137,6 @@ async def _received(socket: WebSocket, kind: str, wrong: str) -> Any:
     return message[kind]
 
 
-class _Recorder:
-    """Records one answer of every N: windows overlap, and so each frame counts once."""
-
-    def __init__(self, desk: Desk, served: Served, patient: str, about: dict[str, Any], frames: int) -> None:
-        self.desk, self.served, self.patient, self.about, self.frames = desk, served, patient, about, frames
-        self.digest, self.answered = hashlib.sha256(), 0
-
-    async def add(self, message: bytes, answer: dict[str, Any] | None) -> None:
-        self.digest.update(message)
-        if answer is None:
-            return
-        self.answered += 1
-        if self.answered % self.frames != 1 % self.frames:
-            return
-        model, digest = self.served, self.digest.hexdigest()
-        self.digest = hashlib.sha256()
-        known = {name: answer[name] for name in ("label", "probabilities", "unfamiliarity", "unfamiliar")}
-        role = CHAMPION if model.is_registered else OTHER
-        row = Answered(
-            model.task, "service", role, model=model.name, version=model.version, weights=model.weights, input=digest,
-            latency_ms=answer["ms"], **self.about, **known,
-        )  # fmt: skip
-        await self.desk.recorder.add(row, self.patient)
-
-
 async def _close(socket: WebSocket, code: int, why: object) -> None:
     if isinstance(why, ValidationError):
         why = "; ".join(
@@ -172,7 +148,7 @@ async def _close(socket: WebSocket, code: int, why: object) -> None:
         await socket.close(code, str(why).encode()[:LONGEST_REASON].decode(errors="ignore"))
 
 
-def _work(connection: Connection, folder: Path, begin: Begin, limits: Limits) -> None:
+def _work(connection: Connection, folder: Path, begin: Begin, limits: Limits, logged: bool) -> None:
     """The life of a stream's process. It ends when the server closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from fetalflow.inference.engines.choice import AUTO
@@ -188,11 +164,14 @@ def _work(connection: Connection, folder: Path, begin: Begin, limits: Limits) ->
             connection.send(error)
             return
         connection.send({"engine": streamer.parts.name, "frames": streamer.n, "labels": list(streamer.labels)})
+        first = FirstWindow(begin.fps) if logged else None
         while True:
             message = connection.recv_bytes()
             try:
-                answer = streamer.push(frame_of(message, begin, limits.max_pixels))
-                connection.send(answer and answer.as_dict())
+                frame = frame_of(message, begin, limits.max_pixels)
+                answer = streamer.push(frame)
+                seen = first and first.add(streamer, frame, answer is not None)
+                connection.send((answer and answer.as_dict(), seen))
             except InputError as error:
                 connection.send(error)
 

@@ -147,6 +147,21 @@ class Validate(Ranges):
         return self.min_fps, self.max_fps
 
 
+class Pretrain(Frozen):
+    """Pretraining of the main network without labels (docs/ml-lead/pretraining.md)."""
+
+    # Cines and stills without labels: a whole path, or one in the workspace. Empty: there is no pretraining.
+    folder: str = ""
+    licence: str = Field("", max_length=300)  # of these files; the card of a model that started from them states it
+    # Whether files that name no patient may be used. Nobody can tell then whether a test patient is among them.
+    unknown_patients: bool = False
+    clips: int = Field(8, ge=1, le=10_000)  # at most so many sequences of a file are used
+    batch: int = Field(32, ge=4, le=100_000)  # files per step, with two views of each
+    epochs: int = Field(100, ge=1, le=1_000_000)  # an epoch shows two views of each file
+    learning_rate: float = Field(1e-3, gt=0, le=10)  # at the start; it falls to nearly 0 at the last epoch
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+
 class Train(Frozen):
     """Table 2 of the paper; docs/ml-lead/networks.md says how its gaps are read."""
 
@@ -167,6 +182,8 @@ class Train(Frozen):
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: the rate falls to nearly 0 at the last epoch
     class_weights: bool = False  # weight the loss by the inverse frequency of each label
     augment: bool = False  # mirror, turn, zoom, shift, gain; not in the paper, helps when there are few patients
+    # Whether `augment` and `distil` use mirror images, left for right. auto: unless a label names a side (`left arm`).
+    mirror: bool | Literal["auto"] = "auto"
     device_augment: bool = False  # grey curve, gain, resolution, persistence, noise of other devices: for new sites
     # Simulated drift of the probe: largest shift over a sequence, as a share of the frame's side (the phantom drifts up
     # to 0.03). With more, the network relies less on drift, but frames are blurred more. 0: off.
@@ -178,6 +195,11 @@ class Train(Frozen):
     without_bands: bool = False  # train on frames without the black bands that fitting adds beside them
     small_epochs: int = Field(0, ge=0, le=1_000_000)  # first epochs, on frames with sides of 3/4
     false_alarms: float = Field(0.05, gt=0, lt=1)  # share of validation sequences flagged as unlike the training data
+    # Number of networks, its teachers, whose mean answer the network learns besides the labels; 0: none. Each of them
+    # learns from the training patients without two of as many groups, so that a training takes `distil` - 1 times as
+    # long (docs/ml-lead/networks.md).
+    distil: int = Field(0, ge=0, le=100)
+    distil_share: float = Field(0.5, gt=0, le=1)  # share of their answer in what is learned; the rest is the label
     start: str = ""  # folder of a model package whose weights the main variant starts from; empty: random weights
     seeds: tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...] = Field(
         (0,), min_length=1
@@ -202,6 +224,15 @@ class Train(Frozen):
     def _compiled_networks_have_no_hooks(self) -> "Train":
         if self.compile and self.align:
             raise ValueError(f"align {self.align} needs a hook, which compiled code does not call; use only one")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_see_enough(self) -> "Train":
+        if 0 < self.distil < 4:
+            raise ValueError(
+                f"distil {self.distil} is too few: each of these networks leaves out two groups of the patients, and "
+                "would learn from less than half of them; use 4 or more, or 0"
+            )
         return self
 
 

@@ -53,6 +53,8 @@ def _converted(params: dict[str, Any]) -> dict[str, Any]:
 def refuse_earlier(changes: dict[str, Any], task: str) -> None:
     """Raise InputError if `changes` has a setting of `task` that no longer exists; the message names the one to set."""
     block, entry = changes.get(task) or {}, (changes.get("tasks") or {}).get(task) or {}
+    if "pretrainings" in changes:
+        raise InputError("`pretrainings` follows from TASK.pretrain.folder. Set that; '' switches pretraining off.")
     if "ablations" in changes:
         raise InputError("`ablations` follows from the rivals. Set TASK.rivals.TASK-VARIANT; null leaves it out.")
     if "networks" in block:

@@ -14,6 +14,7 @@ from fetalflow.settings.blocks import (
     Extract,
     Phantom,
     Preprocess,
+    Pretrain,
     Significance,
     Split,
     Train,
@@ -43,12 +44,19 @@ class TaskEntry(Variant):
     drop: str  # folder with the cines and their table
 
 
+class Pretraining(Variant):
+    """The main variant of a task that is pretrained, and the folder of the unlabelled files."""
+
+    folder: str
+
+
 class TaskSettings(Frozen):
     phantom: Phantom
     extract: Extract
     preprocess: Preprocess
     split: Split
     validation: Validate = Field(alias="validate")
+    pretrain: Pretrain = Pretrain()
     train: Train
     rivals: dict[str, Variant] = {}  # by `TASK-VARIANT`, in the order of the report
     export: Export = Export()
@@ -84,6 +92,7 @@ class Settings(Frozen):
     tasks: dict[str, TaskEntry]
     phantoms: tuple[str, ...]  # tasks whose drop the synthetic hospital makes
     ablations: dict[str, Variant] = {}  # the rivals of all tasks together: dvc.yaml needs them in one mapping
+    pretrainings: dict[str, Pretraining] = {}  # by task, those with a `pretrain.folder`: dvc.yaml needs one mapping
     machines: Machines = Machines()
     node: Node = Node()
     watch: Watch = Watch()
@@ -108,6 +117,18 @@ class Settings(Frozen):
         if self.ablations != rivals:
             differing = sorted(n for n in {*rivals, *self.ablations} if rivals.get(n) != self.ablations.get(n))
             raise ValueError(f"`ablations` must repeat the `rivals` of every task; they differ in {differing}")
+        return self
+
+    @model_validator(mode="after")
+    def _pretrainings_follow_from_the_folders(self) -> "Settings":
+        wanted = {
+            task: Pretraining(**self.tasks[task].model_dump(exclude={"drop"}), folder=block.pretrain.folder)
+            for task, block in self.blocks.items()
+            if task in self.tasks and block.pretrain.folder
+        }
+        if self.pretrainings != wanted:
+            expected = {task: each.model_dump() for task, each in wanted.items()}
+            raise ValueError(f"`pretrainings` must repeat every `TASK.pretrain.folder`; expected {expected}")
         return self
 
     @model_validator(mode="after")

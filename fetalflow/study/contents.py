@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -13,9 +13,14 @@ from fetalflow.cine.dicom import is_dicom
 from fetalflow.cine.suffixes import CINES
 from fetalflow.errors import InputError
 from fetalflow.inference.examination.identity import check_one_fetus, identity_of
+from fetalflow.study.fetuses import Named, named_in
 
 INDEX = "DICOMDIR"  # the list of the files of a disc; it is DICOM without a picture
 MAKER = "fetalflow"  # of our own results, which come back with a study that was examined before
+SPOKEN = (  # what is said in words, such as `fetus A`
+    *("StudyDescription", "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription", "ViewName"),
+    "ImageComments",
+)
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 MOST_NAMES = 5  # in one remark
 
@@ -23,13 +28,14 @@ MOST_NAMES = 5  # in one remark
 @dataclass(frozen=True)
 class Found:
     """A file of a study. name: unique in the study. uids: by keyword, of a DICOM header, without the empty ones. ours:
-    it is a result of fetalflow and is not examined."""
+    it is a result of fetalflow and is not examined. fetus: which one it shows, as far as name and header say it."""
 
     name: str
     path: Path
     sha256: str
     uids: dict[str, str]
     ours: bool
+    fetus: Named = field(default=Named())
 
 
 def find_files(paths: Sequence[Path]) -> tuple[list[Found], list[str]]:
@@ -50,7 +56,7 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Found], list[str]]:
     found: dict[str, Found] = {}
     for path, name in sorted(names.items(), key=lambda each: each[1]):
         digest = file_digest(path)
-        uids, ours = _header(path)
+        uids, ours, spoken = _header(path)
         same = next((each for each in found.values() if each.sha256 == digest or _same_image(each.uids, uids)), None)
         if same and (same.sha256 == digest or _pixels(path) == _pixels(same.path)):
             remarks.append(f"{name} is the same image as {same.name} and counts once")
@@ -60,7 +66,7 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Found], list[str]]:
                 "they are two images, one has a wrong UID: examine them one by one"
             )
         else:
-            found[name] = Found(name, path, digest, uids, ours)
+            found[name] = Found(name, path, digest, uids, ours, Named() if ours else named_in(name, spoken))
     files = list(found.values())
     return files, remarks + check_one_fetus([(each.name, identity_of(each.path)) for each in files])
 
@@ -96,18 +102,20 @@ def _names(files: Sequence[Path]) -> dict[Path, str]:
     return {each: each.absolute().relative_to(common).as_posix() for each in files}
 
 
-def _header(path: Path) -> tuple[dict[str, str], bool]:
+def _header(path: Path) -> tuple[dict[str, str], bool, list[str]]:
+    """UIDs by keyword, whether it is a result of ours, and what it says in words."""
     if not is_dicom(path):
-        return {}, False
+        return {}, False, []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote values
         try:
-            header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*UIDS, "Manufacturer"])
+            header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*UIDS, *SPOKEN, "Manufacturer"])
         except Exception:  # noqa: BLE001 - a damaged header raises many kinds of errors; the reader names the fault
             header = Dataset()
         uids = {keyword: str(header.get(keyword) or "").strip(" \0") for keyword in UIDS}
         maker = str(header.get("Manufacturer") or "").strip(" \0").casefold()
-    return {keyword: value for keyword, value in uids.items() if value}, maker == MAKER
+        spoken = [str(header.get(keyword) or "") for keyword in SPOKEN]
+    return {keyword: value for keyword, value in uids.items() if value}, maker == MAKER, spoken
 
 
 def _pixels(path: Path) -> bytes | None:

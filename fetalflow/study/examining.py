@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fetalflow.biometry.structures import LENGTHS, WEEKS
+from fetalflow.biometry.structures import LENGTHS
 from fetalflow.cine.masked import Masked, decoded
 from fetalflow.cine.resampling import clock_of, frame_step
 from fetalflow.cine.store import stored_frames
@@ -17,6 +17,7 @@ from fetalflow.inference.package import Package
 from fetalflow.inference.streaming.streamer import Streamer
 from fetalflow.settings.params import Extract
 from fetalflow.study.contents import Found, find_files
+from fetalflow.study.fetuses import of_one_fetus
 from fetalflow.study.joining import join
 from fetalflow.study.movement import NO_CINE, movement_in
 from fetalflow.study.planes import FramePlanes, planes_of_frames, runs_of_planes, structure_of
@@ -66,23 +67,25 @@ def examine_study(
     scales: Mapping[str, float] | None = None,
     weeks: float | None = None,
     remarks: Sequence[str] = (),
+    fetus: str = "",
     on_file: Callable[[int, int], None] = lambda done, total: None,
 ) -> StudyResult:
     """Examine all files of one study, in any order: stills, cines and sweeps.
 
     paths: files, or folders that hold them. scales: mm per pixel of the recorded frames by the name of a file, used
     instead of its scale; under ANY_FILE for every file that states none. weeks: gestational age as it is stated.
-    remarks: what else the reader of the result must know. on_file: gets the number of files that are done, and of all.
+    remarks: what else the reader of the result must know. fetus: A to D, where the files say which fetus of several
+    they show: only those of this one are examined. on_file: gets the number of files that are done, and of all.
 
     A file that cannot be read is in the result with its reason. Raises InputError when nothing is found or can be read,
-    the files are of several patients, studies, days or sites, a number is impossible, or a model does not fit.
+    the files are of several patients, studies, days, sites or fetuses, a number is impossible, or a model does not fit.
     """
     _, weeks = check_request(models.biometry, None, None, weeks)
-    if weeks is not None and not WEEKS[0] <= weeks <= WEEKS[1]:
-        raise InputError(f"weeks must be the gestational age, {WEEKS[0]:g} to {WEEKS[1]:g}; found {weeks:g}.")
     remarks = [*remarks, *_about_planes(models.planes)]
     found, about_files = find_files(paths)
-    remarks += about_files
+    kept, about_fetus, mixed = of_one_fetus({each.name: each.fetus for each in found if not each.ours}, fetus)
+    found = [each for each in found if each.ours or each.name in kept]
+    remarks += [*about_files, *about_fetus]
     scales = _checked(scales or {}, found, models.biometry)
     gathered = _Gathered()
     for done, file in enumerate(found, start=1):
@@ -95,10 +98,11 @@ def examine_study(
         gathered.no_movement[""] = NO_CINE
     if len(gathered.scaled) > 1:
         remarks.append(ONE_SCALE.format(count=len(gathered.scaled), scale=scales[ANY_FILE]))
-    together = join(gathered.views, gathered.of_frames)
+    together = join(gathered.views, gathered.of_frames, mixed)
     return StudyResult(
         study_instance_uid=next((uid for each in found if (uid := each.uids.get("StudyInstanceUID"))), None),
         weeks=weeks,
+        fetus=fetus.upper(),
         files=tuple(gathered.files),
         planes=tuple(gathered.planes),
         views=tuple(gathered.stated),

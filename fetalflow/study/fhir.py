@@ -24,7 +24,6 @@ from fetalflow.study.dicom.codes import (
     MM,
     OBSTETRIC_SCAN,
     ONE,
-    OURS,
     PERCENT,
     STRUCTURE_CODES,
     UPPER,
@@ -35,16 +34,10 @@ from fetalflow.study.dicom.numbers import DIGITS, Standing
 from fetalflow.study.dicom.sentences import clean, of_study, without_names
 from fetalflow.study.dicom.sources import header_of
 from fetalflow.study.dicom.uids import fingerprint
+from fetalflow.study.fhir_movement import movement_observations
+from fetalflow.study.fhir_parts import HL7, absent, coding, concept, notes, quantity
 from fetalflow.study.result import FOR_RESEARCH, JoinedLength, StudyResult, UsedModel
 
-SYSTEMS = {
-    "LN": "http://loinc.org",
-    "SCT": "http://snomed.info/sct",
-    "UCUM": "http://unitsofmeasure.org",
-    "DCM": "http://dicom.nema.org/resources/ontology/DCM",
-    OURS: "urn:fetalflow:codes",
-}
-HL7 = "http://terminology.hl7.org/CodeSystem"
 RESEARCH = {"security": [{"system": f"{HL7}/v3-ActReason", "code": "HRESCH", "display": "healthcare research"}]}
 SUBJECT_NUMBERS = "PatientID", "IssuerOfPatientID", "StudyDate"
 
@@ -56,17 +49,16 @@ def fhir_bundle(result: StudyResult) -> dict[str, Any]:
     """
     seed, facts = fingerprint(result), _header(result)
     devices = [_entry("Device", f"{seed} device {each.task}", _device(each)) for each in result.models]
-    measuring = next(
-        (each["fullUrl"] for each, m in zip(devices, result.models, strict=True) if m.task == "biometry"), ""
-    )
+    urls = {model.task: each["fullUrl"] for each, model in zip(devices, result.models, strict=True)}
     observations = [
-        _entry("Observation", f"{seed} {name}", _observation(facts, measuring) | stated)
-        for name, stated in _figures(result)
+        _entry("Observation", f"{seed} {name}", _observation(facts, urls.get(task, "")) | stated)
+        for task, figures in (("biometry", _figures(result)), ("movement", movement_observations(result)))
+        for name, stated in figures
     ]
     report = {
         **_common(facts),
         "category": [{"coding": [{"system": f"{HL7}/v2-0074", "code": "OUS", "display": "OB Ultrasound"}]}],
-        "code": _concept(OBSTETRIC_SCAN),
+        "code": concept(OBSTETRIC_SCAN),
         "result": [{"reference": each["fullUrl"]} for each in observations],
         "conclusion": "; ".join([FOR_RESEARCH.rstrip("."), *of_study(result)]),
     }
@@ -104,21 +96,21 @@ def _figures(result: StudyResult) -> Iterable[tuple[str, dict[str, Any]]]:
 def _length(length: JoinedLength, result: StudyResult) -> dict[str, Any]:
     standing = Standing(length.low, length.high, length.level, length.z, length.percentile, result.weeks)
     stated = _value(LENGTH_CODES[length.name], length.value, MM, standing) | _site(length.structure)
-    return stated | _notes([*_population(standing), *clean(length.speaks_against, result)])
+    return stated | notes([*_population(standing), *clean(length.speaks_against, result)])
 
 
 def _estimate(estimate: Estimate, weeks: float | None, reason: str) -> dict[str, Any]:
     name, unit = (AGE, WEEK) if estimate.unit == "weeks" else (WEIGHT, GRAM)
     method = {"text": estimate.name}
     if code := FORMULA_CODES.get((estimate.formula, estimate.lengths)):
-        method["coding"] = [_coding(code)]
+        method["coding"] = [coding(code)]
     if estimate.value is None:
         return _missing(name, "not-applicable", reason) | {"method": method}
     standing = Standing(z=estimate.z, percentile=estimate.percentile, weeks=weeks)
     return (
         _value(name, estimate.value, unit, standing)
         | {"method": method}
-        | _notes([*_population(standing), *filter(None, [reason])])
+        | notes([*_population(standing), *filter(None, [reason])])
     )
 
 
@@ -131,17 +123,16 @@ def _value(name: Code, value: float, unit: Code, standing: Standing) -> dict[str
         parts += [] if standing.level is None else [(LEVEL, standing.level, ONE)]
     parts += [] if standing.percentile is None else [(GROWTH_PERCENTILE, standing.percentile, PERCENT)]
     parts += [] if standing.z is None else [(GROWTH_Z, standing.z, ONE)]
-    stated = {"code": _concept(name), "valueQuantity": _quantity(value, unit)}
+    stated = {"code": concept(name), "valueQuantity": quantity(value, unit)}
     if parts:
         stated["component"] = [
-            {"code": _concept(code), "valueQuantity": _quantity(number, of)} for code, number, of in parts
+            {"code": concept(code), "valueQuantity": quantity(number, of)} for code, number, of in parts
         ]
     return stated
 
 
 def _missing(name: Code, why: str, reason: str) -> dict[str, Any]:
-    absent = {"coding": [{"system": f"{HL7}/data-absent-reason", "code": why}], "text": reason or why}
-    return {"code": _concept(name), "dataAbsentReason": absent}
+    return {"code": concept(name), "dataAbsentReason": absent(why, reason)}
 
 
 def _common(facts: dict[str, str]) -> dict[str, Any]:
@@ -177,27 +168,11 @@ def _population(standing: Standing) -> list[str]:
 
 
 def _site(structure: str) -> dict[str, Any]:
-    return {"bodySite": _concept(STRUCTURE_CODES[structure])}
-
-
-def _notes(texts: list[str]) -> dict[str, Any]:
-    return {"note": [{"text": text} for text in texts]} if texts else {}
+    return {"bodySite": concept(STRUCTURE_CODES[structure])}
 
 
 def _study(uid: str) -> dict[str, Any]:
     return {"type": "ImagingStudy", "identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}}
-
-
-def _concept(code: Code) -> dict[str, Any]:
-    return {"coding": [_coding(code)], "text": code.meaning}
-
-
-def _coding(code: Code) -> dict[str, str]:
-    return {"system": SYSTEMS[code.scheme_designator], "code": code.value, "display": code.meaning}
-
-
-def _quantity(value: float, unit: Code) -> dict[str, Any]:
-    return {"value": round(float(value), DIGITS), "unit": unit.value, "system": SYSTEMS["UCUM"], "code": unit.value}
 
 
 def _entry(kind: str, of: str, stated: dict[str, Any]) -> dict[str, Any]:

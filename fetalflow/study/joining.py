@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fetalflow.biometry.estimates import APART, Estimate
+from fetalflow.biometry.estimates import APART, Estimate, without_value
 from fetalflow.biometry.structures import LENGTHS
 from fetalflow.inference.examination.fetus import Fetus, combine
 from fetalflow.inference.examination.result import Examination, Length
@@ -27,12 +27,15 @@ class Together:
     warnings: tuple[str, ...]
 
 
-def join(views: Sequence[tuple[str, Seen]], planes: Sequence[tuple[str, FramePlanes]]) -> Together:
-    """views: file name and what is seen in it. planes: of every file that the planes model looked at."""
+def join(views: Sequence[tuple[str, Seen]], planes: Sequence[tuple[str, FramePlanes]], mixed: str = "") -> Together:
+    """views: file name and what is seen in it. planes: of every file that the planes model looked at. mixed: why the
+    views may be of several fetuses; then no age and no weight comes from more than one length."""
     used = [(name, seen) for name, seen in views if seen.used]
     # `combine` states the warnings of each cine again, and identities were checked for all files of the study.
     bare = [replace(seen.found, source=name, warnings=(), identity={}) for name, seen in used]
     fetus = combine(bare) if bare else Fetus(None, {}, {}, (), (), ())
+    if mixed:
+        fetus = replace(fetus, **{name: _of_several(getattr(fetus, name), mixed) for name in ("ages", "weights")})
     counted = {name for each in (*fetus.ages, *fetus.weights) for name in each.lengths}
     lengths = {name: _joined(name, fetus, used, name in counted) for name in fetus.lengths}
     best = {structure: _best(names[0], fetus, used) for structure, names in LENGTHS.items() if names[0] in lengths}
@@ -45,6 +48,10 @@ def join(views: Sequence[tuple[str, Seen]], planes: Sequence[tuple[str, FramePla
         weights=fetus.weights,
         warnings=(*fetus.warnings, *_other_age(fetus)),
     )
+
+
+def _of_several(estimates: Sequence[Estimate], reason: str) -> tuple[Estimate, ...]:
+    return tuple(without_value(each, reason) if len(each.lengths) > 1 else each for each in estimates)
 
 
 def _other_age(fetus: Fetus) -> list[str]:

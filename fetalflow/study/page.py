@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import jinja2
 from matplotlib.figure import Figure
 
 from fetalflow.biometry.estimates import UNKNOWN_AGE
 from fetalflow.evaluation.certainty.record import in_percent
 from fetalflow.inference.actogram.drawing import draw_actograms, in_short
+from fetalflow.inference.actogram.result import Actogram
 from fetalflow.inference.examination.overlay import draw_examinations, runs
-from fetalflow.report.style import STYLE
+from fetalflow.report.template import page_template
+from fetalflow.study.fetuses import CANNOT_BE_KNOWN
 from fetalflow.study.result import FOR_RESEARCH, JoinedLength, Plane, StudyResult, View
 
 NAMES = {
@@ -29,24 +30,17 @@ DPI = 90
 
 def page(result: StudyResult) -> str:
     """The examination as HTML with its pictures in it."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fetalflow.study", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     levels = [length.level for length in result.lengths.values() if length.level]
-    return environment.get_template("page.html.j2").render(
+    return page_template("study").render(
         result=result,
-        shared_style=STYLE,
         for_research=FOR_RESEARCH,
+        cannot_be_known=CANNOT_BE_KNOWN,
         lengths=[_length(each) for each in result.lengths.values()],
         level=in_percent(min(levels)) if levels else "",
         unknown_age=UNKNOWN_AGE,
         estimates=[_estimate(each) for each in (*result.ages, *result.weights)],
         pictures=_pictures(result),
-        movement=[(each.source, in_short(each), _image(draw_actograms([each]))) for each in result.movement],
+        movement=[(each.source, _movement(each), _image(draw_actograms([each]))) for each in result.movement],
         files=_files(result),
     )
 
@@ -100,6 +94,11 @@ def _image(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _movement(actogram: Actogram) -> str:
+    answer = f". Whole cine: {actogram.answer.in_words}" if actogram.answer else ""
+    return f"{in_short(actogram)}{answer}"
 
 
 def _files(result: StudyResult) -> list[dict[str, Any]]:

@@ -27,11 +27,13 @@ class FramePlanes:
     unfamiliarity: np.ndarray | None
     unfamiliar: np.ndarray | None
 
+    def named(self, structure: str) -> np.ndarray:
+        """bool [T]: the label of the frame names a structure."""
+        return np.array([structure_of(label) == structure for label in self.labels])[self.label]
+
     def shows(self, structure: str) -> np.ndarray:
-        """bool [T]: the frame shows the plane of a structure, and is like the training data."""
-        of = np.array([structure_of(label) == structure for label in self.labels])
-        known = True if self.unfamiliar is None else ~self.unfamiliar
-        return of[self.label] & known
+        """bool [T]: the same, and the frame is like the training data."""
+        return self.named(structure) & (True if self.unfamiliar is None else ~self.unfamiliar)
 
 
 def structure_of(label: str) -> str | None:

@@ -163,10 +163,11 @@ class JoinedLength:
 class StudyResult:
     """One examination of one woman. No name, number or date of a patient is in it.
 
-    weeks: the stated gestational age, or None. best: by structure, file and frame number of the frame to look at.
-    missing: by structure, why there is no length. ages in weeks, weights in g, each by one formula; `value` is None
-    where it does not hold, for the `reason`. movement: one actogram for each cine that is long enough. warnings: what
-    speaks against the study as a whole. examinations: with pictures and masks, for pages; not in `as_dict`.
+    weeks: the stated gestational age, or None. fetus: A to D, where the caller asked for one of several. best: by
+    structure, file and frame number of the frame to look at. missing: by structure, why there is no length. ages in
+    weeks, weights in g, each by one formula; `value` is None where it does not hold, for the `reason`. movement: one
+    actogram for each cine that is long enough. warnings: what speaks against the study as a whole. examinations: with
+    pictures and masks, for pages; not in `as_dict`.
     """
 
     study_instance_uid: str | None
@@ -185,6 +186,7 @@ class StudyResult:
     models: tuple[UsedModel, ...]
     warnings: tuple[str, ...]
     fetalflow: str  # its version
+    fetus: str = ""
     examinations: tuple[Examination, ...] = field(default=(), repr=False)
 
     @property
@@ -205,6 +207,7 @@ class StudyResult:
             "fetalflow": self.fetalflow,
             "study_instance_uid": self.study_instance_uid,
             "weeks": self.weeks,
+            "fetus": self.fetus,
             "models": [asdict(each) for each in self.models],
             "files": files,
             "planes": [asdict(each) for each in self.planes],

@@ -19,6 +19,10 @@ from fetalflow.study.planes import FramePlanes
 from fetalflow.study.result import FrameLength, MeasuredFrame, View
 
 FEWEST, LEAST = 3, 0.03  # frames, and share of a cine, that must show a structure: fewer are an error of the model
+CONFIRMED = (
+    "{strange} of {named} frames are unlike the training data of the planes model; the biometry model knows them and "
+    "names the same structure"
+)
 NO_MM = "its scale is not known, so its lengths are in pixels and not used; state it: --mm-per-px 0.2"
 
 
@@ -57,21 +61,50 @@ def seen_whole(cine: Masked, package: Package, mm_per_px: float | None, weeks: f
 def seen_in(
     cine: Masked, planes: FramePlanes, package: Package, mm_per_px: float | None, weeks: float | None
 ) -> Iterator[Seen]:
-    """A view for each structure whose plane the frames show."""
+    """A view for each structure whose plane the frames show.
+
+    The biometry model is a second judge: where it knows frames that are unlike the training data of the planes model,
+    and calls them the same structure, they are measured. Two networks rarely make the same mistake.
+    """
     for structure in LENGTHS:
-        chosen = np.flatnonzero(planes.shows(structure))
-        if len(chosen) < min(max(FEWEST, LEAST * len(cine.frames)), len(cine.frames)):
+        named = planes.named(structure)
+        if not _are_enough(named):
             continue
-        kept = _spread(chosen, package.frames)
-        found = examine_opened(package, _only(cine, kept), mm_per_px, weeks, structure)
-        left_out = f"{len(chosen) - len(kept)} of {len(chosen)} frames of the plane were left out, spread over the cine"
-        found = replace(
-            found,
-            frames=tuple(kept[list(found.frames)].tolist()),
-            used=tuple(kept[list(found.used)].tolist()),
-            warnings=(*found.warnings, *([left_out] if len(kept) < len(chosen) else [])),
-        )
-        yield Seen(found, structure, tuple(_not_used(found, structure)))
+        seen = _seen(cine, named, package, mm_per_px, weeks, structure)
+        strange = named & ~planes.shows(structure)
+        if strange.any() and not _confirms(seen.found, structure):
+            if not _are_enough(known := planes.shows(structure)):
+                continue
+            seen, strange = _seen(cine, known, package, mm_per_px, weeks, structure), np.zeros_like(strange)
+        remark = CONFIRMED.format(strange=strange.sum(), named=named.sum())
+        found = replace(seen.found, warnings=(*seen.found.warnings, *([remark] if strange.any() else [])))
+        yield replace(seen, found=found)
+
+
+def _are_enough(shown: np.ndarray) -> bool:
+    return bool(shown.sum() >= min(max(FEWEST, LEAST * len(shown)), len(shown)))
+
+
+def _seen(
+    cine: Masked, shown: np.ndarray, package: Package, mm_per_px: float | None, weeks: float | None, structure: str
+) -> Seen:
+    """What is measured in some frames, bool [T], of one structure."""
+    chosen = np.flatnonzero(shown)
+    kept = _spread(chosen, package.frames)
+    found = examine_opened(package, _only(cine, kept), mm_per_px, weeks, structure)
+    left_out = f"{len(chosen) - len(kept)} of {len(chosen)} frames of the plane were left out, spread over the cine"
+    found = replace(
+        found,
+        frames=tuple(kept[list(found.frames)].tolist()),
+        used=tuple(kept[list(found.used)].tolist()),
+        warnings=(*found.warnings, *([left_out] if len(kept) < len(chosen) else [])),
+    )
+    return Seen(found, structure, tuple(_not_used(found, structure)))
+
+
+def _confirms(found: Examination, structure: str) -> bool:
+    """Whether the biometry model knows what it sees and calls it this structure."""
+    return found.unfamiliar is False and not _has_no_label(found) and _agrees(found, structure)
 
 
 def _spread(chosen: np.ndarray, n: int) -> np.ndarray:
@@ -92,8 +125,7 @@ def _only(cine: Masked, chosen: np.ndarray) -> Masked:
 
 def _not_used(found: Examination, structure: str) -> Iterator[str]:
     """Why the lengths of a view do not count."""
-    agrees = found.label == structure or found.probabilities.get(structure, 0.0) >= UNSURE
-    if not agrees and not _has_no_label(found):
+    if not _agrees(found, structure) and not _has_no_label(found):
         yield (
             f"the planes model says {structure}, but the biometry model calls it {found.label} "
             f"({found.probabilities[found.label]:.2f})"
@@ -104,6 +136,10 @@ def _not_used(found: Examination, structure: str) -> Iterator[str]:
         yield "no length"
     elif found.unit != "mm":
         yield NO_MM
+
+
+def _agrees(found: Examination, structure: str) -> bool:
+    return found.label == structure or found.probabilities.get(structure, 0.0) >= UNSURE
 
 
 def _has_no_label(found: Examination) -> bool:

@@ -1,6 +1,7 @@
 """Sequences and a network come in; a trained network, its curves and its answers go out.
 
-Doors: answered_masks, answers, freed_memory, loading, one_run, start, together.
+Doors: answered_masks, answers, checkpoints, distilling, fitting, freed_memory, loading, one_run, pretrained,
+pretraining, start, together.
 
 Importing this room makes torch use huge pages, where the operating system offers them on request (`madvise`).
 

@@ -30,7 +30,8 @@ class Classifier(lightning.LightningModule):
 
     class_weights: float [C], mean 1 over the training sequences, or None. Label smoothing and alignment are part of the
     training loss but of no logged loss, so that the curves of training and validation can be compared. With `align`,
-    training batches end with the sites, int64 [B]. Raises InputError for settings that have no effect.
+    training batches have the sites, int64 [B], behind the labels; with `distil` they end with what is learned in the
+    place of the labels, float32 [B, C]. Raises InputError for settings that have no effect.
     """
 
     figures = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # of each epoch
@@ -62,12 +63,12 @@ class Classifier(lightning.LightningModule):
                 group["lr"] = group["share"] * learning_rate(self.settings, self.current_epoch)
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
-        sequences, labels, *sites = batch
-        logits, site_distance = self._answer(self._augmented(sequences), *sites)
+        sequences, labels, *others = batch
+        taught = others.pop() if self.settings.distil else None
+        logits, site_distance = self._answer(self._augmented(sequences), *others)
         self._log_figures("train", logits.detach(), labels)
-        return self._scaled_for_ddp(
-            self._loss(logits, labels, self.settings.label_smoothing) + site_distance, len(labels)
-        )
+        loss = self._loss(logits, labels, self.settings.label_smoothing, taught)
+        return self._scaled_for_ddp(loss + site_distance, len(labels))
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         if self.averaged is not None:
@@ -99,7 +100,7 @@ class Classifier(lightning.LightningModule):
         if self.settings.drift_augment:  # first, because after other augmentations depth may not run along the rows
             sequences = as_if_drifting(sequences, self.settings.drift_augment)
         if self.settings.augment:
-            sequences = augment(sequences)
+            sequences = augment(sequences, bool(self.settings.mirror))
         return as_another_device(sequences) if self.settings.device_augment else sequences
 
     def _answer(self, sequences: Tensor, *sites: Tensor) -> tuple[Tensor, Tensor | float]:
@@ -128,8 +129,10 @@ class Classifier(lightning.LightningModule):
         _, processes = rank_and_count()
         self.log_dict(means, on_step=False, on_epoch=True, batch_size=count * processes, sync_dist=processes > 1)
 
-    def _loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    def _loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0, taught: Tensor | None = None) -> Tensor:
+        """taught: probabilities float [B, C] in the place of the labels, which then only choose the class weights."""
+        goal = labels if taught is None else taught
+        losses = F.cross_entropy(logits, goal, reduction="none", label_smoothing=smoothing)
         if self.class_weights is not None:
             losses = losses * self.class_weights[labels]
         return losses.mean()

@@ -22,15 +22,21 @@ class SequenceDataset(Dataset):
 
     manifest: one row per sequence with `path` (relative to `root`) and `label`. masks: items are (frames, mask uint8
     [N, H, W], label). The mask is read from the column `mask_path` and is 1 in the structure; a sequence without a mask
-    has UNKNOWN in all pixels. sites: items end with the index of their `site` in the sorted sites. Sequences are read
-    from disk when an item is read.
+    has UNKNOWN in all pixels. sites: then the index of their `site` in the sorted sites follows. taught: probabilities
+    float32 [sequences, C], of which each item ends with its row. Sequences are read from disk when an item is read.
 
     Raises InputError when a label of the manifest is not in `labels`; with `sites` also when a sequence has no site, or
     all have the same site.
     """
 
     def __init__(
-        self, manifest: pd.DataFrame, root: Path, labels: Sequence[str], masks: bool = False, sites: bool = False
+        self,
+        manifest: pd.DataFrame,
+        root: Path,
+        labels: Sequence[str],
+        masks: bool = False,
+        sites: bool = False,
+        taught: np.ndarray | None = None,
     ):
         self.paths = [Path(root) / path for path in manifest["path"]]
         self.targets = pd.Index(labels).get_indexer(manifest["label"])  # int64 [sequences]
@@ -42,18 +48,20 @@ class SequenceDataset(Dataset):
             paths = manifest["mask_path"] if "mask_path" in manifest else [""] * len(manifest)
             self.masks = [Path(root) / path if path else None for path in paths]
         self.sites = site_codes(manifest) if sites else None  # int64 [sequences]
+        self.taught = None if taught is None else torch.tensor(taught)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Tensor | int, ...]:
         frames = torch.from_numpy(np.load(self.paths[i], mmap_mode="r").astype(np.float32)).div_(255)
-        site = () if self.sites is None else (int(self.sites[i]),)
+        others = () if self.sites is None else (int(self.sites[i]),)
+        others += () if self.taught is None else (self.taught[i],)
         if self.masks is None:
-            return frames, int(self.targets[i]), *site
+            return frames, int(self.targets[i]), *others
         file = self.masks[i]
         mask = torch.full(frames.shape, UNKNOWN, dtype=torch.uint8) if file is None else torch.from_numpy(np.load(file))
-        return frames, mask, int(self.targets[i]), *site
+        return frames, mask, int(self.targets[i]), *others
 
 
 def site_codes(manifest: pd.DataFrame) -> np.ndarray:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from fetalflow.biometry.structures import LENGTHS, OTHER
 from fetalflow.errors import InputError
 from fetalflow.models.building import build, segments
 from fetalflow.settings.params import Machines, Train
+from fetalflow.training.augmentation import names_a_side
 from fetalflow.training.checkpoints import training_digest
 from fetalflow.training.fitting import Fitted, choose_device, fit_network
 from fetalflow.training.loading import SequenceDataset
@@ -31,21 +33,28 @@ def train_once(
     seed: int,
     machines: Machines,
     watch: Callable[[str, dict[str, Any]], None] | None = None,
+    taught: pd.DataFrame | None = None,
 ) -> tuple[nn.Module, Fitted, Path]:
     """The trained network, its figures and the folder of its checkpoints.
 
     model: the configuration of the package to save. rows: the manifest with `part`. watch: called after each epoch with
-    the digest of the training and the epoch's row, in the process that trains; it is pickled for that process. Raises
-    InputError when a part is empty, or when the network segments and nothing can be measured on a label.
+    the digest of the training and the epoch's row, in the process that trains; it is pickled for that process. taught:
+    with `settings.distil`, what the network learns (`distilling.Taught.targets`). Raises InputError when a part is
+    empty, or when the network segments and nothing can be measured on a label.
     """
+    if settings.mirror == "auto" and names_a_side(model["labels"]):
+        settings = settings.model_copy(update={"mirror": False})
     by_part = {part: rows[rows["part"] == part] for part in PARTS}
     torch.manual_seed(seed)
     classes = len(model["labels"])
     network = build(model["network"], model["frames"], model["size"], classes, **model["options"])
     if masks := segments(network):
         check_measurable(model)
+    learned = {"sites": settings.align > 0}
+    if taught is not None:
+        learned["taught"] = taught.loc[by_part["train"]["sequence"], model["labels"]].to_numpy(dtype=np.float32)
     parts = {
-        part: SequenceDataset(of_part, data, model["labels"], masks, sites=part == "train" and settings.align > 0)
+        part: SequenceDataset(of_part, data, model["labels"], masks, **(learned if part == "train" else {}))
         for part, of_part in by_part.items()
     }
     counts = ", ".join(f"{len(dataset)} {part}" for part, dataset in parts.items())

@@ -40,17 +40,17 @@ class Segmenter(Classifier):
     Raises InputError for settings that do not work with masks."""
 
     figures = (*Classifier.figures, "val_dice")
-    refused = ("drift_augment", "align")
+    refused = ("drift_augment", "align", "distil")
     why = (
-        "it works for classifiers only: with {network}, masks would not drift with the frames, and alignment would "
-        "change only the features of the label"
+        "it works for classifiers only: with {network}, masks would not drift with the frames, and alignment and "
+        "teachers would change only the label"
     )
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         frames, masks, labels = batch
         box = self._box(frames)
         if self.settings.augment:
-            frames, masks = augment_both(frames, masks)
+            frames, masks = augment_both(frames, masks, bool(self.settings.mirror))
         if self.settings.device_augment:
             frames = as_another_device(frames)
         frames, masks = frames[box], masks[box]

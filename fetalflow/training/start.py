@@ -1,4 +1,4 @@
-"""A warm start: training begins with the weights of an earlier model package instead of random weights.
+"""A warm start: training begins with the weights of an earlier model package, or of a pretraining without labels.
 
 The package is in the workspace, in a folder whose name is the SHA-256 of its `config.json`, and that file records the
 digest of the weights. So the path in `train.start` identifies the weights, and DVC trains again when they change.
@@ -13,6 +13,7 @@ from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
 from fetalflow.models.package_files import CONFIG
 from fetalflow.models.weights import read
+from fetalflow.training.pretrained import PRETRAINING, begin_from_pretrained, is_pretrained
 
 ORIGIN = "origin.json"  # in the package's folder: the registered model and version that it was fetched from
 FITTING = ("task", "network", "labels", "frames", "size", "options")  # must be equal in both configurations
@@ -20,7 +21,8 @@ COLD = "Train from random weights instead: `fetalflow retrain --cold`, or --set 
 
 
 def begin_from(start: str, network: nn.Module, model: dict[str, Any]) -> None:
-    """Copy the weights of the package in the folder `start` into `network`. Nothing happens when `start` is empty.
+    """Copy the weights of the package in the folder `start` into `network`; of pretrained weights those that there are.
+    Nothing happens when `start` is empty.
 
     model: the configuration that training will save. Raises InputError when the package does not match the digest in
     the folder's name, is damaged, or was made for another network, labels or size.
@@ -34,6 +36,8 @@ def begin_from(start: str, network: nn.Module, model: dict[str, Any]) -> None:
             f"the SHA-256 of {path} must be the name of its folder; found: {found}. Run `fetalflow retrain --warm` "
             f"again, which fetches the package. {COLD}"
         )
+    if is_pretrained(read_json(path)):
+        return begin_from_pretrained(Path(start), network, model)
     earlier, config = read(start)
     differ = [f"  {key}: {config[key]}, now {model[key]}" for key in FITTING if config[key] != model[key]]
     if differ:
@@ -42,13 +46,17 @@ def begin_from(start: str, network: nn.Module, model: dict[str, Any]) -> None:
 
 
 def started_from(start: str) -> dict[str, Any]:
-    """The entry of the new package's configuration on its start: {} for a cold start, else `started_from` with the
-    digest of the package, its origin in the registry where that is known, and `before`, the packages that the package
-    itself was started from, latest first."""
+    """The entries of the new package's configuration on its start: {} for a cold start. `started_from`: the digest of
+    the package, its origin in the registry where that is known, and `before`, the packages that the package itself was
+    started from, latest first. `pretraining`: the facts of the pretraining that it or one of these began with."""
     if not start:
         return {}
     folder = Path(start)
+    config = read_json(folder / CONFIG)
+    if is_pretrained(config):
+        return {PRETRAINING: config[PRETRAINING] | {"weights": folder.name}}
     origin = read_json(folder / ORIGIN) if (folder / ORIGIN).is_file() else {}
-    earlier = read_json(folder / CONFIG).get("started_from")
+    earlier = config.get("started_from")
     before = [earlier["package"], *earlier["before"]] if earlier else []
-    return {"started_from": {"package": folder.name, **origin, "before": before}}
+    kept = {PRETRAINING: config[PRETRAINING]} if PRETRAINING in config else {}
+    return {"started_from": {"package": folder.name, **origin, "before": before}} | kept

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
-
 from fetalflow.evaluation.intervals import in_words
 from fetalflow.quality.drift import EVERY_SITE
-from fetalflow.report.style import STYLE
+from fetalflow.report.template import page_template
 from fetalflow.settings.watch import Watch
 
 SHOWN = 60  # days in the drawings
@@ -23,21 +21,12 @@ def render(
     task: str, reports: Sequence[Mapping[str, Any]], corrected: Sequence[Mapping[str, Any]], settings: Watch
 ) -> str:
     """The page of `reports`, as `fetalflow.watch.look.reports_of` returns them, oldest first."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fetalflow.watch", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"share": _share, "interval": _interval}
-    return environment.get_template("page.html.j2").render(
+    return page_template("watch", {"share": _share, "interval": _interval}).render(
         task=task,
         reports=reports[-SHOWN:],
         last=reports[-1] if reports else None,
         corrected=corrected,
         settings=settings,
-        shared_style=STYLE,
         drawing=_drawing(reports[-SHOWN:]) if len(reports) > 1 else "",
         every_site=EVERY_SITE,
     )

@@ -4,11 +4,14 @@ Never touched: what `protected` names, versions with an alias or that ever were 
 ledger, and DVC's remote, which other engineers use.
 """
 
+import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +21,7 @@ import yaml
 
 from fetalflow.errors import InputError, TrackingFailed
 from fetalflow.hospital.drop.columns import ANNOTATIONS
-from fetalflow.registry.address import DATABASE
+from fetalflow.registry.address import DATABASE, EMBEDDED, tracking_uri
 from fetalflow.registry.moved_store import ARTEFACTS
 from fetalflow.registry.old_versions import delete_version, in_trash, old_versions, purge
 from fetalflow.registry.traces import listed
@@ -32,11 +35,12 @@ from flows.workspaces.project import is_project
 
 DAY_S = 86_400
 OBJECTS = ".dvc/cache/files/md5"
-SCRATCH = ("fetalflow-*", "fetalflow-error-*.log")  # in the temporary folder of the system
+# In the temporary folder of the system: folders and tracebacks, by names as the module tempfile makes them.
+SCRATCH = re.compile(r"fetalflow-(?:(?:[a-z]+|[0-9a-f]{12})-)?[a-z0-9_]{8}|fetalflow-error-[a-z0-9_]{8}\.log")
 STORES = {  # the parts of a workspace whose size is shown
     "deliveries and decisions": ("arrivals", "reviews"),
     "decoded cines": ("data/*/frames",),
-    "results": ("data/*/[!f]*", "reports", "models", "exports", "metrics", "live"),
+    "results": ("data/*/[!f]*", "reports", "models", "pretrained", "exports", "metrics", "live"),
     "DVC's cache": (".dvc/cache",),
     "MLflow": (DATABASE, ARTEFACTS),
     "checkpoints and starts": ("checkpoints", "starts"),
@@ -92,7 +96,18 @@ def _answers(folder: Path, settings: Settings, now: float) -> Iterator[Leftover]
 def scratch(now: float, days: int) -> Iterator[Leftover]:
     """What killed commands left in the temporary folder of the system."""
     place = Path(tempfile.gettempdir())
-    yield from _files("temporary files", {path for name in SCRATCH for path in place.glob(name)}, now, days)
+    yield from _files("temporary files", filter(_is_scratch, place.glob("fetalflow-*")), now, days)
+
+
+def _is_scratch(path: Path) -> bool:
+    """Whether a command of this user made it. A folder of a person may have a name like that, too, but the module
+    tempfile closes what it makes to all others."""
+    with suppress(FileNotFoundError):  # its owner removes it at the same moment
+        facts = path.lstat()
+        is_closed = facts.st_uid == os.getuid() and not facts.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+        right = stat.S_ISREG if path.suffix else stat.S_ISDIR
+        return is_closed and right(facts.st_mode) and bool(SCRATCH.fullmatch(path.name))
+    return False
 
 
 def longest(blocks: Iterable[Clean]) -> Clean:
@@ -184,9 +199,7 @@ def _old_versions(folder: Path, settings: Settings) -> Iterator[Leftover]:
         try:
             with registry() as store:
                 old = [
-                    one
-                    for model, keep in {b.register_.model: b.clean.versions for b in settings.blocks.values()}.items()
-                    for one in old_versions(store, model, keep)
+                    one for model, keep in _kept(folder, settings).items() for one in old_versions(store, model, keep)
                 ]
         except (InputError, TrackingFailed):  # there is no registry yet, or it is out of reach: nothing is removed
             return
@@ -200,6 +213,17 @@ def _old_versions(folder: Path, settings: Settings) -> Iterator[Leftover]:
 
     if old:
         yield Leftover("registered versions without an alias", len(old), 0, remove)
+
+
+def _kept(folder: Path, settings: Settings) -> dict[str, int]:
+    """How many versions of each model stay. A model of several tasks, or on a server of several workspaces, keeps as
+    many as the one that keeps most."""
+    found = [(block.register_.model, block.clean.versions) for block in settings.blocks.values()]
+    models = {model for model, _ in found}
+    for file in folder.resolve().parent.glob("*/params.yaml") if tracking_uri() != EMBEDDED else ():
+        with suppress(InputError):
+            found += [(b.register_.model, b.clean.versions) for b in load_settings(file).blocks.values()]
+    return {model: max(keep for name, keep in found if name == model) for model in sorted(models)}
 
 
 def _trash(folder: Path, before: float) -> Iterator[Leftover]:

@@ -51,13 +51,22 @@ SEARCHED = ("data", "reports", "reviews", "live", "arrivals")  # folders of a wo
 # Of a store: the rows and cines that `withdraw` removes, and the lists that keep her out.
 BY_WITHDRAWAL = ("received", "drop", "withdrawn.csv", "patients.csv", "journal.jsonl", "last_look.json", "key.json")
 # Removed as a whole: it is made or fetched again. The last two are copies of the workspace for experiments.
-WHOLE = ("starts", "checkpoints", *STATION, *(f"{place}/tmp*" for place in EXPERIMENTS))
+WHOLE = (
+    "starts",
+    "checkpoints",
+    "pretrained/*/network",
+    "data/*/unlabelled",
+    *STATION,
+    *(f"{place}/tmp*" for place in EXPERIMENTS),
+)
 FOLDER = "erasures"  # of workspaces/: for the certificates
 REMAINS = (
     "her pseudonym, in withdrawn.csv, patients.csv and journal.jsonl of the stores: no later delivery brings her back",
     "metrics and curves of the runs that used her: numbers over many patients",
     "the history of the workspaces in git: digests of files that had her, and settings; no data",
     "the hospital's inbox, and drops that --drop names: fetalflow only reads them, so the hospital removes her there",
+    "a folder of cines without labels that `pretrain.folder` names: fetalflow only reads it, so the hospital removes "
+    "her there; her pseudonym in withdrawn.csv keeps her out of later pretrainings",
     "a node that keeps its data outside of the workspaces: `fetalflow node --forget` with --folder removes her there",
     "the audit lines of the review station: digests of her cines, and who looked at them when",
     "Prefect's logs and tables: `fetalflow clean` removes old ones",
@@ -140,6 +149,8 @@ def erase(
     for folder in folders:
         with nullcontext() if plan else hold(folder, "fetalflow erase"):
             _erase_from_workspace(folder, hers, certificate)
+    if made := [str(each) for each in workspaces(workspace) if each not in folders]:
+        certificate.remains.append(f"{', '.join(made)}: made during the erasure and not looked at; do it again")
     certificate.remains += nodes_elsewhere(places)
     for folder, removed in erase_from_nodes(places, hers.names, hers.sites, site, key, plan).items():
         of_folder = certificate.workspaces.setdefault(str(folder), {"remarks": []})

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Store:
     task: str
     path: Path
     split: Split
+    inbox: str
 
     def __str__(self) -> str:
         return f"{self.task} in {self.workspace}"
@@ -60,7 +62,16 @@ def stores(workspace: Path | None = None) -> list[Store]:
             continue
         for task, block in settings.blocks.items():
             if (place := file.parent / block.retrain.store / task).is_dir():
-                found.append(Store(file.parent, task, place, block.split))
+                found.append(Store(file.parent, task, place, block.split, block.retrain.inbox or ""))
+    return found
+
+
+def beside(workspace: Path) -> list[Store]:
+    """The stores of a workspace and of those beside it; one whose settings cannot be read is left out."""
+    found = []
+    for file in sorted(workspace.resolve().parent.glob("*/params.yaml")):
+        with suppress(InputError):
+            found += stores(file.parent)
     return found
 
 

@@ -1,10 +1,12 @@
 """A patient's withdrawal from every task of every chosen workspace."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fetalflow.hospital.arrival.intake import keep_out, withdraw
+from fetalflow.hospital.arrival.permanent_names import ANY, KEY
 from fetalflow.hospital.arrival.store_key import read_store_key
+from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.hospital.deidentify.pseudonyms import Key
 from flows.care.stores import Found, Pairs, Store, pseudonyms_there, spellings
 from flows.workspaces.lock import hold
@@ -33,7 +35,7 @@ def withdraw_everywhere(
             )
         elif also:
             with hold(store.workspace, "fetalflow withdraw"):
-                keep_out(store.path, found[0].name, by, why, also)
+                keep_out(store.path, _name_elsewhere(found[0].name, also), by, why, also)
             yield f"{store}: it has nothing of her, and will take nothing of her."
         else:
             yield f"{store}: it has nothing of her. Later drops may bring her, because nobody knows her site."
@@ -48,6 +50,27 @@ def withdraw_everywhere(
         f"Earlier uses: {' and '.join(f'fetalflow lineage {name}' for name in names)}. The inbox is only read: the "
         "hospital must remove her files there."
     )
+
+
+def learn_of_withdrawn(store: Store, others: Iterable[Store], key: str) -> None:
+    """Let a store refuse everybody who withdrew from another one, also before it was made. key: the name of its key, or
+    CLEAR. A name without a site counts only where it cannot be another hospital's, as in `_also`."""
+    have = set(read_withdrawn(store.path)[KEY].itertuples(index=False, name=None))
+    for other in others:
+        lines = read_withdrawn(other.path)
+        is_same = other.workspace.resolve() == store.workspace.resolve() or bool(key and _key(other) == key)
+        lines = lines[(lines["site"] != "") | is_same]
+        for (name, by, why), of in lines.groupby(["patient", "by", "why"], sort=False):
+            if missing := {*of[KEY].itertuples(index=False, name=None)} - have:
+                store.path.mkdir(parents=True, exist_ok=True)
+                keep_out(store.path, _name_elsewhere(name, missing), by, why, missing)
+                have |= missing
+
+
+def _name_elsewhere(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """The name of a patient in the list of a store that does not have her. There her bare pseudonym may be, or become,
+    the name of another hospital's patient."""
+    return next((f"{site}/{pseudonym}" for site, pseudonym in sorted(pairs) if site not in ("", ANY)), name)
 
 
 def _also(store: Store, found: list[Found], patient: str, key: Key | None) -> Pairs:

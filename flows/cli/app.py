@@ -43,7 +43,7 @@ GROUPS = {
     "A hospital's drops": (check.check, drops.deidentify, drops.arrivals, drops.withdraw, drops.quarantine),
     "People look, label and decide": (station.station,),
     "In the hospital": (serve.serve, node.node),
-    "Keep and remove": (care.recall, care.erase, care.clean),
+    "Keep and remove": (care.recall, care.relabel, care.erase, care.clean),
     "Work together": (project.open, project.data),
     "Use a model": (answers.predict, answers.measure, examine.examine, stream.stream, movement.movement),
     "Models in use": (registry.promote, registry.rollback, registry.lineage, registry.ledger, dossier.dossier),

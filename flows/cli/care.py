@@ -1,4 +1,4 @@
-"""Commands that take care of what was kept: erase a patient, clean up, recall a delivery."""
+"""Commands that take care of what was kept: erase a patient, clean up, recall a delivery, correct labels."""
 
 from pathlib import Path
 from typing import Annotated
@@ -56,22 +56,46 @@ def recall(
     by: By = "",
     reason: Reason = "",
     restore: Annotated[bool, typer.Option("--restore", help="Let its rows count again.")] = False,
+    task: Annotated[str | None, typer.Option(help="Only this task; default: all tasks that took it.")] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Only this workspace; default: all of workspaces/.")] = None,
+) -> None:
+    """Leave out all rows of a bad delivery, in every task that took it; the next retraining is without them. Its
+    patients keep their sides."""
+    from flows.care.recall import recall_everywhere
+
+    _require_person(False, by, reason)
+    for line in recall_everywhere(_stores(task, workspace), delivery, by, reason, restore):
+        print(line)
+
+
+def relabel(
+    table: Annotated[Path, typer.Argument(help="A CSV file with the columns file, old, new, reason.")],
+    plan: Plan = False,
     task: Task = "movement",
     workspace: Annotated[Path | None, typer.Option(help="Default: workspaces/arrivals-TASK.")] = None,
 ) -> None:
-    """Leave out all rows of a bad delivery; the next retraining is without them. Its patients keep their sides."""
-    from fetalflow.hospital.arrival.recall import recall
+    """Correct the labels of many cines at once; the next retraining has them. First try --plan. The record names your
+    account."""
+    from fetalflow.hospital.arrival.relabel import plan as planned
+    from fetalflow.hospital.arrival.relabel import relabel
     from fetalflow.settings.params import load_settings
     from flows.cli.drops import store_of
     from flows.workspaces.lock import hold
+    from flows.workspaces.people import this_person
 
-    _require_person(False, by, reason)
     folder, store = store_of(task, workspace)
-    with hold(folder, "fetalflow recall"):
-        split = load_settings(folder / "params.yaml").block(task).split
-        drop = recall(store, delivery, by, reason, split, restore)
-    done = "count again" if restore else "are left out"
-    print(f"The rows of delivery {drop} {done}. Next: fetalflow retrain --task {task}")
+    block = load_settings(folder / "params.yaml").block(task)
+    if plan:
+        print(
+            "\n".join(
+                ["Nothing was changed. This would be done:", *planned(store, table, block.extract.labels).sentences()]
+            )
+        )
+        return
+    with hold(folder, "fetalflow relabel"):
+        name, done = relabel(store, table, block.extract.labels, this_person(), block.split)
+    print("\n".join(done.sentences()))
+    print(f"To take it back: fetalflow recall {name}. Next: fetalflow retrain --task {task}")
 
 
 def clean(
@@ -125,6 +149,18 @@ def clean(
 
 def _in_mb(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
+
+
+def _stores(task: str | None, workspace: Path | None) -> list:
+    """The stores of one task, or of all, in one workspace or in all. Raises InputError for a task or a workspace that
+    is not known."""
+    from fetalflow.settings.params import load_settings
+    from flows.care.stores import stores
+    from flows.checkout import CHECKOUT
+
+    if task is not None:
+        load_settings((workspace or CHECKOUT) / "params.yaml").block(task)
+    return [store for store in stores(workspace) if task in (None, store.task)]
 
 
 def _require_person(plan: bool, by: str, reason: str) -> None:

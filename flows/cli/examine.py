@@ -41,6 +41,9 @@ def examine(
         list[str] | None,
         typer.Option(help="FILE=SCALE for one file; or SCALE for every file that states none. May be repeated."),
     ] = None,
+    fetus: Annotated[
+        str, typer.Option(help="A, B, C or D: only the files that say they show this fetus, such as `fetus A`.")
+    ] = "",
     dicom: Annotated[
         Path | None,
         typer.Option(help="Empty folder to write for a PACS: report, masks and pictures in DICOM, of the same study."),
@@ -73,7 +76,7 @@ def examine(
 
         check_request(files, dicom)  # before the models answer, which takes long
     models, remarks = _models(chosen, workspace, engine)
-    found = examine_study(models, files, scales, weeks, remarks)
+    found = examine_study(models, files, scales, weeks, remarks, fetus)
     write_text(out / FACTS, json.dumps(found.as_dict()) + "\n")  # without indents: masks are long lists
     write_text(out / PAGE, page(found))
     not_printed = print_page(out / PAGE, out / PRINTED)

@@ -79,6 +79,8 @@ def _lines(found: "Actogram") -> Iterable[str]:
         yield f"  {each.start_s:8.1f} {each.end_s:8.1f}  {what:<12} {numbers}{why}"
     for each in found.not_said:
         yield f"  {each.start_s:8.1f} {each.end_s:8.1f}  not to be said: {each.why}"
+    if found.answer:
+        yield f"  whole cine: {found.answer.in_words}"
     rate = "" if found.events_per_minute is None else f", {found.events_per_minute:.1f} a minute"
     count = len(found.events)
     yield f"  {count} event{'s' * (count != 1)}{rate} in the {found.judged_s:.1f} s that can be judged"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fetalflow.errors import InputError
-from flows.cli.options import Task, Workspace
+from flows.cli.options import Task, Wait, Workspace
 
 ledger = typer.Typer(name="ledger", no_args_is_help=True, help="The record of all alias moves: who, when and why.")
 
@@ -44,6 +44,7 @@ def promote(
         str, typer.Option(help="The version that you approve, as the page names it. --evidence must be given too.")
     ] = "",
     evidence: Annotated[str, typer.Option(help="The digest of the evidence that you read on the page.")] = "",
+    wait: Wait = False,
     workspace: Workspace = None,
 ) -> None:
     """Check the challenger against the rules of params.yaml, and make it champion if it passes; else exit with 1."""
@@ -52,6 +53,7 @@ def promote(
     from fetalflow.registry.ledger.record import current_user
     from fetalflow.settings.params import load_settings
     from flows.workspaces.last_run import in_workspace
+    from flows.workspaces.lock import hold
 
     approves = bool(approve or evidence)
     if approves:
@@ -59,14 +61,15 @@ def promote(
     with in_workspace(task, workspace) as folder, registry_in_words():
         settings = load_settings()
         settings.block(task)  # an unknown task is refused before the registry is read
-        verdict = judge(task, settings)
-        for rule in verdict["rules"]:
-            print(f"{rule['outcome']:<14}  {rule['rule']}: {rule['words']}")
-        page = (place(task) / PAGE).resolve()
-        print(f"\n{verdict['words']}\nPage      {page}\nEvidence  {verdict['evidence_digest']}")
-        if approves:
-            check_approval(verdict, approve, evidence, page)
-        promoted = False if dry_run else act(verdict, settings, current_user() if approves else None)
+        with hold(folder, "fetalflow promote", None if wait else 0):
+            verdict = judge(task, settings)
+            for rule in verdict["rules"]:
+                print(f"{rule['outcome']:<14}  {rule['rule']}: {rule['words']}")
+            page = (place(task) / PAGE).resolve()
+            print(f"\n{verdict['words']}\nPage      {page}\nEvidence  {verdict['evidence_digest']}")
+            if approves:
+                check_approval(verdict, approve, evidence, page)
+            promoted = False if dry_run else act(verdict, settings, current_user() if approves else None)
     to_do = f"{approval_command(verdict)}{f' --workspace {folder}' if workspace else ''}"
     if promoted:
         print(f"Version {verdict['challenger']['version']} of {verdict['model']} is the champion now.")
@@ -183,8 +186,10 @@ def ledger_seal(
     from flows.workspaces.last_run import in_store
 
     key_file = key_file.resolve()
+    # A file of heads is one place, whatever folder a later command runs in.
+    exports = [one if "://" in one else str(Path(one).resolve()) for one in export or ()]
     with in_store(workspace), registry_in_words():
-        file, anchor = seal(key_file, export or (), workers_move or (), only)
+        file, anchor = seal(key_file, exports, workers_move or (), only)
         print(f"Wrote {file.resolve()}: run {anchor.run}, {len(anchor.public_keys)} public keys.")
     print(
         "Give this file to every machine that uses the registry: FETALFLOW_LEDGER names it, and nobody but you may "

@@ -53,11 +53,12 @@ def run(
     usual = names or ["changed" if change else "demo"]
     workspace = CHECKOUT / "workspaces" / name if name else workspace_for(CHECKOUT / "workspaces", usual, drop)
     alone = not name and not names  # without a name, the changes are those of this run alone
+    is_new = not workspace.exists()
     with hold(workspace, "fetalflow run", None if wait else 0):
         before = {f: f.read_bytes() for f in (workspace / record for record in RECORDS) if f.is_file()}
         prepare(workspace, task, profile or [], changes, alone=alone)
         if drop:
-            _refuse_unusable(drop, task, workspace, before)
+            _refuse_unusable(drop, task, workspace, before, is_new)
         remember(workspace, task)
         with _flow_on_terminal():
             if pending(workspace, task):
@@ -68,6 +69,7 @@ def run(
             else:
                 print(f"Nothing to do: every stage of {task} is up to date.")
         _print_results(workspace, task)
+        print(_alone_in_words(workspace, task), end="")
 
 
 def retrain(
@@ -127,9 +129,9 @@ def _refuse_path(name: str | None) -> None:
         raise InputError(f"--name {name!r} is no name of a workspace. Give the name of a folder, and no path to it.")
 
 
-def _refuse_unusable(drop: Path, task: str, workspace: Path, before: dict[Path, bytes]) -> None:
+def _refuse_unusable(drop: Path, task: str, workspace: Path, before: dict[Path, bytes], is_new: bool) -> None:
     """Print what a drop holds. Raises InputError if the task cannot use the drop: the files of the workspace are then
-    as `before`, and a new workspace, which had none, is removed."""
+    as `before`, and a folder that this command made, and no other one, is removed."""
     import shutil
 
     from fetalflow.hospital.drop.first_look import check_drop
@@ -144,7 +146,7 @@ def _refuse_unusable(drop: Path, task: str, workspace: Path, before: dict[Path, 
     try:
         print(check_drop(drop, task, block.extract, block.split, usual, reviewed), flush=True)
     except InputError:
-        if not before:
+        if is_new:
             shutil.rmtree(workspace)
         for file, content in before.items():
             file.write_bytes(content)
@@ -199,6 +201,25 @@ def _print_results(workspace: Path, task: str) -> None:
         f"Station           {shlex.quote(str(Path(sys.executable).with_name('fetalflow')))} station --task {task}\n"
         f"  look and label  http://{HOST}:{PORT}/"
     )
+
+
+def _alone_in_words(workspace: Path, task: str) -> str:
+    """Lines that say what a run without rivals does not show, and how to train them; empty where there are rivals."""
+    from fetalflow.artefacts import read_json
+    from flows.workspaces.settings_record import ORIGIN, owner, read_yaml
+
+    if len(read_json(workspace / "reports" / task / "metrics.json")) > 1:
+        return ""
+    lines = [
+        "This is a first look: no other network was trained on these data, so nothing shows that a simpler one would "
+        "be worse.\n"
+    ]
+    made = read_yaml(workspace / ORIGIN)
+    if "first" in made.get(owner(made, task), {}).get("profiles", []):
+        place = shlex.quote(str(workspace))
+        lines += [f"  all networks    fetalflow settings --unset profiles.first --workspace {place}\n"]
+        lines += [f"                  fetalflow run --task {task} --name {shlex.quote(workspace.name)}\n"]
+    return "".join(lines)
 
 
 def _of_whom(reports: Path) -> str:

@@ -89,13 +89,15 @@ def _short(value: object) -> str:
 
 def _change(folder: Path, task: str | None, tasks: list[str], change: list[str], unset: list[str]) -> None:
     from flows.workspaces.lock import hold
+    from flows.workspaces.settings_record import SHARED
     from flows.workspaces.settings_view import take_back
     from flows.workspaces.workspace import parse_changes, prepare
 
     named = {part for text in [*change, *unset] for part in text.partition("=")[0].strip().split(".")[:2]} & set(tasks)
     if task is None and len(named) > 1:
         raise InputError(f"These settings are of several tasks: {', '.join(sorted(named))}. Change one task at a time.")
-    chosen = task or next(iter(named), None) or (tasks[0] if len(tasks) == 1 else None)
+    blocks = {text.partition("=")[0].strip().split(".")[0] for text in [*change, *unset]}
+    chosen = task or next(iter(named), None) or (tasks[0] if len(tasks) == 1 or blocks <= {*SHARED} else None)
     if chosen is None:
         raise InputError(f"The workspace has several tasks: {', '.join(tasks)}. Say with --task which one is meant.")
     with hold(folder, "fetalflow settings"):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from flows.running.surroundings import require_prefect_server
 
 AT_ONCE = 200  # runs in one request
+OURS = ("pipeline", "retrain", "promote", "answer_requests", "watch_answers")  # FLOWS of flows/nights/deployments.py
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -20,7 +21,7 @@ def old_runs(days: int, now: float | None = None) -> list[str]:
         return []
     require_prefect_server()
     before = datetime.fromtimestamp((time.time() if now is None else now) - days * 86_400, UTC)
-    flows = FlowFilter.model_validate({"name": {"any_": ["pipeline", "retrain", "promote"]}})
+    flows = FlowFilter.model_validate({"name": {"any_": list(OURS)}})
     runs = FlowRunFilter.model_validate({"end_time": {"before_": before}, "state": {"type": {"any_": list(ENDED)}}})
     found: list[str] = []
     with get_client(sync_client=True) as client:

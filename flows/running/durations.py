@@ -1,6 +1,7 @@
 """How long stages take: from the last run of a workspace, or for the demo from a run that was measured."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import yaml
 
 from fetalflow.artefacts import write_text
 from flows.checkout import CHECKOUT
-from flows.running.side_by_side import TRAINING
+from flows.running.side_by_side import BESIDE
 
 FILE = ".dvc/tmp/fetalflow-durations.json"  # in the workspace; git and DVC ignore the folder
 ENOUGH_S = 5  # finished stages tell how fast this machine is, once they should have taken so long together
@@ -45,12 +46,16 @@ def _of(params: dict, task: str) -> tuple:
 
 class Estimate:
     """How long the stages of a run still take. before: seconds of earlier runs of the workspace; demo: of the demo;
-    beside: how many trainings run at the same time."""
+    beside: how many stages run at the same time, if they are of BESIDE."""
 
     def __init__(self, before: Mapping[str, float], demo: Mapping[str, float], beside: int = 1) -> None:
         self.before, self.demo = dict(before), demo  # a copy, because the file changes while the stages run
         self.beside = beside
+        self.began: dict[str, float] = {}  # on the clock of time.monotonic
         self.took: dict[str, float] = {}
+
+    def begin(self, stage: str) -> None:
+        self.began[stage] = time.monotonic()
 
     def done(self, stage: str, seconds: float) -> None:
         self.took[stage] = seconds
@@ -68,7 +73,9 @@ class Estimate:
                 seconds = self.demo[stage] * pace
             else:
                 return None
-            total += seconds / self.beside if stage.startswith(TRAINING) else seconds
+            if stage in self.began:
+                seconds = max(seconds - (time.monotonic() - self.began[stage]), 0)
+            total += seconds / self.beside if stage.startswith(BESIDE) else seconds
         return total
 
 

@@ -22,7 +22,9 @@ DVC = Path(sys.executable).with_name("dvc")
 
 STOPPED = " stopped: "  # in the message of a stage whose input is wrong (stages/runtime/lifeline.py)
 # A path that begins in the workspace, and is not the end of a longer path.
-IN_WORKSPACE = re.compile(r"(?<![\w/.-])(?:data|reports|models|exports|checkpoints|reviews|live|arrivals)/[\w./@+-]+")
+IN_WORKSPACE = re.compile(
+    r"(?<![\w/.-])(?:data|reports|models|pretrained|exports|checkpoints|reviews|live|arrivals)/[\w./@+-]+"
+)
 TRACEBACK = "Traceback (most recent call last):"
 OF_DVC = "ERROR: failed to reproduce"  # DVC repeats the command of a stage that failed
 
@@ -63,10 +65,12 @@ def stage_names(workspace: Path, task: str | None = None) -> list[str]:
     return list(_needed_by(workspace, task))
 
 
-def stages_to_run(workspace: Path, stale: Collection[str], task: str | None = None) -> list[str]:
-    """Of the `stage_names`, those that are not up to date (`stale`) and those that depend on them."""
+def stages_to_run(workspace: Path, stale: Collection[str], task: str | None = None) -> dict[str, set[str]]:
+    """Of the `stage_names`, those that are not up to date (`stale`) and those that depend on them; each with those of
+    them that must end before it."""
     needed_by = _needed_by(workspace, task)
-    return [name for name in needed_by if name in stale or any(name in needed_by.get(each, ()) for each in stale)]
+    names = [name for name in needed_by if name in stale or any(name in needed_by.get(each, ()) for each in stale)]
+    return {name: {each for each in names if name in needed_by[each]} for name in names}
 
 
 def stored(workspace: Path) -> list[str]:
@@ -171,7 +175,8 @@ def reproduce(
 ) -> str:
     """Run one stage if its inputs changed; call `show` with each line of output; return the whole output.
 
-    environment: variables of a stage that runs beside another one, of which DVC then waits for the other's lock.
+    environment: variables of a stage that may run beside another one, for whose lock DVC then waits; None: it runs
+    alone.
 
     `dvc` runs in a new process group, and this call always ends the group. If this process is killed, the stage notices
     that and ends (stages/runtime/lifeline.py).
@@ -180,7 +185,7 @@ def reproduce(
     """
     release_dead_locks(workspace)
     process = subprocess.Popen(
-        [DVC, *(["--wait-for-lock"] if environment else []), "repro", "--quiet", "--single-item", stage],
+        [DVC, *(["--wait-for-lock"] if environment is not None else []), "repro", "--quiet", "--single-item", stage],
         cwd=workspace,
         env=_environment() | dict(environment or {}),
         stdout=subprocess.PIPE,

@@ -78,6 +78,8 @@ def with_changes(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, A
     for task in params["tasks"]:
         refuse_earlier(changes, task)
     merged = overlay(params, changes)
+    for task in params["tasks"]:  # a profile may leave out all rivals; dvc.yaml names the block all the same
+        merged[task] = {**merged[task], "rivals": merged[task].get("rivals") or {}}
     for task, before in params["tasks"].items():
         entry = merged["tasks"][task]
         if entry["variant"] == before["variant"]:
@@ -88,7 +90,14 @@ def with_changes(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, A
         was = {key: value for key, value in before.items() if key != "drop"}
         merged[task] = merged[task] | {"rivals": {f"{task}-{before['variant']}": was} | rivals}
     rivals = {name: rival for task in merged["tasks"] for name, rival in merged[task].get("rivals", {}).items()}
-    return merged | {"ablations": rivals}
+    return merged | {"ablations": rivals, "pretrainings": pretrainings(merged)}
+
+
+def pretrainings(params: dict[str, Any]) -> dict[str, Any]:
+    """What DVC needs of the tasks with a `pretrain.folder`: their main variant and that folder, by task."""
+    folders = {task: (params.get(task, {}).get("pretrain") or {}).get("folder") for task in params["tasks"]}
+    entries = {task: {k: v for k, v in params["tasks"][task].items() if k != "drop"} for task in folders}
+    return {task: entries[task] | {"folder": folder} for task, folder in folders.items() if folder}
 
 
 def leaves(changes: dict[str, Any], place: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

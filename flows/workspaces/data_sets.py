@@ -22,6 +22,7 @@ from flows.checkout import CHECKOUT
 from flows.running.dvc_stages import DVC, stored
 from flows.running.plots_page import use_page
 from flows.workspaces.layout import LINKED, lay_out
+from flows.workspaces.lock import hold
 from flows.workspaces.project import INPUTS, TAGS, code, is_project, opened, read_at, record, record_code
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -53,18 +54,22 @@ def name_state(folder: Path, name: str) -> State:
     """Give the state of today a name. Raises InputError if the name is taken or is no name."""
     if not NAME.fullmatch(name) or name.endswith((".", ".lock")) or ".." in name:
         raise InputError(f"{name!r} is no name of a data set. Use letters, digits, -, _ and single points.")
-    record(_required(folder), f"The data set {name}")
-    with opened(folder) as git:
-        mark = TAGS + b"/" + name.encode()
-        if mark in git.refs:
-            raise InputError(f"{name} is already a data set of {folder}. `fetalflow data list` shows all. Use another.")
-        git.refs[mark] = git.head()
-        return _state(git, name, git.head())
+    with hold(_required(folder), "fetalflow data name"):
+        record(folder, f"The data set {name}")
+        with opened(folder) as git:
+            mark = TAGS + b"/" + name.encode()
+            if mark in git.refs:
+                raise InputError(
+                    f"{name} is already a data set of {folder}. `fetalflow data list` shows all. Use another."
+                )
+            git.refs[mark] = git.head()
+            return _state(git, name, git.head())
 
 
 def check_out(folder: Path, name: str, target: Path) -> list[str]:
     """Make a workspace `target` with the data, split, settings, results and code of a named state of `folder`, on a
-    branch with that name. It uses the cache of `folder`. Returns remarks for the person.
+    branch with that name. It uses the cache of `folder`. Returns remarks for the person. It holds the lock of `folder`:
+    else a patient who is erased from there meanwhile could stay in the copy.
 
     Raises InputError if there is no such state, if `target` is there already, or if data of the state are neither in
     the cache nor in the remote.
@@ -72,10 +77,15 @@ def check_out(folder: Path, name: str, target: Path) -> list[str]:
     if (state := next((each for each in states(folder) if each.name == name), None)) is None:
         known = ", ".join(each.name for each in states(folder)) or "none yet"
         raise InputError(f"{folder} has no data set {name!r}. There are: {known}.")
+    with hold(folder, "fetalflow data checkout"):
+        return _checked_out(folder, state, target)
+
+
+def _checked_out(folder: Path, state: State, target: Path) -> list[str]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} is there already. Give another folder, or remove it.")
     with porcelain.clone(str(folder), target, checkout=False, errstream=porcelain.NoneStream()) as git:
-        branch = b"refs/heads/" + name.encode()
+        branch = b"refs/heads/" + state.name.encode()
         git.refs[branch] = state.commit.encode()
         git.refs.set_symbolic_ref(b"HEAD", branch)
         git.get_worktree().reset_index()
@@ -83,7 +93,7 @@ def check_out(folder: Path, name: str, target: Path) -> list[str]:
     use_page(target)
     with open(target / ".dvc" / "config.local", "a") as file:
         file.write(f"[cache]\n    dir = {(folder / '.dvc' / 'cache').resolve()}\n")
-    _get_data(target, name)
+    _get_data(target, state.name)
     return remarks
 
 

@@ -19,6 +19,8 @@ COPIED = (".dvcignore", ".dvc/plots/by_class.json")
 CODE = ".code"
 EXPERIMENTS = (".dvc/tmp/exps", ".dvc/tmp/exps/standalone")
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n"
+# The folder is an input of every training, and empty without a pretraining. In the checkout git has this file, too.
+BEGINNINGS = "/network\n"
 NO_SCM = re.compile(r"^\s*no_scm\s*=.*\n?", re.MULTILINE)
 
 
@@ -38,6 +40,7 @@ def lay_out(folder: Path) -> bool:
             from fetalflow.hospital.drop.review import write_decisions
 
             write_decisions(reviews, [])  # DVC needs every input to exist
+        _put(folder / "pretrained" / task / ".gitignore", BEGINNINGS)
     return is_new and had_pipeline
 
 

@@ -9,12 +9,13 @@ from fetalflow.errors import InputError
 from fetalflow.settings.params import load_settings
 from flows.running.dvc_stages import DVC, StageFailed, reproduce, stored
 from flows.workspaces.layout import is_laid_out, lay_out
+from flows.workspaces.lock import hold
 from flows.workspaces.project import is_project
 
 
 def open_workspace(folder: Path) -> Iterator[str]:
     """Link the code, pull from DVC's remote if there is one, and decode the cines, which are in no remote. Yields a
-    line about each step.
+    line about each step. It holds the lock of the workspace, because it replaces files that a run reads.
 
     Raises InputError if `folder` is no workspace, or if data cannot be pulled.
     """
@@ -23,6 +24,11 @@ def open_workspace(folder: Path) -> Iterator[str]:
             f"{folder} is no workspace with a history: it needs params.yaml and .git. Clone one with `git clone`, or "
             "make one with `fetalflow run`."
         )
+    with hold(folder, "fetalflow open"):
+        yield from _opened(folder)
+
+
+def _opened(folder: Path) -> Iterator[str]:
     if is_laid_out(folder):
         replaced = lay_out(folder)
         yield "The code is linked." + (" dvc.yaml was of another version of the code and was replaced." * replaced)

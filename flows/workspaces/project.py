@@ -26,7 +26,7 @@ TRACKED = (
     *(".gitignore", ".dvcignore", ".dvc/.gitignore", ".dvc/config", ".dvc/plots/by_class.json"),
     *("fetalflow", "stages", "flows", "dvc.yaml", "dvc.lock", "params.yaml"),
     *("origin.yaml", "settings.jsonl", ".params-written.yaml"),
-    *(f"{INPUTS}/*.dvc", "metrics/*/*.json", "reports/*/registered.json"),
+    *(f"{INPUTS}/*.dvc", "metrics/*/*.json", "reports/*/registered.json", "pretrained/*/.gitignore"),
 )
 IGNORED = """# git has settings, digests and metrics; DVC has the data (docs/data-engineer/team.md)
 /*
@@ -47,6 +47,9 @@ IGNORED = """# git has settings, digests and metrics; DVC has the data (docs/dat
 !/reports
 /reports/*/*
 !/reports/*/registered.json
+!/pretrained
+/pretrained/*/*
+!/pretrained/*/.gitignore
 __pycache__
 """
 TAGS = b"refs/tags"

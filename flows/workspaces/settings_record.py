@@ -26,10 +26,11 @@ WRITTEN = ".params-written.yaml"
 HISTORY = "settings.jsonl"
 RECORDS = ("params.yaml", ORIGIN, WRITTEN, HISTORY)  # what a refused command must leave as it was
 ALL = "all tasks"  # in the place of a task: a workspace that was made for all of them
+SHARED = ("machines", "node", "watch")  # blocks that are of the whole workspace
 SHOWN = 5  # values that changed although no command names them, on the terminal
 BY_HAND = "by hand in params.yaml"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?&])([^=&\s]+)=[^&\s]*")  # in a URL: a password, a signature
+SECRET = re.compile(r"(?<=://)[^/\s]*@|(?<=[?&])([^=&\s]+)=[^&\s]*")  # in a URL: a password, a signature
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -67,9 +68,26 @@ def part_of(params: dict[str, Any], task: str) -> dict[str, Any]:
     """The settings of a task in `params`, without `train.start`, which `retrain` chooses for every training."""
     block = dict(params[task])
     block["train"] = {key: value for key, value in block["train"].items() if key != "start"}
-    shared = {"machines": params["machines"]} if params.get("machines") else {}
     phantoms = [name for name in params.get("phantoms", []) if name == task]
-    return {"tasks": {task: params["tasks"][task]}, "phantoms": phantoms, task: block} | shared
+    return {"tasks": {task: params["tasks"][task]}, "phantoms": phantoms, task: block} | shared_of(params)
+
+
+def shared_of(params: dict[str, Any]) -> dict[str, Any]:
+    """The blocks of settings, or of changes, that are of the whole workspace."""
+    return {name: params[name] for name in SHARED if params.get(name)}
+
+
+def shared_changes(made: dict[str, Any]) -> dict[str, Any]:
+    """The changes of the blocks SHARED in the record of any task."""
+    found: dict[str, Any] = {}
+    for entry in made.values():
+        found = overlay(found, shared_of(entry.get("changes", {})), keep_none=True)
+    return found
+
+
+def without(changes: dict[str, Any], gone: Collection[tuple[str, ...]]) -> dict[str, Any]:
+    """Changes without the values at the paths `gone`, or below them."""
+    return nested({path: v for path, v in leaves(changes).items() if not any(path[: len(g)] == g for g in gone)})
 
 
 def owner(made: dict[str, Any], task: str) -> str:
@@ -91,10 +109,12 @@ def record_changes_by_hand(folder: Path) -> list[str]:
     made, said = read_yaml(folder / ORIGIN), []
     for task in [name for name in params.get("tasks") or {} if name in (written.get("tasks") or {})]:
         before, now = part_of(written, task), part_of(params, task)
-        if not (found := differences(before, now)):
+        found, gone = differences(before, now), leaves(before).keys() - leaves(now).keys()
+        if not found and not gone:
             continue
         key = owner(made, task)
         entry = made.get(key, {})
+        entry |= {name: without(entry[name], gone) for name in ("changes", "base") if gone and entry.get(name)}
         paths = [".".join(path) for path in leaves(found)]
         by_hand = sorted({*entry.get("by_hand", []), *paths})
         changes = overlay(entry.get("changes", {}), found, keep_none=True)

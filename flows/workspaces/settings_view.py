@@ -10,12 +10,15 @@ from flows.checkout import CHECKOUT
 from flows.workspaces.changes import leaves, nested
 from flows.workspaces.settings_record import (
     ORIGIN,
+    SHARED,
     as_yaml,
     owner,
     read_history,
     read_yaml,
     record_changes_by_hand,
+    shared_changes,
     shown,
+    without,
 )
 from flows.workspaces.workspace import prepare
 
@@ -31,9 +34,9 @@ def settings_in_words(folder: Path, task: str) -> list[dict[str, Any]]:
     values = {
         "tasks": {task: settings.tasks[task].model_dump(mode="json")},
         task: settings.blocks[task].model_dump(mode="json", by_alias=True),
-        "machines": settings.machines.model_dump(mode="json"),
-    }
-    changed, by_hand = leaves(entry.get("changes", {})), set(entry.get("by_hand", []))
+    } | {name: getattr(settings, name).model_dump(mode="json") for name in SHARED}
+    changed = leaves(entry.get("changes", {})) | leaves(shared_changes(made))
+    by_hand = {path for each in made.values() for path in each.get("by_hand", [])}
     base = leaves(entry.get("base", {}))
     of_profiles = [(name, leaves(profiles.get(name, {}))) for name in entry.get("profiles", [])]
     last = {line["key"]: line for line in read_history(folder) if line.get("task") == task}
@@ -79,7 +82,8 @@ def take_back(folder: Path, task: str, keys: list[str], how: str) -> None:
     made, usual = read_yaml(folder / ORIGIN), leaves(read_yaml(CHECKOUT / "params.yaml"))
     name = owner(made, task)
     entry = made.get(name, {})
-    changed, profiles = leaves(entry.get("changes", {})), list(entry.get("profiles", []))
+    changed = leaves(shared_changes(made)) | leaves(entry.get("changes", {}))
+    profiles = list(entry.get("profiles", []))
     base = leaves(entry.get("base", {}))
     for key in keys:
         if key.startswith(PROFILE) and key.removeprefix(PROFILE) in profiles:
@@ -99,7 +103,13 @@ def take_back(folder: Path, task: str, keys: list[str], how: str) -> None:
     by_hand = [key for key in entry.get("by_hand", []) if tuple(key.split(".")) in changed]
     kept = {"changes": nested(changed), "profiles": profiles, "by_hand": by_hand, "base": nested(base)}
     kept = {key: value for key, value in kept.items() if value or key in ("changes", "profiles")}
-    write_text(folder / ORIGIN, as_yaml(made | {name: kept}))
+    gone = [tuple(key.split(".")) for key in keys if key.split(".")[0] in SHARED]
+    others = {
+        other: each | {"changes": without(each["changes"], gone)} if gone and "changes" in each else each
+        for other, each in made.items()
+        if other != name
+    }
+    write_text(folder / ORIGIN, as_yaml(others | {name: kept}))
     try:
         prepare(folder, task, named=keys, how=how)
     except InputError:

@@ -16,7 +16,8 @@ from fetalflow.errors import InputError
 from fetalflow.settings.earlier import kept_names, renewed
 from fetalflow.settings.params import Settings, checked
 from flows.checkout import CHECKOUT
-from flows.workspaces.changes import leaves, overlay, parse_changes, refuse_wrong_form, with_changes  # noqa: F401 - a door
+from flows.workspaces.changes import leaves, nested, overlay, refuse_wrong_form, with_changes
+from flows.workspaces.changes import parse_changes as parse_changes  # a door
 from flows.workspaces.layout import is_laid_out, lay_out
 from flows.workspaces.project import begin
 from flows.workspaces.settings_record import (
@@ -30,6 +31,8 @@ from flows.workspaces.settings_record import (
     part_of,
     read_yaml,
     record_changes_by_hand,
+    shared_changes,
+    shared_of,
     write_params,
 )
 
@@ -53,6 +56,13 @@ def profile_changes(profile: str) -> dict[str, Any]:
     return profiles[profile]
 
 
+def _in_order(profiles: Iterable[str]) -> list[dict[str, Any]]:
+    """The settings of profiles in the order in which they apply: one that leaves out all rivals is the last, because
+    others change rivals."""
+    found = [profile_changes(profile) for profile in profiles]
+    return sorted(found, key=lambda change: any(block.get("rivals", {}) is None for block in change.values()))
+
+
 def settings_of(task: str, profiles: Iterable[str] = (), changes: Iterable[dict[str, Any]] = ()) -> Settings:
     """The settings of the checkout with profiles and changes, without making a workspace.
 
@@ -62,7 +72,7 @@ def settings_of(task: str, profiles: Iterable[str] = (), changes: Iterable[dict[
     for change in (changes := list(changes)):
         refuse_wrong_form(params, change)
         _refuse_other_tasks(change, task, params["tasks"])
-    for change in [*map(profile_changes, profiles), *changes]:
+    for change in [*_in_order(profiles), *changes]:
         params = with_changes(params, change)
     return checked(params, "params.yaml")
 
@@ -103,32 +113,43 @@ def prepare(
         params = params | base | {"tasks": params["tasks"] | base["tasks"]}
     added = [name for name in profiles if name not in before.get("profiles", [])]
     profiles = [*before.get("profiles", []), *added]
-    merged = before.get("changes", {})
+    unrecorded = _unrecorded(earlier, made, named)
+    merged = overlay(nested(unrecorded), before.get("changes", {}), keep_none=True)
     for change in changes:
         merged = overlay(merged, change, keep_none=True)
     merged = overlay(kept_names(earlier, [task] if task else params["tasks"]), merged, keep_none=True)
-    shared = [entry["changes"] for name, entry in made.items() if name != key and "changes" in entry]
-    shared = [{"machines": change["machines"]} for change in shared if change.get("machines")]
-    for change in [*shared, *map(profile_changes, profiles), merged]:
+    others = {name: entry for name, entry in made.items() if name != key}
+    for change in [shared_changes(others), *_in_order(profiles), merged]:
         params = with_changes(params, change)
     params = _with_starts(params, earlier)
-    if earlier.get("node"):  # its peers and rules are of this workspace (docs/operator/pacs.md)
-        params = params | {"node": earlier["node"]}
     checked(params, folder / "params.yaml")
     if task:
         params = _with_other_tasks(_of_one_task(params, task), earlier, task)
     now = {path for change in changes for path in leaves(change)} | {tuple(each.split(".")) for each in named}
-    by_hand = [path for path in before.get("by_hand", []) if tuple(path.split(".")) not in now]
+    by_hand = [*before.get("by_hand", []), *map(".".join, unrecorded)]
+    by_hand = [path for path in by_hand if tuple(path.split(".")) not in now]
     entry = {"profiles": profiles, "changes": merged, "by_hand": by_hand, "base": base}
     entry = {name: value for name, value in entry.items() if value or name in ("profiles", "changes")}
     lines = changes_in_words(earlier, params, [task] if task else list(params["tasks"]), entry, added, now, how)
     folder.mkdir(parents=True, exist_ok=True)
     write_params(folder, params)
     lay_out(folder)
-    write_text(folder / ORIGIN, as_yaml(made | {key: entry}))
+    newest = shared_of(nested({path: v for change in changes for path, v in leaves(change).items()}))
+    for name, other in others.items():  # else the older value of another task would come back
+        if both := {block: newest[block] for block in shared_of(other.get("changes", {})) if block in newest}:
+            others[name] = other | {"changes": overlay(other["changes"], both, keep_none=True)}
+    write_text(folder / ORIGIN, as_yaml(others | {key: entry}))
     add_history(folder, lines)
     begin(folder)
     return folder
+
+
+def _unrecorded(earlier: dict[str, Any], made: dict[str, Any], named: Iterable[str]) -> dict[tuple[str, ...], Any]:
+    """The settings of the node and of the log of answers that no record has, because the checkout has none and an
+    earlier fetalflow did not record them."""
+    known = {*leaves(shared_changes(made)), *(tuple(each.split(".")) for each in named)}
+    there = leaves({name: earlier[name] for name in ("node", "watch") if earlier.get(name)})
+    return {path: v for path, v in there.items() if not any(path[: len(each)] == each for each in known)}
 
 
 def _with_starts(params: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +174,7 @@ def _of_one_task(params: dict[str, Any], task: str) -> dict[str, Any]:
         "tasks": {task: params["tasks"][task]},
         "phantoms": [name for name in params["phantoms"] if name == task],
         "ablations": params[task].get("rivals", {}),
+        "pretrainings": {name: each for name, each in params.get("pretrainings", {}).items() if name == task},
     }
 
 
@@ -164,8 +186,12 @@ def _with_other_tasks(params: dict[str, Any], earlier: dict[str, Any], task: str
         "tasks": {name: earlier["tasks"][name] for name in others} | params["tasks"],
         "phantoms": [name for name in earlier.get("phantoms", []) if name in others] + params["phantoms"],
         **{name: earlier[name] for name in others},
-        **{key: value for key, value in params.items() if key not in ("tasks", "phantoms", "ablations")},
+        **{
+            key: value for key, value in params.items() if key not in ("tasks", "phantoms", "ablations", "pretrainings")
+        },
         "ablations": rivals | params["ablations"],
+        "pretrainings": {k: v for k, v in earlier.get("pretrainings", {}).items() if k in others}
+        | params["pretrainings"],
     }
 
 
@@ -203,8 +229,11 @@ def _with_the_code(folder: Path, params: dict[str, Any]) -> str:
     checkout, said = _of_checkout(), []
     known = [task for task in params["tasks"] if task in checkout["tasks"]]
     new = {task: {name: checkout[task][name] for name in checkout[task] if name not in params[task]} for task in known}
-    if names := [f"{task}.{name}" for task in known for name in new[task] if name != "rivals"]:
-        added = {task: {name: block for name, block in new[task].items() if name != "rivals"} for task in known}
+    added = {task: {name: block for name, block in new[task].items() if name != "rivals"} for task in known}
+    if "pretrainings" not in params:  # DVC needs it, and a workspace of before 2026-12 has none
+        params = params | {"pretrainings": {}}
+        write_params(folder, params)
+    if names := [f"{task}.{name}" for task in known for name in added[task]]:
         write_params(folder, overlay(params, added))
         said.append(f"{folder / 'params.yaml'} got the settings {', '.join(names)}, which the code has now.")
     if lay_out(folder):

@@ -6,7 +6,7 @@ import pytest
 from fetalflow.biometry.calipers import Ellipse
 from fetalflow.biometry.clip import measure_clip
 from fetalflow.biometry.outline import Spacing
-from fetalflow.biometry.section import largest_sections
+from fetalflow.biometry.section import frames_of_one_structure, largest_sections, stretches
 
 ONE, SIDE = Spacing(1.0, 1.0), 96
 SHAPES = {"sphere": (40, 40), "ellipsoid": (42, 31)}  # half axes of the largest section, px
@@ -98,3 +98,45 @@ def test_small_sections_of_a_structure_that_is_cut_off_are_not_its_length():
 
 def test_few_frames_are_no_sweep():
     assert largest_sections(np.array([1.0, 0.8, 0.7])).all() and largest_sections(np.array([])).all()
+
+
+def with_others(cine: np.ndarray, at: int, others: int, size: float) -> np.ndarray:
+    return np.concatenate([cine[:at], np.full(others, size), cine[at:]])
+
+
+@pytest.mark.parametrize("cine", [even(30), np.ones(30)], ids=["sweep", "still"])
+@pytest.mark.parametrize("at", [0, 7, 15, 30])
+@pytest.mark.parametrize("size", [1.25, 1.6])
+def test_frames_of_another_structure_are_not_the_largest_section(cine, at, size):
+    """Four frames of an abdomen in a sweep of a head made the head 25 to 60 % longer, without a word."""
+    rng = np.random.default_rng(at)
+    noisy = with_others(cine, at, 4, size) * (1 + 0.01 * rng.normal(size=34))
+    found = frames_of_one_structure(noisy)
+    assert np.median(noisy[found.used]) == pytest.approx(1, abs=0.04)
+    assert not found.unclear and found.left_out == (0 if np.median(noisy[largest_sections(noisy)]) < 1.1 else 4)
+
+
+def test_where_many_frames_are_larger_by_a_jump_nobody_knows_which_are_right():
+    found = frames_of_one_structure(with_others(np.ones(20), 8, 10, 1.4))
+    assert found.unclear and not found.used.any() and found.left_out == 10
+    most = frames_of_one_structure(with_others(np.ones(20), 8, 10, 0.7))
+    assert not most.unclear and most.used.sum() == 20 and most.left_out == 0
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.03, 0.06])
+def test_a_sweep_or_a_still_cine_has_no_jump(noise):
+    rng = np.random.default_rng(3)
+    for frames in (8, 12, 30):
+        for cine in (np.ones(frames), even(frames), even(frames, -1, 0.3)):
+            assert not frames_of_one_structure(cine * (1 + noise * rng.normal(size=frames))).left_out
+    assert stretches(np.ones(3)).tolist() == [0, 0, 0] and frames_of_one_structure(np.array([])).used.tolist() == []
+
+
+@pytest.mark.parametrize(("others", "words"), [(3, "they are left out"), (7, "the clip is not measured; give")])
+def test_a_clip_says_that_frames_were_left_out(others, words):
+    clip = measure_clip(sections(with_others(even(12), 5, others, 1.3), (30, 30)), "head", ONE)
+    (said,) = [text for text in clip.warnings if "larger by a jump" in text]
+    assert said.startswith(f"in {others} of {12 + others} frames HC is larger by a jump") and words in said
+    assert bool(clip.lengths) == (others == 3) and sum(clip.used[5 : 5 + others]) == 0
+    if clip.lengths:
+        assert clip.lengths["hc"].value == pytest.approx(2 * np.pi * 30, rel=0.03)

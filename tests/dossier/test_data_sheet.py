@@ -20,7 +20,7 @@ from fetalflow.dossier.flow_drawing import Box, draw
 from fetalflow.dossier.gathering import deliveries, labels, people
 from fetalflow.dossier.gathering.data_of_version import NO_MANIFEST
 from fetalflow.errors import InputError
-from fetalflow.hospital.arrival.recall_record import RECALL, add_line
+from fetalflow.hospital.arrival.recall_record import RECALL, add_lines
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn
 
 PARTS = [
@@ -143,7 +143,7 @@ def a_store(workspace: Path) -> Path:
         for i in range(12)
     ]
     write_table(store / "received" / f"{'b' * 12}.csv", pd.DataFrame(second))
-    add_line(store, RECALL, "a" * 12, "ann", "Jane Doe asked")
+    add_lines(store, RECALL, ["a" * 12], "ann", "Jane Doe asked")
     add_withdrawn(store, "P3", "ann", "Jane Doe asked")
     return store
 

@@ -1,6 +1,7 @@
 """Nights pass, `fetalflow clean` runs: every store is flat but for the data, and what a champion needs stays."""
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from typer.testing import CliRunner
 
 from fetalflow.registry.ledger.record import record_move, verify
 from fetalflow.registry.tracking import registry
-from fetalflow.settings.params import Clean
+from fetalflow.settings.params import Clean, load_settings
 from fetalflow.watch.log import AnswerLog
 from fetalflow.watch.row import Answered
 from flows.care import clean, erasure
 from flows.care.clean import leftovers, longest, scratch, sizes
 from flows.cli.app import app
-from flows.nights.prefect_history import delete_runs, old_runs
+from flows.nights.deployments import FLOWS
+from flows.nights.prefect_history import OURS, delete_runs, old_runs
 from flows.workspaces.data_sets import name_state, protected, states
 
 VERSIONS, NIGHTS = 2, 8
@@ -98,13 +100,16 @@ def test_what_is_young_stays_and_a_plan_removes_nothing(nights, monkeypatch, tmp
     left = [
         folder / "checkpoints" / "young" / "last.ckpt",
         folder / clean.OBJECTS / "ff" / "a",
-        tmp_path / "fetalflow-x",
+        Path(tempfile.mkdtemp(prefix="fetalflow-", dir=tmp_path)) / "x",
     ]
+    mine = tmp_path / "fetalflow-notebook" / "x"  # a person's folder has a name like that, too
+    mine.parent.mkdir(mode=0o755)
+    mine.write_text("x")
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
     assert list(leftovers(folder)) == []
-    for path in left:
+    for path in [*left, mine]:
         os.utime(path, (0, 0))
         os.utime(path.parent, (0, 0))
     done = CliRunner().invoke(app, ["clean", "--plan", "--workspace", str(folder)])
@@ -113,7 +118,7 @@ def test_what_is_young_stays_and_a_plan_removes_nothing(nights, monkeypatch, tmp
         assert what in done.output
     assert all(path.exists() for path in left)
     done = CliRunner().invoke(app, ["clean", "--workspace", str(folder)])
-    assert done.exit_code == 0 and not any(path.exists() for path in left), done.output
+    assert done.exit_code == 0 and not any(path.exists() for path in left) and mine.exists(), done.output
     done = CliRunner().invoke(app, ["clean", "--workspace", str(folder)])
     assert "There is nothing to remove." in done.output
 
@@ -122,6 +127,17 @@ def test_what_one_task_keeps_is_kept(tmp_path, monkeypatch):
     assert longest([Clean(versions=2, cache_days=90), Clean(versions=5)]) == Clean(versions=5, cache_days=90)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert list(scratch(time.time(), 7)) == []
+    for name, versions in (("many", 20), ("few", 1)):
+        params = settings()
+        params[TASK]["clean"] = {"versions": versions}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "params.yaml").write_text(yaml.safe_dump(params))
+    few = tmp_path / "few"
+    (kept,) = clean._kept(few, load_settings(few / "params.yaml")).values()
+    assert kept == 1, "each workspace has its embedded registry"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    (kept,) = clean._kept(few, load_settings(few / "params.yaml")).values()
+    assert kept == 20, "they share a registry"
 
 
 def test_old_flow_runs_of_fetalflow_go_and_no_others(prefect_here):
@@ -133,7 +149,8 @@ def test_old_flow_runs_of_fetalflow_go_and_no_others(prefect_here):
         with get_client(sync_client=True) as client:
             return str(client.create_flow_run(flow(lambda: None, name=name), state=state).id)
 
-    ours = [make(name, Completed()) for name in ("retrain", "pipeline")]
+    assert set(OURS) == set(FLOWS), "each flow that is deployed leaves runs"
+    ours = [make(name, Completed()) for name in OURS]
     others = [make("somebody-elses", Completed()), make("promote", Running())]
     assert not set(ours) & set(old_runs(2)), "they are of today"
     found = set(old_runs(2, time.time() + 3 * DAY_S))

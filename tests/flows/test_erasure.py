@@ -3,11 +3,15 @@
 import io
 import json
 import shutil
+import unicodedata
 import zipfile
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 import pytest
+import yaml
 from finished_run import FRAMES, LABELS, SIZE, TASK, export, make_finished_run
 from inbox_folder import deliver, rows_of, taken
 from name_search import contents
@@ -258,7 +262,8 @@ def test_a_woman_whom_only_the_node_has_is_erased_by_her_identifier(tmp_path, mo
 
 
 SITES = frozenset({near("north"), near("south")})
-HERS = Traces(frozenset({"P1", "South/P01"}), SITES, frozenset({SOURCE}), "erased-1")
+ODD = 'Müller "Ä" O\'Brien'  # a pseudonym that JSON, YAML, HTML and a URL write in other ways
+HERS = Traces(frozenset({"P1", "South/P01", ODD}), SITES, frozenset({SOURCE}), "erased-1")
 
 
 @pytest.mark.parametrize(
@@ -276,6 +281,12 @@ HERS = Traces(frozenset({"P1", "South/P01"}), SITES, frozenset({SOURCE}), "erase
         ("notes.json", '{"rows": ["sequence abababababab-000010"]}', REMOVED),
         ("notes.json", '{"patient": "South/P01"}', REMOVED),
         ("notes.json", '{"P1": 4, "patient": "South/P012"}', KEPT),
+        ("notes.json", json.dumps({"patient": ODD}), REMOVED),
+        ("notes.yaml", yaml.safe_dump({"patient": ODD}), REMOVED),
+        ("page.html", f"<td>{escape(ODD)}</td>", REMOVED),
+        ("page.html", f"<a href='/cines?patient={quote(ODD)}'>", REMOVED),
+        ("notes.txt", unicodedata.normalize("NFD", ODD), REMOVED),
+        ("notes.txt", f"{ODD}b", KEPT),
         ("explain/overview.png", "pixels", REMOVED),
         ("figures/accuracy.png", "pixels", KEPT),
         ("report.html", "<p>pictures</p>", REMOVED),

@@ -47,6 +47,11 @@ VERBS = {
         "x --by a --reason b",
         "x --by a --reason b --task nix",
         f"x --by a --reason b --workspace {FOLDER}",
+        "x --by a --reason b --workspace nowhere --task nix",
+    ],
+    "relabel": [
+        *("", FILE, f"{FILE} --plan", "nowhere --plan", f"{FOLDER} --plan --task nix", f"{FILE} --workspace {FOLDER}"),
+        f"{FILE} --plan --workspace nowhere",
     ],
     "erase": [
         *("", "P1", "P1 --plan", "P1 --by a --reason b", "P1 --identifier --plan", "--identifier --plan"),
@@ -252,3 +257,7 @@ def test_a_refused_drop_leaves_a_workspace_as_it_was_and_makes_no_new_one(place)
         assert isinstance(found.exception, InputError), found.output
     assert {name: (kept / name).read_bytes() for name in before} == before
     assert not (kept.parent / "new").exists()
+    (kept.parent / "mine").mkdir()
+    (kept.parent / "mine" / "notes.txt").touch()
+    CliRunner().invoke(app, ["run", "--drop", FOLDER, "--name", "mine"])
+    assert (kept.parent / "mine" / "notes.txt").exists(), "a folder that somebody else made is not removed"

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_only_stages_that_are_out_of_date_and_those_after_them_are_counted(tmp_path):
     workspace = make_small_workspace(tmp_path / "small")
-    assert stages_to_run(workspace, ["train@movement"]) == ["train@movement", "evaluate@movement"]
-    assert stages_to_run(workspace, ["evaluate@movement"], "movement") == ["evaluate@movement"]
-    assert stages_to_run(workspace, [], "movement") == []
+    assert list(stages_to_run(workspace, ["train@movement"])) == ["train@movement", "evaluate@movement"]
+    assert list(stages_to_run(workspace, ["evaluate@movement"], "movement")) == ["evaluate@movement"]
+    assert list(stages_to_run(workspace, [], "movement")) == []
 
 
 def test_the_estimate_has_a_basis_or_is_none():

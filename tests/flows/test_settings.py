@@ -100,6 +100,46 @@ def test_a_change_by_hand_is_seen_said_kept_and_can_be_taken_back(night, capsys)
     assert (night / ORIGIN).read_bytes() == before, "a wrong value by hand is refused and not kept"
 
 
+def test_what_is_of_the_whole_workspace_is_kept_by_every_task(night):
+    """The pages of the log of answers and of the node say to write these blocks by hand."""
+    file = night / "params.yaml"
+
+    def whole() -> tuple:
+        of = load_settings(file)
+        return of.watch.folder, of.watch.days, of.node.title, of.machines.processes
+
+    old = yaml.safe_load(file.read_text()) | {"node": {"title": "NORTH"}}
+    for name in (file, night / WRITTEN):  # an earlier fetalflow kept the block, and no record of it
+        name.write_text(yaml.safe_dump(old))
+    file.write_text(file.read_text() + "watch: {folder: answers, days: 30}\n")
+    prepare_workspace(night, "movement", None, None, [parse_changes(["movement.train.batch=6"])])
+    assert whole() == ("answers", 30, "NORTH", 1) and "watch.days = 30  (by hand, Ada" in settings(night, "watch")
+    prepare(night, "planes", changes=[parse_changes(["machines.processes=2", "watch.days=60"])])
+    assert whole() == ("answers", 60, "NORTH", 2)
+    settings(night, "--set", "machines.processes=3", "--task", "movement")
+    assert whole() == ("answers", 60, "NORTH", 3)
+    prepare(night, "planes")
+    assert whole() == ("answers", 60, "NORTH", 3), "the newest value is that of all tasks"
+    settings(night, "--set", "node.title=SOUTH")
+    assert whole()[2] == "SOUTH", "it needs no --task"
+    settings(night, "--unset", "node.title", "--unset", "machines.processes")
+    prepare(night, "planes")
+    assert whole() == ("answers", 60, "FETALFLOW", 1)
+    params = yaml.safe_load(file.read_text())
+    del params["watch"]["days"], params["movement"]["retrain"]["warm"]
+    file.write_text(yaml.safe_dump(params))
+    prepare(night, "planes")
+    prepare_workspace(night, "movement", None, None, [])
+    assert whole()[1] == 365 and not block(night).retrain.warm, "what was removed by hand does not come back"
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://key:se@cret@drops/in", "s3://key:secret@drops/a@b", "https://h/in?sig=secret&x=secret"]
+)
+def test_no_secret_of_a_url_is_shown(url):
+    assert "cret" not in shown(url) and "drops" in shown(url) + "drops"
+
+
 def test_every_setting_is_shown_with_its_source_and_who_changed_it(night):
     settings(night, "--set", "movement.retrain.inbox=s3://key:secret@drops/in?X-Signature=abc")
     rows = {row["key"]: row for row in json.loads(settings(night, "--json"))}

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from dulwich.repo import Repo
 from dvc.utils.serialize import modify_yaml
+from servers import s3_client, s3_store
 from small_project import TASK, make_project, set_epochs
 from small_project import dvc as call
 
@@ -77,6 +78,31 @@ def test_the_second_engineer_has_nothing_to_do_and_both_see_a_change(first, seco
         plots = call(folder, "plots", "diff", "HEAD~1", "--json").stdout
         assert '"data"' in plots and "HEAD~1" in plots and '"errors"' not in plots
     assert "up to date" in call(first, "status").stdout
+
+
+@pytest.fixture(scope="module")
+def bucket(first) -> Iterator[str]:
+    """A bucket of an S3 store on loopback. The usual variables name store and key, so that git has neither."""
+    pytest.importorskip("dvc_s3", reason="dvc-s3 is not installed: pip install dvc-s3")
+    with s3_store(first.parents[1]) as store, pytest.MonkeyPatch.context() as patch:
+        for name, value in store.access.items():
+            patch.setenv(name, value)
+        s3_client(store).create_bucket(Bucket="team")
+        yield "s3://team/fetalflow"
+
+
+def test_the_remote_may_be_in_s3(first, bucket, tmp_path):
+    call(first, "remote", "add", "--quiet", "bucket", bucket)
+    call(first, "push", "--quiet", "--remote", "bucket")
+    git(tmp_path, "clone", "--quiet", str(first), "ws")
+    clone = tmp_path / "ws"
+    (clone / "data" / TASK / "frames").mkdir(parents=True)  # the small pipeline decodes nothing
+    (clone / ".dvc" / "config.local").write_text(
+        f"[core]\n    remote = bucket\n['remote \"bucket\"']\n    url = {bucket}\n"
+    )
+    assert list(open_workspace(clone))[1] == "The data are here, from the remote bucket."
+    assert "up to date" in call(clone, "repro").stdout and git(clone, "status", "--porcelain") == ""
+    call(first, "remote", "remove", "--quiet", "bucket")
 
 
 def test_an_experiment_runs_here_and_in_a_queue_and_is_shown(second):

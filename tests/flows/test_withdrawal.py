@@ -11,11 +11,13 @@ from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import Prepare, arrive
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.hospital.deidentify.pseudonyms import Key
+from fetalflow.registry.usable import withdrawn_among, withdrawn_here
 from fetalflow.settings.params import load_settings
 from flows import retrain
 from flows.care import stores
 from flows.cli.app import app
-from flows.retrain import prepare_workspace
+from flows.retrain import prepare_workspace, settle_with_others
+from flows.workspaces.workspace import prepare
 
 KEY, OTHER = Key(bytes(range(9, 41))), Key(bytes(range(50, 82)))
 WHO = ("--by", "Ada", "--why", "she asked")
@@ -99,6 +101,67 @@ def test_one_name_at_two_hospitals_is_two_women(checkout):
     assert of(north) == ["P2"] and of(south) == ["P1", "P3"], "the woman of the other hospital stays"
     look(checkout, "south", "movement", ["P1"], site="south")
     assert of(south) == ["P1", "P1", "P3"]
+
+
+def test_the_other_hospitals_woman_of_that_name_trains_on_and_may_be_promoted(checkout):
+    """The bare pseudonym must not stand in the list of a store in which it is, or becomes, somebody else's name."""
+    look(checkout, "north", "movement", ["P1"])
+    south = look(checkout, "south", "movement", ["P3"], site="south")
+    invoke("P1", "--site", "north")
+    look(checkout, "south", "movement", ["P1"], site="south")
+    assert of(south) == ["P1", "P3"]
+    gone = withdrawn_here(checkout / "workspaces" / "south")
+    assert withdrawn_among([("P1", "south"), ("P3", "south")], gone) == 0
+    assert withdrawn_among([("P1", "north")], gone) == 1
+    assert "P1" not in set(read_withdrawn(south)["patient"]), "a warm start compares names alone"
+
+
+@pytest.mark.parametrize("name", ["arrivals-planes", "arrivals-movement-2"])
+def test_a_store_that_is_made_after_a_withdrawal_refuses_her_too(checkout, name):
+    look(checkout, "arrivals-movement", "movement", ["P1", "P2"])
+    invoke("P2")
+    folder, store = checkout / "workspaces" / name, checkout / "workspaces" / name / "arrivals" / "planes"
+    prepare_workspace(folder, "planes", str(checkout / "inbox"), None, [])
+    block = load_settings(folder / "params.yaml").blocks["planes"]
+    for _ in range(2):
+        settle_with_others(stores.Store(folder, "planes", store, block.split, block.retrain.inbox), block)
+    look(checkout, name, "planes", ["P2", "P5"])
+    assert of(store) == ["P5"]
+    look(checkout, name, "planes", ["P2"], site="south")
+    assert of(store) == ["P2", "P5"], "the woman of another hospital is not meant"
+
+
+def test_a_new_store_beside_one_with_a_key_takes_no_names_by_chance(checkout, monkeypatch):
+    look(checkout, "arrivals-movement", "movement", ["Roe"], KEY)
+    folder = checkout / "workspaces" / "arrivals-planes"
+    store = folder / "arrivals" / "planes"
+
+    def settle(*changes: dict) -> None:
+        prepare_workspace(folder, "planes", str(checkout / "inbox"), None, list(changes))
+        block = load_settings(folder / "params.yaml").blocks["planes"]
+        settle_with_others(stores.Store(folder, "planes", store, block.split, block.retrain.inbox), block)
+
+    with pytest.raises(InputError, match=f"no key is configured.* with the key {KEY.name}. Nothing was read"):
+        settle()
+    monkeypatch.setenv("FETALFLOW_PSEUDONYM_KEY", KEY.secret.hex())
+    settle()
+    monkeypatch.delenv("FETALFLOW_PSEUDONYM_KEY")
+    settle({"planes": {"retrain": {"deidentify": False}}})
+
+
+def test_a_model_of_a_drop_that_saw_her_is_refused_though_its_workspace_takes_no_deliveries(checkout):
+    look(checkout, "arrivals-movement", "movement", ["P1", "P2"])
+    drop = prepare(checkout / "workspaces" / "drop", "movement", changes=[drop_changes_of(checkout)])
+    assert withdrawn_among([("P2", "North")], withdrawn_here(drop)) == 0
+    invoke("P2")
+    assert withdrawn_among([("P2", "North"), ("P1", "north")], withdrawn_here(drop)) == 1
+    (checkout / "workspaces" / "other").mkdir()
+    (checkout / "workspaces" / "other" / "params.yaml").write_text("broken")
+    assert withdrawn_among([("P2", "north")], withdrawn_here(drop)) == 1
+
+
+def drop_changes_of(checkout: Path) -> dict:
+    return {"phantoms": [], "tasks": {"movement": {"drop": str(checkout / "inbox-arrivals-movement-movement" / "d")}}}
 
 
 def test_the_hospitals_identifier_finds_her_with_the_key(checkout, monkeypatch):

@@ -51,6 +51,18 @@ def test_another_main_network_makes_the_one_before_it_the_first_rival():
     assert paper["ablations"] == {name: r for task in params["tasks"] for name, r in paper[task]["rivals"].items()}
 
 
+@pytest.mark.parametrize("profiles", [["first"], ["first", "paper"], ["rivals", "first", "folds"]])
+def test_a_first_look_has_the_main_network_of_the_other_profiles_and_no_rival(tmp_path, profiles):
+    folder = prepare(tmp_path / "run", "movement", profiles=profiles)
+    settings = load_settings(folder / "params.yaml")
+    others = prepare(tmp_path / "whole", "movement", profiles=[name for name in profiles if name != "first"])
+    whole = load_settings(others / "params.yaml")
+    assert settings.variants("movement") == (whole.tasks["movement"].variant,) and not settings.ablations
+    assert settings.tasks == whole.tasks and whole.ablations
+    for block in ("extract", "preprocess", "split", "train", "evaluate"):  # so it has the figures of a whole run
+        assert getattr(settings.blocks["movement"], block) == getattr(whole.blocks["movement"], block)
+
+
 def test_null_leaves_a_rival_out():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     changed = with_changes(params, parse_changes(["movement.rivals.movement-cnn=null"]))
@@ -101,7 +113,7 @@ def test_a_drop_takes_the_place_of_the_synthetic_hospital(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         drop_changes(tmp_path / "nowhere", "movement")
     (drop / "annotations.csv").write_text("video,patient,label\n")
-    folder = prepare(tmp_path / "run", changes=[drop_changes(drop, "movement")])
+    folder = prepare(tmp_path / "run", profiles=["first"], changes=[drop_changes(drop, "movement")])
     settings = load_settings(folder / "params.yaml")
     assert settings.phantoms == ()
     assert settings.tasks["movement"].drop == str(drop)
@@ -114,7 +126,7 @@ def test_a_drop_takes_the_place_of_the_synthetic_hospital(tmp_path):
         check=True,
     )
     assert "extract@movement" in listed.stdout.split()
-    assert "phantom@movement" not in listed.stdout.split()
+    assert "phantom@movement" not in listed.stdout.split() and "ablate@" not in listed.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from flows import checkout, retrain
+from flows import checkout, promote, retrain
 from flows.cli.app import app
-from flows.workspaces import last_run
+from flows.workspaces import data_sets, last_run, opening
 from flows.workspaces.lock import FOLDER, Busy, hold
 
 HOLDER = """
@@ -71,6 +73,57 @@ def test_a_verb_that_finds_the_workspace_in_use_ends_at_once_and_changes_nothing
     done = CliRunner().invoke(app, words)
     assert isinstance(done.exception, Busy) and done.exception.exit_status == 75
     assert [path.name for path in workspace.iterdir()] == [FOLDER]
+
+
+def test_a_promotion_does_not_judge_data_that_a_run_may_be_changing(holder, tmp_path):
+    workspace = tmp_path / "workspaces" / "work"
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", workspace)
+    done = CliRunner().invoke(app, ["promote", "--workspace", str(workspace)])
+    assert isinstance(done.exception, Busy) and f"process {holder.pid}" in str(done.exception)
+    assert sorted(path.name for path in workspace.iterdir()) == [FOLDER, "params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("body", "call"),
+    [
+        ("opening._opened", lambda folder: list(opening.open_workspace(folder))),
+        ("data_sets.record", lambda folder: data_sets.name_state(folder, "spring")),
+        ("data_sets._checked_out", lambda folder: data_sets.check_out(folder, "spring", folder / "new")),
+        ("promote.judge", lambda folder: promote.judge_in("planes", folder)),
+        ("promote.act", lambda folder: promote.act_in({}, None, folder)),
+    ],
+)
+def test_these_wait_until_the_workspace_is_free(tmp_path, monkeypatch, capfd, body, call):
+    done = []
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    module, name = body.split(".")
+    monkeypatch.setattr(globals()[module], name, lambda *_, **__: done.append(body) or iter(()))
+    state = data_sets.State("spring", "0" * 40, datetime.now(UTC), {}, "")
+    for of, value in {
+        "states": lambda folder: [state],
+        "is_project": lambda folder: True,
+        "opened": nullcontext,
+    }.items():
+        monkeypatch.setattr(data_sets, of, value)
+    monkeypatch.setattr(data_sets, "_state", lambda *_: state)
+    monkeypatch.setattr(opening, "is_project", lambda folder: True)
+    thread = threading.Thread(target=lambda: suppressed(call, tmp_path))
+    with hold(tmp_path, "a long training"):
+        thread.start()
+        said = ""
+        while "is in use: a long training of" not in said:
+            said += capfd.readouterr().err
+            assert thread.is_alive()
+            time.sleep(0.01)
+        assert not done
+    thread.join(timeout=30)
+    assert done == [body]
+
+
+def suppressed(call, folder: Path) -> None:
+    """What comes after the lock fails here, because there is no git and no registry."""
+    with suppress(Exception):
+        call(folder)
 
 
 def test_another_thread_of_the_same_process_waits_as_well(tmp_path):

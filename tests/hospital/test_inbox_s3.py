@@ -5,6 +5,7 @@ import shutil
 import socket
 import threading
 import time
+import traceback
 import zipfile
 from pathlib import Path
 
@@ -98,6 +99,29 @@ def test_a_half_uploaded_drop_waits(bucket, inbox, tmp_path):
     assert look(store, clock=lambda: now)["monday"] == ("waiting", "no COMPLETE in it; it settles in 300 s")
     now = 1500.0
     assert look(store, clock=lambda: now)["monday"][0] == "taken"
+
+
+def test_a_store_that_is_lost_while_a_delivery_is_read_names_nobody(bucket, inbox, tmp_path, monkeypatch):
+    """Hospitals name folders after patients, and a library's error quotes the address of its request."""
+    upload(bucket, inbox / "monday", "in/MUSTER^ANNA")
+    settings = Retrain(inbox="s3://key:secret@drops/in")
+    monkeypatch.setitem(S3_LIMITS, "config_kwargs", {"connect_timeout": 1, "retries": {"max_attempts": 0}})
+    from s3fs import S3FileSystem
+
+    def lost(folder: Path, scratch: Path) -> Path:
+        def fail(self, *names, **others):
+            raise OSError(f"Could not connect to http://127.0.0.1/drops?prefix={names}")
+
+        monkeypatch.setattr(S3FileSystem, "find", fail)
+        return folder
+
+    for prepare in (Prepare(lost, lambda name: "D1"), Prepare(lost, lambda name: "D1")):
+        with pytest.raises(InputError, match="gives no answer .OSError.") as refused:
+            arrive(URL, tmp_path / "store", settings, Split(), prepare)
+        shown = "".join(traceback.format_exception(refused.value))
+        assert "MUSTER" not in shown, shown
+    kept = "".join(path.read_text(errors="replace") for path in (tmp_path / "store").rglob("*") if path.is_file())
+    assert "MUSTER" not in kept
 
 
 def test_objects_that_change_are_noticed(bucket, inbox, tmp_path):

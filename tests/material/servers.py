@@ -185,14 +185,19 @@ def mlflow_server(
 
 @contextmanager
 def prefect_server(
-    folder: Path, database: Postgres | None = None, port: int | None = None, services: bool = True
+    folder: Path,
+    database: Postgres | None = None,
+    port: int | None = None,
+    services: bool = True,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Prefect with log-in; `url` is that of its API. Without `database` on SQLite in `folder`. Without `services`, such
-    as the scheduler, it only answers, and takes no processor time in between."""
+    as the scheduler, it only answers, and takes no processor time in between. settings: more variables."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     api = f"http://127.0.0.1:{port}/api"
-    environment = environ({"PREFECT_HOME": str(folder), "PREFECT_SERVER_API_AUTH_STRING": ":".join(PREFECT_LOG_IN)})
+    log_in = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_API_AUTH_STRING": ":".join(PREFECT_LOG_IN)}
+    environment = environ(log_in, settings or {})
     if database:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.url("prefect", "asyncpg")
     words = [BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]

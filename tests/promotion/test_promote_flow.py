@@ -287,6 +287,23 @@ def test_an_approval_is_of_the_version_and_the_evidence_that_the_page_shows(easy
     assert history(MODEL)[-1]["evidence"].startswith(evidence)
 
 
+def test_a_withdrawal_while_a_person_read_stops_the_move(challenged):
+    settings = with_rules(**EASY)
+    verdict = judge(TASK, settings)
+    split = pd.read_parquet(Path("data", TASK, "split.parquet"))
+    store = Path("arrivals", TASK)
+    store.mkdir(parents=True)
+    try:
+        add_withdrawn(store, split.loc[split["part"] == "train", "patient"].iloc[0], "ann", "she wished it")
+        with pytest.raises(
+            InputError, match="1 of the patients that it was trained on were withdrawn since.* No alias"
+        ):
+            act(verdict, settings, "a person")
+    finally:
+        shutil.rmtree("arrivals")
+    assert alias_versions(MODEL, "champion") == ("1",)
+
+
 @pytest.mark.parametrize("changed", ["the test part", "the rules"])
 def test_what_changed_while_a_person_read_stops_the_move(challenged, changed):
     settings = with_rules(**EASY)

@@ -1,6 +1,7 @@
 """People ask for a promotion, approve, and set the champion in MLflow: on a real server with log-in, by its REST API,
 as its pages do. Only the comparison of two models is played."""
 
+import contextvars
 import json
 import logging
 import shutil
@@ -23,6 +24,7 @@ from fetalflow.registry.evidence import VERDICT, digest, evidence_digest
 from fetalflow.registry.ledger.record import history, record_move, verify
 from fetalflow.registry.tracking import registry
 from fetalflow.registry.version_page import LEAST, ROOM, card_of, described, records_accounts
+from flows.workspaces.lock import hold
 
 MODEL, WORD, CARD = "fetal-movement", "a-long-word-of-a-person", "# fetalmovnet\n\nFor research.\n"
 
@@ -300,6 +302,17 @@ def test_a_champion_that_is_set_by_hand_is_judged(here, who, setting, fails, kep
     state = {"3": "champion"}.get(kept, "refused" if fails else "waits")
     assert champion() == kept and tags["fetalflow.verdict"] == state and "Mean class F1" in text, said
     assert look() == [], "once"
+
+
+def test_a_look_while_a_night_trains_puts_the_champion_back_and_leaves_the_rest_for_the_next_look(here):
+    Recorded("ann").alias("candidate", "2")
+    Recorded("ann").alias("champion", "3")
+    with hold(Path(), "a long training"):
+        said = contextvars.Context().run(look)  # as another process, which does not hold the lock
+    assert len(said) == 2 and all("the next look answers" in one and "a long training of" in one for one in said)
+    assert champion() == "1" and not {"fetalflow.verdict"} & {*page("2")[1], *page("3")[1]}
+    assert sorted(look()) == [f"{MODEL}, version {n}, candidate: Version {n} waits for a person." for n in "23"]
+    assert look() == []
 
 
 def test_a_champion_that_is_removed_by_hand_is_put_back(here):

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fetalflow.errors import InputError
+from fetalflow.registry.candidates import people_of
 from fetalflow.registry.client import LEDGER, RUN_TAG
 from fetalflow.registry.ledger import anchor, reading, signing
 from fetalflow.registry.ledger import record as ledger
@@ -23,6 +24,8 @@ from fetalflow.registry.ledger.chain import line_digest, mark_of, next_line, tex
 from fetalflow.registry.ledger.decisions import roll_back
 from fetalflow.registry.ledger.record import history, record_move, verify
 from fetalflow.registry.ledger.repair import repair, seal
+from fetalflow.registry.lineage import PATIENTS, sentences, trace
+from fetalflow.registry.run_record import START_RUN
 from fetalflow.registry.tracking import registry
 from flows.cli.app import app
 
@@ -152,7 +155,33 @@ def stray(name: str, text: str):
     return lambda store, lines, template: store.client.log_param(run_of_ledger(store), name, text)
 
 
+def a_line_far_away(store, lines, template):
+    """A good line of a worker, after whose number MLflow would take no other line."""
+    append(store, forged(lines, alias="challenger", to="3", number=10**244))
+
+
+def a_mark_of_many_digits(store, lines, template):
+    store.set_mark(MODEL, "9" * 4500 + " abc")
+
+
+def heads_without_a_form(store, lines, template):
+    """Added to a file to which everybody may add: none of them is a head, and the last note has no signature."""
+    now = {"time": "2026-12-01T00:00:00+00:00"}
+    head = {"run": run_of_ledger(store), "number": 1, "sha256": "0" * 64} | now
+    note = {"settled": 0, "run": run_of_ledger(store), "who": "ann", "reason": "restored"} | now
+    written = [head | {"number": []}, head | {"sha256": 5}, {"settled": 1}, note]
+    with Path(anchor.HEADS).open("a") as file:
+        file.write("".join(json.dumps(each) + "\n" for each in written) + "[" * 10**5 + "\n\x00\n")
+
+
 FORGERIES = {
+    "numbers": {
+        a_line_far_away: "line 10{244} .*is not a line of the ledger: the next line has the number 8",
+        stray("line.000012", '{"number":' + "9" * 5000 + "}"): "line 12 .* is not a line",
+        stray("line.000000", "coffee"): "line 0 .* is not a line",
+        a_mark_of_many_digits: "the mark of net is '99999",
+    },
+    "heads": {heads_without_a_form: "(?!)"},
     "lines and parameters": {
         an_unsigned_line: "line 7 .net@champion, version 3. is not a line .* no signature",
         a_line_with_another_key: "line 8 .* does not fit any public key",
@@ -189,9 +218,39 @@ def test_a_forger_with_the_rights_of_a_worker_shows_and_stops_no_night(sealed, n
             forge(store, [*lines[:-1], lines[-1] | {"number": number}], sealed)
     found = verify().wrong
     for words in FORGERIES[name].values():
-        assert any(re.search(words, said) for said in found), (words, found)
+        assert any(re.search(words, said) for said in found) or (words == "(?!)" and not found), (words, found)
     done = record_move(MODEL, "challenger", "4", None, "the night", "worker")
     assert (done["previous"], len(history())) == (history()[-2]["sha256"], 8)
+
+
+def test_without_a_seal_a_line_before_the_first_and_one_far_away_stop_no_move(sealed):
+    Path(anchor.FILE).unlink()
+    with registry() as store:
+        run, lines = store.ledger()[0], history()
+        first = next_line([], **{k: v for k, v in lines[0].items() if k not in ("previous", "sha256")} | {"number": 0})
+        for line in (first, forged(lines, to="3", number=10**244)):
+            store.client.log_param(run, f"line.{line['number']:06d}", text_of(line))
+    assert record_move(MODEL, "champion", "3", None, "better")["number"] == 8
+    assert [said.split()[1] for said in verify().wrong] == ["0", str(10**244)]
+
+
+def test_a_run_that_starts_from_itself_or_has_damaged_tables_is_said_and_stops_nothing(sealed):
+    with registry() as store:
+        run = store.run_of(MODEL, "1")
+        store.client.set_tag(run, "data_digest", "d")
+        store.client.log_text(run, "patient,site,fold,part,sequences\nP1,North,0,train,4\n", PATIENTS)
+        assert people_of(store, run) == {("P1", "North")}
+        store.client.set_tag(run, START_RUN, run)
+        assert people_of(store, run) is None
+        child = store.client.create_run(store.client.get_run(run).info.experiment_id)
+        store.client.set_tag(child.info.run_id, "mlflow.parentRunId", run)
+        store.client.log_text(child.info.run_id, "patient\nP1\n", "promotion/1/challenger.csv")
+        store.client.log_text(child.info.run_id, "{", "promotion/1/verdict.json")
+        found = trace(store, "P1")
+        assert found.damaged == [f"{child.info.run_id}/promotion/1"] and len(found.uses) == 1
+        assert "have not the form of a promotion's evidence" in " ".join(sentences(found))
+        store.client.log_text(run, "patient,fold\nP1,x", PATIENTS)
+        assert people_of(store, run) is None and trace(store, "P1").runs_without_table == [run]
 
 
 def rebuilt(lines: list[dict], **change) -> list[dict]:
@@ -292,14 +351,24 @@ def test_repair_writes_false_marks_and_the_name_of_the_run_again(sealed):
         repair()
 
 
-def test_a_restored_database_is_taken_on_record(sealed):
+def test_a_restored_database_is_taken_on_record(sealed, tmp_path_factory, monkeypatch):
     backup = Path("mlflow.db").read_bytes()
     record_move(MODEL, "challenger", "3", None, "lost")
     Path("mlflow.db").write_bytes(backup)
     assert "line 8 with the hash" in verify().wrong[0] and "--restored" in verify().wrong[0]
     with pytest.raises(InputError, match="needs a reason"):
         repair(restored=True)
+    with pytest.raises(InputError, match="a note that exported heads are lost must be signed"):
+        repair("the disk broke", restored=True)
+    monkeypatch.setenv(signing.VARIABLE, str(sealed / "lead.key"))
     assert "its last line is 6" in repair("the disk broke", restored=True)[0] and verify().wrong == []
+    assert any("noted that the heads until then need not be" in said for said in verify().notes)
+    moved = tmp_path_factory.mktemp("moved")
+    shutil.copytree(".", moved, dirs_exist_ok=True)
+    with monkeypatch.context() as patch:
+        patch.chdir(moved)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved / 'mlflow.db'}")
+        assert verify().wrong == [], "the address of the store is another one now"
     record_move(MODEL, "challenger", "3", None, "again")
     Path("mlflow.db").write_bytes(backup)
     assert "line 8 with the hash" in verify().wrong[0]

@@ -18,6 +18,7 @@ from cine_files import speckle, write_video
 
 from fetalflow.inference.package import load
 from fetalflow.inference.streaming.streamer import open_stream
+from fetalflow.service.stream_log import FirstWindow
 from fetalflow.service.workers import Worker
 
 FRAMES, TOKEN = 4, "a-token-for-tests-0123456789"  # as in conftest.py
@@ -316,6 +317,40 @@ def test_a_stream_answers_every_frame_as_the_library_does(steady, packages, raw)
         assert answer["frame"] == wanted.frame
         assert answer["probabilities"] == pytest.approx(wanted.probabilities, abs=1e-5)
     assert len(steady.rows) == 2, "windows that do not overlap"
+    first, second = steady.rows
+    assert not second.figures and first.figures.keys() >= {"mean_intensity", "sharpness", "speckle"}
+    assert first.figures["fps"] == 25
+    assert first.figures["mean_intensity"] == pytest.approx(frames[:FRAMES].mean(), rel=0.02)
+
+
+def test_a_challenger_in_shadow_answers_the_first_window_of_a_stream(steady, packages):
+    steady.aliases.now["challenger"] = "2"
+    steady.look_again()
+    frames = speckle(3 * FRAMES, 120, 160)
+    stream(steady, {"fps": 25, "height": 120, "width": 160, "site": "north"}, [frame.tobytes() for frame in frames])
+    wait(lambda: len(steady.rows) == 4)
+    (shadow,) = [row for row in steady.rows if row.role == "shadow"]
+    champion = next(row for row in steady.rows if row.role == "champion")
+    assert (shadow.version, shadow.site, shadow.input) == ("2", "north", champion.input)
+    expected = load(packages["2"]).predict(frames[:FRAMES]).probabilities
+    assert shadow.probabilities == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_first_window_holds_the_frames_that_the_network_saw(packages):
+    """With a scene cut before the first answer, and with every second frame in the window."""
+    streamer = open_stream(packages["1"])
+    frames = speckle(4 * FRAMES, 120, 160)
+    for step, cut in ((1.0, 2), (2.0, 0)):
+        streamer.begin(fps=25, cuts=[cut])
+        streamer.step = step
+        first = FirstWindow(25)
+        for frame in frames:
+            seen = first.add(streamer, frame, (streamer.push(frame)) is not None)
+            if seen:
+                break
+        expected = range(cut, cut + FRAMES) if step == 1 else range(0, 2 * FRAMES, 2)
+        assert (seen.frames == frames[list(expected)]).all() and seen.figures["fps"] == 25 / step
+        assert first.add(streamer, frame, True) is None
 
 
 @pytest.mark.parametrize(

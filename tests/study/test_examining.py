@@ -226,6 +226,51 @@ def test_two_models_that_disagree_give_no_length(models, tmp_path):
     assert "the planes model says abdomen, but the biometry model calls it head" in found.missing["abdomen"]
 
 
+class Judged:
+    """A familiarity that gives every picture the same score."""
+
+    layer = "head"
+
+    def __init__(self, score: float):
+        self.value = score
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        return np.full(len(features), self.value)
+
+
+@pytest.mark.parametrize(
+    ("biometry", "counts"),
+    [
+        (replace(bright_package(), familiarity=Judged(0.5)), True),  # it knows the head and calls it a head
+        (replace(bright_package(), familiarity=Judged(2.0)), False),
+        (bright_package(), False),  # it cannot say whether it knows it
+        (replace(bright_package(silent=True), familiarity=Judged(0.5)), False),
+    ],
+    ids=["knows it", "does not know it", "cannot say", "has no label"],
+)
+def test_a_plane_that_is_strange_to_one_model_is_measured_only_where_the_other_knows_it(
+    models, tmp_path, biometry, counts
+):
+    planes = replace(models.planes, familiarity=Judged(1.1))
+    write_one(tmp_path / "a.dcm", frames_of("head", 4))
+    found = examine_study(Models(biometry, planes), [tmp_path])
+    assert [each.unfamiliar for each in found.planes] == [True]
+    assert ("hc" in found.lengths) == counts
+    if counts:
+        assert "4 of 4 frames are unlike the training data of the planes model" in found.views[0].speaks_against[0]
+        assert any("unlike" in text for text in found.lengths["hc"].speaks_against)
+    else:
+        assert "unlike the training data of the planes model" in found.missing["head"]
+
+
+def test_what_two_models_call_differently_is_not_measured_where_it_is_strange(models, tmp_path):
+    wrong = replace(models.planes, config=models.planes.config | {"labels": ("head", "femur", "abdomen", "other")})
+    write_one(tmp_path / "a.dcm", frames_of("head"))
+    known = replace(models.biometry, familiarity=Judged(0.5))
+    found = examine_study(Models(known, replace(wrong, familiarity=Judged(1.1))), [tmp_path])
+    assert not found.lengths and "unlike the training data of the planes model" in found.missing["abdomen"]
+
+
 def test_a_stated_age_that_is_far_from_the_lengths_is_named(models, folder, result):
     assert not [text for text in result.warnings if "are stated" in text]
     old = examine_study(models, [folder / "d.dcm"], weeks=25)

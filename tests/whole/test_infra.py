@@ -17,6 +17,7 @@ import yaml
 from processes import ROOT
 from servers import INFRA, load
 
+from fetalflow.registry.ledger.anchor import read_anchor
 from fetalflow.service.limits import MEGABYTE, Limits
 from flows.cli.serve import GRACE_S
 
@@ -235,7 +236,8 @@ def test_kubernetes_manifests_hold_together():
         volumes = {v["name"]: v for v in pod["spec"]["volumes"]}
         assert {m["name"] for m in container["volumeMounts"]} == set(volumes)
         claimed = {v["persistentVolumeClaim"]["claimName"] for v in volumes.values() if "persistentVolumeClaim" in v}
-        assert claimed == claims - ({"drops"} if name in ("serve", "station") else set())
+        of_workers = set() if deployment in workers else {"heads"}
+        assert claimed == claims - of_workers - ({"drops"} if name in ("serve", "station") else set())
         assert pod["spec"]["securityContext"]["runAsNonRoot"]
         (port,) = container["ports"]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -251,16 +253,59 @@ def test_kubernetes_manifests_hold_together():
         for mount in (m for m in container["volumeMounts"] if "secret" in volumes[m["name"]]):
             assert mount["readOnly"] and volumes[mount["name"]]["secret"]["defaultMode"] == 0o440
         for variable in container.get("env", ()):
-            assert variable["name"].endswith("_FILE"), "a secret is a file and no variable"
+            is_secret = variable["name"] != "FETALFLOW_LEDGER"
+            assert variable["name"].endswith("_FILE") or not is_secret, "a secret is a file and no variable"
             assert any(Path(variable["value"]).parent == Path(m["mountPath"]) for m in container["volumeMounts"])
     for worker in workers:
         (container,) = worker["spec"]["template"]["spec"]["containers"]
         assert container["livenessProbe"]["httpGet"]["port"] == "health"
-        (key,) = container["env"]
-        assert key["name"] == "FETALFLOW_PSEUDONYM_KEY_FILE", "a secret is a file and no variable"
-        assert key["value"] == "/run/secrets/pseudonym/key"
+        assert {variable["name"]: variable["value"] for variable in container["env"]} == {
+            "FETALFLOW_PSEUDONYM_KEY_FILE": "/run/secrets/pseudonym/key",
+            "FETALFLOW_ALERTS_FILE": "/run/secrets/alerts/addresses",
+            "FETALFLOW_LEDGER": "/run/ledger/ledger.json",
+        }
         is_gpu = "gpu" in container["args"]
         assert ("nvidia.com/gpu" in container["resources"]["limits"]) == is_gpu
+
+
+def test_every_secret_and_table_that_a_manifest_reads_is_made_by_a_command_of_the_list():
+    """And the list itself, of which the schema of Kubernetes knows nothing."""
+    folder = INFRA / "kubernetes"
+    text = (folder / "kustomization.yaml").read_text()
+    wanted = set()
+    for path in folder.glob("*.yaml"):
+        found = path.read_text()
+        wanted |= {
+            ("secret generic", name) for name in re.findall(r"(?:secretName: |secretRef: \{name: )([\w-]+)", found)
+        }
+        wanted |= {("configmap", name) for name in re.findall(r"configMap(?:Ref)?: \{name: ([\w-]+)", found)}
+    assert wanted == set(re.findall(r"^# .*create (secret generic|configmap) ([\w-]+) ", text, re.M))
+    listed = yaml.safe_load(text)
+    assert set(listed) == {"apiVersion", "kind", "namespace", "resources", "images"}
+    assert [(image["name"], str(image["newTag"])) for image in listed["images"]] == [
+        tuple(SERVICES["worker"]["image"].split(":"))
+    ]
+
+
+def test_the_heads_of_the_ledger_go_to_a_place_outside_of_the_workspaces(tmp_path, monkeypatch):
+    """Compose and Kubernetes: ledger.json can only be read, and what it names can be written."""
+    secrets = load(INFRA / "make_secrets.py")
+    secrets.make_ledger(tmp_path / "ledger")
+    file = tmp_path / "ledger" / "ledger.json"
+    monkeypatch.setenv("FETALFLOW_LEDGER", str(file))
+    (target,) = read_anchor().export
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644, "the workers' user reads it"
+    for service in (COMPOSE["services"]["worker"], GPU["services"]["worker-gpu"]):
+        assert f"heads:{Path(target).parent}" in service["volumes"]
+        (read,) = [volume for volume in service["volumes"] if "LEDGER_FOLDER" in volume]
+        assert read.endswith(f":{Path(service['environment']['FETALFLOW_LEDGER']).parent}:ro")
+    assert f"chown fetalflow: workspaces {Path(target).parent}" in (INFRA / "worker" / "Dockerfile").read_text()
+    assert json.loads(re.search(r"at first (\{.*\})", (INFRA / "kubernetes/kustomization.yaml").read_text())[1]) == {
+        "export": [target]
+    }
+    file.write_text("{}")
+    secrets.make_ledger(tmp_path / "ledger")
+    assert file.read_text() == "{}", "one that was sealed stays"
 
 
 @pytest.mark.parametrize("name", HOSPITAL["services"])

@@ -56,6 +56,10 @@ class Certainty:
         """Probabilities [..., C] after the temperature; unchanged without one."""
         return probabilities if self.labels is None else tempered(probabilities, self.labels.temperature)
 
+    def uncalibrated(self, probabilities: np.ndarray) -> np.ndarray:
+        """The probabilities of the network, from those of `calibrated`."""
+        return probabilities if self.labels is None else tempered(probabilities, 1 / self.labels.temperature)
+
     def label_set(self, probabilities: Mapping[str, float]) -> list[str] | None:
         """The labels that are not excluded, the likeliest first. probabilities: by the network, before the temperature.
 

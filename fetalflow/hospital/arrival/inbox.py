@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.drop.inside import leaves
@@ -98,7 +99,7 @@ def opened(inbox: str, delivery: Delivery, scratch: Path) -> Iterator[Path]:
     if not is_url(inbox):
         yield Path(inbox) / delivery.name
         return
-    files, root = _file_system(inbox)
+    files, root = file_system(inbox)
     with TemporaryDirectory(dir=scratch) as folder:
         place = Path(folder) / delivery.name
         for path, (size, _) in delivery.files.items():
@@ -174,15 +175,16 @@ def _cannot_be_listed(error: OSError) -> str:
 
 def _list_url(inbox: str, only: str | None) -> tuple[dict[str, Listed], dict[str, Listed]]:
     """(every folder, every file beside them) by name."""
-    store, root = _file_system(inbox)
+    store, root = file_system(inbox)
     try:
         listed = _find(store, f"{root}/{only}" if only else root)
     except Exception as error:  # each kind of store raises errors of different classes
-        message = str(error).strip().split("\n")[0][:200]
+        # Not the error's message: it may quote a key, and hospitals name folders after patients.
+        why = f"{type(error).__name__}: {error.strerror}" if getattr(error, "strerror", None) else type(error).__name__
         raise InputError(
-            f"the inbox {inbox} gives no answer ({type(error).__name__}: {message}). Check that it exists and may "
-            "be read, the network, and for S3 the variables AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."
-        ) from error
+            f"the inbox {without_password(inbox)} gives no answer ({why}). Check that it exists and may be read, the "
+            "network, and for S3 the variables AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."
+        ) from None
     folders: dict[str, dict[str, Facts]] = {}
     beside: dict[str, Listed] = {}
     for key, facts in listed.items():
@@ -196,6 +198,12 @@ def _list_url(inbox: str, only: str | None) -> tuple[dict[str, Listed], dict[str
         else:
             beside[name] = Listed({name: size_and_stamp})
     return {name: Listed(files, _fault(name, files)) for name, files in folders.items()}, beside
+
+
+def without_password(inbox: str) -> str:
+    """An inbox as a message may name it."""
+    parts = urlsplit(inbox)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def _find(store: Any, place: str) -> dict[str, dict[str, Any]]:
@@ -220,7 +228,8 @@ def _fault(name: str, paths: Collection[str]) -> str:
     return ""
 
 
-def _file_system(inbox: str) -> tuple[Any, str]:
+def file_system(inbox: str) -> tuple[Any, str]:
+    """The store behind a URL, and the place in it. Raises InputError where no installed package opens it."""
     import fsspec  # only for an inbox behind a URL
 
     kind = inbox.partition("://")[0]

@@ -4,7 +4,7 @@ Nothing is removed: `recalled.csv` of the store gets a line, and the accumulated
 a recall can be taken back, the patients keep their sides, and the record says who decided what and why.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -18,15 +18,21 @@ from fetalflow.hospital.arrival.journal import read_journal
 from fetalflow.hospital.drop.contents import list_contents
 
 FILE = "recalled.csv"
+WAITING = ".waiting"  # ends a file beside the rows of a correction that is being written
 NOTE = "supersedes.yaml"  # in a delivery: which earlier ones it corrects
 RECALL, SUPERSEDE, RESTORE = "recall", "supersede", "restore"
 DROP = 12  # digits of the name of a drop
+HAD = ("taken", "again", "corrected")  # states in the journal of a delivery whose rows are in the store
 OF_A_HOSPITAL = "the hospital, by its delivery"
 KEYS = {"deliveries", "cines", "by", "why"}
 FORM = (
     f"{NOTE} must say `deliveries: [NAME, ...]`, all rows of which it replaces, or `cines: true`, if it replaces the "
     "earlier rows of its cines alone; and may say `by` and `why`"
 )
+
+
+class NotTaken(InputError):
+    """A store has taken no delivery of this name."""
 
 
 @dataclass(frozen=True)
@@ -102,20 +108,27 @@ def counting_rows(rows: pd.DataFrame, of_others: Mapping[str, pd.DataFrame] | No
     return rows[~rows["video"].isin({video for other in of_others.values() for video in other["video"]})]
 
 
-def add_line(store: Path, decision: str, drop: str, by: str, why: str, later: str = "", cines: bool = False) -> Line:
-    """Add a line to the record."""
+def add_lines(
+    store: Path, decision: str, drops: Iterable[str], by: str, why: str, later: str = "", cines: bool = False
+) -> None:
+    """Add a line for each drop to the record, all in one step."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = Line(now, by.strip(), why.strip(), decision, drop, later, "yes" if cines else "")
-    write_table(store / FILE, pd.DataFrame([asdict(each) for each in [*lines(store), line]], columns=COLUMNS))
-    return line
+    new = [Line(now, by.strip(), why.strip(), decision, drop, later, "yes" if cines else "") for drop in drops]
+    write_table(store / FILE, pd.DataFrame([asdict(each) for each in [*lines(store), *new]], columns=COLUMNS))
+
+
+def waiting(store: Path) -> set[str]:
+    """The drops whose rows do not count yet, because a correction was killed before its lines were written."""
+    marked = {path.stem for path in (store / "received").glob(f"*{WAITING}")}
+    return marked - {line.later for line in lines(store)} if marked else marked
 
 
 def drop_of(store: Path, name: str) -> str:
     """The drop of a delivery, by its name in `fetalflow arrivals` or by (the first 6 or more of) its 12 digits.
 
-    Raises InputError if no delivery that was taken has this name, or several different ones.
+    Raises NotTaken if no delivery that was taken has this name, InputError if several different ones have it.
     """
-    taken = [line for line in read_journal(store) if line["state"] in ("taken", "again")]
+    taken = [line for line in read_journal(store) if line["state"] in HAD]
     drops = {line["drop"] for line in taken if line["name"] == name}
     if not drops and len(name) >= DROP // 2:
         drops = {line["drop"] for line in taken if line["drop"].startswith(name.lower())}
@@ -126,7 +139,7 @@ def drop_of(store: Path, name: str) -> str:
             f"{len(drops)} deliveries were taken under the name {name!r}: {', '.join(sorted(drops))}. Give the digits "
             "of the one that is meant; `fetalflow arrivals` lists them."
         )
-    raise InputError(f"no delivery called {name!r} was taken. Give a name or drop as `fetalflow arrivals` lists them.")
+    raise NotTaken(f"no delivery called {name!r} was taken. Give a name or drop as `fetalflow arrivals` lists them.")
 
 
 def read_note(delivery: Path) -> Supersedes | None:
@@ -181,5 +194,5 @@ def supersede(store: Path, drop: str, note: Supersedes, named: Mapping[str, str]
     for other in others:
         if other != drop and (other, drop) not in known:
             by, why = note.by or OF_A_HOSPITAL, note.why or f"{NOTE} of the later delivery"
-            add_line(store, SUPERSEDE, other, by, why, drop, note.cines)
+            add_lines(store, SUPERSEDE, [other], by, why, drop, note.cines)
     return f"it supersedes {'earlier rows of its cines' if note.cines else ', '.join(sorted(set(others)))}"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fetalflow.hospital.arrival.recall_record import counting_rows, left_out
+from fetalflow.hospital.arrival.recall_record import counting_rows, left_out, waiting
 from fetalflow.hospital.drop.columns import COLUMNS, PERSON
 
 SCRATCH = ".scratch"  # folder in a store for unfinished work
@@ -119,8 +119,7 @@ def received_rows(store: Path, counting: bool = False) -> Iterator[ReceivedRows 
     """The rows of all received drops; None while nothing was received. counting: without those that were recalled or
     superseded."""
     left = left_out(store) if counting else {}
-    paths = sorted((store / "received").glob("*.csv"))
-    if not paths:
+    if not (paths := received_paths(store)):
         yield None
         return
     folder = store / SCRATCH / "tables"
@@ -136,15 +135,23 @@ def received_rows(store: Path, counting: bool = False) -> Iterator[ReceivedRows 
             database.execute("SET enable_progress_bar = false")
             rows = ReceivedRows(database)
             for path in paths:
-                rows.add(counting_rows(read_rows(path), _superseding(path, left)).assign(drop=path.stem))
+                rows.add(rows_that_count(path, left).assign(drop=path.stem))
             yield rows
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _superseding(path: Path, left: dict[str, set[str]]) -> dict[str, pd.DataFrame] | None:
+def received_paths(store: Path) -> list[Path]:
+    """The files with the rows of each drop; not those of a correction that was killed."""
+    unfinished = waiting(store)
+    return [path for path in sorted((store / "received").glob("*.csv")) if path.stem not in unfinished]
+
+
+def rows_that_count(path: Path, left: dict[str, set[str]]) -> pd.DataFrame:
+    """The rows of one drop without those that were recalled or superseded. left: `left_out` of the store."""
     others = left.get(path.stem)
-    return None if others is None else {other: read_rows(path.with_stem(other)) for other in sorted(others)}
+    of_others = None if others is None else {other: read_rows(path.with_stem(other)) for other in sorted(others)}
+    return counting_rows(read_rows(path), of_others)
 
 
 def read_rows(path: Path) -> pd.DataFrame:

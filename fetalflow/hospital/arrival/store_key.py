@@ -16,7 +16,8 @@ FILE = "key.json"
 CLEAR = ""  # in the place of a key's name: the drops were taken without de-identification
 CLEANED = "deidentification"  # folder of a store: for each de-identified delivery the rows that were left out
 NEW_STORE = (
-    "start a new workspace (fetalflow retrain --inbox INBOX --name NEW_NAME), and remove this one when it is ready"
+    "start a new workspace (fetalflow retrain --inbox INBOX --name NEW_NAME), withdraw there again who withdrew here, "
+    "because her name is another one there, and remove this one when it is ready"
 )
 
 

@@ -17,19 +17,10 @@ import pandas as pd
 from fetalflow.artefacts import named
 from fetalflow.errors import InputError, Rejected
 from fetalflow.hospital.drop.columns import ASSUMED, LINE_FAULT, PATHS, PERSON, POSITIVE, YES
+from fetalflow.hospital.drop.no_names import NO_LETTER, NO_PATIENT, NO_PLACE, NOTHING
 from fetalflow.hospital.drop.spelling import groups, near, plain_number, same_label, tidy, whole
 from fetalflow.settings.params import Extract
 
-# What people and programs write where they know no name, besides `artefacts.NO_NAMES` and signs such as - or ?. The
-# last ones are what programs that remove names from DICOM write for every patient. A site may be called NA.
-NO_PLACE = frozenset(("n/a", "#n/a", "unknown", "unbekannt", "(blank)", "(empty)", "(leer)"))
-NO_PATIENT = NO_PLACE.union(
-    ("na", "n.a.", "nil", "n/k", "not known", "not available", "missing", "none given", "tbd", "k.a.", "keine angabe"),
-    ("inconnu", "inconnue", "desconocido", "anon", "anonym", "anonymous", "anonymized", "anonymised"),
-    ("anonymous patient", "deidentified", "de-identified"),
-)
-NO_LETTER = re.compile(r"[^\w#]*_*")  # of ##### Excel made it, and the rows' own check says so
-NOTHING = re.compile(r"nan|none|null|<na>|#?n\.?/?a\.?|[-.?]+", re.IGNORECASE)  # as R and pandas write an empty cell
 NUMBERS = (*POSITIVE, "gestational_age", "seen")
 FRAMES = ("start_frame", "end_frame")
 SHOWN = 5  # groups of names in a message

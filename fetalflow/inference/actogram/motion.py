@@ -8,7 +8,7 @@ probe's. What remains is the motion of the fetus.
 No network is asked. Whether something moves is decided in widths of the picture, so no scale in mm is needed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -48,12 +48,15 @@ class Look:
     px: float
 
 
-def looks(frames: Iterable[np.ndarray], fps: float, cuts: Iterable[int] = ()) -> Iterator[list[Look]]:
+def looks(
+    frames: Iterable[np.ndarray], fps: float, cuts: Iterable[int] = (), times: Sequence[float] | None = None
+) -> Iterator[list[Look]]:
     """The looks of each scene. frames: uint8 [H, W], 0 where there is no ultrasound. cuts: first frames of scenes.
+    times: s of every frame, where they do not follow each other at the rate `fps`.
 
     A scene's frames are taken one by one; only its looks are kept, 8 kB each.
     """
-    meter, cuts, scene = Meter(fps), frozenset(cuts), []
+    meter, cuts, scene = Meter(fps, times), frozenset(cuts), []
     for number, frame in enumerate(frames):
         if number in cuts:
             yield scene
@@ -67,8 +70,8 @@ def looks(frames: Iterable[np.ndarray], fps: float, cuts: Iterable[int] = ()) ->
 class Meter:
     """Takes frames one by one and compares their averages."""
 
-    def __init__(self, fps: float) -> None:
-        self.fps, self.length = fps, max(1, round(STEP_S * fps))
+    def __init__(self, fps: float, times: Sequence[float] | None = None) -> None:
+        self.fps, self.length, self.times = fps, max(1, round(STEP_S * fps)), times
         # For what moves at all, the fast preset is as good, in a third of the time; it finds only half of a high speed.
         self.coarse = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self.fine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -105,12 +108,12 @@ class Meter:
         fast, *_ = without_shared(quick, quick_texture > TEXTURE)
         fast = np.hypot(fast[..., 0], fast[..., 1]) * (quick_kept > 0.3 * quick_texture)
         rest = np.stack([cv2.medianBlur(np.ascontiguousarray(rest[..., axis]), 3) for axis in (0, 1)], -1)
-        rate = self.fps / self.length
+        rate, fastest = 1 / self._lasts(self.length), 1 / self._lasts(1)
         return Look(
             start=self.number - self.length,
             end=self.number,
             slow=(rate * rest).astype(np.float16),
-            fast=(self.fps * fast).astype(np.float16),
+            fast=(fastest * fast).astype(np.float16),
             agree=(kept / np.maximum(texture, 1e-3)).astype(np.float16),
             textured=textured,
             probe=rate * probe,
@@ -118,6 +121,15 @@ class Meter:
             change=float(cv2.absdiff(before, picture).mean()),
             px=self.px,
         )
+
+    def _lasts(self, frames: int) -> float:
+        """Seconds between the last `frames` frames and as many before them, from middle to middle."""
+        usual = frames / self.fps
+        if self.times is None:
+            return usual
+        times = self.times[self.number - 2 * frames : self.number]
+        found = float(np.mean(times[frames:]) - np.mean(times[:frames]))
+        return found if found > 0 else usual
 
 
 def _blurred(picture: np.ndarray) -> np.ndarray:

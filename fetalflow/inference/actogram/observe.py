@@ -1,10 +1,12 @@
 """The actogram of a cine: movement is seen in the frames themselves, and a network may say what moves."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from fetalflow.cine.scales import SCALES
 from fetalflow.errors import InputError
 from fetalflow.inference.actogram.events import (
     BRIDGED_S,
@@ -22,13 +24,19 @@ from fetalflow.inference.actogram.events import (
 from fetalflow.inference.actogram.motion import looks
 from fetalflow.inference.actogram.result import Actogram, Event, NotSaid
 from fetalflow.inference.actogram.trace import CUT, Trace, trace_of
+from fetalflow.inference.actogram.whole import answer_of
 from fetalflow.inference.streaming.source import Recorded, open_recorded
 from fetalflow.inference.streaming.streamer import Streamer
 from fetalflow.settings.params import Extract
 
 SLOWEST_FPS = 8.0  # frames/s: with fewer, a kick lies between two frames
+TOO_SLOW, PAUSED = "too few frames per second", "the recording pauses"
 SHORTEST_CINE_S = 3.0
 LEAST_JUDGED_S = 10.0  # for a number of events per minute
+NOT_COUNTED = (
+    "movements in a picture that is unlike the training data may not be of a fetus: {count} of them and their time do "
+    "not count in events per minute"
+)
 GLIMPSE_S = 0.5  # a moment that is shorter, between two that cannot be judged, cannot be judged either
 
 
@@ -57,7 +65,7 @@ def observe_frames(
     mm_per_px: float | None = None,
 ) -> Actogram:
     """The same for an opened cine. source: its name in the result."""
-    rate, scale = fps or cine.fps, mm_per_px or cine.mm_per_px
+    rate, scale, about_scale = fps or cine.fps, *possible_scale(mm_per_px or cine.mm_per_px)
     if not rate:
         raise InputError(f"{source} states no frame rate. State its frames per second: --fps 30.")
     if rate < SLOWEST_FPS:
@@ -68,22 +76,47 @@ def observe_frames(
     answers: list[Windowed] = []
     counted = _Counted(cine.frames)
     frames = counted if streamer is None else _answered(counted, cine, rate, streamer, answers)
-    trace = trace_of(list(looks(frames, rate, cine.cuts)), rate)
+    stamps = None if fps else cine.times
+    trace = trace_of(list(looks(frames, rate, cine.cuts, stamps)), rate)
     if reason := too_short(source, counted.seen, rate):
         raise InputError(reason)
     labels = () if streamer is None else streamer.labels
-    remarks = list(cine.remarks)
-    if scale is None:
-        remarks.append("the scale is not known, so lengths are in px; state it: --mm-per-px 0.4")
+    remarks = [*cine.remarks, *about_scale]
     if streamer is not None and streamer.familiarity is None:
         remarks.append("this model cannot say whether a picture is unlike its training data")
-    times = np.arange(counted.seen + 1) / rate if fps or cine.times is None else np.array([*cine.times, 0.0])
+    times = np.arange(counted.seen + 1) / rate if stamps is None else np.array([*stamps, 0.0])
     times[-1] = times[-2] + 1 / rate
+    if stamps is not None:
+        trace = replace(trace, why=where_too_slow(trace, times))
     rest = None if streamer is None else streamer.settings.rest
-    return compiled(
+    found = compiled(
         trace, times, None if streamer is None else answers, labels, anatomies_of(labels, rest), rate,
         source=source, scale=scale, remarks=tuple(remarks),
     )  # fmt: skip
+    return found if streamer is None else replace(found, answer=answer_of(answers, labels, streamer.certainty))
+
+
+def possible_scale(scale: float | None) -> tuple[float | None, list[str]]:
+    """mm per px, None where it is not known or no ultrasound has it; and a sentence where it is None."""
+    if scale is None:
+        return None, ["the scale is not known, so lengths are in px; state it: --mm-per-px 0.4"]
+    if SCALES[0] <= scale <= SCALES[1]:
+        return scale, []
+    limits = f"{SCALES[0]:g} to {SCALES[1]:g}"
+    return None, [f"{scale:.4g} mm per pixel is impossible for ultrasound ({limits}), so lengths are in px"]
+
+
+def where_too_slow(trace: Trace, times: np.ndarray) -> np.ndarray:
+    """`why` of a trace, with TOO_SLOW where two frames that were compared are further apart than at SLOWEST_FPS."""
+    slow = np.diff(times) > (1 + 1e-6) / SLOWEST_FPS
+    first = 2 * trace.start - trace.end  # of the older picture
+    return np.array(
+        [
+            why or (TOO_SLOW if slow[max(0, a) : b - 1].any() else "")
+            for a, b, why in zip(first, trace.end, trace.why, strict=True)
+        ],
+        dtype=object,
+    )
 
 
 def too_short(source: str, frames: int, rate: float) -> str:
@@ -133,7 +166,7 @@ def compiled(
     """Events and stillness from a trace. times: s of every frame and of the end, float [frames + 1]. scale: mm per px;
     None: results are in px."""
     frames = len(times) - 1
-    unjudged = unjudged_spans(trace, frames, GLIMPSE_S * fps)
+    unjudged = with_pauses(unjudged_spans(trace, frames, GLIMPSE_S * fps), times)
     moving = moving_spans(trace, [span for span, _ in unjudged], fps)
     strange = [] if windows is None else unfamiliar_spans(windows, fps)
     events = [
@@ -147,6 +180,13 @@ def compiled(
             state[start:end] = value
     seconds = np.bincount(state, np.diff(times), minlength=4)
     judged = float(seconds.sum() - seconds[3])
+    foreign = np.zeros(frames, bool)
+    for start, end in strange:
+        foreign[start:end] = True
+    familiar_s = float(np.diff(times)[(state != 3) & ~foreign].sum())
+    counted = [each for each in events if each.why_no_label != UNFAMILIAR]
+    if len(counted) < len(events):
+        remarks = (*remarks, NOT_COUNTED.format(count=len(events) - len(counted)))
     not_said = [*unjudged, *((span, UNFAMILIAR) for span in _outside(strange, state))]
     return Actogram(
         source=source,
@@ -159,7 +199,7 @@ def compiled(
         still_s=float(seconds[0]),
         not_said_s=float(seconds[1] + seconds[3]),
         longest_still_s=max((float(times[b] - times[a]) for a, b in _runs(state == 0)), default=0.0),
-        events_per_minute=60 * len(events) / judged if judged >= LEAST_JUDGED_S else None,
+        events_per_minute=60 * len(counted) / familiar_s if familiar_s >= LEAST_JUDGED_S else None,
         events=tuple(events),
         not_said=tuple(NotSaid(float(times[a]), float(times[b]), why) for (a, b), why in sorted(not_said)),
         time_s=tuple(np.round(times[trace.start], 3).tolist()),
@@ -191,6 +231,14 @@ def unjudged_spans(trace: Trace, frames: int, glimpse: float) -> list[tuple[Span
         else:
             joined.append(((start, end), why))
     return joined
+
+
+def with_pauses(unjudged: list[tuple[Span, str]], times: np.ndarray) -> list[tuple[Span, str]]:
+    """The same spans, and the frames after which the next one comes late. Else such a frame would last, and the fetus
+    rest, as long as the recording paused."""
+    late = set(np.flatnonzero(np.diff(times) > (1 + 1e-6) / SLOWEST_FPS).tolist())
+    late = late.difference(*(range(*span) for span, _ in unjudged))
+    return sorted([*unjudged, *(((number, number + 1), PAUSED) for number in late)])
 
 
 def moving_spans(trace: Trace, unjudged: Sequence[Span], fps: float) -> list[Span]:

@@ -11,11 +11,11 @@ from fetalflow.biometry.clip import join_frames
 from fetalflow.biometry.estimates import ages, z_and_percentile
 from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, measure_frame
 from fetalflow.biometry.outline import HALF, Spacing
-from fetalflow.biometry.structures import OTHER
+from fetalflow.biometry.structures import OTHER, WEEKS
 from fetalflow.cine.field_of_view import as_text, of_text, sector_of
 from fetalflow.cine.letterbox import fit, fitted_box, in_picture, unfit
 from fetalflow.cine.masked import Masked, open_masked
-from fetalflow.cine.scales import scale_at
+from fetalflow.cine.scales import SCALES, scale_at
 from fetalflow.errors import InputError
 from fetalflow.evaluation.certainty.record import NO_LENGTH, Certainty
 from fetalflow.evaluation.equal_labels import labels_equally_likely
@@ -31,7 +31,6 @@ TOGETHER = 16  # frames through the network at once, or one clip
 LOOKED_AT = 64  # frames from which the sector is found
 UNSURE = 0.5  # a label with a lower probability gets a warning
 OTHER_SCALE = 0.02  # share by which a given scale may differ from that of the file
-SCALES = 0.02, 1.5  # mm per pixel, the range of ultrasound
 NO_SCALE = "no pixel spacing is known: lengths are in pixels"
 
 
@@ -159,7 +158,10 @@ def check_request(
         raise InputError(f"{name} gives a label and draws no mask, so it cannot measure. Use `fetalflow predict`.")
     if structure is not None and structure not in LENGTHS:
         raise InputError(f"structure must be one of {', '.join(LENGTHS)}; found {structure!r}.")
-    return _number("mm_per_px", mm_per_px), _number("weeks", weeks)
+    scale, age = _number("mm_per_px", mm_per_px), _number("weeks", weeks)
+    if age is not None and not WEEKS[0] <= age <= WEEKS[1]:
+        raise InputError(f"weeks must be the gestational age, {WEEKS[0]:g} to {WEEKS[1]:g}; found {age:g}.")
+    return scale, age
 
 
 def _number(name: str, given: float | str | None) -> float | None:

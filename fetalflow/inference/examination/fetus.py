@@ -6,11 +6,11 @@ from statistics import median
 from typing import Any
 
 from fetalflow.biometry.clip import WIDE
-from fetalflow.biometry.estimates import Estimate, ages, apart, far_from, weights, z_and_percentile
+from fetalflow.biometry.estimates import APART, Estimate, ages, apart, far_from, single_ages, weights, z_and_percentile
 from fetalflow.biometry.measuring import LENGTHS
 from fetalflow.errors import InputError
 from fetalflow.inference.examination.identity import check_one_fetus
-from fetalflow.inference.examination.result import Examination
+from fetalflow.inference.examination.result import Examination, Length
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Fetus:
 
 def combine(examinations: Sequence[Examination]) -> Fetus:
     """Age and weight from several examinations of one fetus. A length that several examinations have is their median;
-    where they differ by more than WIDE, it goes into no age and no weight. Lengths in pixels, or of an examination that
-    is unlike the training data, are not used.
+    where they differ by more than WIDE, it goes into no age and no weight. Lengths in pixels, those whose interval is
+    wider than they are long, and those of an examination that is unlike the training data, are not used. The same image
+    counts once.
 
     Raises InputError when there is no examination, or they state different ages, patients, studies or sites.
     """
@@ -48,12 +49,17 @@ def combine(examinations: Sequence[Examination]) -> Fetus:
         raise InputError(f"the examinations are of one fetus and state {len(stated)} ages: {ages_text}.")
     weeks, warnings = (stated or [None])[0], unidentified
     values: dict[str, list[float]] = {}
-    for each in examinations:
+    different, repeated = _different(examinations)
+    warnings += repeated
+    for each in different:
         if reason := _not_used(each):
             warnings.append(f"{each.source}: {reason}, not used")
             continue
         for name, length in each.lengths.items():
-            values.setdefault(name, []).append(length.value)
+            if is_known(length):
+                values.setdefault(name, []).append(length.value)
+            else:
+                warnings.append(f"{each.source}: the interval of {name.upper()} is wider than its length, not used")
     lengths = {name: float(median(values[name])) for names in LENGTHS.values() for name in names if name in values}
     sure = dict(lengths)
     for name, several in values.items():
@@ -63,6 +69,8 @@ def combine(examinations: Sequence[Examination]) -> Fetus:
             warnings.append(
                 f"{name.upper()} differs between the cines: {numbers} mm; it is not used for age and weight"
             )
+        elif reason := _ages_apart(name, several):
+            warnings.append(reason)
     warnings += [reason for reason in (apart(sure), far_from(sure, weeks)) if reason]
     return Fetus(
         weeks=weeks,
@@ -71,6 +79,36 @@ def combine(examinations: Sequence[Examination]) -> Fetus:
         ages=ages(sure, weeks),
         weights=weights(sure, weeks),
         warnings=tuple(warnings + [f"{each.source}: {text}" for each in examinations for text in each.warnings]),
+    )
+
+
+def is_known(length: Length) -> bool:
+    """Whether an interval, if there is one, says more than that the length is not known."""
+    return length.low is None or length.high is None or length.high - length.low <= length.value
+
+
+def _different(examinations: Sequence[Examination]) -> tuple[list[Examination], list[str]]:
+    """The examinations of different images, and a sentence for each that repeats one: it must not weigh twice."""
+    first: dict[tuple, Examination] = {}
+    repeated = []
+    for each in examinations:
+        lengths = tuple((name, length.value) for name, length in each.lengths.items())
+        image = (each.structure, lengths, each.picture.tobytes())
+        if lengths and image in first:
+            repeated.append(f"{each.source} is the same image as {first[image].source}, so it counts once")
+        else:
+            first[image if lengths else (len(first),)] = each
+    return list(first.values()), repeated
+
+
+def _ages_apart(name: str, several: Sequence[float]) -> str:
+    """A sentence where the values of one length are those of different ages, as of twins. Empty where they are not."""
+    weeks = [single_ages({name: value}).get(name) for value in (min(several), max(several))]
+    if None in weeks or weeks[1] - weeks[0] <= APART:
+        return ""
+    return (
+        f"{name.upper()} {min(several):.1f} and {max(several):.1f} mm are {weeks[0]:.1f} and {weeks[1]:.1f} weeks: "
+        "check that all cines show the same fetus"
     )
 
 

@@ -22,12 +22,15 @@ from pydantic import BaseModel, ValidationError
 from fetalflow.artefacts import write_text
 from fetalflow.errors import InputError
 from fetalflow.registry.address import public_uri, tracking_uri
-from fetalflow.registry.ledger.chain import Line
+from fetalflow.registry.ledger.chain import Line, line_digest
 from fetalflow.registry.ledger.signing import VARIABLE as KEY_VARIABLE
-from fetalflow.registry.ledger.signing import Trust, public_of, signing_key
+from fetalflow.registry.ledger.signing import Trust, public_of, sign, signing_key
 
 VARIABLE = "FETALFLOW_LEDGER"
 FILE, HEADS = "ledger.json", "ledger-heads.jsonl"
+HEAD = {"run": str, "number": int, "sha256": str, "time": str}  # what an exported head must have
+UNSIGNED = "it has no signature of a key in ledger.json, so it does not count"
+SETTLED = {"settled": int, "time": str, "who": str, "reason": str}  # what says that earlier heads are lost
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +96,10 @@ def write_anchor(anchor: Anchor) -> Path:
     return file
 
 
-def require_key(alias: str) -> Ed25519PrivateKey | None:
-    """The key that signs a line about `alias`, None if there is none and none is needed. Raises InputError without the
-    right key."""
+def require_key(alias: str, what: str = "") -> Ed25519PrivateKey | None:
+    """The key that signs a line about `alias`, None if there is none and none is needed. what: for the message.
+
+    Raises InputError without the right key."""
     anchor, key = read_anchor(), signing_key()
     fits = key is not None and public_of(key) in anchor.public_keys
     if fits or not anchor.trust.needs_signature(alias):
@@ -103,8 +107,8 @@ def require_key(alias: str) -> Ed25519PrivateKey | None:
     if key is None:
         free = ", ".join(anchor.workers_move) or "none"
         raise InputError(
-            f"a move of {alias} must be signed, so nothing was moved. Whoever has the ledger's key does this: set "
-            f"{KEY_VARIABLE} to its file. Without it, only these aliases can be moved: {free}."
+            f"{what or f'a move of {alias}'} must be signed, so nothing was moved. Whoever has the ledger's key does "
+            f"this: set {KEY_VARIABLE} to its file. Without it, only these aliases can be moved: {free}."
         )
     known = ", ".join(one[:12] for one in anchor.public_keys)
     raise InputError(
@@ -131,10 +135,16 @@ def export(run: str, line: Line) -> None:
         _notify(address, line)
 
 
-def settle_heads(kept: int, who: str, reason: str) -> None:
-    """Write down that the heads so far need not be in the ledger: it was restored, and its last line is `kept`."""
-    said = {"settled": kept, "registry": public_uri(tracking_uri()), "who": who, "reason": reason}
+def settle_heads(run: str | None, kept: int, who: str, reason: str) -> None:
+    """Write down that the heads so far need not be in the ledger: it was restored, and its last line is `kept`. Where
+    the ledger is sealed, this is signed: else a forger could add it to a file to which he may only add.
+
+    Raises InputError without the right key.
+    """
+    key = require_key("", "a note that exported heads are lost")
+    said = {"settled": kept, "registry": public_uri(tracking_uri()), "run": run or "", "who": who, "reason": reason}
     said |= {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+    said |= {"signature": sign(key, _settled_digest(said))} if key else {}
     for file in _files(read_anchor()):
         _append(file, said)
 
@@ -157,6 +167,19 @@ def head_errors(run: str | None, lines: list[Line]) -> list[str]:
     return wrong
 
 
+def settled_heads() -> list[str]:
+    """Every note in the files of heads that earlier heads are lost, in sentences."""
+    said = [
+        f"on {entry['time'][:10]} {entry['who']} noted that the heads until then need not be in the ledger, whose last "
+        f"line was {entry['settled']}: {entry['reason']}" + ("" if counts else f" ({UNSIGNED})")
+        for file in _files(read_anchor())
+        for entry in _heads(file)
+        if "settled" in entry
+        for counts in [_counts(entry)]
+    ]
+    return list(dict.fromkeys(said))
+
+
 def confirms(run: str | None, lines: list[Line]) -> bool:
     """Whether an exported head shows that no line at the end is missing: every head is in the ledger, and there is one
     of the last move."""
@@ -171,7 +194,9 @@ def _open_heads(file: Path, run: str | None) -> list[dict[str, Any]]:
     registry, heads = public_uri(tracking_uri()), []
     for entry in _heads(file):
         if "settled" in entry:
-            heads = [] if entry.get("registry") == registry else heads
+            # By the run as well, because the address of an embedded store is another one after a workspace was moved.
+            is_here = entry.get("registry") == registry or (run and entry.get("run") == run)
+            heads = [] if is_here and _counts(entry) else heads
         elif run == entry["run"] or entry.get("registry") == registry:
             heads.append(entry)
     return heads
@@ -185,11 +210,27 @@ def _heads(file: Path | None) -> list[dict[str, Any]]:
     for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and ("settled" in entry or {"run", "number", "sha256", "time"} <= entry.keys()):
+        if isinstance(entry, dict) and any(_has_form(entry, form) for form in (HEAD, SETTLED)):
             found.append(entry)
     return found
+
+
+def _has_form(entry: dict[str, Any], form: dict[str, type]) -> bool:
+    """Others may write to such a file, too: what has not the form of an entry is none, and stops nothing."""
+    return all(type(entry.get(name)) is kind for name, kind in form.items())
+
+
+def _counts(settled: dict[str, Any]) -> bool:
+    """Whether a note that heads are lost is signed, where the ledger is sealed."""
+    signature = settled.get("signature")
+    return read_anchor().trust.accepts(_settled_digest(settled), signature if isinstance(signature, str) else "")
+
+
+def _settled_digest(settled: dict[str, Any]) -> str:
+    """What is signed of a note that heads are lost; it never is the digest of a line."""
+    return "heads " + line_digest({name: value for name, value in settled.items() if name != "signature"})
 
 
 def _own_heads() -> Path | None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field
 
 from fetalflow.registry.ledger.signing import Trust
 
@@ -32,6 +32,8 @@ KEYS = ("number", "time", "step", "move", "kind", "who", "model", "alias", "from
 KEYS += ("previous", "sha256")
 NO_MOVE = ("intent", "renewed")  # steps after which the alias has the version that it had before
 MAX_CHARACTERS = 6000  # of a line: the limit of an MLflow parameter
+MAX_MISSING = 1000  # numbers before a line that nobody has; fetalflow passes over those that others have
+DIGITS = 250  # of a number in a mark: the name of a parameter is no longer
 FEW = 20  # missing lines that are named one by one
 
 
@@ -142,12 +144,14 @@ def linked(kept: dict[int, str], trust: Trust = ANYBODY) -> tuple[list[Line], li
     lines: list[Line] = []
     strays: list[str] = []
     read = {number: _readable(text) for number, text in sorted(kept.items())}
-    sealed = _sealed_lines(read, trust)
+    sealed, passed = _sealed_lines(read, trust), 0  # passed: numbers that others have, since the last line
     for number, text in sorted(kept.items()):
         line = read[number]
-        if (why := _refusal(number, line, lines, trust, sealed)) is None:
+        if (why := _refusal(number, line, lines, trust, sealed, passed)) is None:
             lines.append(line)
+            passed = 0
             continue
+        passed += 1
         what = f" ({line['model']}@{line['alias']}, version {line['to']})" if line else f" ({text[:40]!r})"
         strays.append(
             f"line {number}{what} is not a line of the ledger: {why}. It is ignored: fetalflow did not write it. "
@@ -167,7 +171,13 @@ def _sealed_lines(read: dict[int, Line | None], trust: Trust) -> set[str]:
     return found
 
 
-def _refusal(number: int, line: Line | None, lines: list[Line], trust: Trust, sealed: set[str]) -> str | None:
+def _refusal(
+    number: int, line: Line | None, lines: list[Line], trust: Trust, sealed: set[str], passed: int
+) -> str | None:
+    before = lines[-1]["number"] if lines else 0
+    # A line 0 would be taken for the first line. After a number of 250 digits MLflow would take no line any more.
+    if number < 1 or number - before - 1 - passed > MAX_MISSING:
+        return f"the next line has the number {before + passed + 1}"
     if line is None or line["number"] != number:
         return f"expected a JSON object with the number {number} and the keys of a line"
     if line["sha256"] != line_digest(line):
@@ -203,10 +213,10 @@ def _everything(kept: dict[int, str]) -> tuple[list[Line], list[str]]:
 def _readable(text: str) -> Line | None:
     try:
         _Stored.model_validate_json(text)
-    except ValidationError:
+        line = json.loads(text)
+        return line if text_of(line) == text else None
+    except (ValueError, RecursionError):  # pydantic's error, or a number of more digits than Python reads
         return None
-    line = json.loads(text)
-    return line if text_of(line) == text else None
 
 
 def _seal_errors(lines: list[Line], trust: Trust) -> list[str]:
@@ -246,7 +256,7 @@ def _mark_errors(lines: list[Line], marks: dict[str, str | None]) -> list[str]:
                 wrong.append(f"the mark of {model} was removed: without it, deleted last lines would not be noticed.")
             continue
         number, _, digest = mark.partition(" ")
-        if not number.isdecimal():
+        if not number.isdecimal() or len(number) > DIGITS:
             wrong.append(f"the mark of {model} was edited: {mark[:40]!r} is not a number and a hash.")
         elif int(number) > last:
             wrong.append(

@@ -23,7 +23,7 @@ from typing import Any
 
 from fetalflow.errors import InputError
 from fetalflow.registry.client import Registry
-from fetalflow.registry.ledger.anchor import export, head_errors, read_anchor, require_key
+from fetalflow.registry.ledger.anchor import export, head_errors, read_anchor, require_key, settled_heads
 from fetalflow.registry.ledger.chain import (
     MAX_CHARACTERS,
     Line,
@@ -102,7 +102,8 @@ def verify(head: str | None = None) -> Verdict:
             f"no line has the hash {head}: the ledger was rebuilt or cut after this hash was noted. Restore the "
             "registry's database from the newest backup."
         )
-    return Verdict(wrong, notes + renewals(lines), len(lines), lines[-1]["sha256"] if lines else None)
+    notes += renewals(lines) + settled_heads()
+    return Verdict(wrong, notes, len(lines), lines[-1]["sha256"] if lines else None)
 
 
 def _run_errors(store: Registry, run: str | None, others: list[str]) -> list[str]:

@@ -97,9 +97,10 @@ def _marks(store: Registry, restored: bool) -> list[str]:
 
 
 def _restored(store: Registry, who: str, reason: str) -> list[str]:
-    lines, _ = linked(store.lines(), read_anchor().trust)
+    run, kept, _ = store.ledger()
+    lines, _ = linked(kept, read_anchor().trust)
     last = lines[-1]["number"] if lines else 0
-    settle_heads(last, who, reason)
+    settle_heads(run, last, who, reason)
     return [f"the heads that were exported until now need not be in the ledger: its last line is {last}."]
 
 

@@ -40,9 +40,13 @@ class Trust:
         if signature is None:
             unsigned = f"it has no signature, and ledger.json demands one for every move of {alias}"
             return unsigned if self.needs_signature(alias) else None
-        if self.public_keys and not any(_fits(key, digest, signature) for key in self.public_keys):
+        if not self.accepts(digest, signature):
             return "its signature does not fit any public key in ledger.json"
         return None
+
+    def accepts(self, digest: str, signature: str) -> bool:
+        """Whether a signature fits one of the public keys; without any key, nothing has to be signed."""
+        return not self.public_keys or any(_fits(key, digest, signature) for key in self.public_keys)
 
 
 def _fits(public_key: str, digest: str, signature: str) -> bool:

@@ -1,36 +1,31 @@
 """The structured report of a study: TID 1500, as a Comprehensive SR.
 
 Its groups are: for each structure the lengths of the study, or why there are none; the ages and the weights; and for
-each structure in each image the lengths in one frame, with the ends of the calipers. The groups of an image have the
-tracking UID of the segment that shows the same structure.
+each structure in each image the lengths in one frame, with the ends of the calipers; and the movement in each cine. The
+groups of a structure in an image have the tracking UID of the segment that shows it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from highdicom.sr import (
-    AlgorithmIdentification,
     ComprehensiveSR,
     ContentItem,
     CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
     GraphicTypeValues,
-    Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     NumContentItem,
     ObservationContext,
     ObserverContext,
-    QualitativeEvaluation,
     SourceImageForMeasurementGroup,
     SourceImageForRegion,
     SubjectContext,
     SubjectContextFetus,
-    TrackingIdentifier,
 )
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 
 from fetalflow.biometry.structures import LENGTHS
 from fetalflow.study.contents import MAKER
@@ -49,15 +44,16 @@ from fetalflow.study.dicom.codes import (
     UNFAMILIARITY,
     UNITS,
 )
+from fetalflow.study.dicom.groups import frames_of, group_of
+from fetalflow.study.dicom.movement_groups import of_movement
 from fetalflow.study.dicom.numbers import CONTAINS, DIGITS, PROPERTY, Standing, add, estimated, missing, number, text
-from fetalflow.study.dicom.segmentation import frame_number, model_of, parameters, tracking_uid, who_answered
+from fetalflow.study.dicom.segmentation import frame_number, tracking_uid, who_answered
 from fetalflow.study.dicom.sentences import clean, of_study, without_names
 from fetalflow.study.dicom.sources import Source, place_in_study
 from fetalflow.study.dicom.uids import uid
 from fetalflow.study.result import FOR_RESEARCH, MeasuredFrame, StudyResult, View
 
-SERIES = 9700
-MOST_REFERENCES = 200  # frames of one image that a group names; of a long cine, evenly spread ones
+SERIES, TASK = 9700, "biometry"
 
 
 def measurement_report(
@@ -70,12 +66,15 @@ def measurement_report(
         *(_of_structure(result, sources, structure, seed) for structure in LENGTHS),
         *_of_estimates(result, seed),
         *(_of_view(result, sources, masks, view, frame, seed) for view, frame in shown),
+        *of_movement(result, sources, seed),
     ]
     notes = [FOR_RESEARCH, *who_answered(result), *of_study(result)]
     content = MeasurementReport(
         observation_context=ObservationContext(
             observer_device_context=observer(result),
-            subject_context=SubjectContext(codes.DCM.Fetus, SubjectContextFetus(subject_id="fetus")),
+            subject_context=SubjectContext(
+                codes.DCM.Fetus, SubjectContextFetus(subject_id=f"fetus {result.fetus}".strip())
+            ),
         ),
         procedure_reported=OBSTETRIC_SCAN,
         imaging_measurements=groups,
@@ -151,18 +150,19 @@ def observer(result: StudyResult) -> ObserverContext:
 def images_of(result: StudyResult, sources: dict[str, Source], structure: str) -> list[SourceImageForMeasurementGroup]:
     """The frames that the lengths of a structure come from, in the order of the images' UIDs."""
     views = [each for each in result.views if each.structure == structure and each.used]
-    return [_image(sources[name], view.frames) for name in sources for view in views if view.file == name]
+    return [frames_of(sources[name], view.frames) for name in sources for view in views if view.file == name]
 
 
 def _of_structure(
     result: StudyResult, sources: dict[str, Source], structure: str, seed: str
 ) -> MeasurementsAndQualitativeEvaluations:
     joined = [each for each in result.lengths.values() if each.structure == structure]
-    group = _group(
+    group = group_of(
         result,
+        TASK,
         f"{structure} of the study",
         uid(seed, "structure", structure),
-        STRUCTURE_CODES[structure],
+        (ANATOMY, STRUCTURE_CODES[structure]),
         [
             number(
                 LENGTH_CODES[each.name],
@@ -190,7 +190,7 @@ def _of_estimates(result: StudyResult, seed: str) -> Iterator[MeasurementsAndQua
     for title, estimates in (("gestational age", result.ages), ("weight", result.weights)):
         if estimates:
             made = [estimated(each, lengths, result.weeks, without_names(each.reason, result)) for each in estimates]
-            yield _group(result, title, uid(seed, "estimate", title), None, made, [])
+            yield group_of(result, TASK, title, uid(seed, "estimate", title), (None, None), made, [])
 
 
 def _of_view(
@@ -204,11 +204,12 @@ def _of_view(
     source, mask = sources[view.file], masks[view.file]
     frames = [each for each in result.frames if each.file == view.file]
     of_mask = SourceImageForMeasurementGroup(mask.SOPClassUID, mask.SOPInstanceUID, [frame_number(frames, frame)])
-    group = _group(
+    group = group_of(
         result,
+        TASK,
         f"{view.structure} in image {source.uid}",
         tracking_uid(seed, source, view.structure),
-        STRUCTURE_CODES[view.structure],
+        (ANATOMY, STRUCTURE_CODES[view.structure]),
         [
             number(
                 LENGTH_CODES[name],
@@ -219,7 +220,7 @@ def _of_view(
             )
             for name, length in frame.lengths.items()
         ],
-        [_image(source, [frame.frame]), of_mask],
+        [frames_of(source, [frame.frame]), of_mask],
     )
     known = ((PROBABILITY, frame.probability), (UNFAMILIARITY, frame.unfamiliarity))
     figures = [
@@ -231,37 +232,6 @@ def _of_view(
     against = clean((*view.speaks_against, *frame.speaks_against), result)
     add(group[0], [*figures, *(text(COMMENT, each, CONTAINS) for each in (counts, *against))])
     return group
-
-
-def _group(
-    result: StudyResult,
-    title: str,
-    tracked: str,
-    finding: Code | None,
-    figures: Sequence[Measurement | QualitativeEvaluation],
-    images: Iterable[SourceImageForMeasurementGroup],
-) -> MeasurementsAndQualitativeEvaluations:
-    model = model_of(result, "biometry")
-    return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=tracked, identifier=title),
-        finding_category=None if finding is None else ANATOMY,
-        finding_type=finding,
-        algorithm_id=AlgorithmIdentification(
-            name=f"{MAKER} {model.name}",
-            version=model.version or model.sha256[:12] or "none",
-            parameters=[*parameters(model), f"{MAKER}: {result.fetalflow}"],
-        ),
-        measurements=[each for each in figures if isinstance(each, Measurement)] or None,
-        qualitative_evaluations=[each for each in figures if isinstance(each, QualitativeEvaluation)] or None,
-        source_images=list(images) or None,
-    )
-
-
-def _image(source: Source, frames: Sequence[int]) -> SourceImageForMeasurementGroup:
-    numbers = source.numbers(frames)
-    if numbers is not None and len(numbers) > MOST_REFERENCES:
-        numbers = [numbers[i] for i in np.linspace(0, len(numbers) - 1, MOST_REFERENCES).round().astype(int)]
-    return SourceImageForMeasurementGroup(source.sop_class, source.uid, numbers)
 
 
 def _coordinates(name: str, frame: MeasuredFrame, source: Source) -> CoordinatesForMeasurement:

@@ -34,8 +34,9 @@ def parameters(model: UsedModel) -> list[str]:
 
 
 def who_answered(result: StudyResult) -> list[str]:
-    """A sentence for each model that lengths depend on."""
+    """A sentence for each model that a figure depends on."""
     says = {"biometry": "measured", "planes": "planes named"}
+    says |= {"movement": "parts that move named"} if result.movement else {}
     return [
         "; ".join([f"{says[each.task]} by {each.name}, version {each.version or 'none'}", *parameters(each)])
         for each in result.models

@@ -8,7 +8,7 @@ from uuid import NAMESPACE_OID, uuid5
 from fetalflow.study.dicom.sentences import clean, without_names
 from fetalflow.study.result import StudyResult
 
-BY_FILE = ("movement", "no_movement", "warnings", "files")  # not in our objects, or with the names of files in them
+BY_FILE = ("no_movement", "warnings", "files")  # not in our objects, or with the names of files in them
 
 
 def fingerprint(result: StudyResult) -> str:
@@ -16,6 +16,11 @@ def fingerprint(result: StudyResult) -> str:
     The names and the order of the files are not in it, and no file that was not read: a study comes back with our
     objects in it."""
     stated = {name: value for name, value in result.as_dict().items() if name not in BY_FILE}
+    # A study without them keeps the UIDs that it had before they were in the report.
+    if not stated["fetus"]:
+        del stated["fetus"]
+    if cines := stated.pop("movement"):
+        stated["movement"] = [each | {"file": each["source"], "source": ""} for each in cines]
     stated["images"] = [each.sop_instance_uid or each.sha256 for each in result.files if each.kind is not None]
     images = {each.name: each.sop_instance_uid or each.sha256 for each in result.files}
     ordered = {name: _ordered(_without_names(value, images, result)) for name, value in stated.items()}

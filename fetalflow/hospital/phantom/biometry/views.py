@@ -48,10 +48,21 @@ class View:
 
 
 def arrange(
-    label: str, patient: Patient, partial: bool, fps: int, frames: int, settings: Phantom, seed: tuple[int, ...]
+    label: str,
+    patient: Patient,
+    partial: bool,
+    fps: int,
+    frames: int,
+    settings: Phantom,
+    seed: tuple[int, ...],
+    size: np.ndarray | float = 1.0,
 ) -> View:
     """A view of a structure that is whole, or that the sector cuts off if `partial`. Until it is so, the probe is moved
-    and the zoom reduced, at most TRIES times."""
+    and the zoom reduced, at most TRIES times.
+
+    size: of the section that each frame shows, float [T]; 1: the plane to measure in. A sweep through an ellipsoid has
+    the square root of 1 - d squared at the distance d from its middle. `lengths` are those at 1.
+    """
     rng = np.random.default_rng([*seed, 2])
     section = str(rng.choice(["Trans-thalamic", "Trans-ventricular"], p=(0.8, 0.2)))  # where heads are measured
     look = Look(PLANES[label], section, seed, clear=1.0, inside=False)
@@ -59,7 +70,7 @@ def arrange(
     drift = probe_drift(time, rng)
     for attempt in range(TRIES):
         shot = np.random.default_rng([*seed, 3, attempt])
-        scene, part, box = _lay(label, look, patient, time, partial, shot)
+        scene, part, box = _lay(label, look, patient, time, partial, shot, size)
         scanner = replace(set_up_for_part(look, patient, box, 0.97**attempt, settings, shot), fps=fps)
         scanner = _narrow(scanner, box, shot) if partial else _widen(scanner, attempt)
         outline = np.concatenate([s.outline for s in part])
@@ -78,7 +89,15 @@ def arrange(
     return View(scene, scanner, drift, mask, ends, lengths, float(1 - lost.max()))
 
 
-def _lay(label: str, look: Look, patient: Patient, time: np.ndarray, partial: bool, shot: np.random.Generator):
+def _lay(
+    label: str,
+    look: Look,
+    patient: Patient,
+    time: np.ndarray,
+    partial: bool,
+    shot: np.random.Generator,
+    size: np.ndarray | float,
+):
     """The scene, its labelled shapes, and the box around them over all frames: [[x0, y0], [x1, y1]].
 
     The anatomy comes from the seed of the look; its place and its movement come from `shot`.
@@ -86,7 +105,7 @@ def _lay(label: str, look: Look, patient: Patient, time: np.ndarray, partial: bo
     f = Figure(time, np.random.default_rng([*look.seed, 4]), still=True)
     wall, gap = patient.uterus.wall, shot.uniform(2, 9)
     around = len(f.chain)
-    root = f.segment(0, *_movement(label, time, shot), stretch=shot.choice([-1.0, 1.0]))
+    root = f.segment(0, *_movement(label, time, shot), stretch=shot.choice([-1.0, 1.0]) * size, widen=size)
     f.labelled = True
     _draw(label, look.section, f, root, patient.sizes)
     part = _label(label, f)
