@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from fetalflow.artefacts import atomic_folder, write_json, write_table
-from fetalflow.evaluation.predictions import read_predictions
+from fetalflow.evaluation.lengths import with_lengths
+from fetalflow.evaluation.predictions import Predictions, check_predictions
 from fetalflow.models.building import segments
 from fetalflow.models.weights import read
 from fetalflow.report.explain.cases import Cases, gate_maps
@@ -51,7 +52,7 @@ def main(task: str) -> None:
 
     if segments(network):
         cases, maps = Cases(network, config, data, device), gate_maps
-        table = as_measured(rows, read_predictions(data / "measured" / f"{entry.variant}.csv"), config["training"])
+        table = as_measured(rows, measured_again(data, entry.variant, config["training"]), config["training"])
     else:
         answers, maps = probabilities(network, sequences), network_maps
         table = answered(rows, answers, labels)
@@ -86,6 +87,18 @@ def main(task: str) -> None:
         result["figures"] += [_write(folder, picture) for picture in pictures()]
         write_json(folder / "explain.json", result | {"overlap": overlap})
     print(f"{len(result['figures'])} figures of {entry.variant} in reports/{task}/explain.\n{overlap['text']}")
+
+
+def measured_again(data: Path, variant: str, training: Mapping[str, int]) -> Predictions:
+    """The main network's test answers of one fold and seed with their lengths, as the measure stage writes them. They
+    are measured here again, because that stage waits for all rivals, and this one runs beside their trainings."""
+    file = data / "predictions" / f"{variant}.csv"
+    table = pd.read_csv(file, dtype=str, na_filter=False)
+    fold, seed = str(training["fold"]), str(training["seed"])
+    table = table[(table["fold"] == fold) & (table["seed"] == seed) & (table["part"] == "test")]
+    archive = data / "answers" / variant / f"{fold}-{seed}.npz"
+    manifest = pd.read_parquet(data / "manifest.parquet").set_index("sequence", drop=False)
+    return check_predictions(with_lengths(table, [archive], manifest, data, workers=1), str(file))
 
 
 def _write(folder: Path, picture: Picture) -> dict[str, str]:

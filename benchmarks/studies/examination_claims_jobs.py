@@ -70,7 +70,7 @@ def figures(rows: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
 def claims(
     both: dict[str, pd.DataFrame], command: str, seed: int, seeds: list[int], trained: str
 ) -> Iterator[dict[str, Any]]:
-    """The result file's claims. both: rows by way: `planes` (with the planes model) and `alone`. seed: of the fetuses;
+    """The result file's claims. both: rows by way. seed: of the fetuses;
     seeds: of the trainings of the packages. trained: how they were trained."""
     rows = both["planes"]
     found, alone = figures(rows), figures(both["alone"], "alone_")

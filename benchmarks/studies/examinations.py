@@ -33,23 +33,25 @@ OTHER, MOVEMENT = "other", "movement"  # what a file shows where nothing is meas
 
 
 def examined(models: Models, study: Study) -> dict[str, Any]:
-    """Counts of one study; `examine_study` gets it with all its files first."""
+    """Counts of one study; `examine_study` gets it with all its files first; those of movement only where a model
+    names what moves."""
+    shown = {name: shows for name, shows in study.files.items() if models.movement or shows != MOVEMENT}
     found = {
         "fetus": study.folder.name,
         "weeks": study.weeks,
-        "twin": any("twin" in each for each in study.files.values()),
+        "twin": any("twin" in each for each in shown.values()),
     }
-    found |= {"stranger": "stranger" in study.files.values(), "refused": False}
+    found |= {"stranger": "stranger" in shown.values(), "refused": False}
     try:
-        result = examine_study(models, [study.folder])
+        result = examine_study(models, [study.folder / name for name in shown])
     except InputError:
         found["refused"] = True
-        wanted = [study.folder / name for name, shows in study.files.items() if shows != "stranger"]
+        wanted = [study.folder / name for name, shows in shown.items() if shows != "stranger"]
         try:
             result = examine_study(models, wanted)
         except InputError:
             return found
-    files = {name: shows for name, shows in study.files.items() if shows != "stranger"}
+    files = {name: shows for name, shows in shown.items() if shows != "stranger"}
     planes = {name: _plane(result, name) for name in files}
     truth = {name: None if shows in (OTHER, MOVEMENT) else shows.split()[-1] for name, shows in files.items()}
     found |= {"files": len(files), "right": sum(planes[name] == truth[name] for name in files)}
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("--planes", type=Path, required=True, help="folder of a model package")
     parser.add_argument("--movement", type=Path, required=True, help="folder of a model package")
     parser.add_argument("--fetuses", type=int, default=100)
+    parser.add_argument("--first", type=int, help="examine only the first so many of them")
     parser.add_argument("--trained", default="not stated", help="how the packages were trained, for the result file")
     parser.add_argument("--seed", type=int, default=2041)
     parser.add_argument(
@@ -135,13 +138,11 @@ def main() -> None:
         max_frames=10,
     )
     biometry = load(arguments.biometry)
-    ways = {
-        "planes": Models(biometry, load(arguments.planes), open_stream(arguments.movement)),
-        "alone": Models(biometry),
-    }
+    planes = load(arguments.planes)
+    ways = {"planes": Models(biometry, planes, open_stream(arguments.movement)), "alone": Models(biometry)}
     rows = _kept(arguments.rows)
     with TemporaryDirectory(prefix="fetalflow-") as folder:
-        for patient in patients_of(settings)[len(rows["planes"]) :]:
+        for patient in patients_of(settings)[len(rows["planes"]) : arguments.first]:
             study = make_study(patient, settings, Path(folder))
             for way, models in ways.items():
                 rows[way].append(examined(models, study))
@@ -150,6 +151,7 @@ def main() -> None:
                 write_json(arguments.rows, rows)
     packages = " ".join(f"--{task} PACKAGE" for task in ("biometry", "planes", "movement"))
     command = f"python -m benchmarks examinations {packages} --fetuses {arguments.fetuses}"
-    seeds = sorted({each.config["training"]["seed"] for each in (biometry, ways["planes"].planes)})
-    both = {way: pd.DataFrame(found[: arguments.fetuses]) for way, found in rows.items()}
+    command += f" --first {arguments.first}" if arguments.first else ""
+    seeds = sorted({each.config["training"]["seed"] for each in (biometry, planes)})
+    both = {way: pd.DataFrame(found[: arguments.first or arguments.fetuses]) for way, found in rows.items()}
     print(write_claims("examinations", claims(both, command, arguments.seed, seeds, arguments.trained)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fetalflow.errors import InputError, Rejected
+from fetalflow.errors import InputError
 from fetalflow.hospital.drop.columns import LINE_FAULT
 from fetalflow.hospital.drop.identity import settle, tidy_rows
 from fetalflow.hospital.drop.plain_names import Names

@@ -1,8 +1,8 @@
 """Blocks of `params.yaml` for the work around the stages: new drops, registration, promotion, drift."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 MAX_SEED = 2**32 - 1  # of NumPy
 
@@ -11,6 +11,21 @@ class Frozen(BaseModel):
     """Settings that nobody can change after they are read; an unknown key is an error. Every number has bounds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic takes true as 1: `epochs: true` would train for one epoch."""
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        kinds = _kinds(cls.model_fields[info.field_name].annotation)
+        if kinds & {int, float} and bool not in kinds and any(isinstance(each, bool) for each in inner):
+            raise ValueError("must be a number")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """A type and all types within it: int and str for `dict[str, int | None]`."""
+    return {annotation}.union(*map(_kinds, get_args(annotation)))
 
 
 class Register(Frozen):

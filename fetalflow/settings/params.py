@@ -1,5 +1,6 @@
 """`params.yaml` as frozen pydantic models. An unknown key is an error."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -176,6 +177,37 @@ class Settings(Frozen):
         return (self.tasks[task], *self.blocks[task].rivals.values())
 
 
+EXPECTED = {  # by the kind of pydantic's error, or how it begins: what was expected
+    "extra_forbidden": "there is no such setting; `fetalflow settings` lists all of them",
+    "missing": "it is missing",
+    "int": "expected a whole number",
+    "float": "expected a number",
+    "finite": "expected a number",
+    "bool": "expected true or false",
+    "string": "expected a text",
+    "tuple": "expected a list, such as [a, b]",
+    "list": "expected a list, such as [a, b]",
+    "dict": "expected a block of settings",
+    "model": "expected a block of settings",
+    "greater_than_equal": "expected at least {ge}",
+    "greater_than": "expected more than {gt}",
+    "less_than_equal": "expected at most {le}",
+    "less_than": "expected less than {lt}",
+    "literal_error": "expected {expected}",
+    "too_short": "expected at least {min_length} value",
+}
+
+
+def _in_words(fault: dict[str, Any]) -> str:
+    """A fault of one setting, as pydantic describes it: its key, what was expected, and what was found."""
+    key, kind, found = ".".join(map(str, fault["loc"])).removeprefix("blocks."), fault["type"], fault["input"]
+    known = next((words for begin, words in EXPECTED.items() if kind == begin or kind.startswith(f"{begin}_")), None)
+    words = known.format(**fault.get("ctx", {})) if known else fault["msg"].removeprefix("Value error, ")
+    if kind in ("extra_forbidden", "missing") or isinstance(found, dict):
+        return f"{key}: {words}" if key else words
+    return f"{key}: {words}; found {json.dumps(found, ensure_ascii=False, default=str)}"
+
+
 def load_settings(path: Path | str = "params.yaml") -> Settings:
     """Read and check `params.yaml`.
 
@@ -195,8 +227,8 @@ def checked(params: dict[str, Any], path: Path | str) -> Settings:
     try:
         return Settings.model_validate(renewed(params))
     except ValidationError as error:
-        places = (".".join(map(str, e["loc"])).removeprefix("blocks.") for e in error.errors())
-        lines = "\n".join(f"  {place}: {e['msg']}" for place, e in zip(places, error.errors(), strict=True))
-        raise InputError(f"{path} has wrong settings:\n{lines}") from None
+        lines = "\n".join(dict.fromkeys(f"  {_in_words(each)}" for each in error.errors()))
+        place = path if Path(path).is_file() else "With these changes params.yaml"
+        raise InputError(f"{place} has wrong settings:\n{lines}") from None
     except (AttributeError, KeyError, TypeError):  # a value stands where a block of settings is expected
         raise InputError(f"{path} has not the form of the checkout's params.yaml. Compare the two.") from None

@@ -125,7 +125,7 @@ def retrain(
 
 
 def _refuse_path(name: str | None) -> None:
-    if name is not None and (Path(name).name != name or name.startswith(".")):
+    if name is not None and (not name or Path(name).name != name or name.startswith(".")):
         raise InputError(f"--name {name!r} is no name of a workspace. Give the name of a folder, and no path to it.")
 
 

@@ -13,6 +13,8 @@ from fetalflow.settings.params import Settings, load_settings
 from flows.checkout import CHECKOUT
 from flows.retrain import accumulated_drop, workspace_of
 
+NO_PLACE = {"localtime", "Factory"}  # on another machine, such as that of Prefect's server, it is another clock
+
 
 @dataclass(frozen=True)
 class Timetable:
@@ -28,8 +30,9 @@ class Timetable:
     def __post_init__(self) -> None:
         from prefect.client.schemas.schedules import CronSchedule
 
-        if self.timezone not in (known := available_timezones()):
-            near = get_close_matches(self.timezone.title(), known, 3, 0.5)
+        if self.timezone not in (known := available_timezones() - NO_PLACE):
+            # No Etc/GMT+2: in the IANA names its sign is the opposite one, so it is two hours behind UTC.
+            near = get_close_matches(self.timezone.title(), [name for name in known if "GMT" not in name], 3, 0.5)
             meant = f" Did you mean {' or '.join(near)}?" if near else ""
             raise InputError(
                 f"{self.timezone!r} is no time zone. Give an IANA name, such as Europe/Berlin or UTC.{meant}"
@@ -38,10 +41,11 @@ class Timetable:
             if len(self.cron.split()) != 5:
                 raise ValueError
             CronSchedule(cron=self.cron, timezone=self.timezone)
+            self.first()
         except ValueError:
             raise InputError(
-                f"{self.cron!r} is no schedule. Give five fields (minute, hour, day of the month, month, day of the "
-                "week), such as '0 2 * * *' for every night at 2:00."
+                f"{self.cron!r} is no schedule, or one of a day that no year has. Give five fields (minute, hour, day "
+                "of the month, month, day of the week), such as '0 2 * * *' for every night at 2:00."
             ) from None
 
     def __str__(self) -> str:

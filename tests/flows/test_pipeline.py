@@ -63,6 +63,50 @@ def test_runs_every_stage_in_order_and_then_nothing(workspace, flows_here):
     assert {"movement-metrics", "movement-confusion"} <= artefacts(message.split("(flow run ")[1].split(")")[0])
 
 
+MEETING = """
+import sys, time
+from pathlib import Path
+
+name = sys.argv[1]
+others = [path.stem for path in Path().glob("*.begun") if not path.with_suffix(".ended").exists()]
+Path(f"{name}.begun").touch()
+if name == "ablate":  # it ends after explain has begun
+    end = time.monotonic() + 60
+    while not Path("explain.begun").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+with open("ran.txt", "a") as file:
+    file.write(f"{name}:{','.join(others)}\\n")
+Path(f"{name}.ended").touch()
+if Path(f"{name}.fault").exists():
+    sys.exit("no paper left")
+Path(f"{name}.done").write_text(name)
+"""
+
+
+def test_a_stage_begins_when_what_it_needs_is_there_and_times_are_measured_alone(workspace, flows_here, monkeypatch):
+    """And after a failure what runs ends whole, nothing else begins, and the next run does the rest alone."""
+    from flows.pipeline import pipeline
+    from flows.running.dvc_stages import StageFailed
+
+    monkeypatch.setattr("flows.running.side_by_side.cores", lambda: 2)
+    text = "stages:\n"
+    for name, needs in {"train": [], "ablate": [], "explain": ["train"], "export": ["train", "ablate"]}.items():
+        unit, deps = "movement-cnn" if name == "ablate" else "movement", ", ".join(f"{each}.done" for each in needs)
+        text += f"  {name}:\n    foreach: [{unit}]\n    do:\n      cmd: python meeting.py {name}\n"
+        text += f"      deps: [{deps}]\n      outs: [{name}.done]\n"
+    (workspace / "dvc.yaml").write_text(text)
+    (workspace / "meeting.py").write_text(MEETING)
+    (workspace / "explain.fault").touch()
+    with pytest.raises(StageFailed, match="no paper left"):
+        pipeline(str(workspace))
+    first, beside = ran(workspace), {"train:ablate", "ablate:train"}
+    assert len(first) == 3 and beside & set(first) and "explain:ablate" in first
+    (workspace / "explain.fault").unlink()
+    assert pipeline(str(workspace)) == ["explain@movement", "export@movement"]
+    assert ran(workspace)[3:] == ["explain:", "export:"]
+    assert pending(workspace) == []
+
+
 def artefacts(flow_run: str) -> set[str]:
     """The keys of what a run, given by its name, shows on the server."""
     from prefect.client.orchestration import get_client

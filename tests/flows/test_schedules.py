@@ -51,6 +51,9 @@ def test_two_in_the_morning_is_the_hospitals_in_winter_and_in_summer():
         ("0 2 * * *", "CEST", "IANA"),
         ("0 2 * * *", "../UTC", "IANA"),
         ("0 2 * * *", "", "IANA"),
+        ("0 2 * * *", "localtime", "IANA"),
+        ("0 2 * * *", "UTC+2", r"or UTC\.( Did you mean (?!.*Etc/GMT).*)?$"),
+        ("0 2 30 2 *", "UTC", "no year has"),
     ],
 )
 def test_a_wrong_schedule_is_a_message(cron, zone, message):

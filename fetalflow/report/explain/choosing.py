@@ -36,7 +36,7 @@ def answered(rows: pd.DataFrame, probabilities: np.ndarray, labels: tuple[str, .
 
 
 def as_measured(rows: pd.DataFrame, file: Predictions, training: Mapping[str, int]) -> pd.DataFrame:
-    """As `answered`, from the file of the measure stage, with `dice` and `largest_error`: in percent of the lengths in
+    """As `answered`, from predictions with lengths, with `dice` and `largest_error`: in percent of the lengths in
     the drop, or of those of the annotated mask where the drop has none; NaN where nothing can be compared.
 
     training: `fold` and `seed` of the network. Raises InputError when the file lacks one of `rows`.
@@ -47,7 +47,7 @@ def as_measured(rows: pd.DataFrame, file: Predictions, training: Mapping[str, in
     if len(table) < len(rows):
         run = f"fold {training['fold']}, seed {training['seed']}"
         raise InputError(
-            f"{file.source} holds {len(table)} of {len(rows)} test sequences of {run}. Run the measure stage again."
+            f"{file.source} holds {len(table)} of {len(rows)} test sequences of {run}. Run the train stage again."
         )
     place = table.reset_index().set_index("sequence")["index"].loc[rows["sequence"]].to_numpy()
     measured, p = table.loc[place].reset_index(drop=True), file.probabilities[place]
