@@ -96,10 +96,10 @@ def answer(request: Request, folder: Path, task_name: str, block: TaskSettings) 
     return f"{model}, version {version or 'none'}, {request.kind}: {said}"
 
 
-def in_turn(folder: Path, task_name: str, version: str, **how: Any) -> dict:
+def in_turn(folder: Path, task_name: str, candidate: str, **how: Any) -> dict:
     """Judge a version by the flow `promote`. Raises Busy, so that no look waits for the end of a long training."""
     with hold(folder, HOLDER, wait_s=0):
-        return promote(str(folder), task_name, candidate=version, **how)
+        return promote(str(folder), task_name, candidate=candidate, **how)
 
 
 def by_hand(request: Request, folder: Path, task_name: str, block: TaskSettings) -> str:

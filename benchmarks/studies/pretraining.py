@@ -1,12 +1,13 @@
 """Whether pretraining without labels pays: on real lung cines, and on HC18 with a tenth of its labels.
 
-    python -m benchmarks pretraining FOLDER --lung LUNG --hc18 HC18
+    python -m benchmarks pretraining FOLDER --lung LUNG --hc18 HC18 --result
 
 Each training begins from random weights, from ImageNet's, from pretraining without labels that began with random
 weights, or from one that began with ImageNet's (`both`). Nothing else differs. Lung: five folds by patient. HC18: one
 fold of five by head; a tenth of the other heads have labels. The pretraining of a fold sees no validation and no test
 patient of it. Every training has a file in FOLDER, and one that has its file is not trained again; so the command can
-be stopped at any time. `--stage read` trains nothing, and writes what is there. The paired test is that of `compare`.
+be stopped at any time. Without --lung and --hc18 nothing is trained; --result writes what is there. The paired test is
+that of `compare`.
 """
 
 import argparse
@@ -40,15 +41,16 @@ Results = dict[str, list[dict[str, Any]]]  # by beginning
 
 
 def results_of(study: Lung | Hc18 | None, folder: Path, starts: list[str], runs: list[tuple[int, int]]) -> Results:
-    """The results of the beginnings that have one for each (seed, fold). study: None trains nothing."""
-    found: Results = {}
-    for start in starts:
-        files = {run: folder / f"{start}-fold{run[1]}-seed{run[0]}.json" for run in runs}
-        for (seed, fold), file in files.items() if study else ():
+    """The results of the (seed, fold) for which all beginnings have one. study: None trains nothing."""
+    found: Results = {start: [] for start in starts}
+    for seed, fold in runs:
+        files = {start: folder / f"{start}-fold{fold}-seed{seed}.json" for start in starts}
+        for start, file in files.items() if study else ():
             kept(file, lambda start=start, fold=fold, seed=seed: study.run(start, fold, seed))
         if all(file.is_file() for file in files.values()):
-            found[start] = [read_json(file) for file in files.values()]
-    return found if "random" in found else {}
+            for start, file in files.items():
+                found[start].append(read_json(file))
+    return found if all(found.values()) else {}
 
 
 def lung_claims(found: Results, sizes: Sizes) -> list[dict[str, Any]]:
@@ -159,21 +161,22 @@ def main() -> None:
     parser.add_argument("--hc18", type=Path, help="the training set as published")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--stage", choices=("all", "read"), default="all")
+    parser.add_argument("--folds", type=int, default=FOLDS, help="lung: how many of the five are trained and reported")
+    parser.add_argument("--result", action="store_true", help="write benchmarks/results/pretraining.json")
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    folder, read, sizes, found = chosen.folder.absolute(), chosen.stage == "read", Sizes(), []
+    folder, sizes, found = chosen.folder.absolute(), Sizes(), []
     for name, root, kind, claims in (
         ("hc18", chosen.hc18, Hc18, hc18_claims),
         ("lung", chosen.lung, Lung, lung_claims),
     ):
-        runs = list(product(range(chosen.seeds), range(FOLDS) if name == "lung" else [0]))
-        study = None if read or not root else kind(root.absolute(), folder / name, sizes)
+        runs = list(product(range(chosen.seeds), range(chosen.folds) if name == "lung" else [0]))
+        study = kind(root.absolute(), folder / name, sizes) if root else None
         if results := results_of(study, folder / name / "results", chosen.starts, runs):
             found += claims(results, sizes)
     print("\n".join(f"{each['outcome']}: {Claim.model_validate(each).sentence}" for each in found))
-    if found:
+    if found and chosen.result:
         print(write_claims("pretraining", found))
 
 

@@ -7,6 +7,8 @@ class for the classwise ECE.
 import numpy as np
 import pandas as pd
 
+from fetalflow.evaluation.intervals import BLOCK
+
 
 def bin_numbers(probabilities: np.ndarray, bins: int) -> np.ndarray:
     """int [...] bin of each probability; bin b holds (b/bins, (b+1)/bins], and 0 lies in the first."""
@@ -70,7 +72,9 @@ def ece_if_calibrated(
     bin_of = bin_numbers(confidence, bins)
     gap = np.bincount(patient * bins + bin_of, right - confidence, patients * bins).reshape(patients, bins)
     signs = rng.choice(np.array([-1.0, 1.0]), size=(draws, patients))
-    changed, places, drawn = signs @ gap, np.eye(bins)[bin_of], np.empty((draws, bins))
-    for place in range(draws):  # one by one: all draws of a large file need much memory
-        drawn[place] = ((rng.random(len(confidence)) < confidence) - confidence) @ places
+    places, drawn = np.eye(bins)[bin_of], []
+    for start in range(0, draws, BLOCK):
+        chance = rng.random((min(BLOCK, draws - start), len(confidence)))
+        drawn.append(((chance < confidence) - confidence) @ places)
+    changed, drawn = signs @ gap, np.concatenate(drawn)
     return max(float(np.quantile(np.abs(each).sum(axis=1) / len(confidence), quantile)) for each in (changed, drawn))

@@ -55,7 +55,7 @@ def read_origin(task: str, settings: Settings, workspace: Path) -> Origin:
         origin = drop.name if drop.is_absolute() and workspace.resolve() not in drop.parents else name
     changes = flatten(made.get("changes") or {})
     # The drop has a name of its own here; where it lies, and the address of the inbox, are nobody's business.
-    hidden = ("phantoms", f"tasks.{task}.drop", f"{task}.retrain.inbox", f"{task}.register.")
+    hidden = ("phantoms", f"tasks.{task}.drop", f"{task}.retrain.inbox", f"{task}.pretrain.folder", f"{task}.register.")
     shown = {
         key.removeprefix("tasks.").removeprefix(f"{task}."): value
         for key, value in changes.items()

@@ -102,7 +102,8 @@ class Models:
         models = OfStudy(self.packages[BIOMETRY], self.packages.get(PLANES), stream, used)
         scale = job.options.get("mm_per_px")
         scales = {} if scale is None else {ANY_FILE: scale}
-        found = examine_study(models, list(job.files), scales, job.options.get("weeks"))
+        weeks, fetus = job.options.get("weeks"), job.options.get("fetus", "")
+        found = examine_study(models, list(job.files), scales, weeks, fetus=fetus)
         files, size = {file.name: file for file in job.files}, self.packages[BIOMETRY].size
         rows = [
             _row(job, files[each.source], each.engine, of_examination(each), each.picture[None], size)

@@ -143,14 +143,16 @@ def _add_answers(app: FastAPI, desk: Desk) -> None:
             float | None, Form(gt=0, description="mm per pixel of the recorded frames, for files that state none.")
         ] = None,
         weeks: Weeks = None,
+        fetus: Annotated[
+            str, Form(pattern="^[A-Da-d]?$", description="Of several: only the files that say they show this one.")
+        ] = "",
         patient: Patient = "",
         site: Site = "",
         device: Device = "",
     ) -> Response:
         """All files of one examination: planes, lengths, age, weight, movement, and what speaks against each."""
-        return await _answer(
-            desk, EXAMINE, "", files, {"mm_per_px": mm_per_px, "weeks": weeks}, (patient, site, device)
-        )
+        options = {"mm_per_px": mm_per_px, "weeks": weeks, "fetus": fetus}
+        return await _answer(desk, EXAMINE, "", files, options, (patient, site, device))
 
 
 async def _answer(

@@ -44,7 +44,8 @@ class Phantom(Ranges):
 class Extract(Frozen):
     """From cines to frames and sequences (paper III-A)."""
 
-    labels: tuple[str, ...] | None = None  # labels to use; None: every label of the drop
+    # labels to use; None: every label of the drop
+    labels: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     # Regular expression that finds the patient in a file's name where the drop names none: its groups, or all it finds.
     # With a "/" in it, it is compared with the whole path. None: no patient is taken out of a name.
     patient_pattern: str | None = None

@@ -33,7 +33,7 @@ def _converted(params: dict[str, Any]) -> dict[str, Any]:
     tasks = params["tasks"]
     if not any("networks" in params[task] for task in tasks):
         return params
-    current = params | {"tasks": {}, "ablations": {}}
+    current = params | {"tasks": {}, "ablations": {}, "pretrainings": {}}
     ablations = list((params.get("ablations") or {}).values())
     for task, entry in tasks.items():
         block = dict(params[task])
@@ -45,7 +45,7 @@ def _converted(params: dict[str, Any]) -> dict[str, Any]:
         position = {variant: i for i, variant in enumerate(entry.get("rivals", []))}
         rivals = [each | {"options": options.get(each["variant"], {})} for each in ablations if each["task"] == task]
         rivals.sort(key=lambda rival: position.get(rival["variant"], len(position)))
-        current[task] = block | {"rivals": {f"{task}-{rival['variant']}": rival for rival in rivals}}
+        current[task] = {"pretrain": {}} | block | {"rivals": {f"{task}-{rival['variant']}": rival for rival in rivals}}
         current["ablations"] |= current[task]["rivals"]
     return current
 

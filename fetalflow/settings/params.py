@@ -1,6 +1,9 @@
 """`params.yaml` as frozen pydantic models. An unknown key is an error."""
 
 import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -198,14 +201,25 @@ EXPECTED = {  # by the kind of pydantic's error, or how it begins: what was expe
 }
 
 
-def _in_words(fault: dict[str, Any]) -> str:
-    """A fault of one setting, as pydantic describes it: its key, what was expected, and what was found."""
-    key, kind, found = ".".join(map(str, fault["loc"])).removeprefix("blocks."), fault["type"], fault["input"]
-    known = next((words for begin, words in EXPECTED.items() if kind == begin or kind.startswith(f"{begin}_")), None)
-    words = known.format(**fault.get("ctx", {})) if known else fault["msg"].removeprefix("Value error, ")
-    if kind in ("extra_forbidden", "missing") or isinstance(found, dict):
-        return f"{key}: {words}" if key else words
-    return f"{key}: {words}; found {json.dumps(found, ensure_ascii=False, default=str)}"
+KIND = re.compile(r"(constrained-)?(int|float|str|bool)|literal\[.*")  # which of several types, in pydantic's places
+
+
+def _in_words(faults: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each wrong setting: its key, what was expected, and what was found. faults: from pydantic."""
+    expected, found = defaultdict(list), {}
+    for fault in faults:
+        *place, last = fault["loc"] or ("",)
+        key = ".".join(map(str, place if KIND.fullmatch(str(last)) else [*place, last])).removeprefix("blocks.")
+        if key.startswith("ablations."):
+            continue  # it repeats the rivals
+        kind, value = fault["type"], fault["input"]
+        known = next((words for start, words in EXPECTED.items() if kind == start or kind.startswith(f"{start}_")), "")
+        words = known.format(**fault.get("ctx", {})) or fault["msg"].removeprefix("Value error, ")
+        expected[key].append(words)
+        if kind not in ("extra_forbidden", "missing") and not isinstance(value, dict):
+            found[key] = f"; found {json.dumps(value, ensure_ascii=False, default=str)}"
+    lines = {key: f"{' or '.join(dict.fromkeys(words))}{found.get(key, '')}" for key, words in expected.items()}
+    return "\n".join(f"  {key}: {line}" if key else f"  {line}" for key, line in lines.items())
 
 
 def load_settings(path: Path | str = "params.yaml") -> Settings:
@@ -227,8 +241,7 @@ def checked(params: dict[str, Any], path: Path | str) -> Settings:
     try:
         return Settings.model_validate(renewed(params))
     except ValidationError as error:
-        lines = "\n".join(dict.fromkeys(f"  {_in_words(each)}" for each in error.errors()))
         place = path if Path(path).is_file() else "With these changes params.yaml"
-        raise InputError(f"{place} has wrong settings:\n{lines}") from None
+        raise InputError(f"{place} has wrong settings:\n{_in_words(error.errors())}") from None
     except (AttributeError, KeyError, TypeError):  # a value stands where a block of settings is expected
         raise InputError(f"{path} has not the form of the checkout's params.yaml. Compare the two.") from None

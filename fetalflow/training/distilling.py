@@ -6,8 +6,8 @@ what they would answer about a new patient, with its doubts; a network that has 
 The network itself then learns from the labels and from the mean of her teachers' probabilities (Hinton et al. 2015).
 
 No teacher reads a sequence of a test patient. The validation patients watch the training of a teacher, as they do that
-of any network. Teachers begin with the weights that the network has without `train.start`: the package of a warm start
-has learned from some of the patients.
+of any network. Teachers do not begin with the package of a warm start, which has learned the labels of some of the
+patients; with the weights of a pretraining, which saw no label, they do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,6 +29,7 @@ from fetalflow.training.classifier import Classifier
 from fetalflow.training.loading import SequenceDataset
 from fetalflow.training.one_run import train_once
 from fetalflow.training.segmenter import Segmenter
+from fetalflow.training.start import start_without_labels
 
 NEVER_SEEN = 2  # groups of patients that a teacher leaves out, so the number of teachers of a patient
 
@@ -100,7 +101,7 @@ def teachers(
     check(model, settings, machines)
     known = rows[rows["part"] != "test"]
     groups = grouped(known.loc[known["part"] == "train", "patient"], settings.distil, fold, seed)
-    plain = settings.model_copy(update={"distil": 0, "start": ""})
+    plain = settings.model_copy(update={"distil": 0, "start": start_without_labels(settings.start)})
     for k in range(settings.distil):
         unseen = known["patient"].map(groups).isin([(k + i) % settings.distil for i in range(NEVER_SEEN)])
         left_out = known[unseen & (known["part"] == "train")]

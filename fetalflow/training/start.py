@@ -45,6 +45,12 @@ def begin_from(start: str, network: nn.Module, model: dict[str, Any]) -> None:
     network.load_state_dict(earlier.state_dict())
 
 
+def start_without_labels(start: str) -> str:
+    """`start` where it is weights of a pretraining, which saw no label; else empty."""
+    path = Path(start) / CONFIG
+    return start if start and path.is_file() and is_pretrained(read_json(path)) else ""
+
+
 def started_from(start: str) -> dict[str, Any]:
     """The entries of the new package's configuration on its start: {} for a cold start. `started_from`: the digest of
     the package, its origin in the registry where that is known, and `before`, the packages that the package itself was

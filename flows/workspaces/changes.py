@@ -7,6 +7,7 @@ import yaml
 
 from fetalflow.errors import InputError
 from fetalflow.settings.earlier import refuse_earlier
+from flows.checkout import CHECKOUT
 
 REMOVABLE = (".rivals.", ".options.", ".sequences.")  # null removes an entry of these blocks
 
@@ -58,6 +59,8 @@ def refuse_wrong_form(params: dict[str, Any], changes: dict[str, Any], place: st
     """Raises InputError if `changes` has a single value in the place of a block, or removes a block that is needed."""
     for key, value in changes.items():
         block, name = params.get(key), f"{place}{key}"
+        if name == "profiles":
+            raise InputError("--set changes settings, and no profile. Set the key that the profile sets.")
         if not isinstance(block, dict) or name == "ablations":  # which refuse_earlier explains
             continue
         if isinstance(value, dict):
@@ -67,6 +70,30 @@ def refuse_wrong_form(params: dict[str, Any], changes: dict[str, Any], place: st
                 f"--set {name}={'null' if value is None else value}: {name} is a block of settings. Set one of its "
                 f"keys: {', '.join(f'{name}.{inner}' for inner in block) or 'it has none yet'}."
             )
+
+
+def refuse_unknown_networks(params: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Raises InputError if `changes` name a network that no file defines, leave out a rival that is nowhere, or give
+    the main network another name without another network: that may be a rival's name, misspelt. params: the checkout's,
+    with its profiles. Else a stage would fail after minutes, or a network would be trained under a wrong name."""
+    every = [params, *(params.get("profiles") or {}).values()]
+    for task, before in params["tasks"].items():
+        networks = sorted(path.stem for path in (CHECKOUT / "fetalflow" / "models" / task).glob("[!_]*.py"))
+        main = (changes.get("tasks") or {}).get(task) or {}
+        rivals = (changes.get(task) or {}).get("rivals") or {}
+        there = sorted({name for each in every for name in (each.get(task) or {}).get("rivals") or {}})
+        if gone := [name for name, rival in rivals.items() if rival is None and name not in there]:
+            raise InputError(f"There is no rival {gone[0]} that could be left out. There are: {', '.join(there)}.")
+        variants = [before["variant"], *(name.removeprefix(f"{task}-") for name in (*there, *rivals))]
+        if (name := main.get("variant", variants[0])) not in variants and not {"network", "options"} & set(main):
+            raise InputError(
+                f"tasks.{task}.variant={name} is no rival of {task}: {', '.join(variants)}. Name one of these; or, for "
+                f"a new variant, set tasks.{task}.network as well."
+            )
+        entries = {f"tasks.{task}": main} | {f"{task}.rivals.{name}": rival for name, rival in rivals.items() if rival}
+        for place, entry in entries.items():
+            if (network := entry.get("network", networks[0])) not in networks:
+                raise InputError(f"{place}.network={network}: no such network. {task} has: {', '.join(networks)}.")
 
 
 def with_changes(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fetalflow.errors import InputError
 from fetalflow.settings.earlier import kept_names, renewed
 from fetalflow.settings.params import Settings, checked
 from flows.checkout import CHECKOUT
-from flows.workspaces.changes import leaves, nested, overlay, refuse_wrong_form, with_changes
+from flows.workspaces.changes import leaves, nested, overlay, refuse_unknown_networks, refuse_wrong_form, with_changes
 from flows.workspaces.changes import parse_changes as parse_changes  # a door
 from flows.workspaces.layout import is_laid_out, lay_out
 from flows.workspaces.project import begin
@@ -71,6 +71,7 @@ def settings_of(task: str, profiles: Iterable[str] = (), changes: Iterable[dict[
     params = _of_checkout()
     for change in (changes := list(changes)):
         refuse_wrong_form(params, change)
+        refuse_unknown_networks(params, change)
         _refuse_other_tasks(change, task, params["tasks"])
     for change in [*_in_order(profiles), *changes]:
         params = with_changes(params, change)
@@ -98,6 +99,7 @@ def prepare(
     profiles, changes, params, key = list(profiles), list(changes), _of_checkout(), task or ALL
     for change in changes:
         refuse_wrong_form(params, change)
+        refuse_unknown_networks(params, change)
         _refuse_other_tasks(change, task, params["tasks"])
     raw = read_yaml(folder / "params.yaml")
     earlier = renewed(raw)

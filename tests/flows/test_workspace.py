@@ -11,7 +11,15 @@ from fetalflow.errors import InputError
 from fetalflow.sequences.split import TABLE_1
 from fetalflow.settings.params import load_settings
 from flows.workspaces import workspace
-from flows.workspaces.workspace import drop_changes, overlay, parse_changes, prepare, update_workspace, with_changes
+from flows.workspaces.workspace import (
+    drop_changes,
+    overlay,
+    parse_changes,
+    prepare,
+    settings_of,
+    update_workspace,
+    with_changes,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,11 +60,8 @@ def test_another_main_network_makes_the_one_before_it_the_first_rival():
 
 
 @pytest.mark.parametrize("profiles", [["first"], ["first", "paper"], ["rivals", "first", "folds"]])
-def test_a_first_look_has_the_main_network_of_the_other_profiles_and_no_rival(tmp_path, profiles):
-    folder = prepare(tmp_path / "run", "movement", profiles=profiles)
-    settings = load_settings(folder / "params.yaml")
-    others = prepare(tmp_path / "whole", "movement", profiles=[name for name in profiles if name != "first"])
-    whole = load_settings(others / "params.yaml")
+def test_a_first_look_has_the_main_network_of_the_other_profiles_and_no_rival(profiles):
+    settings, whole = settings_of("movement", profiles), settings_of("movement", set(profiles) - {"first"})
     assert settings.variants("movement") == (whole.tasks["movement"].variant,) and not settings.ablations
     assert settings.tasks == whole.tasks and whole.ablations
     for block in ("extract", "preprocess", "split", "train", "evaluate"):  # so it has the figures of a whole run
@@ -134,12 +139,49 @@ def test_a_drop_takes_the_place_of_the_synthetic_hospital(tmp_path):
     [
         ("movement.train.epochs", "expected KEY.KEY=VALUE"),
         ("movement.train.epoch=5", "movement.train.epoch"),
-        ("movement.train.epochs=many", "movement.train.epochs"),
+        ("movement.train.epochs=many", 'movement.train.epochs: expected a whole number; found "many"'),
+        ("movement.train.epochs=true", "movement.train.epochs: must be a number; found true"),
+        ("movement.train.seeds=[true]", "movement.train.seeds: must be a number; found .true"),
+        ("movement.phantom.sequences.head=true", "movement.phantom.sequences: must be a number"),
+        ("movement.train.epochs=0", "movement.train.epochs: expected at least 1; found 0"),
+        ("movement.train.learning_rate=.inf", "movement.train.learning_rate: expected a number; found Infinity"),
+        ("movement.split.kind=patient", "movement.split.kind: expected 'grouped', .* or 'random'; found \"patient\""),
+        ("movement.extract.labels=[]", "movement.extract.labels: expected at least 1 value"),
+        ("movement.extract.labels=head", r"movement.extract.labels: expected a list, such as \[a, b\]; found \"head\""),
+        ("machines.trainings=0", "machines.trainings: expected at least 1 or expected 'auto'; found 0"),
+        (
+            "movement.rivals.movement-cnn.nix=0",
+            "^With .*\n  movement.rivals.movement-cnn.nix: there is no such .*$",
+        ),
+        ("profiles.paper.movement.train.epochs=3", "--set changes settings, and no profile"),
+        ("movement.rivals.nix=null", "no rival nix that could be left out. There are: movement-backbone_attention"),
+        (
+            "movement.rivals.movement-cnn.network=nix",
+            "movement-cnn.network=nix: no such network. .* cnn_gru",
+        ),
+        ("tasks.movement.network=nix", "tasks.movement.network=nix: no such network"),
+        (
+            "tasks.movement.variant=cnnn",
+            "variant=cnnn is no rival of movement: .*cnn_lstm.*network as well",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         prepare(tmp_path / "run", changes=[parse_changes([change])])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "movement.rivals.movement-x3d_s=null",  # of the profile rivals
+        "tasks.movement.variant=cnn_gru",  # also
+        "tasks.movement.variant=deep tasks.movement.options.depth=9",
+        "movement.train.epochs='5' movement.train.augment=true movement.train.loader_workers=auto",
+    ],
+)
+def test_a_right_setting_is_not_refused(change):
+    settings_of("movement", ["rivals"], [parse_changes(change.split())])
 
 
 def test_an_unknown_profile_lists_the_known(tmp_path):

@@ -26,6 +26,7 @@ from fetalflow.training.classifier import Classifier
 from fetalflow.training.distilling import NEVER_SEEN, answer, asks_mirrored, grouped, mean_of, targets, teach
 from fetalflow.training.loading import SequenceDataset
 from fetalflow.training.one_run import train_once
+from fetalflow.training.start import start_without_labels
 from stages.train import main
 
 MODEL = {"task": "movement", "variant": "cnn", "network": "cnn", "labels": list(LABELS), "frames": FRAMES}
@@ -139,6 +140,12 @@ def test_no_teacher_reads_a_patient_whom_she_answers_or_a_test_patient(rows, dat
     taught = teach(MODEL, rare, data, Train(**SETTINGS), 0, 0, ALONE)
     assert taught.targets.loc["train-flicker-3"].tolist() == [1, 0, 0]
     assert taught.facts["distilled"]["by_label_alone"] == 1
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("pretraining", True), ("labels", False)])
+def test_teachers_begin_with_a_pretraining_but_not_with_a_model_that_knows_labels(kind, begins, tmp_path):
+    (tmp_path / CONFIG).write_text(json.dumps({kind: {}}))
+    assert start_without_labels(str(tmp_path)) == (str(tmp_path) if begins else "")
 
 
 def test_a_mirror_image_is_asked_as_well(rows, data):

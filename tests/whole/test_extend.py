@@ -21,7 +21,10 @@ from fetalflow.artefacts import file_digest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/extend.md"
-COPIED = ("fetalflow", "stages", "reviews", "dvc.yaml", "params.yaml", ".dvcignore", ".dvc/config", ".dvc/plots")
+COPIED = (
+    *("fetalflow", "stages", "reviews", "pretrained"),
+    *("dvc.yaml", "params.yaml", ".dvcignore", ".dvc/config", ".dvc/plots"),
+)
 STEP = re.compile(
     r"^\*\*(?P<file>[^*\n]+)\*\*(?:, (?P<how>below|above|in place of) the line `(?P<line>[^\n]+?)`)?[^\n]*:\n\n"
     r"```\w+\n(?P<text>.*?)```$",

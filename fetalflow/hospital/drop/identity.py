@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from fetalflow.artefacts import named
+from fetalflow.cine.no_names import NO_LETTER, NO_PATIENT, NO_PLACE, NOTHING
 from fetalflow.errors import InputError, Rejected
 from fetalflow.hospital.drop.columns import ASSUMED, LINE_FAULT, PATHS, PERSON, POSITIVE, YES
-from fetalflow.hospital.drop.no_names import NO_LETTER, NO_PATIENT, NO_PLACE, NOTHING
 from fetalflow.hospital.drop.spelling import groups, near, plain_number, same_label, tidy, whole
 from fetalflow.settings.params import Extract
 

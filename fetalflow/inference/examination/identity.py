@@ -8,8 +8,8 @@ from pathlib import Path
 from pydicom import dcmread
 
 from fetalflow.cine.dicom import is_dicom
+from fetalflow.cine.no_names import names_nobody
 from fetalflow.errors import InputError
-from fetalflow.hospital.drop.no_names import names_nobody
 
 PATIENT, STUDY, DAY = "PatientID", "StudyInstanceUID", "StudyDate"
 # Two files of one examination agree in all of these. Names are left out, because machines spell one name in many ways.
