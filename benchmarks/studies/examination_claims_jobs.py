@@ -53,11 +53,8 @@ def figures(rows: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
     said |= {
         "no_age_both": share(((one["no_age"] == "apart") & one["true_apart"].astype(bool)).astype(float), everybody)
     }
-    sweep = one["sweep"].astype(float)
-    said |= {"sweep": share(100 * sweep, sweep.notna().astype(float)), "sweep_given": share(sweep.notna(), everybody)}
-    seen = one[one["seen_moving"].notna()]
-    right = (seen["seen_moving"].astype(bool) == seen["moves"].astype(bool)).astype(float)
-    said |= {"moves_right": share(right, pd.Series(1.0, index=seen.index))}
+    if "sweep" in one:
+        said |= _of_long_cines(one, everybody)
     weeks = (one["age"] - one["weeks"]).astype(float).abs()
     said |= {"age": share(weeks, weeks.notna().astype(float))}
     said |= {"age_given": share(weeks.notna().astype(float), pd.Series(1.0, index=one.index))}
@@ -65,6 +62,18 @@ def figures(rows: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
     said |= {"twin_age_given": share(twins["age"].notna().astype(float), pd.Series(1.0, index=twins.index))}
     values = {f"{prefix}{name}": value for name, (value, _) in said.items() if np.isfinite(value)}
     return values | {f"{prefix}{name}_interval": bounds for name, (_, bounds) in said.items() if bounds}
+
+
+def _of_long_cines(one: pd.DataFrame, everybody: pd.Series) -> dict[str, tuple[float, list[float] | None]]:
+    """Only where the studies have a sweep and a cine of movement."""
+    sweep = one["sweep"].astype(float)
+    seen = one[one["seen_moving"].notna()]
+    right = (seen["seen_moving"].astype(bool) == seen["moves"].astype(bool)).astype(float)
+    return {
+        "sweep": share(100 * sweep, sweep.notna().astype(float)),
+        "sweep_given": share(sweep.notna(), everybody),
+        "moves_right": share(right, pd.Series(1.0, index=seen.index)),
+    }
 
 
 def claims(
@@ -142,17 +151,18 @@ def claims(
         [f"{name}_weeks{end}" for name in lengths for end in ("", "_bias")],
         found,
     )
-    yield claim(
-        "A sweep through a head or an abdomen gives a length for {sweep_given} {sweep_given_interval} of the fetuses, "
-        "wrong by {sweep} {sweep_interval} % on average, with its sign.",
-        ["sweep", "sweep_given"],
-        found,
-    )
-    yield claim(
-        "Of a cine of 3.6 s, whether the fetus moves is said rightly for {moves_right} {moves_right_interval}.",
-        ["moves_right"],
-        found,
-    )
+    if "sweep_given" in found:
+        yield claim(
+            "A sweep through a head or an abdomen gives a length for {sweep_given} {sweep_given_interval} of the "
+            "fetuses, wrong by {sweep} {sweep_interval} % on average, with its sign.",
+            ["sweep", "sweep_given"],
+            found,
+        )
+        yield claim(
+            "Of a cine of 3.6 s, whether the fetus moves is said rightly for {moves_right} {moves_right_interval}.",
+            ["moves_right"],
+            found,
+        )
     ways = found | alone
     yield claim(
         "With the planes model {others} {others_interval} of the distractors give a length that counts, without it "

@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--biometry", type=Path, required=True, help="folder of a model package")
     parser.add_argument("--planes", type=Path, required=True, help="folder of a model package")
-    parser.add_argument("--movement", type=Path, required=True, help="folder of a model package")
+    parser.add_argument("--movement", type=Path, help="folder of a model package; without it, no sweep and no movement")
     parser.add_argument("--fetuses", type=int, default=100)
     parser.add_argument("--first", type=int, help="examine only the first so many of them")
     parser.add_argument("--trained", default="not stated", help="how the packages were trained, for the result file")
@@ -139,17 +139,19 @@ def main() -> None:
     )
     biometry = load(arguments.biometry)
     planes = load(arguments.planes)
-    ways = {"planes": Models(biometry, planes, open_stream(arguments.movement)), "alone": Models(biometry)}
+    moves = arguments.movement and open_stream(arguments.movement)
+    ways = {"planes": Models(biometry, planes, moves), "alone": Models(biometry)}
     rows = _kept(arguments.rows)
     with TemporaryDirectory(prefix="fetalflow-") as folder:
         for patient in patients_of(settings)[len(rows["planes"]) : arguments.first]:
-            study = make_study(patient, settings, Path(folder))
+            study = make_study(patient, settings, Path(folder), long_cines=bool(moves))
             for way, models in ways.items():
                 rows[way].append(examined(models, study))
             print(f"{len(rows['planes'])} of {arguments.fetuses}: {rows['planes'][-1]}", flush=True)
             if arguments.rows:
                 write_json(arguments.rows, rows)
-    packages = " ".join(f"--{task} PACKAGE" for task in ("biometry", "planes", "movement"))
+    tasks = ("biometry", "planes", *(["movement"] if moves else []))
+    packages = " ".join(f"--{task} PACKAGE" for task in tasks)
     command = f"python -m benchmarks examinations {packages} --fetuses {arguments.fetuses}"
     command += f" --first {arguments.first}" if arguments.first else ""
     seeds = sorted({each.config["training"]["seed"] for each in (biometry, planes)})

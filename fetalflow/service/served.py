@@ -44,8 +44,8 @@ class Served:
 @dataclass(frozen=True)
 class Job:
     """One request for a worker. files: on the disk, in the order of the request. options: of the verb. figures,
-    pictures: whether the rows need figures of the picture, and its frames. frames: uint8 [N, H, W], a window of a
-    stream, in the place of files."""
+    pictures: whether the rows need figures of the picture, and its frames. niqe: whether NIQE is one of them. frames:
+    uint8 [N, H, W], a window of a stream, in the place of files."""
 
     verb: str
     task: str
@@ -53,6 +53,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     figures: bool = False
     pictures: bool = False
+    niqe: bool = True
     frames: np.ndarray | None = field(default=None, compare=False)
 
 

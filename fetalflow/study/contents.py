@@ -13,7 +13,7 @@ from fetalflow.cine.dicom import is_dicom
 from fetalflow.cine.suffixes import CINES
 from fetalflow.errors import InputError
 from fetalflow.inference.examination.identity import check_one_fetus, identity_of
-from fetalflow.study.fetuses import Named, named_in
+from fetalflow.study.fetuses import Named, named_in, of_one_fetus
 
 INDEX = "DICOMDIR"  # the list of the files of a disc; it is DICOM without a picture
 MAKER = "fetalflow"  # of our own results, which come back with a study that was examined before
@@ -69,6 +69,15 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Found], list[str]]:
             found[name] = Found(name, path, digest, uids, ours, Named() if ours else named_in(name, spoken))
     files = list(found.values())
     return files, remarks + check_one_fetus([(each.name, identity_of(each.path)) for each in files])
+
+
+def check_one_fetus_named(paths: Sequence[Path]) -> None:
+    """Raises InputError where several files are not of one fetus, as far as their names and headers say it."""
+    names = _names(list(dict.fromkeys(paths))) if len(paths) > 1 else {}
+    said = {name: named_in(name, _header(path)[2] if path.is_file() else []) for path, name in names.items()}
+    *_, mixed = of_one_fetus(said, "")
+    if mixed:
+        raise InputError(f"{mixed}: {_some(list(names.values()))}. Measure the files of each fetus alone.")
 
 
 def _listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:

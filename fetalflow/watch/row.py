@@ -96,15 +96,18 @@ def of_examination(found: Any) -> dict[str, Any]:
     return of_prediction(found) | {"lengths": lengths, "refusal": "" if found.lengths else none}
 
 
-def picture_figures(frames: np.ndarray, size: int, fps: float | None = None) -> dict[str, float]:
+def picture_figures(
+    frames: np.ndarray, size: int, fps: float | None = None, with_niqe: bool = True
+) -> dict[str, float]:
     """Figures of the picture that can be known, of uint8 [N, H, W]: a sequence, masked as in training, at its recorded
-    size. size: of the model's input, because speckle is that of the fitted frame. With them drift is found."""
+    size. size: of the model's input, because speckle is that of the fitted frame. With them drift is found. with_niqe:
+    False leaves out NIQE, which costs most."""
     from fetalflow.cine.image_quality import figures_in_use
     from fetalflow.cine.letterbox import fit
     from fetalflow.quality.drift import speckle
 
     middle = len(frames) // 2
-    found = figures_in_use(frames)
+    found = figures_in_use(frames, with_niqe)
     found |= {"speckle": speckle(fit(frames[middle : middle + 1], size)[0])}
     found |= {"fps": float("nan") if fps is None else float(fps)}
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}

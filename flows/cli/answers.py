@@ -123,6 +123,10 @@ def measure(
         refuse_options(given | {"--json": as_json})
     elif csv:
         raise InputError("--csv is for a drop, such as the folder of HC18. Use --json for the files of one fetus.")
+    if not of_drop and len(files) > 1:
+        from fetalflow.study.contents import check_one_fetus_named
+
+        check_one_fetus_named(files)
     folder = package_folder(model, task, workspace, engine)
     package = load(folder, engine=engine, once=not of_drop)
     if of_drop:

@@ -96,7 +96,7 @@ def _yaml(path: Path) -> Any:
 
 
 def _whole(lock: Path) -> str:
-    """The text of dvc.lock. DVC writes it piece by piece, and another stage may end just now (flows/pairs.py)."""
+    """The text of dvc.lock. DVC writes it piece by piece, and a stage beside this one may end just now."""
     before, text = None, lock.read_text(encoding="utf-8")
     while text != before:
         time.sleep(STILL_S)

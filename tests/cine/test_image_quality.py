@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
-from fetalflow.cine.image_quality import brisque_distance, figures, naturalness, picture_window
+from fetalflow.cine.image_quality import brisque_distance, figures, figures_in_use, naturalness, picture_window
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,18 @@ def test_blank_and_frozen_frames_are_counted(cine):
     assert found["blank_share"] == pytest.approx(0.3)
     assert found["frozen_share"] == pytest.approx(2 / 9)
     assert figures(np.repeat(cine[:1], 10, axis=0))["frozen_share"] == 1
+
+
+@pytest.mark.parametrize("picture", ["cine", "one frame", "small", "blank", "odd size"])
+def test_the_figures_of_a_log_are_those_of_the_gate(cine, picture):
+    """A watch compares them with the manifest, so not a digit may differ."""
+    shown = {"one frame": cine[:1], "small": cine[:, :120, :120], "blank": np.zeros((2, 240, 320), np.uint8)}
+    shown |= {"odd size": cine[:3, 7:, :301], "cine": cine}
+    frames = np.ascontiguousarray(shown[picture])
+    gate, log = figures(frames), figures_in_use(frames)
+    np.testing.assert_equal(log, {name: gate[name] for name in log})
+    assert log.keys() == {"mean_intensity", "blank_share", "sharpness", "niqe"}
+    assert np.isnan(figures_in_use(frames, with_niqe=False)["niqe"])
 
 
 def test_a_single_frame_and_a_blank_sequence_have_figures(cine):

@@ -26,7 +26,14 @@ VERBS = {
         *("--task nix", "--profile nix", f"--drop {FILE}", f"--drop {FOLDER}", "--drop nowhere", "--drop wrong.zip"),
         *("--set =5", "--set x", "--set movement.train=5", "--set movement=null", "--set movement=5", "--set tasks=5"),
         *("--set movement.train.epochs=abc", "--set movement.train.epochs=[1", "--set phantoms=5", "--set a..b=1"),
-        *("--set movement.rivals=3", "--set nix=1", "--set planes.train.epochs=3", "--name ../x", "--name ."),
+        *(
+            "--set movement.rivals=3",
+            "--set nix=1",
+            "--set planes.train.epochs=3",
+            "--name=",
+            "--name ../x",
+            "--name .",
+        ),
     ],
     "retrain": ["", "--task nix", "--inbox nowhere --set movement=3", "--name ../x --inbox nowhere"],
     "settings": [

@@ -10,6 +10,7 @@ import pytest
 from cine_files import sector_mask, write_video
 
 from fetalflow.errors import InputError
+from fetalflow.evaluation.certainty.record import Certainty
 from fetalflow.hospital.phantom.console import set_up
 from fetalflow.hospital.phantom.movement.long_cine import Episode, compose_long
 from fetalflow.hospital.phantom.patients import admit_all
@@ -288,6 +289,7 @@ class Recording:
     """Stands in for a streamer: a network of ten frames to which every picture is unlike its training data."""
 
     labels, n, familiarity, settings = LABELS, 10, "known", Extract(labels=None)
+    certainty = Certainty()
 
     def __init__(self):
         self.begun, self.asked = {}, []

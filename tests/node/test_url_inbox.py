@@ -64,9 +64,10 @@ def test_a_study_is_taken_once_and_can_be_examined(store, tmp_path):
     assert state(tmp_path) == [("taken", COUNT)] and state(tmp_path) == [("known", COUNT)]
 
 
-@pytest.mark.parametrize("files", range(6))
+@pytest.mark.parametrize("files", [0, 2, 4, 5])
 def test_half_of_a_delivery_is_not_taken_and_the_next_round_writes_it_again(store, tmp_path, monkeypatch, files):
-    """The connection breaks after so many files, for longer than a delivery without a marker needs to settle."""
+    """The connection breaks after so many of 6 files, for longer than a delivery without a marker needs to settle. With
+    5 only the marker is missing, so what settled is the whole study."""
     real, left = type(store).put_file, [files]
 
     def put_file(self, *of, **how):
@@ -84,11 +85,13 @@ def test_half_of_a_delivery_is_not_taken_and_the_next_round_writes_it_again(stor
         clock = iter(range(0, 10**6, 10_000))
         for _ in range(3 if files else 0):
             found = arrive(URL, tmp_path / "store", Retrain(), Split(), clock=lambda: next(clock))
-            assert {each.state for each in found} <= {"waiting", "refused"}
+            states = {each.state for each in found}
+            assert states <= {"waiting"} or (files == 5 and states <= {"taken", "known"}), found
         monkeypatch.undo()
         assert [name for name, _ in deliver(node)]
         assert not deliver(node)
     assert state(tmp_path / "other") == [("taken", COUNT)]
+    assert sum(rows for _, rows in state(tmp_path)) == COUNT, "nothing twice in the store that saw it half"
 
 
 def test_a_bucket_gets_what_a_folder_gets(tmp_path, monkeypatch):

@@ -4,12 +4,9 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import pandas as pd
 import pytest
 from alone import alone, assert_alone
 from finished_run import FRAMES, LABELS, TASK, make_finished_run
+from processes import BIN, environ, free_port, running
 
 import stages.register
 import stages.report
@@ -464,39 +462,21 @@ def test_without_a_store_nothing_is_fetched(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A real `mlflow server` on loopback, stopped with its workers."""
+    """The address of a real `mlflow server` on loopback, which is stopped with its workers."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'store.db'}"]
-    command += ["--artifacts-destination", str(folder / "artefacts")]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    uri, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
-    try:
-        while not answers(f"{uri}/health"):
-            assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
-            time.sleep(0.3)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
+    url = f"http://127.0.0.1:{port}"
+    words = [BIN / "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    words += [
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'store.db'}",
+        "--artifacts-destination",
+        folder / "artefacts",
+    ]
+    quiet = environ({"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    with running(words, quiet, url, folder / "log", f"{url}/health", cwd=folder) as found:
+        yield found.url
 
 
 def test_a_server_takes_the_same_run(server, workspace, monkeypatch, tmp_path):

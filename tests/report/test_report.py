@@ -21,11 +21,14 @@ import stages.significance
 from fetalflow.errors import InputError
 from fetalflow.report.drawings import as_image
 from fetalflow.report.page import explained_by_label, number, p_value, percent, split_counts, spread, thousands
-from flows.cli.runs import _in_words, _of_whom
+from flows.cli.runs import _alone_in_words, _in_words, _of_whom
 
 SECTIONS = (
     *("result", "data", "quality", "split", "curves", "metrics", "confusion", "roc", "calibration", "tests"),
     *("sure", "unlike", "explain", "mistakes", "latency", "engines", "provenance", "limits"),
+)
+FIRST_LOOK = (
+    "A first look: no other network was trained on these data, so nothing shows that a simpler one would be worse."
 )
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -247,6 +250,17 @@ def test_a_run_without_the_optional_parts_has_a_report(copy):
     page = Page((reports / "report.html").read_text(encoding="utf-8"))
     assert set(SECTIONS) - {"engines"} == set(page.ids) & set(SECTIONS) and page.open == []
     assert "nothing to compare" in page.text and "The explain stage wrote nothing" in page.text
+    assert FIRST_LOOK in page.text
+
+
+def test_a_run_of_one_network_says_that_nothing_was_compared_and_how_to_go_on(copy, html):
+    assert FIRST_LOOK not in Page(html).text and not _alone_in_words(copy, TASK)
+    metrics = copy / "reports" / TASK / "metrics.json"
+    metrics.write_text(json.dumps(dict(list(json.loads(metrics.read_text()).items())[:1])))
+    assert _alone_in_words(copy, TASK) == f"This is a f{FIRST_LOOK[3:]}\n"
+    (copy / "origin.yaml").write_text(yaml.safe_dump({TASK: {"profiles": ["first"], "changes": {}}}))
+    said = _alone_in_words(copy, TASK)
+    assert f"--unset profiles.first --workspace {copy}\n" in said and f"run --task {TASK} --name {copy.name}\n" in said
 
 
 def test_two_patients_give_no_interval_and_an_empty_site_is_no_site(copy):

@@ -15,6 +15,7 @@ from fetalflow.models.building import build
 from fetalflow.models.familiarity import fit_familiarity
 from fetalflow.models.weights import save
 from fetalflow.service.answering import Models
+from fetalflow.service.desk import Desk
 from fetalflow.service.following import of_folder
 from fetalflow.service.limits import Limits
 from fetalflow.service.served import EXAMINE, MEASURE, Job
@@ -69,6 +70,22 @@ def test_a_measurement_is_the_librarys(models, package, uploads):
     assert {name: each[0] for name, each in first["lengths"].items()} == pytest.approx(
         {name: length.value for name, length in expected.lengths.items()}
     )
+
+
+@pytest.mark.parametrize("niqe", [True, False])
+def test_a_busy_service_leaves_niqe_out_of_the_row_and_nothing_else(models, uploads, niqe):
+    job = Job(MEASURE, "biometry", tuple(uploads.files[:1]), {"structure": "head"}, figures=True, niqe=niqe)
+    found = models.answer(job).rows[0]["figures"]
+    assert found.keys() == {"mean_intensity", "blank_share", "sharpness", "speckle"} | ({"niqe"} if niqe else set())
+
+
+def test_niqe_is_computed_where_nobody_waits_and_else_once_in_eight():
+    desk = Desk(Limits(workers=2))
+    desk.admitted = 2
+    assert all(desk.has_time_for_niqe() for _ in range(16))
+    desk.admitted = 3
+    assert sum(desk.has_time_for_niqe() for _ in range(16)) == 2
+    desk.scratch.close()
 
 
 def test_an_examination_states_the_served_version(models, uploads):

@@ -9,6 +9,7 @@ import yaml
 from variant_entries import entry, put_variants
 
 from fetalflow.artefacts import read_json
+from fetalflow.evaluation.predictions import read_predictions
 from fetalflow.inference.package import load
 from fetalflow.training.answered_masks import reading
 from stages import evaluate, explain, extract, measure, phantom, preprocess, report, significance, split, train
@@ -46,7 +47,7 @@ def workspace(tmp_path_factory):
             stage.main("biometry")
         for variant in ("fetalnet_lite", "mask_only"):
             train.main("biometry", variant)
-        for stage in (measure, evaluate, significance, explain, report):
+        for stage in (explain, measure, evaluate, significance, report):
             stage.main("biometry")
     return folder
 
@@ -62,6 +63,14 @@ def test_every_answered_sequence_is_measured_and_nothing_else(workspace):
         first = predictions[predictions["fold"] == "0"]
         with np.load(data / "answers" / variant / "0-0.npz") as archive:
             assert set(archive) == set(first["sequence"])
+
+
+def test_the_explain_stage_measures_what_the_measure_stage_measures(workspace):
+    data = workspace / "data" / "biometry"
+    found = explain.measured_again(data, "fetalnet_lite", {"fold": 0, "seed": 0}).table
+    wanted = read_predictions(data / "measured" / "fetalnet_lite.csv").table
+    pd.testing.assert_frame_equal(found, wanted[wanted["fold"] == "0"].reset_index(drop=True))
+    assert found["dice"].notna().all()
 
 
 def test_the_annotation_measures_what_the_phantom_is(workspace):

@@ -24,7 +24,7 @@ from fetalflow.training import classifier, distilling, one_run
 from fetalflow.training.augmentation import draw_moves
 from fetalflow.training.classifier import Classifier
 from fetalflow.training.distilling import NEVER_SEEN, answer, asks_mirrored, grouped, mean_of, targets, teach
-from fetalflow.training.loading import SequenceDataset
+from fetalflow.training.loading import SequenceDataset, ordered_loader
 from fetalflow.training.one_run import train_once
 from fetalflow.training.start import start_without_labels
 from stages.train import main
@@ -75,6 +75,24 @@ def test_teachers_who_answer_the_labels_teach_the_labels(seed, smoothing, share)
             taught = torch.tensor(targets(rows, range(3), heard, share).to_numpy())
             expected = (1 - share) * of_labels + share * of_teachers
             assert torch.allclose(loss(logits, labels, smoothing, taught), expected, atol=1e-6)
+
+
+def test_sites_and_teachers_go_together(rows, data, monkeypatch):
+    """Aligned training has both in its batches; neither takes the place of the other."""
+    few = rows[rows["part"] == "train"].assign(site=["a", "b", "b"] * 7)
+    taught = np.full((len(few), 3), 1 / 3, np.float32)
+    items = SequenceDataset(few, data, LABELS, sites=True, taught=taught)
+    batch = next(iter(ordered_loader(items, 6)))
+    assert [part.shape[1:] for part in batch] == [(FRAMES, SIZE, SIZE), (), (), (3,)] and batch[2].tolist() == [
+        0,
+        1,
+        1,
+    ] * 2
+    module = Classifier(network().eval(), Train(distil=4, align=0.5))
+    monkeypatch.setattr(module, "_log_figures", lambda *figures: None)
+    frames, labels, sites, soft = batch
+    logits, distance = module._answer(frames, sites)
+    assert torch.allclose(module.training_step(batch, 0), module._loss(logits, labels, 0, soft) + distance)
 
 
 def test_the_mean_of_the_teachers_by_hand():
