@@ -31,7 +31,7 @@ from flows.pipeline import pipeline, run_stage
 from flows.running.dvc_stages import pending, stage_names
 from flows.workspaces.changes import overlay
 from flows.workspaces.lock import in_turn
-from flows.workspaces.settings_record import read_yaml, write_params
+from flows.workspaces.settings_record import read_yaml, shown, write_params
 from flows.workspaces.workspace import prepare, update_workspace
 
 BEFORE_DRIFT = ("extract@", "preprocess@")  # stages that make the manifest, which the drift test needs
@@ -195,7 +195,7 @@ def retrain(workspace: str = ".", task_name: str = "movement", warm: bool | None
     if not block.retrain.inbox or settings.tasks[task_name].drop != accumulated_drop(task_name, block.retrain.store):
         raise InputError(
             f"{folder} is not a workspace that takes drops: its `{task_name}.retrain.inbox` is "
-            f"{block.retrain.inbox!r} and its drop is {settings.tasks[task_name].drop!r}. Make one with "
+            f"{shown(block.retrain.inbox)!r} and its drop is {settings.tasks[task_name].drop!r}. Make one with "
             f"`fetalflow retrain --inbox FOLDER --task {task_name}`."
         )
     store = folder / block.retrain.store / task_name

@@ -1,4 +1,4 @@
-"""What the row of the log costs beside the answer of one worker of `fetalflow serve`, in processor time.
+"""What a row of the log costs beside the answer of a worker of `fetalflow serve`, in processor time.
 
     python -m benchmarks log_cost --write
 

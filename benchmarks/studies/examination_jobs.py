@@ -58,7 +58,7 @@ def make_study(patient: Patient, settings: Phantom, folder: Path, long_cines: bo
             name = f"IM_{turn:02d}.dcm"
             _put(video, place / name, whose.name if shows == "stranger" else patient.name, patient, settings)
             files[name] = shows
-            whole |= {label} if shows == label and not cine.partial else set()
+            whole |= {label} & STRUCTURES.keys() if shows == label and not cine.partial else set()
             truth |= {each: row[f"{each}_mm"] for each in STRUCTURES.values() if shows == label and row[f"{each}_mm"]}
         moves = None
         if long_cines:

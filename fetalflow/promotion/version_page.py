@@ -1,6 +1,7 @@
 """The verdict on the page of its version in MLflow, where an ML lead reads it."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from fetalflow.registry.ledger.files import evidence_folder
 from fetalflow.registry.tracking import registry
 from fetalflow.registry.version_page import APPROVE, EVIDENCE, VERDICT, WHY, show
 
-FIRST = ("fail", "warning", "pass", "not applicable")  # the order of the rules: the description may be cut at its end
+LAST = ("pass", "not applicable")  # outcomes that come after all others: the description may be cut at its end
 WAITS = "Waits for a person."
+SHOWN_UNITS = ("ms", "MB")  # the others are shares
 
 log = logging.getLogger(__name__)
 
@@ -47,25 +49,36 @@ def publish_words(model: str, version: str, state: str, words: str) -> None:
 
 
 def as_markdown(verdict: Mapping[str, Any], state: str, words: str, page: str) -> str:
-    """The verdict as text with one table, the rules that failed first. page: address of the whole page."""
+    """The verdict as text with one table: the rules that failed, then those with a figure. The others, such as that a
+    digest is recorded, are only counted. page: address of the whole page."""
     digest, champion = verdict["evidence_digest"][:SHOWN], verdict["champion"]
     against = f"against version {champion['version']}" if champion else "as the first champion"
-    rules = sorted(verdict["rules"], key=lambda rule: FIRST.index(rule["outcome"]))
+    has_row = [rule["outcome"] not in LAST or _has_figure(rule) for rule in verdict["rules"]]
+    rules = [rule for rule, shown in zip(verdict["rules"], has_row, strict=True) if shown]
+    others = Counter(rule["outcome"] for rule, shown in zip(verdict["rules"], has_row, strict=True) if not shown)
     lines = [
         f"**{words}** {verdict['words']}",
         "",
-        f"Judged {verdict['made'][:16].replace('T', ' ')} {against}, {verdict['test']['sequences']} sequences of "
+        f"Judged {verdict['made'][:16].replace('T', ' ')} UTC {against}, {verdict['test']['sequences']} sequences of "
         f"{verdict['test']['patients']} patients. Evidence `{digest}`. [The whole page]({page})",
         "",
     ]
     if state == "waits":
         lines += [f"Read the page. If you agree, set the tag `{APPROVE}` of this version to `{digest}`.", ""]
+    if others:
+        counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(others.items()))
+        lines += [f"Rules without a figure, which are on the whole page alone: {counted}.", ""]
     lines += ["| rule | outcome | champion | this version | difference |", "|---|---|---|---|---|"]
-    return "\n".join(lines + [_row(rule) for rule in rules])
+    return "\n".join(lines + [_row(rule) for rule in sorted(rules, key=lambda rule: rule["outcome"] in LAST)])
+
+
+def _has_figure(rule: Mapping[str, Any]) -> bool:
+    return any(rule[name] is not None for name in ("champion", "challenger", "difference"))
 
 
 def _row(rule: Mapping[str, Any]) -> str:
     unit = rule["unit"]
     values = [figure(rule["champion"], unit), figure(rule["challenger"], unit), signed(rule["difference"], unit)]
+    values = [f"{value} {unit}" if value and unit in SHOWN_UNITS else value for value in values]
     name = rule["rule"].replace("|", "/").replace("\n", " ")
     return f"| {name} | {rule['outcome']} | {' | '.join(values)} |"

@@ -21,7 +21,8 @@ RECORD = "fetalflow.by."  # infra/mlflow/accounts.py writes these tags
 ANSWERS = "fetalflow.answers"
 VERDICT, EVIDENCE, WHY = "fetalflow.verdict", "fetalflow.evidence", "fetalflow.why"
 HEADING, END = "## Promotion", "\n\n---\n\n"  # what stands before END in a description is of the last verdict
-ROOM, LEAST = 5000, 1500  # characters of a description in MLflow's database; what a verdict may always take of them
+ROOM, LEAST = 5000, 2600  # characters of a description in MLflow's database; what a verdict may always take of them
+CUT = "\n\n{} more lines are on the whole page."
 MOST = 4000  # characters of a tag
 
 
@@ -46,10 +47,13 @@ def described(card: str, verdict: str) -> str:
     """A description with a verdict before the card. It fits into MLflow's database: whichever is too long is cut, the
     verdict by whole lines, so that a table stays a table."""
     room = max(LEAST, ROOM - len(card)) - len(END)
-    lines = f"{HEADING}\n\n{verdict.strip()}".split("\n")
-    while len("\n".join(lines)) > room and len(lines) > 3:
+    lines, end = f"{HEADING}\n\n{verdict.strip()}".split("\n"), ""
+    for count in range(1, len(lines) - 2):
+        if len("\n".join(lines) + end) <= room:
+            break
         lines.pop()
-    text = "\n".join(lines)[:room].rstrip() + END
+        end = CUT.format(count)
+    text = ("\n".join(lines) + end)[:room].rstrip() + END
     return text + card[: ROOM - len(text)]
 
 

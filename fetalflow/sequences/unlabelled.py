@@ -49,8 +49,9 @@ class Held:
     why: str = "this is a patient of the validation or test part of the task"
 
     def has(self, patient: str, site: str) -> bool:
-        """Whether this may be one of them: sites count only where both are known."""
-        places = {where for name, where in self.people if patient and name == near(patient)}
+        """Whether this may be one of them: sites count only where both are known, SITE/PSEUDONYM as the pseudonym."""
+        plain = {near(patient), near(patient.rpartition("/")[2])} if patient else set()
+        places = {where for name, where in self.people if name in plain}
         return bool(places) and (not site or bool(places & {near(""), near(site)}))
 
 

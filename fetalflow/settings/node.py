@@ -48,7 +48,7 @@ class Rule(Frozen):
     description: str = ""  # regular expression, found in a description of the study, series, protocol or view
     site: str = ""  # the peer's site, or the header's InstitutionName
     task: str  # a task of params.yaml
-    inbox: str = ""  # folder; empty: the inbox of the task (`retrain.inbox`)
+    inbox: str = ""  # folder or URL; empty: the inbox of the task (`retrain.inbox`)
     # label -> regular expression, found in a description. Where none is found, people label the study.
     labels: dict[str, str] = {}
 

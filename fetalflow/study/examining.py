@@ -17,7 +17,7 @@ from fetalflow.inference.package import Package
 from fetalflow.inference.streaming.streamer import Streamer
 from fetalflow.settings.params import Extract
 from fetalflow.study.contents import Found, find_files
-from fetalflow.study.fetuses import of_one_fetus
+from fetalflow.study.fetuses import letter_of, of_one_fetus
 from fetalflow.study.joining import join
 from fetalflow.study.movement import NO_CINE, movement_in
 from fetalflow.study.planes import FramePlanes, planes_of_frames, runs_of_planes, structure_of
@@ -102,7 +102,7 @@ def examine_study(
     return StudyResult(
         study_instance_uid=next((uid for each in found if (uid := each.uids.get("StudyInstanceUID"))), None),
         weeks=weeks,
-        fetus=fetus.upper(),
+        fetus=letter_of(fetus),
         files=tuple(gathered.files),
         planes=tuple(gathered.planes),
         views=tuple(gathered.stated),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fetalflow.errors import InputError
 
 LETTERS = "ABCD"
-ONE_BY_ONE = "1234", ("I", "II", "III", "IV")
+ONE_BY_ONE = ("1", "2", "3", "4"), ("I", "II", "III", "IV")
 SAYS_WHICH = re.compile(
     r"(?<![a-z0-9])(fo?etus|twin|triplet|baby)[\s_.:#-]*([a-d]|[1-4]|i{1,3}|iv)(?![a-z0-9])", re.IGNORECASE
 )
@@ -20,6 +20,7 @@ SAYS_SEVERAL = re.compile(
 CANNOT_BE_KNOWN = (
     "Two fetuses of one size cannot be told apart by their pictures: all lengths are taken for those of one fetus."
 )
+OTHERS_LEFT_OUT = "files of another fetus, or that do not say which,"
 MIXED = "the study is of several fetuses, and not every file says which one it shows"
 
 
@@ -37,9 +38,9 @@ def named_in(file: str, texts: Sequence[str]) -> Named:
 
     Of a file's name, `fetus 2` may be a counter, so only letters count there, except after twin and triplet.
     """
-    found = {_letter(number) for text in texts for _, number in SAYS_WHICH.findall(text)}
+    found = {letter_of(number) for text in texts for _, number in SAYS_WHICH.findall(text)}
     found |= {
-        _letter(number)
+        letter_of(number)
         for what, number in SAYS_WHICH.findall(file)
         if number.upper() in LETTERS or what.casefold() in ("twin", "triplet")
     }
@@ -47,7 +48,8 @@ def named_in(file: str, texts: Sequence[str]) -> Named:
     return Named(found.pop() if len(found) == 1 else "", several)
 
 
-def _letter(number: str) -> str:
+def letter_of(number: str) -> str:
+    """A to D, of a letter, a number or a Roman number; another text in capitals."""
     number = number.upper()
     return next((LETTERS[kind.index(number)] for kind in ONE_BY_ONE if number in kind), number)
 
@@ -61,14 +63,14 @@ def of_one_fetus(files: Mapping[str, Named], wanted: str) -> tuple[set[str], lis
     fetuses = sorted({each.which for each in files.values()} - {""})
     silent = sorted(name for name, each in files.items() if not each.which)
     if wanted:
-        wanted = _letter(wanted)
+        wanted = letter_of(wanted)
         if wanted not in fetuses:
             raise InputError(
                 f"no file says that it shows fetus {wanted}; the files name {', '.join(fetuses) or 'no fetus'}. A file "
                 "says it by its name or its series description, such as `fetus A`."
             )
         kept = {name for name, each in files.items() if each.which == wanted}
-        left = f"files of another fetus, or that do not say which, are left out: {_some(set(files) - kept)}"
+        left = f"{OTHERS_LEFT_OUT} are left out: {_some(set(files) - kept)}"
         return kept, [left] if len(kept) < len(files) else [], ""
     if len(fetuses) > 1:
         examples = [next(name for name, each in files.items() if each.which == fetus) for fetus in fetuses]

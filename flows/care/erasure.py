@@ -1,6 +1,7 @@
 """Erases a patient from everything that a checkout keeps of her, and certifies what was removed and what remains."""
 
 import os
+import re
 import secrets
 import shutil
 from collections import Counter
@@ -21,8 +22,9 @@ from fetalflow.hospital.arrival.find_patient import NotThere
 from fetalflow.hospital.arrival.intake import keep_out
 from fetalflow.hospital.arrival.permanent_names import ANY
 from fetalflow.hospital.arrival.received_rows import read_rows
+from fetalflow.hospital.arrival.store_key import read_store_key
 from fetalflow.hospital.deidentify.pseudonyms import Key
-from fetalflow.hospital.drop.spelling import near
+from fetalflow.hospital.drop.spelling import near, tidy
 from fetalflow.registry.address import DATABASE
 from fetalflow.registry.erasure import (
     InRuns,
@@ -59,12 +61,14 @@ WHOLE = (
     *STATION,
     *(f"{place}/tmp*" for place in EXPERIMENTS),
 )
+PSEUDONYM = re.compile(r"P[0-9a-f]{16}")  # as `Key.pseudonym` makes it
 FOLDER = "erasures"  # of workspaces/: for the certificates
 REMAINS = (
     "her pseudonym, in withdrawn.csv, patients.csv and journal.jsonl of the stores: no later delivery brings her back",
     "metrics and curves of the runs that used her: numbers over many patients",
     "the history of the workspaces in git: digests of files that had her, and settings; no data",
     "the hospital's inbox, and drops that --drop names: fetalflow only reads them, so the hospital removes her there",
+    "the drop of the synthetic hospital, where a workspace has one: its patients are no persons",
     "a folder of cines without labels that `pretrain.folder` names: fetalflow only reads it, so the hospital removes "
     "her there; her pseudonym in withdrawn.csv keeps her out of later pretrainings",
     "a node that keeps its data outside of the workspaces: `fetalflow node --forget` with --folder removes her there",
@@ -128,8 +132,9 @@ def erase(
     found = _found(chosen, patient, site, key)
     places = [*folders, CHECKOUT]  # of nodes, one of which may serve several tasks
     known = {patient, *(pseudonym for each in found for _, pseudonym in each.pairs)}
-    hers = _hers(found, patient, site, folders, any(erase_from_nodes(places, known, (), site, key, plan=True).values()))
-    name = found[0].name if found else patient
+    in_node = any(erase_from_nodes(places, known, (), site, key, plan=True).values())
+    hers = _hers(found, patient, site, folders, in_node, key)
+    name = found[0].name if found else _nameless(patient, key) if in_node else patient
     now = datetime.now(UTC).isoformat(timespec="seconds")
     certificate = Certificate(name, by, why, now, hers.instead, plan, remains=list(REMAINS))
     registries = [folder for folder in folders if (folder / DATABASE).is_file()]
@@ -143,9 +148,9 @@ def erase(
         said = list(withdraw_everywhere(found, chosen, patient, by, why, key)) if found else []
         for store in chosen:
             with hold(store.workspace, "fetalflow erase"):
-                _keep_out(store.path, certificate)
+                _keep_out(store.path, certificate, None if found else hers)
     for folder in registries:
-        _erase_from_registry(folder, hers, certificate)
+        _erase_from_registry(folder, hers, certificate, bool(found))
     for folder in folders:
         with nullcontext() if plan else hold(folder, "fetalflow erase"):
             _erase_from_workspace(folder, hers, certificate)
@@ -183,11 +188,14 @@ def _found(chosen: list[Store], patient: str, site: str | None, key: Key | None)
         return []  # a workspace without deliveries may have her
 
 
-def _hers(found: list[Found], patient: str, site: str | None, folders: list[Path], in_node: bool) -> Traces:
+def _hers(
+    found: list[Found], patient: str, site: str | None, folders: list[Path], in_node: bool, key: Key | None
+) -> Traces:
     """Her names, sites and cines, from the stores, the tables of the workspaces, and those in their caches. in_node:
     whether a node has her."""
     pairs = {pair for each in found for pair in each.pairs}
     names = {patient, *(each.name for each in found), *(pseudonym for _, pseudonym in pairs)}
+    names |= {_nameless(patient, key)} if not found else set()
     everywhere = any(place == ANY for place, _ in pairs)
     sites = set() if everywhere else {near(place) for place, _ in pairs if place} | ({near(site)} if site else set())
     hers = Traces(frozenset(names), frozenset(sites), instead=f"erased-{secrets.token_hex(4)}")
@@ -200,6 +208,7 @@ def _hers(found: list[Found], patient: str, site: str | None, folders: list[Path
                 f"several patients are called {patient}: at the sites {', '.join(sorted(seen))}. Say of which site she "
                 "is: --site SITE."
             )
+        hers = replace(hers, sites=frozenset(seen))
     if not found and not in_node and not any(hers.by_name(table).any() for table in tables):
         raise NotThere(
             f"nothing of this patient is in the workspaces {', '.join(map(str, folders)) or '(there are none)'}. Give "
@@ -275,11 +284,23 @@ def _states_with(folder: Path, ids: set[str]) -> list[str]:
     return [state.name for state in states(folder) if ids & {md5 for both in state.digests.values() for md5 in both}]
 
 
-def _keep_out(store: Path, certificate: Certificate) -> None:
-    """A model that saw her is known by the name `instead` from now on, and stays refused."""
+def _keep_out(store: Path, certificate: Certificate, hers: Traces | None = None) -> None:
+    """A model that saw her is known by the name `instead` from now on, and stays refused. hers: given where no store
+    had her, so that `withdraw` wrote nothing down: a later delivery must not bring her back."""
     store.mkdir(parents=True, exist_ok=True)
     name = certificate.instead
     keep_out(store, name, certificate.by, certificate.why, [("", name)])
+    if hers is None:
+        return
+    names = {each for each in hers.names if not read_store_key(store) or PSEUDONYM.fullmatch(each)}
+    if pairs := sorted((site, each) for site in hers.sites for each in names):
+        keep_out(store, "/".join(pairs[0]), certificate.by, certificate.why, pairs)
+
+
+def _nameless(patient: str, key: Key | None) -> str:
+    """The pseudonym of a patient: neither a certificate nor the list of a store with a key has the hospital's
+    identifier."""
+    return patient if key is None or PSEUDONYM.fullmatch(patient) else key.pseudonym("patient", tidy(patient))
 
 
 def _champions(folders: list[Path]) -> tuple[str, ...]:
@@ -287,14 +308,14 @@ def _champions(folders: list[Path]) -> tuple[str, ...]:
     return tuple(sorted({block.promote.champion for block in blocks}))
 
 
-def _erase_from_registry(folder: Path, hers: Traces, certificate: Certificate) -> None:
+def _erase_from_registry(folder: Path, hers: Traces, certificate: Certificate, is_in_stores: bool) -> None:
     plan, remarks = certificate.plan, []
     with chdir(folder), registry() as store:
         uses = uses_of(store, hers)
         if not plan:
             blocks = load_settings().blocks
             for task in {use.task for use in uses} & set(blocks):
-                _keep_out(Path(blocks[task].retrain.store) / task, certificate)
+                _keep_out(Path(blocks[task].retrain.store) / task, certificate, None if is_in_stores else hers)
         found: InRuns = erase_from_runs(store, hers, uses, plan)
         if found.evidence and not plan and store.lines():
             reason = f"a patient was erased, certificate {certificate.instead}"

@@ -105,6 +105,8 @@ def retrain(
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
     _refuse_path(name)
+    if inbox is not None and "://" not in inbox and not Path(inbox).is_dir():
+        raise InputError(f"--inbox {inbox!r} is no folder. Name the folder where drops arrive, or a URL of it.")
     workspace = workspace_of(task, name)
     # A look that is started on a schedule must not wait: the looks of a long training would all wait for its end.
     with hold(workspace, "fetalflow retrain", None if wait else 0):

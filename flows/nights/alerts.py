@@ -87,7 +87,7 @@ class Alert:
 
 
 def addresses() -> list[str]:
-    """Where alerts go; empty: nowhere. Raises InputError if the file cannot be read, or others can read it."""
+    """Where alerts go; empty: nowhere. Raises InputError if the file cannot be read."""
     found = os.environ.get(VARIABLE, "").split()
     if name := os.environ.get(VARIABLE_FILE):
         try:

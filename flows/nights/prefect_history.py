@@ -33,9 +33,15 @@ def old_runs(days: int, now: float | None = None) -> list[str]:
 
 
 def delete_runs(runs: list[str]) -> None:
-    """Delete flow runs; Prefect then deletes their logs."""
+    """Delete flow runs with their artefacts, which Prefect would keep for ever; Prefect then deletes their logs."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter
 
     with get_client(sync_client=True) as client:
+        for start in range(0, len(runs), AT_ONCE):
+            of_runs = ArtifactFilter.model_validate({"flow_run_id": {"any_": runs[start : start + AT_ONCE]}})
+            while page := client.read_artifacts(artifact_filter=of_runs, limit=AT_ONCE):
+                for each in page:
+                    client.delete_artifact(each.id)
         for run in runs:
             client.delete_flow_run(run)

@@ -143,6 +143,7 @@ def test_what_one_task_keeps_is_kept(tmp_path, monkeypatch):
 def test_old_flow_runs_of_fetalflow_go_and_no_others(prefect_here):
     from prefect import flow
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import ArtifactCreate
     from prefect.states import Completed, Running
 
     def make(name: str, state) -> str:
@@ -155,7 +156,12 @@ def test_old_flow_runs_of_fetalflow_go_and_no_others(prefect_here):
     assert not set(ours) & set(old_runs(2)), "they are of today"
     found = set(old_runs(2, time.time() + 3 * DAY_S))
     assert set(ours) <= found and not found & set(others)
-    delete_runs(ours)
+    with get_client(sync_client=True) as client:
+        for run in (ours[0], others[1]):
+            client.create_artifact(ArtifactCreate(key="movement-metrics", data="[]", flow_run_id=run))
+        delete_runs(ours)
+        left = {str(each.flow_run_id) for each in client.read_artifacts()}
+    assert others[1] in left and ours[0] not in left, "Prefect keeps the tables of a run that is deleted"
     assert not set(ours) & set(old_runs(2, time.time() + 3 * DAY_S))
 
 

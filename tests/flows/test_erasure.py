@@ -245,6 +245,19 @@ def test_the_store_of_arrivals_loses_her_and_takes_her_no_more(tmp_path, monkeyp
     deliver(inbox, "second", [*rows, "P1.avi,P1,north,U7,B,,,head"], cines)
     taken(inbox, store)
     assert set(rows_of(store)["patient"]) == {"P1"} and not hers.exists()
+    # One whom no store has: only the workspace of a drop knows her.
+    table = tmp_path / "workspaces" / "drop" / "data" / TASK / "manifest.parquet"
+    table.parent.mkdir(parents=True)
+    shutil.copy(folder / "params.yaml", tmp_path / "workspaces" / "drop")
+    pd.DataFrame({"patient": ["P9"], "site": ["North"], "source": [OTHER]}).to_parquet(table)
+    invoke("erase", "P9", *WHO)
+    rows = [f"{site}.avi,P9,{site},U7,A,,,head" for site in ("north", "south")]
+    deliver(inbox, "third", rows, {f"{site}.avi": site.encode() for site in ("north", "south")})
+    taken(inbox, store)
+    assert set(rows_of(store)[["patient", "site"]].itertuples(index=False, name=None)) == {
+        ("P1", "north"),
+        ("P9", "south"),
+    }
 
 
 def test_a_woman_whom_only_the_node_has_is_erased_by_her_identifier(tmp_path, monkeypatch):
@@ -259,6 +272,8 @@ def test_a_woman_whom_only_the_node_has_is_erased_by_her_identifier(tmp_path, mo
     removed = erase_from_nodes([folder], {"4711"}, (), None, key, plan=True)
     assert removed == {folder: Removed(1, 1, 0)} == erase_from_nodes([folder], {"4711"}, (), None, key, plan=False)
     assert erase_from_nodes([folder, tmp_path], {"4711"}, (), None, key, plan=True) == {folder: Removed()}
+    hers = key.pseudonym("patient", "4711")
+    assert erasure._nameless("4711", key) == hers == erasure._nameless(hers, key), "the certificate has no identifier"
 
 
 SITES = frozenset({near("north"), near("south")})

@@ -35,7 +35,14 @@ VERBS = {
             "--name .",
         ),
     ],
-    "retrain": ["", "--task nix", "--inbox nowhere --set movement=3", "--name ../x --inbox nowhere"],
+    "retrain": [
+        "",
+        "--task nix",
+        "--inbox nowhere",
+        f"--inbox {FILE}",
+        f"--inbox {FOLDER} --set movement=3",
+        "--name ../x --inbox nowhere",
+    ],
     "settings": [
         *(
             "",

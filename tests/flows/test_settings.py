@@ -8,11 +8,11 @@ import yaml
 from typer.testing import CliRunner
 
 from fetalflow.errors import InputError
-from fetalflow.settings.params import load_settings
+from fetalflow.settings.params import Settings, load_settings
 from flows.cli.app import app
 from flows.retrain import prepare_workspace
 from flows.workspaces.changes import differences, leaves, nested, overlay, parse_changes
-from flows.workspaces.settings_record import ORIGIN, WRITTEN, read_history, record_changes_by_hand, shown
+from flows.workspaces.settings_record import ORIGIN, SHARED, WRITTEN, read_history, record_changes_by_hand, shown
 from flows.workspaces.workspace import prepare, update_workspace
 
 FIRST = ["movement.train.epochs=2", "movement.retrain.warm=true", "movement.retrain.deidentify=true"]
@@ -103,6 +103,8 @@ def test_a_change_by_hand_is_seen_said_kept_and_can_be_taken_back(night, capsys)
 def test_what_is_of_the_whole_workspace_is_kept_by_every_task(night):
     """The pages of the log of answers and of the node say to write these blocks by hand."""
     file = night / "params.yaml"
+    of_tasks = {"tasks", "phantoms", "ablations", "pretrainings", "profiles", "blocks"}
+    assert {*SHARED} == set(Settings.model_fields) - of_tasks, "a new block of the whole workspace is kept, too"
 
     def whole() -> tuple:
         of = load_settings(file)

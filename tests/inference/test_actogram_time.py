@@ -52,6 +52,14 @@ def test_a_scale_that_no_ultrasound_has_gives_px(scale, monkeypatch):
     assert found.unit == "px" and any("impossible for ultrasound (0.02 to 1.5)" in text for text in found.remarks)
 
 
+def test_what_is_given_and_is_not_what_the_file_states_is_said(monkeypatch):
+    monkeypatch.setattr(motion, "WIDTH", 96)  # in less time
+    cine = Recorded(iter(filmed(np.zeros(3 * FPS))), FPS, (), 0.5)
+    said = observe_frames(cine, "cine", fps=FPS / 1.9, mm_per_px=0.6).remarks
+    assert "the file has 20 frames/s; 10.53 was given and is used" in said
+    assert "the file has 0.5 mm per pixel; 0.6 was given and is used" in said and len(said) == 2
+
+
 def test_movements_of_a_foreign_picture_do_not_count_per_minute():
     """40 s, of which the first half is unlike the training data; something moves all the time."""
     windows = answered(("leg", 158))

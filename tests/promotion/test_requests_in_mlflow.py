@@ -19,6 +19,7 @@ from fetalflow.artefacts import write_json, write_text
 from fetalflow.promotion import verdict as gate
 from fetalflow.promotion.findings import Finding
 from fetalflow.promotion.verdict import PAGE, place
+from fetalflow.promotion.version_page import as_markdown
 from fetalflow.registry.candidates import alias_versions
 from fetalflow.registry.evidence import VERDICT, digest, evidence_digest
 from fetalflow.registry.ledger.record import history, record_move, verify
@@ -320,6 +321,22 @@ def test_a_champion_that_is_removed_by_hand_is_put_back(here):
         store.client.delete_registered_model_alias(MODEL, "champion")
     (said,) = look()
     assert champion() == "1" and "was put back" in said
+
+
+def test_the_page_of_a_first_champion_has_the_figures_to_which_a_person_agrees(here):
+    """Their outcome is "not applicable", and they were cut off behind rules that have no figure. The card is long."""
+    figures = [Finding(f"Accuracy at site {n}", "site", "not applicable", "w", None, 0.9) for n in range(9)]
+    facts = [Finding(f"The digest {n} is recorded", "lineage", "pass", "w", unit="") for n in range(9)]
+    budgets = [Finding("One sequence takes at most 9 ms", "budget", "pass", "w", None, 3.2, unit="ms")]
+    failed = [Finding("It was trained from committed code", "lineage", "fail", "w", unit="")]
+    verdict = judged("2", []) | {"champion": None, "rules": [f.as_dict() for f in facts + figures + budgets + failed]}
+    text = described("x" * ROOM, as_markdown(verdict, "waits", "Waits.", "#"))
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows[0] == "| It was trained from committed code | fail |  |  |  |", "what failed comes first"
+    assert len(rows) == 11 and "| Accuracy at site 8 | not applicable |  | 0.900 |  |" in rows
+    assert rows[-1].endswith("|  | 3.2 ms |  |") and "whole page alone: 9 pass." in text and "02:00 UTC as the" in text
+    many = described("x" * ROOM, as_markdown(verdict | {"rules": verdict["rules"] * 9}, "waits", "Waits.", "#"))
+    assert len(many) == ROOM and "more lines are on the whole page." in many
 
 
 @pytest.mark.parametrize("card", ["", CARD, "x" * 4990, "x" * 9000])

@@ -53,6 +53,7 @@ def folder(tmp_path_factory, drop) -> Path:
     shutil.copyfile(place / "good.avi", place / "zcopy.avi")
     write_video(place / "short.avi", speckle(2, seed=13), "ffv1")
     (place / "broken.mp4").write_bytes(b"\0" * 4000)
+    (place / "header.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 500)
     shutil.copyfile(drop[0] / "test.avi", place / "same_file.avi")
     save_dicom(place / "same_frames.dcm", dicom(speckle(9, seed=1), PatientID="P555"))
     write_video(place / "other_name.avi", speckle(9, seed=14), "ffv1")
@@ -89,6 +90,7 @@ def found(folder, drop, tmp_path_factory) -> Unlabelled:
         ("same_frames.dcm", "held_out", "frames of a file of the drop"),
         ("other_name.avi", "held_out", "validation or test"),
         ("nobody.avi", "patient", "patients.csv"),
+        ("header.dcm", "patient", "patients.csv"),
     ],
 )
 def test_what_cannot_be_used_is_in_quarantine_with_its_reason(found, video, kind, says):
@@ -129,6 +131,7 @@ def test_a_name_with_its_site_in_the_manifest_is_the_pseudonym_of_that_site(tmp_
     rows = pd.DataFrame([{"patient": "North/P001", "site": "North", "source": "a"}])
     held = held_out(rows, tmp_path)
     assert held.has("P001", "North") and held.has("P001", "") and not held.has("P001", "South")
+    assert held.has("North/P001", "North") and held.has("north/p1", "") and not held.has("South/P001", "South")
 
 
 def test_nearly_the_picture_of_a_test_patient_is_left_out(found, tmp_path):

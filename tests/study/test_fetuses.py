@@ -7,8 +7,9 @@ from bright_study import bright_models, frames_of, write_one
 
 from fetalflow.errors import InputError
 from fetalflow.study.contents import find_files
+from fetalflow.study.dicom.sentences import of_study
 from fetalflow.study.examining import examine_study
-from fetalflow.study.fetuses import CANNOT_BE_KNOWN, MIXED, Named, named_in
+from fetalflow.study.fetuses import CANNOT_BE_KNOWN, MIXED, Named, letter_of, named_in
 from fetalflow.study.page import page
 
 
@@ -59,6 +60,7 @@ def test_files_of_two_fetuses_are_refused_and_those_of_one_are_examined(models, 
     found = examine_study(models, [tmp_path], fetus="a")
     assert {each.name for each in found.files} == {"h.dcm", "a.dcm"} and found.fetus == "A"
     assert any("left out: f.dcm, o.dcm" in text for text in found.warnings)
+    assert not [text for text in of_study(found) if "f.dcm" in text], "names of files are in no object"
     assert "Fetus A." in page(replace(found, examinations=()))  # pictures take long to draw
     with pytest.raises(InputError, match="no file says that it shows fetus C; the files name A, B"):
         examine_study(models, [tmp_path], fetus="C")
@@ -71,6 +73,10 @@ def test_where_several_are_named_and_a_file_is_silent_there_is_no_joint_age(mode
     joint = [each for each in (*found.ages, *found.weights) if len(each.lengths) > 1]
     assert joint and all(each.value is None and each.reason for each in joint)
     assert MIXED in {each.reason for each in joint}
+
+
+def test_a_fetus_is_a_letter_however_it_is_numbered():
+    assert [letter_of(each) for each in ("a", "2", "iii", "IV", "12", "")] == ["A", "B", "C", "D", "12", ""]
 
 
 def test_a_study_of_one_fetus_keeps_its_age_and_says_what_cannot_be_known(models, tmp_path):

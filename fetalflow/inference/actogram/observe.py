@@ -30,6 +30,7 @@ from fetalflow.inference.streaming.streamer import Streamer
 from fetalflow.settings.params import Extract
 
 SLOWEST_FPS = 8.0  # frames/s: with fewer, a kick lies between two frames
+OTHER = 0.02  # share by which what is given may differ from what the file states
 TOO_SLOW, PAUSED = "too few frames per second", "the recording pauses"
 SHORTEST_CINE_S = 3.0
 LEAST_JUDGED_S = 10.0  # for a number of events per minute
@@ -82,6 +83,9 @@ def observe_frames(
         raise InputError(reason)
     labels = () if streamer is None else streamer.labels
     remarks = [*cine.remarks, *about_scale]
+    for given, of_file, what in ((fps, cine.fps, "frames/s"), (mm_per_px, cine.mm_per_px, "mm per pixel")):
+        if given and of_file and abs(given - of_file) > OTHER * of_file:
+            remarks.append(f"the file has {of_file:.4g} {what}; {given:.4g} was given and is used")
     if streamer is not None and streamer.familiarity is None:
         remarks.append("this model cannot say whether a picture is unlike its training data")
     times = np.arange(counted.seen + 1) / rate if stamps is None else np.array([*stamps, 0.0])

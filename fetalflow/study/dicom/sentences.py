@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterable
 
+from fetalflow.study.fetuses import OTHERS_LEFT_OUT
 from fetalflow.study.result import StudyResult
 
 SHORT = 4  # characters; a shorter file name may also be a word or a number of the sentence
 WORDS = {"head", "abdomen", "femur", "image", "study", "weeks", "planes", "model", "data", "frame", "frames"}
 PLACE = re.compile(r"(^|[\s'\"(])[~.]{0,2}[/\\][\w.]|\b[A-Za-z]:\\")  # a path of this machine
-NAMES_OTHER_FILES = "not an image"  # how a remark begins that lists files which are not of the study
+# How a remark begins that lists files which are not of the result.
+NAMES_OTHER_FILES = ("not an image", OTHERS_LEFT_OUT)
 
 
 def without_names(text: str, result: StudyResult) -> str:
