@@ -1,12 +1,30 @@
 """What the benchmark of distillation concludes from answers, and that each system asks the networks that it names."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from training_sets import FRAMES, LABELS, SIZE, make_workspace
 
 from benchmarks.claims import Claim
-from benchmarks.studies.distillation import BASE, DISTILLED, ENSEMBLE, MIRROR, SYSTEMS, answered, claims, milliseconds
+from benchmarks.studies import distillation
+from benchmarks.studies.distillation import (
+    BASE,
+    DISTILLED,
+    ENSEMBLE,
+    MIRROR,
+    SYSTEMS,
+    answered,
+    claims,
+    milliseconds,
+    of_one_training,
+    predictions,
+)
+from fetalflow.models.building import build
+from fetalflow.settings.params import load_settings
+from fetalflow.training import distilling
 
 ABOUT = {"data": "drawn", "split_unit": "patient", "seeds": [0], "date": "2026-11-30"}
 ABOUT |= {"command": "python -m benchmarks distillation", "machine": "AMD EPYC"}
@@ -70,3 +88,37 @@ def test_what_was_answered_is_not_asked_again(tmp_path):
         "fold-0-seed-1.json",
         "fold-0-seed-1.parquet",
     ]
+
+
+def test_every_system_asks_its_networks_about_every_patient_who_was_not_trained_on(tmp_path, monkeypatch):
+    """The networks are not trained here. Network 0 answers alone, 1 to 4 are the teachers, 5 is the distilled one."""
+    workspace = make_workspace(tmp_path, variants={"cnn": {"batch_norm_momentum": 0.1}}, device="cpu", distil=4)
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace("extract:", f"extract:\n    labels: [{', '.join(LABELS)}]", 1))
+    data = workspace / "data" / "movement"
+    split = pd.read_parquet(data / "split.parquet")[["sequence", "part"]]
+    rows = pd.read_parquet(data / "manifest.parquet").merge(split, on="sequence").sample(frac=1, random_state=1)
+    networks = []
+
+    def not_trained(*given, taught=None):
+        torch.manual_seed(len(networks))
+        networks.append(build("cnn", FRAMES, SIZE, len(LABELS), batch_norm_momentum=0.1).eval())
+        assert (taught is not None) == (len(networks) == 6)
+        return networks[-1], None, Path("digest")
+
+    monkeypatch.setattr(distillation, "train_once", not_trained)
+    monkeypatch.setattr(distilling, "train_once", not_trained)
+    monkeypatch.setattr(distillation, "TIMED", 1)
+    table, ms = of_one_training(load_settings(params), "movement", "cnn", data, rows, 0, 0)
+    assert len(networks) == 6 and set(ms) == set(SYSTEMS)
+    frames = {row.sequence: torch.from_numpy(np.load(data / row.path)).float() / 255 for row in rows.itertuples()}
+    asked = {BASE: [0], MIRROR: [0], ENSEMBLE: [1, 2, 3, 4], f"{ENSEMBLE} and {MIRROR}": [1, 2, 3, 4], DISTILLED: [5]}
+    for system, numbers in asked.items():
+        for part in ("validation", "test"):
+            found = predictions(table, system, part)
+            assert sorted(found.table["sequence"]) == sorted(rows.loc[rows["part"] == part, "sequence"])
+            batch = torch.stack([frames[name] for name in found.table["sequence"]])
+            batches = [batch, batch.flip(-1)] if MIRROR in system else [batch]
+            with torch.inference_mode():
+                each = [networks[k](x).softmax(1) for k in numbers for x in batches]
+            assert np.allclose(found.probabilities, torch.stack(each).mean(0), atol=1e-5), system

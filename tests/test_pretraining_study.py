@@ -67,7 +67,8 @@ def test_a_fold_that_lacks_a_beginning_is_not_reported(tmp_path):
             (tmp_path / f"{start}-fold{fold}-seed0.json").write_text(json.dumps(lung(fold, 0.5)))
     found = results_of(None, tmp_path, list(RIGHT), [(0, 0), (0, 1)])
     assert {start: [r["fold"] for r in results] for start, results in found.items()} == dict.fromkeys(RIGHT, [0])
-    assert results_of(None, tmp_path, list(STARTS), [(0, 0)]) == {}
+    assert set(results_of(None, tmp_path, list(STARTS), [(0, 0)])) == set(RIGHT), "`unlabelled` was not trained"
+    assert results_of(None, tmp_path, list(STARTS), [(2, 0)]) == results_of(None, tmp_path / "none", ["both"], []) == {}
 
 
 def test_a_tenth_of_the_training_heads_has_labels_and_no_head_is_in_two_parts():

@@ -64,28 +64,27 @@ def of_one_training(
     asked, labels = rows[rows["part"] != "train"], model["labels"]
     mirrors = asks_mirrored(train, labels)
     plain = train.model_copy(update={"distil": 0})
-    alone, _, folder = train_once(model, rows, data, plain, fold, seed, machines)
-    folders, taught, networks, answers = [folder], [], [], {False: [], True: []}
+    alone, _, _ = train_once(model, rows, data, plain, fold, seed, machines)
+    taught, networks, answers = [], [], {False: [], True: []}
     for teacher in teachers(model, rows, data, train, fold, seed, machines):
         taught.append(answers_of(teacher, data, labels, mirrors))
         for mirrored, of in answers.items():
             of.append(answer(teacher.network, asked, data, labels, mirrored))
         networks.append(teacher.network)
-        folders.append(teacher.folder)
     learned = targets(rows[rows["part"] == "train"], labels, mean_of(taught), train.distil_share)
-    student, _, folder = train_once(model, rows, data, train, fold, seed, machines, taught=learned)
+    student, _, _ = train_once(model, rows, data, train, fold, seed, machines, taught=learned)
     found = {BASE: answer(alone, asked, data, labels, False), MIRROR: answer(alone, asked, data, labels, True)}
     found |= {ENSEMBLE: mean_of(answers[False]), f"{ENSEMBLE} and {MIRROR}": mean_of(answers[True])}
     found |= {DISTILLED: answer(student, asked, data, labels, False)}
     facts = asked[["sequence", "patient", "site", "part"]].assign(y_true=asked["label"], fold=fold, seed=seed)
-    tables = [
-        facts.assign(system=name, **each.add_prefix("p_").loc[asked["sequence"]].reset_index(drop=True))
-        for name, each in found.items()
-    ]
-    for each in [*folders, folder]:
-        shutil.rmtree(each)
+    tables = [with_answers(facts.assign(system=name), each) for name, each in found.items()]
     calls = {BASE: [alone], MIRROR: [alone] * 2, ENSEMBLE: networks, f"{ENSEMBLE} and {MIRROR}": networks * 2}
     return pd.concat(tables), milliseconds(calls | {DISTILLED: [student]}, model["frames"], model["size"])
+
+
+def with_answers(facts: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """`facts` with the probabilities of its sequences, whatever index and order the two have."""
+    return facts.merge(answers.add_prefix("p_"), left_on="sequence", right_index=True, validate="one_to_one")
 
 
 def milliseconds(calls: dict[str, list[nn.Module]], frames: int, size: int) -> dict[str, float]:
@@ -114,6 +113,7 @@ def answered(
             found, ms = ask()
         found.to_parquet(table, index=False)
         write_json(times, ms)
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return pd.read_parquet(table), read_json(times)
 
 

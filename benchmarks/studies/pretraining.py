@@ -43,7 +43,9 @@ Results = dict[str, list[dict[str, Any]]]  # by beginning
 
 
 def results_of(study: Lung | Hc18 | None, folder: Path, starts: list[str], runs: list[tuple[int, int]]) -> Results:
-    """The results of the (seed, fold) for which all beginnings have one. study: None trains nothing."""
+    """The results of the (seed, fold) for which all beginnings have one. study: None trains nothing, and a beginning
+    without any result is left out."""
+    starts = [start for start in starts if study or any(folder.glob(f"{start}-*.json"))]
     found: Results = {start: [] for start in starts}
     for seed, fold in runs:
         files = {start: folder / f"{start}-fold{fold}-seed{seed}.json" for start in starts}
@@ -52,7 +54,7 @@ def results_of(study: Lung | Hc18 | None, folder: Path, starts: list[str], runs:
         if all(file.is_file() for file in files.values()):
             for start, file in files.items():
                 found[start].append(read_json(file))
-    return found if all(found.values()) else {}
+    return found if found and all(found.values()) else {}
 
 
 def lung_claims(found: Results, sizes: Sizes) -> list[dict[str, Any]]:
@@ -84,9 +86,7 @@ def lung_claims(found: Results, sizes: Sizes) -> list[dict[str, Any]]:
                 "outcome": "measured",
             }
         )
-    return said + compared(
-        "Lung", "gives the right label to {gain:+.3f} {between} more of the sequences", tests, shared, 1
-    )
+    return said + compared("Lung", "the share of right labels", "+.3f", tests, shared)
 
 
 def hc18_claims(found: Results, sizes: Sizes) -> list[dict[str, Any]]:
@@ -116,25 +116,24 @@ def hc18_claims(found: Results, sizes: Sizes) -> list[dict[str, Any]]:
             }
         )
     tests = {pair: difference(dice[pair[0]], dice[pair[1]], mean) for pair in PAIRS if set(pair) <= set(dice)}
-    return said + compared(
-        "HC18, a tenth of the labels", "has a Dice that is {gain:+.4f} {between} higher", tests, shared, 1
-    )
+    return said + compared("HC18, a tenth of the labels", "the Dice", "+.4f", tests, shared)
 
 
 def compared(
-    what: str, said: str, tests: dict[tuple[str, str], Difference], shared: dict[str, Any], sign: int
+    what: str, said: str, form: str, tests: dict[tuple[str, str], Difference], shared: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """One claim for each pair, with Holm's correction over the pairs. sign: 1 where more is better."""
+    """One claim for each pair, with Holm's correction over the pairs. said: what is better where it is larger, with the
+    format `form`."""
     corrected = holm([test.p_unequal() for test in tests.values()])
     found = []
     for ((before, after), test), p in zip(tests.items(), corrected, strict=True):
-        larger = "better" if sign * test.difference > 0 else "worse"
+        larger = "better" if test.difference > 0 else "worse"
         figures = {"after": WORDS[after], "before": WORDS[before], "gain": test.difference, "p": p_text(p)}
         found.append(
             shared
             | {
-                "claim": f"{what}: a network that began with {{after}} {said} than one that began with {{before}}, "
-                "{p} (Holm).",
+                "claim": f"{what}: to begin with {{after}}, and not with {{before}}, changes {said} by "
+                f"{{gain:{form}}} {{between}}, {{p}} (Holm).",
                 "figures": figures | {"between": test.interval(0.95), "differing": test.patients_that_differ},
                 "outcome": larger if p < ALPHA else "no difference",
             }

@@ -7,6 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from fetalflow.artefacts import atomic_folder, file_digest, read_json, write_json
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.patient_sides import read_sides
@@ -15,6 +17,7 @@ from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.hospital.drop.columns import ANNOTATIONS
 from fetalflow.models.package_files import CONFIG, WEIGHTS
 from fetalflow.registry.candidates import Candidate, candidate
+from fetalflow.registry.usable import withdrawn_among, withdrawn_here
 from fetalflow.settings.params import TaskSettings
 from fetalflow.training.start import ORIGIN
 
@@ -62,11 +65,13 @@ def _fetched(settings: TaskSettings, store: Path, folder: Path) -> Start:
     if found.seen is None:
         return Start("", f"cold: the runs of the {name} do not record the patients of its training")
     sides = read_sides(store)
-    for what, patients in (
-        ("in the test part", set(sides.loc[sides["side"] == "test", "patient"])),
-        ("withdrawn", set(read_withdrawn(store)["patient"])),
+    gone = pd.concat([read_withdrawn(store), withdrawn_here()], ignore_index=True)
+    people = found.people or {(patient, "") for patient in found.seen}
+    for what, both in (
+        ("in the test part", len(found.seen & set(sides.loc[sides["side"] == "test", "patient"]))),
+        ("withdrawn", withdrawn_among(people, gone)),
     ):
-        if both := len(found.seen & patients):
+        if both:
             return Start("", f"cold: the {name} was trained on patients who are {what} ({both} of them)")
     digest = file_digest(found.folder / CONFIG)
     if not (folder / digest).is_dir():

@@ -1,6 +1,7 @@
 """What a warm start goes on from: chosen once for every state of the data, and never from a model that saw too much."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -109,6 +110,18 @@ def test_a_model_that_saw_too_much_is_no_start(models, store, tmp_path, seen, sa
     models["champion"] = version(tmp_path, 1, seen)
     start = choose_start("movement", BLOCK, store)
     assert start.path == "" and said in start.words
+
+
+def test_a_withdrawal_that_changes_no_row_ends_a_start_that_saw_her(models, store, tmp_path):
+    """Her delivery was recalled before, so the accumulated drop stays as it is. She may be of another store."""
+    models["champion"] = replace(
+        version(tmp_path, 1, {"P1", "P5"}), people=frozenset({("P1", "North"), ("P5", "South")})
+    )
+    assert choose_start("movement", BLOCK, store).path
+    add_withdrawn(store, "South/P1", "Ada", "she asked", [("South", "P1")])
+    assert choose_start("movement", BLOCK, store).path, "the woman of another hospital"
+    add_withdrawn(store, "South/P5", "Ada", "she asked", [("South", "P5")])
+    assert "trained on patients who are withdrawn (1 of them)" in choose_start("movement", BLOCK, store).words
 
 
 @contextmanager
