@@ -80,7 +80,7 @@ def claim(both: dict[str, pd.DataFrame], given: argparse.Namespace) -> dict[str,
         f"--fetuses {given.fetuses} --first {given.first or given.fetuses}",
         "machine": f"{about['processor']}, {about['cores']} cores",
         "date": date.today().isoformat(),
-        "outcome": "better" if named["two_age_given"] > named["one_age_given"] else "no difference",
+        "outcome": "better" if named["two_views"] > named["one_views"] else "no difference",
     }
 
 

@@ -1,6 +1,7 @@
 """Who the cines of a drop without labels are of: a table, a pattern for the names of files, or the headers of DICOM."""
 
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def _header(path: Path) -> dict[str, str]:
                 return {}
         from pydicom import dcmread
 
-        header = dcmread(os.fspath(path), stop_before_pixels=True, specific_tags=list(HEADERS))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's warnings quote values
+            header = dcmread(os.fspath(path), stop_before_pixels=True, specific_tags=list(HEADERS))
     except Exception:  # noqa: BLE001 - a damaged header names nobody, and costs no other file
         return {}
     return {column: str(header.get(tag) or "") for tag, column in HEADERS.items()}

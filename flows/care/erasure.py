@@ -41,7 +41,7 @@ from fetalflow.settings.params import load_settings
 from fetalflow.watch.look import log_of
 from flows.care.cached_objects import find_objects, remove_objects
 from flows.care.nodes import erase_from_nodes, nodes_elsewhere
-from flows.care.stores import Found, Store, find_in, stores
+from flows.care.stores import Found, Pairs, Store, find_in, stores
 from flows.care.withdrawal import STATION, withdraw_everywhere
 from flows.checkout import CHECKOUT
 from flows.workspaces.data_sets import states
@@ -133,7 +133,7 @@ def erase(
     places = [*folders, CHECKOUT]  # of nodes, one of which may serve several tasks
     known = {patient, *(pseudonym for each in found for _, pseudonym in each.pairs)}
     in_node = any(erase_from_nodes(places, known, (), site, key, plan=True).values())
-    hers = _hers(found, patient, site, folders, in_node, key)
+    hers, pairs = _hers(found, patient, site, folders, in_node, key)
     name = found[0].name if found else _nameless(patient, key) if in_node else patient
     now = datetime.now(UTC).isoformat(timespec="seconds")
     certificate = Certificate(name, by, why, now, hers.instead, plan, remains=list(REMAINS))
@@ -148,9 +148,9 @@ def erase(
         said = list(withdraw_everywhere(found, chosen, patient, by, why, key)) if found else []
         for store in chosen:
             with hold(store.workspace, "fetalflow erase"):
-                _keep_out(store.path, certificate, None if found else hers)
+                _keep_out(store.path, certificate, pairs)
     for folder in registries:
-        _erase_from_registry(folder, hers, certificate, bool(found))
+        _erase_from_registry(folder, hers, certificate, pairs)
     for folder in folders:
         with nullcontext() if plan else hold(folder, "fetalflow erase"):
             _erase_from_workspace(folder, hers, certificate)
@@ -190,31 +190,34 @@ def _found(chosen: list[Store], patient: str, site: str | None, key: Key | None)
 
 def _hers(
     found: list[Found], patient: str, site: str | None, folders: list[Path], in_node: bool, key: Key | None
-) -> Traces:
-    """Her names, sites and cines, from the stores, the tables of the workspaces, and those in their caches. in_node:
-    whether a node has her."""
+) -> tuple[Traces, Pairs]:
+    """Her names, sites and cines, from the stores, the tables of the workspaces, and those in their caches; and the
+    sites and pseudonyms that no store may take any more, if `withdraw` did not write them down because no store has
+    her. in_node: whether a node has her."""
     pairs = {pair for each in found for pair in each.pairs}
     names = {patient, *(each.name for each in found), *(pseudonym for _, pseudonym in pairs)}
     names |= {_nameless(patient, key)} if not found else set()
     everywhere = any(place == ANY for place, _ in pairs)
     sites = set() if everywhere else {near(place) for place, _ in pairs if place} | ({near(site)} if site else set())
     hers = Traces(frozenset(names), frozenset(sites), instead=f"erased-{secrets.token_hex(4)}")
+    written = {site} if site else set()
     tables = [table for folder in folders for table in _tables(folder)]
     if not sites and not everywhere:
         with_sites = [table for table in tables if {"site", "patient"} <= set(table)]
-        seen = {near(place) for table in with_sites for place in table.loc[hers.by_name(table), "site"]} - {""}
+        seen = {near(place): place for table in with_sites for place in table.loc[hers.by_name(table), "site"] if place}
         if len(seen) > 1:
             raise InputError(
-                f"several patients are called {patient}: at the sites {', '.join(sorted(seen))}. Say of which site she "
-                "is: --site SITE."
+                f"several patients are called {patient}: at the sites {', '.join(sorted(seen.values()))}. Say of which "
+                "site she is: --site SITE."
             )
-        hers = replace(hers, sites=frozenset(seen))
+        hers, written = replace(hers, sites=frozenset(seen)), {*seen.values()}
     if not found and not in_node and not any(hers.by_name(table).any() for table in tables):
         raise NotThere(
             f"nothing of this patient is in the workspaces {', '.join(map(str, folders)) or '(there are none)'}. Give "
             "the pseudonym as the manifest has it, or --workspace for one outside of workspaces/."
         )
-    return hers.with_sources(cines_of(tables, hers))
+    keep_away = {(place, each) for place in written for each in hers.names} if not found else set()
+    return hers.with_sources(cines_of(tables, hers)), keep_away
 
 
 def _tables(folder: Path) -> Iterator[pd.DataFrame]:
@@ -284,17 +287,14 @@ def _states_with(folder: Path, ids: set[str]) -> list[str]:
     return [state.name for state in states(folder) if ids & {md5 for both in state.digests.values() for md5 in both}]
 
 
-def _keep_out(store: Path, certificate: Certificate, hers: Traces | None = None) -> None:
-    """A model that saw her is known by the name `instead` from now on, and stays refused. hers: given where no store
-    had her, so that `withdraw` wrote nothing down: a later delivery must not bring her back."""
+def _keep_out(store: Path, certificate: Certificate, pairs: Pairs) -> None:
+    """A model that saw her is known by the name `instead` from now on, and stays refused. pairs: sites and pseudonyms
+    by which a later delivery must not bring her back; the list of a store with a key gets pseudonyms alone."""
     store.mkdir(parents=True, exist_ok=True)
     name = certificate.instead
     keep_out(store, name, certificate.by, certificate.why, [("", name)])
-    if hers is None:
-        return
-    names = {each for each in hers.names if not read_store_key(store) or PSEUDONYM.fullmatch(each)}
-    if pairs := sorted((site, each) for site in hers.sites for each in names):
-        keep_out(store, "/".join(pairs[0]), certificate.by, certificate.why, pairs)
+    if hers := sorted(pair for pair in pairs if not read_store_key(store) or PSEUDONYM.fullmatch(pair[1])):
+        keep_out(store, "/".join(hers[0]), certificate.by, certificate.why, hers)
 
 
 def _nameless(patient: str, key: Key | None) -> str:
@@ -308,14 +308,14 @@ def _champions(folders: list[Path]) -> tuple[str, ...]:
     return tuple(sorted({block.promote.champion for block in blocks}))
 
 
-def _erase_from_registry(folder: Path, hers: Traces, certificate: Certificate, is_in_stores: bool) -> None:
+def _erase_from_registry(folder: Path, hers: Traces, certificate: Certificate, pairs: Pairs) -> None:
     plan, remarks = certificate.plan, []
     with chdir(folder), registry() as store:
         uses = uses_of(store, hers)
         if not plan:
             blocks = load_settings().blocks
             for task in {use.task for use in uses} & set(blocks):
-                _keep_out(Path(blocks[task].retrain.store) / task, certificate, None if is_in_stores else hers)
+                _keep_out(Path(blocks[task].retrain.store) / task, certificate, pairs)
         found: InRuns = erase_from_runs(store, hers, uses, plan)
         if found.evidence and not plan and store.lines():
             reason = f"a patient was erased, certificate {certificate.instead}"

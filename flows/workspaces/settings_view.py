@@ -79,7 +79,8 @@ def take_back(folder: Path, task: str, keys: list[str], how: str) -> None:
     Raises InputError if one of the keys was not changed, or belongs to what the workspace is for.
     """
     record_changes_by_hand(folder)
-    made, usual = read_yaml(folder / ORIGIN), leaves(read_yaml(CHECKOUT / "params.yaml"))
+    checkout = read_yaml(CHECKOUT / "params.yaml")
+    made, usual = read_yaml(folder / ORIGIN), leaves(checkout)
     name = owner(made, task)
     entry = made.get(name, {})
     changed = leaves(shared_changes(made)) | leaves(entry.get("changes", {}))
@@ -111,7 +112,9 @@ def take_back(folder: Path, task: str, keys: list[str], how: str) -> None:
     }
     write_text(folder / ORIGIN, as_yaml(others | {name: kept}))
     try:
-        prepare(folder, task, named=keys, how=how)
+        of_profiles = [checkout.get("profiles", {}).get(key.removeprefix(PROFILE)) or {} for key in keys]
+        named = [*keys, *(".".join(path) for each in of_profiles for path in leaves(each))]
+        prepare(folder, task, named=named, how=how)
     except InputError:
         (folder / ORIGIN).write_bytes(before)
         raise

@@ -249,7 +249,10 @@ def test_the_store_of_arrivals_loses_her_and_takes_her_no_more(tmp_path, monkeyp
     table = tmp_path / "workspaces" / "drop" / "data" / TASK / "manifest.parquet"
     table.parent.mkdir(parents=True)
     shutil.copy(folder / "params.yaml", tmp_path / "workspaces" / "drop")
-    pd.DataFrame({"patient": ["P9"], "site": ["North"], "source": [OTHER]}).to_parquet(table)
+    known = {"patient": ["P9", "P8", "P8"], "site": ["North", "North", "South"], "source": [OTHER, "", ""]}
+    pd.DataFrame(known).to_parquet(table)
+    with pytest.raises(InputError, match="called P8: at the sites North, South. Say of which site"):
+        invoke("erase", "P8", *WHO)
     invoke("erase", "P9", *WHO)
     rows = [f"{site}.avi,P9,{site},U7,A,,,head" for site in ("north", "south")]
     deliver(inbox, "third", rows, {f"{site}.avi": site.encode() for site in ("north", "south")})

@@ -63,7 +63,8 @@ def test_the_server_and_the_flow_tell_of_what_failed_crashed_or_never_began(tmp_
             heartbeats.watch(["night"])
             with get_client(sync_client=True) as client, started(variables, str(tmp_path), "is killed") as killed:
                 at = datetime.now(UTC) - timedelta(hours=1)
-                client.create_flow_run(flow(name="late")(print), name=CANARY, state=Scheduled(at))
+                late = flow(name="late")(lambda: None)
+                client.create_flow_run(late, name=CANARY, state=Scheduled(scheduled_time=at))
                 with started(variables, str(tmp_path), "fails") as failed:
                     failed.communicate(timeout=120)
                 assert any("begun" in line for line in killed.stdout)

@@ -9,6 +9,7 @@ from test_actogram import FPS, LABELS, PARTS, answered, filmed, moved, seen, sti
 from fetalflow.inference.actogram import motion
 from fetalflow.inference.actogram.events import UNFAMILIAR
 from fetalflow.inference.actogram.observe import PAUSED, TOO_SLOW, compiled, observe_frames
+from fetalflow.inference.actogram.result import event_rows
 from fetalflow.inference.streaming.source import Recorded
 
 
@@ -77,5 +78,6 @@ def test_movements_of_a_foreign_picture_do_not_count_per_minute():
     assert len(strange) == len(partly.events) // 2
     assert partly.events_per_minute == pytest.approx(60 * (len(partly.events) - len(strange)) / 20, rel=0.1)
     assert any(f"{len(strange)} of them and their time do not count" in text for text in partly.remarks)
+    assert all(len(str(row["duration_s"])) <= 6 for row in event_rows([known])), "no 3.1999999999999993 in the table"
     nothing = of([replace(each, unfamiliar=True) for each in windows])
     assert nothing.events_per_minute is None and nothing.events

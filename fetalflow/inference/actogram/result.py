@@ -109,7 +109,7 @@ def event_rows(actograms: Sequence[Actogram]) -> list[dict[str, Any]]:
     rows = []
     for actogram in actograms:
         for number, event in enumerate(actogram.events, start=1):
-            facts = asdict(event) | {"duration_s": event.duration_s}
+            facts = asdict(event) | {"duration_s": round(event.duration_s, 3)}
             facts |= {"source": actogram.source, "event": number, "unit": f"{actogram.unit}/s"}
             rows.append({name: facts[name] for name in EVENT_COLUMNS})
     return rows
