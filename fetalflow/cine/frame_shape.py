@@ -1,11 +1,24 @@
-"""Refuses arrays whose last two axes are not the height and width of grey frames."""
+"""Refuses what is no source of grey frames, and arrays whose last two axes are not the height and width of frames."""
 
+import os
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from fetalflow.errors import InputError
 
 CHANNELS = 4  # an axis this short holds grey, RGB or RGBA
 SLIM = 5  # no frame is so many times longer on one side; panoramic views reach 3
+
+
+def check_source(source: Any) -> None:
+    """Raises InputError for what is neither the path of a file nor an array, such as a list of frames."""
+    if not isinstance(source, str | os.PathLike | np.ndarray):
+        raise InputError(
+            f"expected the path of a file, or grey frames as a NumPy array; found {type(source).__name__}. Use np.stack"
+            " for a list of frames."
+        )
 
 
 def check_frame_shape(shape: Sequence[int]) -> None:
@@ -15,13 +28,15 @@ def check_frame_shape(shape: Sequence[int]) -> None:
     W x T px. [3, H, W] cannot be told from three frames. Raises InputError.
     """
     height, width = shape[-2:]
-    if 0 < width <= CHANNELS and height > CHANNELS:
+    if not height or not width:
+        raise InputError(f"expected grey frames, found shape {list(shape)}: its frames have no pixels.")
+    if width <= CHANNELS and height > CHANNELS:
         raise InputError(
             f"expected grey frames, whose last two axes are height and width; found shape {list(shape)}, whose last "
             f"axis looks like {width} colour channels. Convert to grey first, e.g. with cv2.COLOR_BGR2GRAY."
         )
     short, long = sorted((height, width))
-    if short and (short <= CHANNELS or long > SLIM * short):
+    if short <= CHANNELS or long > SLIM * short:
         raise InputError(
             f"expected grey frames, whose last two axes are height and width; found shape {list(shape)}: no ultrasound "
             f"frame has {height} x {width} px. Put the axes in the order frames, height, width."

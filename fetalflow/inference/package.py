@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fetalflow.cine.frame_shape import check_frame_shape
+from fetalflow.cine.frame_shape import check_frame_shape, check_source
 from fetalflow.cine.letterbox import fit
 from fetalflow.errors import InputError
 from fetalflow.evaluation.certainty.record import Certainty, certainty_in
@@ -126,6 +126,7 @@ class Package:
         Raises InputError when the file cannot be read, is shorter than one window, or the array does not fit, such as
         one with colour; or when `at_most_error` cannot be promised.
         """
+        check_source(source)
         promise = None if at_most_error is None else self._promise(at_most_error)
         recorded = self._from_array(source) if isinstance(source, np.ndarray) else self._from_file(Path(source))
         prediction = self._predict(recorded)

@@ -69,16 +69,18 @@ def as_markdown(verdict: Mapping[str, Any], state: str, words: str, page: str) -
         counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(others.items()))
         lines += [f"Rules without a figure, which are on the whole page alone: {counted}.", ""]
     lines += ["| rule | outcome | champion | this version | difference |", "|---|---|---|---|---|"]
-    return "\n".join(lines + [_row(rule) for rule in sorted(rules, key=lambda rule: rule["outcome"] in LAST)])
+    rules = sorted(rules, key=lambda rule: rule["outcome"] in LAST)
+    return "\n".join(lines + [_row(rule, champion is None) for rule in rules])
 
 
 def _has_figure(rule: Mapping[str, Any]) -> bool:
     return any(rule[name] is not None for name in ("champion", "challenger", "difference"))
 
 
-def _row(rule: Mapping[str, Any]) -> str:
+def _row(rule: Mapping[str, Any], is_first: bool) -> str:
     unit = rule["unit"]
     values = [figure(rule["champion"], unit), figure(rule["challenger"], unit), signed(rule["difference"], unit)]
     values = [f"{value} {unit}" if value and unit in SHOWN_UNITS else value for value in values]
     name = rule["rule"].replace("|", "/").replace("\n", " ")
-    return f"| {name} | {rule['outcome']} | {' | '.join(values)} |"
+    outcome = "for a person" if is_first and rule["outcome"] == "not applicable" else rule["outcome"]
+    return f"| {name} | {outcome} | {' | '.join(values)} |"

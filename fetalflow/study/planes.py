@@ -31,6 +31,10 @@ class FramePlanes:
         """bool [T]: the label of the frame names a structure."""
         return np.array([structure_of(label) == structure for label in self.labels])[self.label]
 
+    def share(self, structure: str) -> np.ndarray:
+        """float [T]: the probability that the frame shows a structure."""
+        return self.p[:, [structure_of(label) == structure for label in self.labels]].sum(axis=1)
+
     def shows(self, structure: str) -> np.ndarray:
         """bool [T]: the same, and the frame is like the training data."""
         return self.named(structure) & (True if self.unfamiliar is None else ~self.unfamiliar)

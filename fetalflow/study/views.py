@@ -63,8 +63,9 @@ def seen_in(
 ) -> Iterator[Seen]:
     """A view for each structure whose plane the frames show.
 
-    The biometry model is a second judge: where it knows frames that are unlike the training data of the planes model,
-    and calls them the same structure, they are measured. Two networks rarely make the same mistake.
+    The biometry model is a second judge: frames that are unlike the training data of the planes model are measured
+    where it knows them and calls them the same structure, and the planes model is more sure of it than not. Two
+    networks rarely make the same mistake.
     """
     for structure in LENGTHS:
         named = planes.named(structure)
@@ -72,7 +73,9 @@ def seen_in(
             continue
         seen = _seen(cine, named, package, mm_per_px, weeks, structure)
         strange = named & ~planes.shows(structure)
-        if strange.any() and not _confirms(seen.found, structure):
+        # Without this, of a sweep whose middle is called something else the ends were measured, a quarter too short.
+        sure = planes.share(structure)[named].mean() >= UNSURE
+        if strange.any() and not (sure and _confirms(seen.found, structure)):
             if not _are_enough(known := planes.shows(structure)):
                 continue
             seen, strange = _seen(cine, known, package, mm_per_px, weeks, structure), np.zeros_like(strange)

@@ -5,7 +5,7 @@ import re
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import chdir, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -137,6 +137,8 @@ def erase(
     name = found[0].name if found else _nameless(patient, key) if in_node else patient
     now = datetime.now(UTC).isoformat(timespec="seconds")
     certificate = Certificate(name, by, why, now, hers.instead, plan, remains=list(REMAINS))
+    if not found and not (chosen and pairs):
+        certificate.remains.append("no store has her name to keep her out: if a later delivery brings her, do it again")
     registries = [folder for folder in folders if (folder / DATABASE).is_file()]
     if os.environ.get("MLFLOW_TRACKING_URI"):  # one for all workspaces
         registries = sorted(folders, key=lambda folder: not (folder / "ledger.json").is_file())[:1]
@@ -150,7 +152,7 @@ def erase(
             with hold(store.workspace, "fetalflow erase"):
                 _keep_out(store.path, certificate, pairs)
     for folder in registries:
-        _erase_from_registry(folder, hers, certificate, pairs)
+        _erase_from_registry(folder, hers, certificate)
     for folder in folders:
         with nullcontext() if plan else hold(folder, "fetalflow erase"):
             _erase_from_workspace(folder, hers, certificate)
@@ -287,7 +289,7 @@ def _states_with(folder: Path, ids: set[str]) -> list[str]:
     return [state.name for state in states(folder) if ids & {md5 for both in state.digests.values() for md5 in both}]
 
 
-def _keep_out(store: Path, certificate: Certificate, pairs: Pairs) -> None:
+def _keep_out(store: Path, certificate: Certificate, pairs: Iterable[tuple[str, str]] = ()) -> None:
     """A model that saw her is known by the name `instead` from now on, and stays refused. pairs: sites and pseudonyms
     by which a later delivery must not bring her back; the list of a store with a key gets pseudonyms alone."""
     store.mkdir(parents=True, exist_ok=True)
@@ -308,14 +310,14 @@ def _champions(folders: list[Path]) -> tuple[str, ...]:
     return tuple(sorted({block.promote.champion for block in blocks}))
 
 
-def _erase_from_registry(folder: Path, hers: Traces, certificate: Certificate, pairs: Pairs) -> None:
+def _erase_from_registry(folder: Path, hers: Traces, certificate: Certificate) -> None:
     plan, remarks = certificate.plan, []
     with chdir(folder), registry() as store:
         uses = uses_of(store, hers)
         if not plan:
             blocks = load_settings().blocks
             for task in {use.task for use in uses} & set(blocks):
-                _keep_out(Path(blocks[task].retrain.store) / task, certificate, pairs)
+                _keep_out(Path(blocks[task].retrain.store) / task, certificate)
         found: InRuns = erase_from_runs(store, hers, uses, plan)
         if found.evidence and not plan and store.lines():
             reason = f"a patient was erased, certificate {certificate.instead}"

@@ -5,7 +5,6 @@ the same files (measured). So a stage watches its ancestors and ends with them, 
 waits for.
 """
 
-import errno
 import gc
 import inspect
 import os
@@ -21,13 +20,12 @@ from filelock import FileLock, Timeout
 
 from fetalflow.errors import InputError
 from fetalflow.settings.params import load_settings
-from stages.runtime.crash import in_one_line
+from stages.runtime.crash import DISK_FULL, in_one_line
 from stages.runtime.inputs import check_inputs
 from stages.runtime.stopping import KEPT, end_now, on_stop
 
 OWNER = "FETALFLOW_OWNER"  # environment variable: "pid:create time" of the flow that started the run, if one did
 POLL_S = 0.5
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def owner_tag() -> str:

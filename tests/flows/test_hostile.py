@@ -210,6 +210,7 @@ def test_an_error_that_nobody_foresaw_is_one_line_and_its_traceback_a_file(monke
     assert line.startswith("KeyError: ") and str(log) in line and "\n" not in line
     assert "in line_of" in log.read_text() and log.stat().st_mode & 0o077 == 0
     assert line_of(PermissionError(13, "Permission denied", "a.csv")).startswith("a.csv: Permission denied")
+    assert line_of(OSError(28, "No space left")).startswith("the disk is full (No space left). Free space, and start")
     assert not capsys.readouterr().err
     monkeypatch.setenv(DEBUG, "1")
     line_of(KeyError("x"))

@@ -160,6 +160,8 @@ def test_every_setting_is_shown_with_its_source_and_who_changed_it(night):
     settings(night, "--unset", "movement.train.epochs", "--unset", "profiles.paper")
     steps = [(line["key"], line["before"], line["after"]) for line in read_history(night)[before:]]
     assert steps[0] == ("movement.train.epochs", 2, 5) and steps[-1][0] and facts(night)[1:3] == (True, True)
+    how = {line["key"]: line["how"] for line in read_history(night)[before:]}
+    assert how["movement.preprocess.size"] == "fetalflow settings --unset", "the command names what the profile sets"
     assert ("movement.preprocess.size", 300, 64) in steps and "epochs: 5 -> 1" in settings(night, "--history")
     assert all(row["source"] != "default" for row in json.loads(settings(night, "--changed", "--json")))
 

@@ -55,6 +55,23 @@ def test_every_door_refuses_what_are_no_grey_frames(packages, shape, kind):
             door()
 
 
+@pytest.mark.parametrize("shape", [(N, 0, 160), (N, 160, 0), (2, N, 0, 0), (0, 160)])
+def test_frames_without_pixels_are_refused(packages, shape):
+    for package in packages:
+        for door in (package.predict, ServedModel(package).predict, lambda array, p=package: examine(p, array, 0.5)):
+            with pytest.raises(InputError):
+                door(np.zeros(shape, np.uint8))
+    with pytest.raises(InputError, match="its frames have no pixels"):
+        check_frame_shape(shape)
+
+
+@pytest.mark.parametrize("source", [None, [np.zeros((64, 64), np.uint8)], b"bytes", 3])
+def test_what_is_neither_a_file_nor_an_array_is_refused_with_what_to_do(packages, source):
+    for door in (packages[0].predict, lambda source: examine(packages[0], source, 0.5)):
+        with pytest.raises(InputError, match=f"found {type(source).__name__}. Use np.stack for a list of frames"):
+            door(source)
+
+
 @pytest.mark.parametrize("shape", [(N, 240, 320, 3), (2, N, 240, 3), (1, 240, 320, 4)])
 def test_colour_sequences_are_refused(packages, shape):
     for package in packages:

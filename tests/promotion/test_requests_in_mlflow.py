@@ -333,7 +333,7 @@ def test_the_page_of_a_first_champion_has_the_figures_to_which_a_person_agrees(h
     text = described("x" * ROOM, as_markdown(verdict, "waits", "Waits.", "#"))
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows[0] == "| It was trained from committed code | fail |  |  |  |", "what failed comes first"
-    assert len(rows) == 11 and "| Accuracy at site 8 | not applicable |  | 0.900 |  |" in rows
+    assert len(rows) == 11 and "| Accuracy at site 8 | for a person |  | 0.900 |  |" in rows
     assert rows[-1].endswith("|  | 3.2 ms |  |") and "whole page alone: 9 pass." in text and "02:00 UTC as the" in text
     many = described("x" * ROOM, as_markdown(verdict | {"rules": verdict["rules"] * 9}, "waits", "Waits.", "#"))
     assert len(many) == ROOM and "more lines are on the whole page." in many

@@ -13,17 +13,19 @@ from cine_files import speckle, write_video
 from pydicom import dcmread
 
 from fetalflow.biometry.calipers import Ellipse
+from fetalflow.cine.masked import open_masked
 from fetalflow.errors import InputError
 from fetalflow.inference.examination.examine import MOST_CLIPS
 from fetalflow.inference.examination.result import Length
+from fetalflow.settings.params import Extract
 from fetalflow.study.contents import find_files
 from fetalflow.study.dicom.writing import write_dicom
 from fetalflow.study.examining import ANY_FILE, NO_PLANES, OURS, Models, examine_study
 from fetalflow.study.joining import _interval
 from fetalflow.study.movement import NO_CINE
-from fetalflow.study.planes import structure_of
+from fetalflow.study.planes import FramePlanes, structure_of
 from fetalflow.study.result import CINE, STILL, UsedModel
-from fetalflow.study.views import _spread
+from fetalflow.study.views import _spread, seen_in
 
 ROOT = Path(__file__).parents[2]
 TRUE = {name: MM * Ellipse(0, 0, *AXES[of], 0).circumference for name, of in (("hc", "head"), ("ac", "abdomen"))}
@@ -261,6 +263,17 @@ def test_a_plane_that_is_strange_to_one_model_is_measured_only_where_the_other_k
         assert any("unlike" in text for text in found.lengths["hc"].speaks_against)
     else:
         assert "unlike the training data of the planes model" in found.missing["head"]
+
+
+@pytest.mark.parametrize(("share", "counts"), [(0.6, True), (0.4, False)])
+def test_a_strange_plane_of_which_the_planes_model_is_unsure_is_not_measured(share, counts):
+    known = replace(bright_package(), familiarity=Judged(0.5))
+    p = np.full((4, len(PLANES)), (1 - share) / (len(PLANES) - 1))
+    p[:, PLANES.index("head")] = share
+    strange = {"unfamiliarity": np.full(4, 1.1), "unfamiliar": np.ones(4, bool)}
+    planes = FramePlanes(labels=PLANES, label=np.full(4, PLANES.index("head")), p=p, **strange)
+    with open_masked(frames_of("head", 4), Extract.model_validate(known.config["extract"])) as cine:
+        assert bool([seen for seen in seen_in(cine, planes, known, MM, None) if seen.used]) == counts
 
 
 def test_what_two_models_call_differently_is_not_measured_where_it_is_strange(models, tmp_path):

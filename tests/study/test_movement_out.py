@@ -37,6 +37,7 @@ CASES = {
     "unlike the training data": replace(
         MOVED, events=(), answer=WholeAnswer(None, None, None, None, 0.5, 0.8, 5)
     ),
+    "nothing moves": replace(MOVED, events=(), answer=WholeAnswer(None, None, None, None, 0.5, 0.0, 5)),
     "nothing can be judged": replace(MOVED, judged_s=0.0, moving_s=0.0, events=(), events_per_minute=None),
     "a label of a hospital": replace(
         MOVED, events=(replace(ARM, label=ODD),), answer=replace(WHOLE, label=ODD, label_set=(ODD,))

@@ -52,7 +52,9 @@ def saved(done, tmp_path_factory) -> Path:
 
 
 def test_the_loss_falls_and_the_features_do_not_collapse(done):
-    assert done.curves["loss"].iloc[-1] < done.curves["loss"].iloc[0] - 0.5, "it begins at 25 for features without spread"
+    assert done.curves["loss"].iloc[-1] < done.curves["loss"].iloc[0] - 0.5, (
+        "it begins at 25 for features without spread"
+    )
     assert done.curves["spread"].iloc[-1] > 0.3 * done.curves["spread"].iloc[0] > 0
 
 

@@ -97,7 +97,9 @@ def observe_frames(
         trace, times, None if streamer is None else answers, labels, anatomies_of(labels, rest), rate,
         source=source, scale=scale, remarks=tuple(remarks),
     )  # fmt: skip
-    return found if streamer is None else replace(found, answer=answer_of(answers, labels, streamer.certainty))
+    if streamer is None:
+        return found
+    return replace(found, answer=answer_of(answers, labels, streamer.certainty, bool(found.events)))
 
 
 def possible_scale(scale: float | None) -> tuple[float | None, list[str]]:

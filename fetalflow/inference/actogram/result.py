@@ -43,13 +43,16 @@ class NotSaid:
     why: str
 
 
+MOSTLY = 0.5  # share of the windows of a cine
+
+
 @dataclass(frozen=True)
 class WholeAnswer:
-    """What the network says of the whole cine: the mean over its windows. label, probability: None where most windows
-    are unlike the training data. label_set: the labels that are not excluded, the likeliest first; it holds the true
-    one of a sequence with the probability `level`. Both are None where the package cannot say. share: of the windows
-    whose likeliest label is that of the mean, 0-1. unlike: share of the windows that are unlike the training data; None
-    where that is not known."""
+    """What the network says of the whole cine: the mean over its windows. label, probability: None where nothing moves,
+    since a network names a part of a still fetus too, or most windows are unlike the training data. label_set: the
+    labels that are not excluded, the likeliest first; it holds the true one of a sequence with the probability `level`.
+    Both are None where the package cannot say. share: of the windows whose likeliest label is that of the mean, 0-1.
+    unlike: share of the windows that are unlike the training data; None where that is not known."""
 
     label: str | None
     probability: float | None
@@ -63,7 +66,8 @@ class WholeAnswer:
     def in_words(self) -> str:
         """Such as `arm (0.71), not excluded: arm, leg; likeliest in 75% of 12 windows`."""
         if self.label is None:
-            return f"no label: {self.unlike or 0:.0%} of {self.windows} windows are unlike the training data"
+            unlike = f"{self.unlike or 0:.0%} of {self.windows} windows are unlike the training data"
+            return f"no part is named: {unlike if (self.unlike or 0) > MOSTLY else 'no movement was found'}"
         others = f", not excluded: {', '.join(self.label_set)}" if self.label_set else ""
         return f"{self.label} ({self.probability:.2f}){others}; likeliest in {self.share:.0%} of {self.windows} windows"
 
@@ -74,7 +78,8 @@ class Actogram:
     in moving_s and rests in still_s of it. not_said_s: the rest, and where nothing moves in a picture that is unlike
     the training data. longest_still_s: without an interruption. events_per_minute: of the judged time, without the
     movements and the time in which the picture is unlike the training data; None where it is too short. time_s,
-    activity, speed, probe: the trace, of equal length; activity in multiples of the noise, speeds in `unit` per s."""
+    activity, speed, probe: the trace, of equal length; activity in multiples of the noise, speeds in `unit` per s.
+    answer: of the whole cine; None without a network, or where no window was answered."""
 
     source: str
     seconds: float

@@ -13,6 +13,7 @@ from fetalflow.biometry.measuring import LENGTHS, Joined, Measured, measure_fram
 from fetalflow.biometry.outline import HALF, Spacing
 from fetalflow.biometry.structures import OTHER, WEEKS
 from fetalflow.cine.field_of_view import as_text, of_text, sector_of
+from fetalflow.cine.frame_shape import check_source
 from fetalflow.cine.letterbox import fit, fitted_box, in_picture, unfit
 from fetalflow.cine.masked import Masked, open_masked
 from fetalflow.cine.scales import SCALES, scale_at
@@ -57,6 +58,7 @@ def examine(
     Raises InputError when the source cannot be read, a number is impossible, or the package draws no masks.
     """
     mm_per_px, weeks = check_request(package, structure, mm_per_px, weeks)
+    check_source(source)
     if isinstance(source, np.ndarray):
         source = as_uint8(source)
     with open_masked(source, Extract.model_validate(package.config["extract"])) as cine:
