@@ -34,6 +34,6 @@ def alerts_of(workspace: Path, task: str) -> list[dict[str, Any]] | None:
             line = json.loads(text)
         except ValueError:
             continue
-        if isinstance(line, dict) and KEYS <= line.keys() and line["task"] in (task, ""):
+        if isinstance(line, dict) and line.keys() >= KEYS and line["task"] in (task, ""):
             found.append(line)
     return found
