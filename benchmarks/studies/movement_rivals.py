@@ -84,7 +84,9 @@ class Bench:
 
 
 def file_of(bench: Bench, name: str, rate: float, fold: int, seed: int, epochs: int) -> Path:
-    return bench.folder / name / f"rate{rate:g}-epochs{epochs}-fold{fold}-seed{seed}.json"
+    """The number of folds is in the name, because it says which patients are in a fold."""
+    folds = int(bench.parts["fold"].max())
+    return bench.folder / name / f"rate{rate:g}-epochs{epochs}-fold{fold}of{folds}-seed{seed}.json"
 
 
 def trained(bench: Bench, name: str, rate: float, fold: int, seed: int, epochs: int) -> dict[str, Any]:

@@ -53,6 +53,7 @@ TO_DO = {  # kind -> what to do; docs/data-engineer/drop.md has the same table
     "mask": "correct or replace the mask's file, or clear the row's `mask`",
     "short": "label a longer span, or remove the row",
     "rate": "export with the right frame rate; or --set TASK.extract.fps=null where there is none",
+    "held_out": "nothing: pretraining learns from no file of a patient who is tested",
     REJECTED: "nothing: a person decided to keep it out",
 }
 

@@ -21,7 +21,7 @@ RECORD = "fetalflow.by."  # infra/mlflow/accounts.py writes these tags
 ANSWERS = "fetalflow.answers"
 VERDICT, EVIDENCE, WHY = "fetalflow.verdict", "fetalflow.evidence", "fetalflow.why"
 HEADING, END = "## Promotion", "\n\n---\n\n"  # what stands before END in a description is of the last verdict
-ROOM, LEAST = 5000, 2600  # characters of a description in MLflow's database; what a verdict may always take of them
+ROOM, LEAST = 5000, 2500  # characters of a description in MLflow's database; what a verdict may always take of them
 CUT = "\n\n{} more lines are on the whole page."
 MOST = 4000  # characters of a tag
 

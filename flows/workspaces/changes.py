@@ -1,5 +1,6 @@
 """Changes of settings: nested mappings in the form of `params.yaml` that hold only what is different."""
 
+from collections import ChainMap
 from collections.abc import Iterable
 from typing import Any
 
@@ -72,15 +73,15 @@ def refuse_wrong_form(params: dict[str, Any], changes: dict[str, Any], place: st
             )
 
 
-def refuse_unknown_networks(params: dict[str, Any], changes: dict[str, Any]) -> None:
+def refuse_unknown_networks(params: dict[str, Any], changes: Iterable[dict[str, Any]]) -> None:
     """Raises InputError if `changes` name a network that no file defines, leave out a rival that is nowhere, or give
     the main network another name without another network: that may be a rival's name, misspelt. params: the checkout's,
     with its profiles. Else a stage would fail after minutes, or a network would be trained under a wrong name."""
-    every = [params, *(params.get("profiles") or {}).values()]
+    changes, every = list(changes)[::-1], [params, *(params.get("profiles") or {}).values()]
     for task, before in params["tasks"].items():
         networks = sorted(path.stem for path in (CHECKOUT / "fetalflow" / "models" / task).glob("[!_]*.py"))
-        main = (changes.get("tasks") or {}).get(task) or {}
-        rivals = (changes.get(task) or {}).get("rivals") or {}
+        main = dict(ChainMap(*((each.get("tasks") or {}).get(task) or {} for each in changes)))
+        rivals = dict(ChainMap(*((each.get(task) or {}).get("rivals") or {} for each in changes)))
         there = sorted({name for each in every for name in (each.get(task) or {}).get("rivals") or {}})
         if gone := [name for name, rival in rivals.items() if rival is None and name not in there]:
             raise InputError(f"There is no rival {gone[0]} that could be left out. There are: {', '.join(there)}.")

@@ -71,8 +71,8 @@ def settings_of(task: str, profiles: Iterable[str] = (), changes: Iterable[dict[
     params = _of_checkout()
     for change in (changes := list(changes)):
         refuse_wrong_form(params, change)
-        refuse_unknown_networks(params, change)
         _refuse_other_tasks(change, task, params["tasks"])
+    refuse_unknown_networks(params, changes)
     for change in [*_in_order(profiles), *changes]:
         params = with_changes(params, change)
     return checked(params, "params.yaml")
@@ -99,8 +99,8 @@ def prepare(
     profiles, changes, params, key = list(profiles), list(changes), _of_checkout(), task or ALL
     for change in changes:
         refuse_wrong_form(params, change)
-        refuse_unknown_networks(params, change)
         _refuse_other_tasks(change, task, params["tasks"])
+    refuse_unknown_networks(params, changes)
     raw = read_yaml(folder / "params.yaml")
     earlier = renewed(raw)
     if earlier is raw:

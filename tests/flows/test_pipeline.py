@@ -70,9 +70,9 @@ from pathlib import Path
 name = sys.argv[1]
 others = [path.stem for path in Path().glob("*.begun") if not path.with_suffix(".ended").exists()]
 Path(f"{name}.begun").touch()
-if name == "ablate":  # it ends after explain has begun
+if other := {"train": "ablate", "ablate": "explain"}.get(name):  # it ends after the other has begun
     end = time.monotonic() + 60
-    while not Path("explain.begun").exists() and time.monotonic() < end:
+    while not Path(f"{other}.begun").exists() and time.monotonic() < end:
         time.sleep(0.05)
 with open("ran.txt", "a") as file:
     file.write(f"{name}:{','.join(others)}\\n")

@@ -69,6 +69,8 @@ def test_a_verb_that_finds_the_workspace_in_use_ends_at_once_and_changes_nothing
     for module in (checkout, last_run, retrain):
         monkeypatch.setattr(module, "CHECKOUT", tmp_path)
     shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("inbox").mkdir()
     words = [*verb.split(), "--name", "work", "--set", "movement.train.epochs=3"]
     done = CliRunner().invoke(app, words)
     assert isinstance(done.exception, Busy) and done.exception.exit_status == 75

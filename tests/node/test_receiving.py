@@ -192,7 +192,7 @@ def test_an_inbox_that_is_away_holds_back_only_its_own_deliveries(tmp_path):
             made = dicom(speckle(2, seed=number), PatientID="8", StudyInstanceUID=f"1.{number}")
             made.SeriesInstanceUID, made.StudyDescription = f"1.{number}.1", description
             take(node, as_bytes(made), SCANNER)
-        with pytest.raises(InputError, match="needs a folder for the deliveries of planes"):
+        with pytest.raises(InputError, match="needs an inbox for the deliveries of planes"):
             deliver(node)
         assert node.receipts.counts() == {"delivered": 1, "held": 1} and len(list((tmp_path / "inbox").iterdir())) == 1
         away.mkdir()

@@ -182,7 +182,7 @@ def test_what_fails_in_one_place_does_not_hold_back_the_rest(tmp_path, monkeypat
 
         monkeypatch.setattr("fetalflow.node.serving.sender", lambda *_: one_fails)
         monkeypatch.setattr("fetalflow.node.web._studies", lambda *_: 1 / 0)
-        with pytest.raises(InputError, match="needs a folder for the deliveries of planes"):
+        with pytest.raises(InputError, match="needs an inbox for the deliveries of planes"):
             one_round(node, said.append, None, examine)
         assert seen == [1] and len(sent) == 2
     for words in ("in the inbox of movement", "ZeroDivisionError", "cannot be sent (ValueError"):
@@ -238,9 +238,9 @@ def test_a_node_that_could_not_work_is_refused_before_it_listens(tmp_path):
         ({"rules": ()}, "takes nothing"),
         ({"rules": ({"task": "nix"},)}, "has no task 'nix'"),
         ({"peers": {}, "rules": ({"task": "movement"},)}, "nobody may send"),
-        ({"rules": ({"task": "movement", "inbox": str(tmp_path / "nowhere")},)}, "needs a folder"),
-        ({"rules": ({"task": "movement", "inbox": "s3://bucket/inbox"},)}, "needs a folder"),
-        ({"rules": ({"task": "movement", "inbox": ""},)}, "needs a folder"),
+        ({"rules": ({"task": "movement", "inbox": str(tmp_path / "nowhere")},)}, "needs an inbox"),
+        ({"rules": ({"task": "movement", "inbox": "nix://bucket/inbox"},)}, "no package that reads these"),
+        ({"rules": ({"task": "movement", "inbox": ""},)}, "needs an inbox"),
     ]
     for node, message in wrong:
         with (
