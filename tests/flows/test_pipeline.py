@@ -89,6 +89,7 @@ def test_a_stage_begins_when_what_it_needs_is_there_and_times_are_measured_alone
     from flows.running.dvc_stages import StageFailed
 
     monkeypatch.setattr("flows.running.side_by_side.cores", lambda: 2)
+    monkeypatch.setattr("flows.pipeline.GPU", "no limit")  # the server may be one that lets one training run at a time
     text = "stages:\n"
     for name, needs in {"train": [], "ablate": [], "explain": ["train"], "export": ["train", "ablate"]}.items():
         unit, deps = "movement-cnn" if name == "ablate" else "movement", ", ".join(f"{each}.done" for each in needs)
