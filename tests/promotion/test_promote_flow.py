@@ -555,7 +555,9 @@ def test_a_version_is_judged_by_its_number_and_its_page_in_mlflow_shows_the_verd
     assert act(verdict, settings, None) is False and register() == "2", "registered again, the verdict stays"
     with registry() as store:
         page = store.client.get_model_version(MODEL, "2")
-    assert page.description.startswith("## Promotion") and page.description.rstrip().endswith(card[-200:].rstrip())
+    below = page.description.partition("# fetalmovnet")[2]
+    assert page.description.startswith("## Promotion") and card.startswith(below), "the card stands below the verdict"
+    assert len(below) > 2000, "of a card of 2500 characters and more the end is cut, so that the verdict has its place"
     assert page.tags["fetalflow.evidence"] == verdict["evidence_digest"][:16]
     for version, words in (("1", "version 1 of fetal-movement is champion: nothing"), ("99", "no version 99")):
         with pytest.raises(InputError, match=words):
