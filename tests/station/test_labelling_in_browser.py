@@ -25,7 +25,7 @@ SCREEN = """([x, y]) => {
 
 SENT = """async () => {
   await outbox.loaded;
-  while (outbox.state.waiting) await new Promise((resolve) => outbox.on(resolve));
+  await new Promise((resolve) => outbox.on((state) => { if (!state.waiting) resolve(); }));
 }"""
 
 
@@ -324,4 +324,6 @@ def test_an_ended_session_is_begun_again_in_the_page_and_another_account_sends_n
     measured.anna.log_in("anna")
     again = measured.anna.tab(source)
     saved(again)
+    # A script that begins to listen after the last change hears of it, too.
+    again.evaluate("new Promise((resolve) => outbox.on(resolve))")
     assert len(marks_of(place, "anna", source)) == count + 2

@@ -6,8 +6,9 @@
 //   outbox.state                           {waiting, refused, problem, loggedOut, otherAccount}
 //   outbox.session                         how often this page began a session again; an answer 401 to a request of an
 //                                          earlier session says nothing about the one of now
-//   outbox.on((state, answer) => …)        called at each change; answer: {url, events, number}, the number of the last
-//                                          event that the server wrote, or {url, events, refused: its words}
+//   outbox.on((state, answer) => …)        called at each change, and at once where the database was read already: it may
+//                                          be read before the next script runs. answer: {url, events, number}, the number
+//                                          of the last event that the server wrote, or {url, events, refused: its words}
 "use strict";
 const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 const outbox = (() => {
@@ -168,6 +169,6 @@ const outbox = (() => {
     account, state, put, flush, again, loggedIn, sessionEnded, belongsTo, forgetRefused, sendRefused, loaded,
     get session() { return session; },
     waiting: (url) => queue.filter((each) => each.url === url).map((each) => each.event),
-    on(callback) { callbacks.push(callback); },
+    on(callback) { callbacks.push(callback); if (isLoaded) callback(state); },
   };
 })();
