@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fetalflow.cine.cuts import find_cuts, small
-from fetalflow.cine.frame_shape import check_frame_shape
+from fetalflow.cine.frame_shape import check_frame_order, check_frame_shape
 from fetalflow.cine.resampling import clock_of, frame_step
 from fetalflow.cine.store import store_cine, stored_frames
 from fetalflow.errors import InputError
@@ -61,6 +61,7 @@ def open_masked(source: Path | str | np.ndarray, settings: Extract) -> Iterator[
                 f"expected frames uint8 [T, H, W] or an image uint8 [H, W], found {source.dtype} {list(source.shape)}."
             )
         check_frame_shape(source.shape)
+        check_frame_order(frames)
         cuts = find_cuts(np.stack([small(frame) for frame in frames]), settings.cut_threshold)
         yield Masked("array", frames, cuts, 1.0, None)
         return

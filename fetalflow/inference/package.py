@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fetalflow.cine.frame_shape import check_frame_shape, check_source
+from fetalflow.cine.frame_shape import check_frame_order, check_frame_shape, check_source
 from fetalflow.cine.letterbox import fit
 from fetalflow.errors import InputError
 from fetalflow.evaluation.certainty.record import Certainty, certainty_in
@@ -163,6 +163,8 @@ class Package:
         if array.ndim == 2 and n == 1:
             array = array[None]
         if array.ndim == 3:
+            if n > 1:  # a network of one frame also takes a stack of stills, which have nothing in common
+                check_frame_order(array)
             starts = range(0, len(array) - n + 1, self.stride)
             if not starts:
                 raise InputError(f"the array holds {len(array)} frames, one window has {n}.")

@@ -9,7 +9,7 @@ from bright_biometry import bright_package
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fetalflow.cine.frame_shape import check_frame_shape
+from fetalflow.cine.frame_shape import check_frame_order, check_frame_shape
 from fetalflow.cine.masked import open_masked
 from fetalflow.errors import InputError
 from fetalflow.inference.examination.examine import examine
@@ -86,6 +86,42 @@ def test_the_refusal_says_what_to_do():
         check_frame_shape((240, 320, 3))
     with pytest.raises(InputError, match=r"\[480, 640, 40\]: no ultrasound frame has 640 x 40 px. Put the axes"):
         check_frame_shape((480, 640, 40))
+
+
+def sector_cine(frames: int, height: int, width: int) -> np.ndarray:
+    """uint8 [T, H, W]: speckle that moves inside of a sector, and what compression leaves outside of it."""
+    rng = np.random.default_rng(frames)
+    down, across = np.mgrid[:height, :width]
+    inside = np.abs(across - width / 2) < 0.2 * width + 0.3 * width * down / height
+    speckle = rng.integers(20, 200, (frames + height, width), np.uint8)
+    cine = np.stack([speckle[t : t + height] for t in range(frames)])
+    return np.where(inside, cine, rng.integers(0, 4, cine.shape, np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(90, 120, 160), (64, 120, 160), (200, 120, 160), (120, 120, 120), (12, 120, 40)])
+def test_frames_in_a_wrong_order_are_refused_where_the_sector_shows_it(packages, shape):
+    cine = sector_cine(*shape)
+    check_frame_order(cine)
+    for wrong, place in (((1, 2, 0), "last"), ((2, 1, 0), "last"), ((1, 0, 2), "second")):
+        turned = np.ascontiguousarray(cine.transpose(wrong))
+        with pytest.raises(InputError, match=f"whose {place} axis looks like the time.*np.moveaxis"):
+            check_frame_order(turned)
+        many, one = packages
+        for door in (lambda: many.predict(turned), lambda: examine(many, turned, 0.5), lambda: examine(one, turned, 1)):
+            with pytest.raises(InputError):
+                door()
+    with pytest.raises(InputError):
+        list(Streamer(PARTS, dict(many.config)).stream(np.ascontiguousarray(cine.transpose(1, 2, 0))))
+
+
+@pytest.mark.parametrize("make", ["black", "noise", "one picture", "a stack of stills"])
+def test_frames_without_a_sector_that_stays_are_taken(packages, make):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 60, 80), np.uint8)
+    stills = np.stack([np.roll(np.pad(still, ((15, 15), (0, 0))), 4 * i, 0) for i, still in enumerate(noise)])
+    found = {"black": 0 * noise, "noise": noise, "one picture": np.stack([noise[0]] * 20), "a stack of stills": stills}
+    packages[1].predict(found[make])
+    if make != "a stack of stills":
+        check_frame_order(found[make])
 
 
 @settings(max_examples=40)

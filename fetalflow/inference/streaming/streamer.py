@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from fetalflow.cine.cuts import AROUND, differences, find_cuts, small
-from fetalflow.cine.frame_shape import check_frame_shape
+from fetalflow.cine.frame_shape import check_frame_order, check_frame_shape
 from fetalflow.cine.letterbox import fit
 from fetalflow.cine.resampling import frame_step
 from fetalflow.errors import InputError
@@ -121,6 +121,8 @@ class Streamer:
     def stream(self, frames: Iterable[np.ndarray]) -> Iterator[Answer]:
         """Answer every frame. The source waits for the answers, so no frame is dropped (`live` is for sources that do
         not wait)."""
+        if isinstance(frames, np.ndarray) and frames.ndim == 3:
+            check_frame_order(frames)
         for frame in frames:
             if (answer := self.push(frame)) is not None:
                 yield answer
