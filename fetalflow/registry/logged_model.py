@@ -1,8 +1,10 @@
-"""The model package in MLflow: its files unchanged, the source of the library, and the packages that it needs."""
+"""The model package in MLflow: its files unchanged, the source of what answers, and the packages that it needs."""
 
 import tempfile
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
+from shutil import copyfile, copytree, ignore_patterns
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -17,18 +19,24 @@ from fetalflow.models.package_files import unchecked_config
 from fetalflow.models.weights import read, without_weights
 from fetalflow.registry.registered_files import certainty_of
 
-# Packages that reading a cine and predicting import. The source of fetalflow is part of the logged model.
+# Packages that reading a cine and predicting import. The source of what answers is part of the logged model.
 SERVING = (
     *("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "PyYAML", "joblib", "pyarrow", "scikit-learn"),
     *("av", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "opencv-python-headless"),
     *("pillow", "ImageHash", "scikit-video", "scipy", "contourpy"),
+)
+# Parts of the library that answer, without those that train, judge, serve and show. A server takes each file by itself
+# and checks the password each time, and the whole library has 600 files.
+ANSWERING = (
+    *("__init__.py", "artefacts.py", "errors.py"),
+    *("biometry", "cine", "evaluation", "inference", "models", "settings"),
 )
 OPTIONAL = {"openvino"}  # a server may install it; without it the next fastest engine answers
 
 
 def log_model(mlflow: ModuleType, package: Path, exports: Path | None, card: str) -> Any:
     """Log the package, to be loaded by `fetalflow.inference.serving`: its files unchanged, how sure it is, its formats
-    in the folder `exports`, the model card, and the source of the library. No pickle."""
+    in the folder `exports`, the model card, and the source of the rooms that answer. No pickle."""
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "package"
         staged.mkdir()
@@ -39,16 +47,27 @@ def log_model(mlflow: ModuleType, package: Path, exports: Path | None, card: str
         if certainty := certainty_of(package):
             (staged / CERTAINTY).symlink_to(certainty.resolve())
         (staged / "README.md").write_text(card, encoding="utf-8")
+        code = answering_code(Path(folder) / fetalflow.__name__)
         # The requirements are the installed versions, so MLflow's check of them finds nothing, and takes a second.
         with patch("mlflow.utils.environment.warn_dependency_requirement_mismatches", create=True):
             return mlflow.pyfunc.log_model(
                 name="model",
                 loader_module="fetalflow.inference.serving",
                 data_path=str(staged),
-                code_paths=[str(Path(fetalflow.__file__).parent)],
+                code_paths=[str(code)],
                 pip_requirements=_requirements(package, exports),
                 signature=_signature(mlflow, segments(read(package)[0])),
             )
+
+
+def answering_code(folder: Path) -> Path:
+    """`folder`, with the source of ANSWERING."""
+    folder.mkdir()
+    library = Path(fetalflow.__file__).parent
+    for name in ANSWERING:
+        copy = partial(copytree, ignore=ignore_patterns("__pycache__")) if (library / name).is_dir() else copyfile
+        copy(library / name, folder / name)
+    return folder
 
 
 def _requirements(package: Path, exports: Path | None) -> list[str]:
