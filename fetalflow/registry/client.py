@@ -101,15 +101,14 @@ class Registry:
         parts = urlsplit(uri)
         if parts.scheme in ("file", ""):
             return digests_in(Path(url2pathname(parts.path)))
-        place = self.repository(uri)
-        return digests_one_by_one(paths_in(place.list_artifacts), place.download_artifacts)
+        return digests_one_by_one(self.repository(uri))
 
     def files_of(self, run: str, folder: str) -> dict[str, str]:
         """SHA-256 by path of the files in a folder of a run's artefacts; empty if there is no such folder or run."""
         try:
             if (place := self.local_artefacts(run)) is not None:
                 return digests_in(place / folder)
-            found = digests_one_by_one(self.artefact_paths(run, folder), partial(self.client.download_artifacts, run))
+            found = digests_one_by_one(self._artefacts_of(run), folder)
             return {path.removeprefix(f"{folder}/"): digest for path, digest in found.items()}
         except self.failure as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -194,7 +193,11 @@ class Registry:
 
     def remove_artefact(self, run: str, path: str) -> None:
         """Remove a file of a run's artefacts. MLflow's client has no public call for it; `mlflow gc` uses this one."""
-        self.client._tracking_client._get_artifact_repo(run).delete_artifacts(path)
+        self._artefacts_of(run).delete_artifacts(path)
+
+    def _artefacts_of(self, run: str) -> Any:
+        """MLflow's repository of a run's artefacts."""
+        return self.client._tracking_client._get_artifact_repo(run)
 
     @property
     def can_purge(self) -> bool:

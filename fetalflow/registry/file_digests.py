@@ -1,7 +1,7 @@
 """The SHA-256 of every file below a folder, here or in MLflow's store."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,18 @@ def paths_in(listing: Callable[[str | None], list[Any]], folder: str | None = No
             yield entry.path
 
 
-def digests_one_by_one(paths: Iterable[str], fetch: Callable[[str, str], str]) -> dict[str, str]:
-    """The same as `digests_in` for files elsewhere. fetch: copies one of them into a folder; the path of the copy."""
+def digests_one_by_one(place: Any, folder: str | None = None) -> dict[str, str]:
+    """The same as `digests_in` for the files of an MLflow repository, or for those of a folder of it, each with its
+    whole path. One of them at a time is on this machine. `download_artifacts` would ask for every file whether it is a
+    folder, and each request costs a server as much as the file."""
     found = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for path in sorted(path for path in paths if not set(path.split("/")) & set(WRITTEN_ON_USE)):
-            copy = Path(fetch(path, scratch))
-            found[path] = file_digest(copy)
-            copy.unlink()
+        copy = Path(scratch, "copy")
+        for path in sorted(paths_in(place.list_artifacts, folder)):
+            if not set(path.split("/")) & set(WRITTEN_ON_USE):
+                place._download_file(path, str(copy))  # the one call that every repository has
+                found[path] = file_digest(copy)
+                copy.unlink()
     return found
 
 

@@ -7,6 +7,7 @@ the server is out of reach, only this step must be repeated.
 import logging
 import os
 import sqlite3
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -49,6 +50,7 @@ QUIET = {  # environment variables
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # with the default of 7, a person waits for minutes
     "GIT_PYTHON_REFRESH": "quiet",
 }
+MLMODEL = "MLmodel"  # the file of a logged model that says where in it the package is
 NOISY_LOGGERS = ("mlflow.store.db.utils", "alembic", "mlflow.tracking._model_registry")
 
 
@@ -113,10 +115,14 @@ def download_package(model_uri: str) -> Path:
 
     Raises InputError when there is no such model, TrackingFailed when the server is out of reach.
     """
-    with _holding(model_uri) as mlflow:
-        folder = Path(mlflow.artifacts.download_artifacts(model_uri))
-        flavour = mlflow.models.Model.load(folder).flavors.get("python_function", {})
-    package = folder / flavour.get("data", "")
+    with _holding(model_uri) as mlflow, tempfile.TemporaryDirectory() as scratch:
+        place, listed = _repository(model_uri), Path(scratch, MLMODEL)
+        if MLMODEL not in {entry.path for entry in place.list_artifacts(None)}:
+            raise InputError(f"{model_uri}: its files are not in the store of {public_uri(tracking_uri())}.")
+        place._download_file(MLMODEL, str(listed))
+        flavour = mlflow.models.Model.load(listed).flavors.get("python_function", {})
+        # Without the source beside it, which has ten times as many files.
+        package = Path(place.download_artifacts(flavour.get("data", "")))
     if not (package / CONFIG).is_file():
         raise InputError(f"{model_uri} is not a model package of fetalflow (it has no {CONFIG}).")
     return package

@@ -1,6 +1,7 @@
 """The command line `fetalflow COMMAND`. Each command imports its modules when it is called, so --help is fast."""
 
 import os
+import re
 import sys
 
 import typer
@@ -57,12 +58,25 @@ for panel, commands in GROUPS.items():
             app.command(rich_help_panel=panel)(command)
 
 
+def refuse_empty(words: list[str]) -> None:
+    """Raises InputError for an empty argument: as a path it would mean the current folder."""
+    for place, word in enumerate(words):
+        option = re.fullmatch(r"(--[a-z-]+)=\s*", word)
+        if option or not word.strip():
+            before = words[place - 1] if place else ""
+            name = option[1] if option else before if before.startswith("-") else "an argument"
+            raise InputError(
+                f"the value of {name} is empty. Is a variable of the shell not set? Give a value, or leave it out."
+            )
+
+
 def main() -> None:
     """Entry point of the command line. Every error is shown as a message, without a traceback (FETALFLOW_DEBUG=1 shows
     it), with exit status 1. A signal ends the command with 128 plus its number."""
     stop_on_signals()
     use_writable_places()
     try:
+        refuse_empty(sys.argv[1:])
         app()
     except (InputError, TrackingFailed) as error:
         print(f"fetalflow: {error}", file=sys.stderr)

@@ -33,6 +33,7 @@ def run(
 ) -> None:
     """Run all stages of a task on the synthetic hospital or on a drop, as a Prefect flow."""
     set_prefect_defaults()
+    from fetalflow.registry.address import tracking_uri
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
     from flows.running.dvc_stages import pending
@@ -43,6 +44,7 @@ def run(
     from flows.workspaces.workspace import drop_changes, parse_changes, prepare
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
+    tracking_uri()  # a wrong address is refused now, and not by the last stage
     _refuse_path(name)
     if patient_pattern is not None and drop is None:
         raise InputError("--patient-pattern finds the patients of a drop: give --drop as well.")
@@ -94,6 +96,7 @@ def retrain(
 ) -> None:
     """Take new drops from the inbox, test them for drift, train on all drops so far, register a challenger."""
     set_prefect_defaults()
+    from fetalflow.registry.address import tracking_uri
     from fetalflow.settings.params import load_settings
     from flows.checkout import CHECKOUT
     from flows.retrain import accept_key as accept
@@ -104,6 +107,7 @@ def retrain(
     from flows.workspaces.workspace import parse_changes
 
     load_settings(CHECKOUT / "params.yaml").block(task)  # an unknown task is refused
+    tracking_uri()  # a wrong address is refused now, and not by the last stage
     _refuse_path(name)
     if inbox is not None and "://" not in inbox and not Path(inbox).is_dir():
         raise InputError(f"--inbox {inbox!r} is no folder. Name the folder where drops arrive, or a URL of it.")

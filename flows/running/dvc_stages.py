@@ -1,6 +1,7 @@
-"""Calls DVC as a subprocess: list the stages, find those that are not up to date, run one."""
+"""Asks DVC for the stages and for those that are not up to date, and runs one with `dvc` as a process."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -139,24 +140,24 @@ def pending(workspace: Path, task: str | None = None) -> list[str]:
 
     Results that are registered in another MLflow store than that of today count as not registered, and a drop that
     changed while it was read counts as not read.
-    DVC looks at all stages: with the names of 16 stages it would read dvc.yaml and dvc.lock 16 times, which took 3 s.
+    It asks DVC in this process: a new one would take half a second of imports. Raises StageFailed when DVC cannot tell.
     """
+    from dvc.exceptions import DvcException
+    from dvc.logger import set_loggers_level
+    from dvc.repo import Repo, lock_repo
+    from dvc.stage import PipelineStage
+
     from flows.running.extract_state import forget_changed_extracts  # it imports pandas
 
     release_dead_locks(workspace)
     forget_other_stores(workspace)
     forget_changed_extracts(workspace)
-    done = subprocess.run(
-        [DVC, "status", "--json"],
-        cwd=workspace,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise StageFailed("dvc status", done.stdout + done.stderr)
-    return sorted(name for name in json.loads(done.stdout or "{}") if not name.endswith(".dvc") and _is_of(name, task))
+    try:
+        with set_loggers_level(logging.CRITICAL), Repo(str(workspace)) as repo, lock_repo(repo):
+            stages = [each for each in repo.index.stages if isinstance(each, PipelineStage) and _is_of(each.name, task)]
+            return sorted(stage.name for stage in stages if stage.status(check_updates=True))
+    except (DvcException, OSError) as error:
+        raise StageFailed("dvc status", f"{error}\n{error.__cause__ or ''}") from error
 
 
 def openable(line: str, workspace: Path) -> str:

@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 from ready_processes import fetalflow
 
+from fetalflow.errors import InputError
+from flows.cli.app import refuse_empty
+
 # Test sequences of Table 1 of the paper. FetalMovNet errs twice: it calls a Head a Body and an Arm a Hand (Table 4).
 TESTED = {"head": 44, "body": 31, "arm": 25, "heart": 20, "hand": 16, "foot": 21, "leg": 20}
 
@@ -52,6 +55,7 @@ def test_compare_names_every_rival(paper, tmp_path):
         (["score", "nowhere.csv"], "nowhere.csv"),
         (["run", "--drop", "nowhere"], "FETAL_PLANES_DB"),
         (["run", "--profile", "papper"], "there are: paper"),
+        (["run", "--drop", ""], "the value of --drop is empty"),
         (["predict", "nowhere.mp4", "--model", "nowhere"], "nowhere"),
     ],
 )
@@ -69,3 +73,21 @@ def test_an_unknown_task_is_a_message_that_names_the_tasks(verb):
     refused = fetalflow(*verb.split(), "--task", "movements", *workspace)
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
     assert "no task 'movements'. Its tasks: movement, planes, biometry." in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["run", "--drop", ""], "--drop"),
+        (["check", " "], "an argument"),
+        (["predict", "x.png", "--model="], "--model"),
+        (["deidentify", "", "out"], "an argument"),
+    ],
+)
+def test_an_empty_value_is_not_taken_for_the_current_folder(words, name):
+    with pytest.raises(InputError, match=f"the value of {name} is empty"):
+        refuse_empty(words)
+
+
+def test_an_empty_setting_is_no_empty_value():
+    refuse_empty(["run", "--set=machines.scheduler=", "--set", "machines.scheduler="])

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from processes import ROOT
 
+from flows.workspaces.layout import DVC_CONFIG
+
 STAGE = """
 import os, sys
 from pathlib import Path
@@ -56,7 +58,7 @@ def make_small_workspace(folder: Path) -> Path:
 def use_dvc(folder: Path) -> Path:
     """What `dvc init --no-scm` does, without a second of imports."""
     (folder / ".dvc" / "tmp").mkdir(parents=True)
-    (folder / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+    (folder / ".dvc" / "config").write_text(DVC_CONFIG + "    no_scm = true\n")
     return folder
 
 

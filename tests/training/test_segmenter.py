@@ -178,12 +178,12 @@ def fit(network: nn.Module, train: Dataset, validation: Dataset, folder, asked: 
 
 @pytest.mark.parametrize(
     ("name", "options", "epochs"),
-    [("fetalnet", {"width": 8, "dropout": 0.0}, 14), ("fetalnet_lite", {"head_dropout": 0.0}, 7)],
+    [("fetalnet", {"width": 4, "dropout": 0.0}, 14), ("fetalnet_lite", {"head_dropout": 0.0}, 6)],
 )
 def test_a_network_learns_mask_and_label(name, options, epochs, tmp_path):
     torch.manual_seed(0)
     network = build(name, 2, 32, 2, **options)
-    figures = fit(network, Discs(32, 0, 2), Discs(16, 1, 2), tmp_path, epochs=epochs, schedule="cosine")
+    figures = fit(network, Discs(16, 0, 2), Discs(16, 1, 2), tmp_path, epochs=epochs, schedule="cosine", batch=4)
     assert figures["val_dice"] > 0.9 and figures["val_accuracy"] > 0.8, figures
 
 
