@@ -1,6 +1,7 @@
 """Atomic writing: every file or folder is written under a temporary name and then renamed, so it is never partial.
 And `named`, which reads names from a table."""
 
+import errno
 import hashlib
 import json
 import os
@@ -18,8 +19,9 @@ NO_NAMES = ("nan", "none", "null", "<na>")  # what programs write into a table w
 
 
 @contextmanager
-def atomic_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; it replaces `path` if the block ends without an error."""
+def atomic_file(path: Path | str, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; it replaces `path` if the block ends without an error. mode: of
+    the finished file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # OpenCV, NumPy and pandas choose the file format by the suffix, so the temporary name keeps it.
@@ -27,7 +29,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     os.close(handle)
     try:
         yield Path(name)
-        os.chmod(name, 0o644)
+        os.chmod(name, mode)
         with open(name, "rb") as written:  # otherwise a power cut could leave an empty file under the final name
             os.fsync(written.fileno())
         os.replace(name, path)
@@ -49,6 +51,29 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_new(path: Path | str, content: bytes, mode: int = 0o600) -> None:
+    """Write a file that must not exist yet, such as a key. Nobody ever finds a part of it, or finds it with another
+    mode. Raises OSError, FileExistsError among them; then nothing is left behind."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)  # readable for its owner only
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, mode)
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -50,7 +50,7 @@ FLOWS = (
 )
 FORKED = (
     *("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli"),
-    *("test_two_engineers", "test_in_the_image"),
+    *("test_two_engineers", "test_in_the_image", "test_training", "test_training_speed"),
 )
 DOSSIER = "dossier"  # a folder whose files share a champion of each task
 # They share a browser and a station, to which some of them add cines and a network: the first one counts its cines.
@@ -60,8 +60,8 @@ STATION = (
 )
 # The files that take longest, longest first: then the processes of `make test` end at about the same time.
 LONGEST = (
-    *("test_night", *FLOWS, *FORKED, DOSSIER, "test_tracking", "test_export_stage", "test_rollback", "test_training"),
-    *("test_killing", "test_folds", "test_biometry_stages", "test_training_speed", "test_report", "test_export"),
+    *("test_night", *FLOWS, *FORKED, DOSSIER, "test_tracking", "test_export_stage", "test_rollback"),
+    *("test_killing", "test_folds", "test_biometry_stages", "test_report", "test_export"),
     *("test_streaming", "test_arrival", "test_erasure", "test_explain", "test_cluster", *STATION),
     *("test_promotion", "test_actogram", "test_segmenter", "test_warm_start"),
     *("test_doctor", "test_hostile", "test_extend", "test_lineage", "test_ledger", "test_quality", "test_sites"),

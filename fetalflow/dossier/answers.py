@@ -17,6 +17,7 @@ from fetalflow.dossier.gathering.registered import VERSION
 from fetalflow.dossier.statements import FILE as STATEMENTS
 from fetalflow.dossier.statements import MISSING, QUESTIONS, stated
 from fetalflow.errors import InputError
+from fetalflow.settings.params import Loader
 
 ANSWERED, TO_STATE, NOT_DONE = "answered", "to be stated by the maker", "not done"
 STATES = (ANSWERED, TO_STATE, NOT_DONE)  # from the best to the worst
@@ -89,7 +90,7 @@ class Answer:
 def read_checklist(path: Path) -> Checklist:
     """Raises InputError, with the place in the file, when a checklist does not have the expected form."""
     try:
-        return Checklist.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Checklist.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader))
     except (OSError, ValueError, yaml.YAMLError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         where = f" at {'/'.join(map(str, first['loc']))}: {first['msg']}" if first else f": {error}"

@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fetalflow.errors import InputError
-from fetalflow.settings.params import Promote
+from fetalflow.settings.params import Loader, Promote
 
 FILE = "change_plan.yaml"  # in the package, and in the evidence
 # What a version is, and how it is called in a sentence; `weights` are what a training makes.
@@ -90,7 +90,7 @@ def read_plan(path: Path) -> Plan:
     """Raises InputError, with the file and the key, when the file cannot be read, or a key is unknown, missing or
     wrong."""
     try:
-        return Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Plan.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader))
     except (OSError, ValueError, yaml.YAMLError) as error:
         why = _first(error) if isinstance(error, ValidationError) else str(error)
         raise InputError(

@@ -11,6 +11,7 @@ import yaml
 
 from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
+from fetalflow.settings.params import Loader
 
 FOLDER = "evidence"  # in a dossier
 NOT_ON_RECORD = "not on record"
@@ -102,7 +103,7 @@ class Evidence:
         return self._read(name, read_json)
 
     def _yaml(self, name: str) -> Any:
-        return self._read(name, lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
+        return self._read(name, lambda path: yaml.load(path.read_text(encoding="utf-8"), Loader))
 
     def _table(self, name: str) -> pd.DataFrame:
         return self._read(name, pd.read_csv)

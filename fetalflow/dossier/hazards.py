@@ -6,6 +6,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fetalflow.errors import InputError
+from fetalflow.settings.params import Loader
 
 FILE = "risks.yaml"
 KNOWN = Path(__file__).with_name(FILE)  # the hazards that fetalflow knows
@@ -35,7 +36,7 @@ class Risk(BaseModel):
 def read_risks(path: Path) -> list[Risk]:
     """Raises InputError, with the place in the file, when it does not have the form of `risks.yaml` beside the code."""
     try:
-        return TypeAdapter(list[Risk]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")) or [])
+        return TypeAdapter(list[Risk]).validate_python(yaml.load(path.read_text(encoding="utf-8"), Loader) or [])
     except (OSError, ValueError, yaml.YAMLError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         where = f" at {'/'.join(map(str, first['loc']))}: {first['msg']}" if first else f": {error}"

@@ -6,7 +6,6 @@ such a key and its certificate.
 """
 
 import base64
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fetalflow.artefacts import read_json
+from fetalflow.artefacts import read_json, write_new
 from fetalflow.errors import InputError
 
 DOSSIER, PACKAGE = "dossier.sig", "package.sig"
@@ -53,10 +52,15 @@ def make_key(file: Path) -> Path:
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     shown = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    path = file
     try:
-        for path, content, mode in ((file, private, 0o600), (public, shown, 0o644)):
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:
-                handle.write(content)
+        write_new(file, private)
+        path = public
+        try:
+            write_new(public, shown, 0o644)
+        except OSError:
+            file.unlink()  # half a pair would be in the way of the next try
+            raise
     except OSError as error:
         raise InputError(f"The key cannot be written to {path}: {error.strerror}. Choose another file.") from None
     return public

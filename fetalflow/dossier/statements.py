@@ -9,6 +9,7 @@ from fetalflow.artefacts import write_text
 from fetalflow.dossier.chapter import Words
 from fetalflow.dossier.evidence import Evidence
 from fetalflow.errors import InputError
+from fetalflow.settings.params import Loader
 
 FILE = "statements.yaml"  # in the evidence
 MISSING = "To be stated by the maker."
@@ -71,7 +72,7 @@ def read_statements(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f'{path} cannot be read ({error}). Expected lines such as: users: "sonographers"') from None
     if not isinstance(found, dict):

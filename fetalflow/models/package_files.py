@@ -15,6 +15,7 @@ FORMAT = 2
 WEIGHTS = "model.safetensors"
 FAMILIARITY = "familiarity.safetensors"
 CONFIG = "config.json"
+ORIGIN = "origin.json"  # of a package to start from: the registered model and version that it was fetched from
 GIVEN = {
     **{"task": str, "variant": str, "network": str, "labels": list, "frames": int, "size": int, "options": dict},
     "extract": dict,

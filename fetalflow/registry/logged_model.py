@@ -14,9 +14,7 @@ from fetalflow.artefacts import read_json
 from fetalflow.evaluation.certainty.record import CERTAINTY
 from fetalflow.inference.engines.choice import EXPORTS, JUDGED
 from fetalflow.inference.engines.engine import RUNTIMES
-from fetalflow.models.building import segments
 from fetalflow.models.package_files import unchecked_config
-from fetalflow.models.weights import read, without_weights
 from fetalflow.registry.registered_files import certainty_of
 
 # Packages that reading a cine and predicting import. The source of what answers is part of the logged model.
@@ -37,6 +35,9 @@ OPTIONAL = {"openvino"}  # a server may install it; without it the next fastest 
 def log_model(mlflow: ModuleType, package: Path, exports: Path | None, card: str) -> Any:
     """Log the package, to be loaded by `fetalflow.inference.serving`: its files unchanged, how sure it is, its formats
     in the folder `exports`, the model card, and the source of the rooms that answer. No pickle."""
+    from fetalflow.models.building import segments  # torch: every command that asks the registry would wait for it
+    from fetalflow.models.weights import read
+
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "package"
         staged.mkdir()
@@ -84,6 +85,8 @@ def runtimes(exports: Path | None) -> set[str]:
 
 def network_packages(package: Path) -> set[str]:
     """The installed packages that define layers of the package's network."""
+    from fetalflow.models.weights import without_weights
+
     network = without_weights(unchecked_config(package))
     modules = {type(module).__module__.partition(".")[0] for module in network.modules()} - {fetalflow.__name__}
     return {_package_of(module) for module in modules}

@@ -15,11 +15,10 @@ from fetalflow.hospital.arrival.patient_sides import read_sides
 from fetalflow.hospital.arrival.withdrawal import FILE as WITHDRAWN
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
 from fetalflow.hospital.drop.columns import ANNOTATIONS
-from fetalflow.models.package_files import CONFIG, WEIGHTS
+from fetalflow.models.package_files import CONFIG, ORIGIN, WEIGHTS
 from fetalflow.registry.candidates import Candidate, candidate
 from fetalflow.registry.usable import withdrawn_among, withdrawn_here
 from fetalflow.settings.params import TaskSettings
-from fetalflow.training.start import ORIGIN
 
 STARTS = "starts"  # folder of the workspace
 CHOSEN = "chosen.json"

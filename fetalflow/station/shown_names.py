@@ -8,11 +8,13 @@ import os
 import re
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from fetalflow.artefacts import write_new
 from fetalflow.cine.suffixes import CINES
 from fetalflow.hospital.arrival.store_key import read_store_key
 from fetalflow.hospital.deidentify.drop import RECORD
@@ -140,7 +142,6 @@ def _own_secret(path: Path) -> Key:
     """A secret of this station for stand-ins: the key of the hospital is elsewhere, and here is only its name."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        os.write(handle, secrets.token_bytes(32))
-        os.close(handle)
+        with suppress(FileExistsError):  # another process made it just now
+            write_new(path, secrets.token_bytes(32))
     return Key(path.read_bytes())

@@ -11,11 +11,10 @@ from torch import nn
 
 from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
-from fetalflow.models.package_files import CONFIG
+from fetalflow.models.package_files import CONFIG, ORIGIN
 from fetalflow.models.weights import read
 from fetalflow.training.pretrained import PRETRAINING, begin_from_pretrained, is_pretrained
 
-ORIGIN = "origin.json"  # in the package's folder: the registered model and version that it was fetched from
 FITTING = ("task", "network", "labels", "frames", "size", "options")  # must be equal in both configurations
 COLD = "Train from random weights instead: `fetalflow retrain --cold`, or --set TASK.train.start=''."
 

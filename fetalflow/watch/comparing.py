@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import wasserstein_distance
 
 from fetalflow.quality.drift import EVERY_SITE, NO_SITE, compare_drop
 from fetalflow.settings.watch import Watch
@@ -111,6 +110,8 @@ class _Side:
 
 
 def _entry(site: str, column: str, before: _Side, now: _Side, seen: bool) -> dict[str, Any]:
+    from scipy.stats import wasserstein_distance  # its import takes 0.6 s, and every flow imports this file
+
     (w_before, n_before), (w_now, n_now) = before.weights, now.weights
     entry = {"site": site, "seen_before": seen, "figure": FIGURES[column], "column": column}
     entry |= {"before": None, "new": None, "patients_before": n_before, "patients_new": n_now}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from filelock import FileLock
 
-from fetalflow.artefacts import atomic_file, write_table
+from fetalflow.artefacts import atomic_file, write_new, write_table
 from fetalflow.errors import InputError
 from fetalflow.hospital.deidentify.pseudonyms import FILE_VARIABLE, VARIABLE, Key, read_key
 from fetalflow.watch.row import COLUMNS, Answered
@@ -56,9 +56,8 @@ class AnswerLog:
                 os.close(handle)
         if self.keep_pictures and picture is not None:
             place = self.folder / PICTURES / row.day / f"{row.id}.npz"
-            with atomic_file(place) as temporary:
+            with atomic_file(place, 0o600) as temporary:
                 np.savez_compressed(temporary, frames=picture)
-            place.chmod(0o600)
 
     def pseudonym(self, patient: str) -> str:
         """The pseudonym of a true identifier: the one of the deliveries where the hospital's key is set, else one of a
@@ -176,10 +175,7 @@ class AnswerLog:
         file = self.folder / ".key"
         with self._lock:
             if not file.is_file():
-                with atomic_file(file) as temporary:
-                    temporary.write_text(secrets.token_hex(32))
-                    temporary.chmod(0o600)
-                file.chmod(0o600)
+                write_new(file, secrets.token_hex(32).encode("ascii"))
             return Key(bytes.fromhex(file.read_text().strip()))
 
 

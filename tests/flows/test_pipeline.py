@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
+def workspace(tmp_path, monkeypatch, python_at_hand):
     monkeypatch.setattr("flows.running.durations.DEMO", tmp_path / "none")  # the small stages have the demo's names
-    return make_small_workspace(tmp_path / "small")
+    return make_small_workspace(tmp_path / "small", python_at_hand)
 
 
 @pytest.fixture
@@ -83,7 +83,9 @@ Path(f"{name}.done").write_text(name)
 """
 
 
-def test_a_stage_begins_when_what_it_needs_is_there_and_times_are_measured_alone(workspace, flows_here, monkeypatch):
+def test_a_stage_begins_when_what_it_needs_is_there_and_times_are_measured_alone(
+    workspace, flows_here, monkeypatch, python_at_hand
+):
     """And after a failure what runs ends whole, nothing else begins, and the next run does the rest alone."""
     from flows.pipeline import pipeline
     from flows.running.dvc_stages import StageFailed
@@ -93,7 +95,7 @@ def test_a_stage_begins_when_what_it_needs_is_there_and_times_are_measured_alone
     text = "stages:\n"
     for name, needs in {"train": [], "ablate": [], "explain": ["train"], "export": ["train", "ablate"]}.items():
         unit, deps = "movement-cnn" if name == "ablate" else "movement", ", ".join(f"{each}.done" for each in needs)
-        text += f"  {name}:\n    foreach: [{unit}]\n    do:\n      cmd: python meeting.py {name}\n"
+        text += f"  {name}:\n    foreach: [{unit}]\n    do:\n      cmd: {python_at_hand} meeting.py {name}\n"
         text += f"      deps: [{deps}]\n      outs: [{name}.done]\n"
     (workspace / "dvc.yaml").write_text(text)
     (workspace / "meeting.py").write_text(MEETING)
@@ -143,7 +145,7 @@ def test_a_crash_in_training_is_tried_again_and_bad_input_is_not(workspace, flow
     assert ran(workspace)[6:] == ["train", "evaluate"], "what was done stays done"
 
 
-def test_a_night_without_tracking_server_leaves_registering_to_the_next_run(workspace, flows_here):
+def test_a_night_without_tracking_server_leaves_registering_to_the_next_run(workspace, flows_here, python_at_hand):
     """The last stage is the real one's way out: no input at fault, so it is tried again, and then said."""
     from flows.pipeline import pipeline
     from flows.running.dvc_stages import StageFailed
@@ -152,7 +154,7 @@ def test_a_night_without_tracking_server_leaves_registering_to_the_next_run(work
     body = f"import sys\nfrom pathlib import Path\nopen('ran.txt', 'a').write('register\\n')\n{said}\n"
     (workspace / "register.py").write_text(body + "Path('registered.json').write_text('{}')\n")
     with open(workspace / "dvc.yaml", "a") as file:
-        file.write("  register:\n    foreach: [movement]\n    do:\n      cmd: python register.py\n")
+        file.write(f"  register:\n    foreach: [movement]\n    do:\n      cmd: {python_at_hand} register.py\n")
         file.write("      deps: [register.py, train.done, evaluate.done]\n      outs: [registered.json]\n")
     (workspace / "down").touch()
     with pytest.raises(StageFailed, match="Only registering is left"):

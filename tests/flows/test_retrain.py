@@ -59,7 +59,7 @@ ORDER = ["extract", "preprocess", "train", "register"]
 
 
 @pytest.fixture
-def workspace(tmp_path) -> Path:
+def workspace(tmp_path, python_at_hand) -> Path:
     folder, inbox = tmp_path / "night", tmp_path / "inbox"
     folder.mkdir()
     inbox.mkdir()
@@ -70,7 +70,7 @@ def workspace(tmp_path) -> Path:
         "movement": {"retrain": {"inbox": str(inbox)}, "drift": {"permutations": 499}},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(overlay(params, ours)))
-    (folder / "dvc.yaml").write_text(small_pipeline(ORDER, "arrivals/movement/drop"))
+    (folder / "dvc.yaml").write_text(small_pipeline(ORDER, "arrivals/movement/drop", python=python_at_hand))
     return use_dvc(folder)
 
 

@@ -14,7 +14,7 @@ from alert_receiver import alert_receiver
 from alone import alone
 from name_search import SECOND, SECRET
 from named_deliveries import good_delivery
-from processes import BIN, OURS, Server, environ, wait_for
+from processes import OURS, Server, environ, wait_for
 from servers import (
     INFRA,
     MLFLOW_LOG_IN,
@@ -142,7 +142,8 @@ class Site:
             states.append(self.ask_prefect(f"flow_runs/{run['id']}"))
             return states[-1]["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
-        wait_for(ended, 600, lambda: self.worker.log.read_text()[-4000:])
+        # A run takes minutes, and each look costs this process and the server 0.02 s.
+        wait_for(ended, 600, lambda: self.worker.log.read_text()[-4000:], every=2)
         assert states[-1]["state_type"] == "COMPLETED", f"{states[-1]['state']}\n{self.worker.log.read_text()[-4000:]}"
         return states[-1]
 
@@ -165,8 +166,6 @@ def opened_site(folder: Path) -> Iterator[Site]:
         store = stack.enter_context(s3_store(folder))
         begun = pool.submit(stack.enter_context, mlflow_server(folder / "mlflow", database, store))
         prefect = stack.enter_context(prefect_server(folder / "prefect", database))
-        words = [BIN / "prefect", "work-pool", "create", "--type", "process", "cpu"]
-        subprocess.run(words, env=environ(prefect.access), check=True, capture_output=True, timeout=120)
         mlflow = begun.result()
         by_itself = alone(folder)
         address, alerts = stack.enter_context(alert_receiver())

@@ -88,9 +88,9 @@ def running(*arguments, **options) -> Iterator[Server]:
         server.stop()
 
 
-def wait_for(what: Callable[[], bool], seconds: float, said: Callable[[], str] = str) -> None:
-    """Raises AssertionError with the text of `said` when it does not come true in time."""
+def wait_for(what: Callable[[], bool], seconds: float, said: Callable[[], str] = str, every: float = 0.3) -> None:
+    """Raises AssertionError with the text of `said` when it does not come true in time. every: s between looks."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, said()
-        time.sleep(0.3)
+        time.sleep(every)

@@ -15,9 +15,17 @@ from threading import Timer
 
 ROOT = Path(__file__).parents[2]
 READY = multiprocessing.get_context("forkserver")
-READY.set_forkserver_preload(
-    ["fetalflow.training.one_run", "fetalflow.training.answers", "typer", "dvc.cli.parser", "dvc.repo"]
-)
+IMPORTED = [
+    *("fetalflow.training.one_run", "fetalflow.training.answers", "typer", "dvclive", "dvc.cli.parser", "dvc.repo"),
+    *("fetalflow.service.answering", "onnxruntime"),  # the service forks its workers from the same process
+]
+
+
+def forked(target: Callable[..., None], *args: object) -> multiprocessing.Process:
+    """A process that will call `target`, a function of a module, when it is started."""
+    # Here, since the service's workers name another list when they are imported, and the last list counts.
+    READY.set_forkserver_preload(IMPORTED)
+    return READY.Process(target=target, args=args)
 
 
 class Process:
@@ -38,7 +46,7 @@ class Process:
     ):
         reader, writer = READY.Pipe(duplex=False)
         variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-        self.process = READY.Process(target=_run, args=(writer, errors, place, variables, before, module, words))
+        self.process = forked(_run, writer, errors, place, variables, before, module, words)
         self.process.start()
         writer.close()
         with closing(reader):

@@ -213,12 +213,13 @@ def prefect_server(
 
 @contextmanager
 def worker(folder: Path, *access: Mapping[str, str], pool: str = "cpu") -> Iterator[Server]:
-    """A worker of a pool that is there. access: of Prefect, of MLflow, and what else its runs need."""
+    """A worker of a process pool, which it makes if there is none. access: of Prefect, of MLflow, and what else its
+    runs need."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    polls = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_WORKER_WEBSERVER_PORT": str(port)}
+    polls = {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_WORKER_WEBSERVER_PORT": str(port)}
     environment = environ(*access, polls, {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1"})
-    words = [BIN / "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
+    words = [BIN / "prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", "1"]
     with running([*words, "--with-healthcheck"], environment, url, folder / "worker.log", f"{url}/health") as server:
         wait_for(lambda: _is_online(environment, pool), START_S, server.log.read_text)
         yield server

@@ -37,21 +37,22 @@ run(main)
 ORDER = ["phantom", "train", "evaluate"]
 
 
-def small_pipeline(order: list[str], *first: str) -> str:
-    """dvc.yaml of small stages, each after the one before it. first: what the first one needs."""
+def small_pipeline(order: list[str], *first: str, python: str = "python") -> str:
+    """dvc.yaml of small stages, each after the one before it. first: what the first one needs; python: what runs
+    them."""
     text = "stages:\n"
     for before, name in zip([None, *order], order, strict=False):
         deps = ", ".join(["stage.py", *([f"{before}.done"] if before else first)])
-        text += f"  {name}:\n    foreach: [movement]\n    do:\n      cmd: python stage.py {name}\n"
+        text += f"  {name}:\n    foreach: [movement]\n    do:\n      cmd: {python} stage.py {name}\n"
         text += f"      deps: [{deps}]\n      outs: [{name}.done]\n"
     return text
 
 
-def make_small_workspace(folder: Path) -> Path:
+def make_small_workspace(folder: Path, python: str = "python") -> Path:
     folder.mkdir()
     (folder / "stage.py").write_text(STAGE)
     shutil.copy(ROOT / "params.yaml", folder)
-    (folder / "dvc.yaml").write_text(small_pipeline(ORDER))
+    (folder / "dvc.yaml").write_text(small_pipeline(ORDER, python=python))
     return use_dvc(folder)
 
 

@@ -94,6 +94,7 @@ def template(tmp_path_factory):
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        (folder / "mlflow.db").touch()  # a store that does not exist is refused
         patch.chdir(folder)
         with registry() as store:
             begin(store)

@@ -39,6 +39,7 @@ def template(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
+        (place / "mlflow.db").touch()  # a store that does not exist is refused
         with registry() as store:
             client = store.client
             client.create_registered_model(MODEL)

@@ -56,6 +56,7 @@ def uri(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        (folder / "mlflow.db").touch()  # a store that does not exist is refused
         with registry() as store:
             client = store.client
             client.create_registered_model("net")

@@ -14,7 +14,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ready_processes import READY, Process, stage
+from ready_processes import Process, forked, stage
 from torch import nn
 from torch.utils.data import TensorDataset
 from training_sets import FRAMES, LABELS, PLANES, SIZE, make_workspace
@@ -68,11 +68,10 @@ class FirstSpawned:
     process that has imported the libraries, which takes a spawned one 6 s of processor time."""
 
     def __init__(self) -> None:
-        self.kinds = [multiprocessing.get_context("spawn")]
+        self.spawned = [multiprocessing.get_context("spawn").Process]
 
-    def Process(self, **given) -> multiprocessing.process.BaseProcess:  # noqa: N802 - the name that is called
-        kind = self.kinds.pop() if self.kinds else READY
-        return kind.Process(**given)
+    def Process(self, target, args, daemon):  # noqa: N802 - the name that is called
+        return self.spawned.pop()(target=target, args=args) if self.spawned else forked(target, *args)
 
 
 def test_two_processes_train_as_one(parts, tmp_path, monkeypatch):

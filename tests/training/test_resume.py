@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from ready_processes import stage
-from training_sets import LABELS, PLANES, make_workspace
+from training_sets import LABELS, PLANES, make_workspace, narrow_networks
 
 from fetalflow.artefacts import read_json, write_json
 from fetalflow.errors import InputError
@@ -31,7 +31,7 @@ WORKSPACES = {
 
 def kill_at(workspace: Path, epoch: int, *words: str) -> list[str]:
     """Kill the stage outright once it has told of `epoch`, while it trains on; what it had said until then."""
-    process, said = stage(workspace, "train", *words), []
+    process, said = stage(workspace, "train", *words, before=narrow_networks), []
     for line in process.stdout:
         said.append(line)
         if f"epoch {epoch}/{EPOCHS}:" in line:
@@ -49,7 +49,8 @@ def epochs_told(text: str) -> list[int]:
 def trained(folder: Path, task: str, variant: str) -> Path:
     """A workspace whose train stage was never killed."""
     workspace = make_workspace(folder, task, epochs=EPOCHS, patience=EPOCHS, **WORKSPACES[task, variant])
-    process = stage(workspace, "train", task, variant)  # a test before may have left this process more threads
+    # Not here: a test before may have left this process more threads.
+    process = stage(workspace, "train", task, variant, before=narrow_networks)
     said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     return workspace
@@ -67,7 +68,7 @@ def test_a_killed_stage_ends_in_the_same_bytes(task, variant, uninterrupted, tmp
     weights, predictions = f"models/{task}/{variant}/model.safetensors", f"data/{task}/predictions/{variant}.csv"
     kill_at(workspace, 3, task, variant)
     assert not (workspace / weights).exists() and not (workspace / predictions).exists()
-    process = stage(workspace, "train", task, variant)
+    process = stage(workspace, "train", task, variant, before=narrow_networks)
     said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     # From 3 if it was killed while it wrote the third checkpoint; from 1 would be anew.

@@ -2,14 +2,17 @@
 
 import os
 import platform
+import resource
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ready_processes import READY, forked
 from torch import nn
 from torch.nn import functional as F
 from training_sets import FRAMES, LABELS, SIZE, make_workspace
@@ -18,6 +21,7 @@ from fetalflow.models.building import build
 from fetalflow.settings.params import Train
 from fetalflow.training.classifier import Classifier
 from fetalflow.training.fitting import fit_network
+from fetalflow.training.freed_memory import freed_memory_kept
 from fetalflow.training.layout import channels_last
 from fetalflow.training.loading import SequenceDataset, ordered_loader, training_loader
 from fetalflow.training.resident import Resident, fits, stored_bytes
@@ -172,6 +176,18 @@ def test_no_step_asks_for_a_number(parts, tmp_path, monkeypatch):
     assert counts[0] == counts[1]
 
 
+class OneLayer(nn.Module):
+    """The least that a compiler is needed for: it reads every layer of a network before it is found missing."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.layer = nn.Linear(FRAMES * SIZE * SIZE, len(LABELS))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.sin().flatten(1))
+
+
 def test_a_compiled_training_without_a_compiler_goes_on_without(parts, tmp_path, monkeypatch):
     from torch._dynamo.utils import counters
     from torch._inductor import config
@@ -181,7 +197,7 @@ def test_a_compiled_training_without_a_compiler_goes_on_without(parts, tmp_path,
     found, tried = [], []
     for compiled in (False, True):
         counters.clear()
-        fit(net := network("cnn"), parts, tmp_path / str(compiled), compile=compiled, epochs=1)
+        fit(net := OneLayer(), parts, tmp_path / str(compiled), compile=compiled, epochs=1)
         found.append(bits(net))
         tried.append(counters["frames"]["total"] > 0)
     assert tried == [False, True] and found[0] == found[1] and net._compiled_call_impl is None
@@ -204,30 +220,30 @@ def test_the_train_stage_gets_huge_pages():
     assert huge >= 2**15  # KiB: half of the tensor
 
 
-FREED = """
-import resource, torch
-from fetalflow.training.freed_memory import freed_memory_kept
+def freed(environment: dict[str, str], found: Connection) -> None:
+    """Sends the MiB that this process holds: before, within and after the context, each time when much was freed."""
+    os.environ.update(environment)
+    def held() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() >> 20
 
-def held():
-    pages = int(open("/proc/self/statm").read().split()[1])
-    return pages * resource.getpagesize() >> 20
+    def freed_after(size: int) -> int:
+        torch.ones(size * 2**18)
+        return held()
 
-def freed_after(size):
-    torch.ones(size * 2**18)
-    return held()
-
-before = freed_after(100)
-with freed_memory_kept():
-    kept = freed_after(100)
-print(before, kept, freed_after(1))
-"""
+    before = freed_after(100)
+    with freed_memory_kept():
+        kept = freed_after(100)
+    found.send((before, kept, freed_after(1)))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 @pytest.mark.parametrize("wanted", [True, False])
 def test_freed_memory_is_kept_for_the_next_step_and_given_back_at_the_end(wanted):
-    environment = os.environ | ({} if wanted else {"MALLOC_MMAP_MAX_": "65536"})
-    asked = [sys.executable, "-c", FREED]
-    said = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True).stdout
-    before, kept, after = map(int, said.split())  # MiB
+    reader, writer = READY.Pipe(duplex=False)
+    process = forked(freed, {} if wanted else {"MALLOC_MMAP_MAX_": "65536"}, writer)
+    process.start()
+    writer.close()
+    before, kept, after = reader.recv()
+    process.join()
     assert (kept - before > 90) is wanted and abs(after - before) < 20

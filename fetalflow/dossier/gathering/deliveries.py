@@ -20,7 +20,7 @@ from fetalflow.hospital.arrival.journal import read_journal
 from fetalflow.hospital.arrival.recall_record import RESTORE, Line, left_out
 from fetalflow.hospital.arrival.recall_record import lines as recalls
 from fetalflow.hospital.arrival.withdrawal import read_withdrawn
-from fetalflow.settings.params import load_settings
+from fetalflow.settings.params import Loader, load_settings
 
 FILE = "deliveries.json"
 TERMS = {"licence": ("licence", "license"), "consent": ("consent", "consent_given")}  # columns, in any case
@@ -51,7 +51,7 @@ def gather(subject: Subject, folder: Path) -> None:
 def _read(subject: Subject) -> Path | None:
     """The store of deliveries that the version's run read; None if it read another drop, or if nobody knows."""
     try:
-        found = yaml.safe_load(subject.store.artefact(subject.run, "params.yaml") or "")
+        found = yaml.load(subject.store.artefact(subject.run, "params.yaml") or "", Loader)
         store = PurePosixPath((found[subject.task].get("retrain") or {}).get("store") or STORE, subject.task)
         drop = PurePosixPath(found["tasks"][subject.task]["drop"])
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):

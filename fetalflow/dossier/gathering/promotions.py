@@ -25,7 +25,7 @@ from fetalflow.registry.lineage import EVIDENCE, PATIENTS
 from fetalflow.registry.registered_files import PACKAGE_TAG, package_problems
 from fetalflow.registry.tracking import download_package
 from fetalflow.registry.usable import withdrawn_among, withdrawn_here
-from fetalflow.settings.params import Promote
+from fetalflow.settings.params import Loader, Promote
 
 FILE, VERDICTS = "promotions.json", "promotions"  # a file and a folder of the evidence
 TESTED = ("patient", "sequence", "site", "device")
@@ -84,7 +84,7 @@ def rules_of_run(subject: Subject) -> tuple[dict[str, Any] | None, str]:
     if text is None:
         return None, "The run has no params.yaml."
     try:
-        block = (yaml.safe_load(text).get(subject.task) or {}).get("promote") or {}
+        block = (yaml.load(text, Loader).get(subject.task) or {}).get("promote") or {}
         return Promote.model_validate(block).model_dump(mode="json"), ""
     except (yaml.YAMLError, ValidationError, AttributeError) as error:
         return None, f"The rules in the run's params.yaml cannot be read ({type(error).__name__})."

@@ -14,7 +14,7 @@ from fetalflow.artefacts import write_json
 from fetalflow.dossier.subject import Subject
 from fetalflow.errors import InputError
 from fetalflow.quality.drift import EVERY_SITE
-from fetalflow.settings.params import load_settings
+from fetalflow.settings.params import Loader, load_settings
 from fetalflow.watch.alerted import alerts_of
 from fetalflow.watch.look import corrected, log_of, reports_of
 
@@ -66,7 +66,7 @@ def incidents_file(workspace: Path, task: str) -> Path:
 def read_incidents(path: Path) -> list[Incident]:
     """Raises InputError, with the file, the entry and the key, when the file is no list of incidents."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader)
         return TypeAdapter(list[Incident]).validate_python([] if found is None else found)
     except ValidationError as error:
         first = error.errors()[0]

@@ -9,6 +9,8 @@ data. The file's metadata say how it is fed (`feeding`).
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,7 @@ def traced(part: nn.Module, examples: Mapping[str, Tensor], names: Sequence[str]
     """The graph of `part`, a module with a package's `network`. examples: its inputs by name, in order; their first
     axis is the batch, of any size. names: of its outputs. Raises InputError when the graph has a fixed batch size."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which is not used
+    _remember_operators()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecations inside the exporter of torch
         program = torch.onnx.export(
@@ -126,6 +129,16 @@ def traced(part: nn.Module, examples: Mapping[str, Tensor], names: Sequence[str]
             "sequences as a plain number (len, int). Use x.shape[0]."
         )
     return program.model
+
+
+def _remember_operators() -> None:
+    """For each graph, the exporter of torch parses the source of its 500 operators, always the same ones: a seventh of
+    the time of an export. Where torch keeps them in another place, this changes nothing."""
+    with suppress(ImportError, AttributeError):
+        from torch.onnx._internal._lazy_import import onnxscript_apis
+
+        if not hasattr(onnxscript_apis.get_torchlib_ops, "cache_info"):
+            onnxscript_apis.get_torchlib_ops = cache(onnxscript_apis.get_torchlib_ops)
 
 
 def _sort_stable(self: INT64, stable: bool = False, dim: int = -1, descending: bool = False):

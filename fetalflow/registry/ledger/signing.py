@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from fetalflow.artefacts import write_new
 from fetalflow.errors import InputError
 
 VARIABLE = "FETALFLOW_LEDGER_KEY_FILE"  # the file with the private key, 64 hex digits
@@ -92,8 +93,7 @@ def make_key(file: Path | str) -> Ed25519PrivateKey:
     if not Path(file).exists():
         text = Ed25519PrivateKey.generate().private_bytes_raw().hex() + "\n"
         try:
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-                handle.write(text)
+            write_new(file, text.encode("ascii"))
         except OSError as error:
             raise InputError(f"the key {file} cannot be written: {error.strerror}. Choose another folder.") from None
     return signing_key(file)
