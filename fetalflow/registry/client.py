@@ -43,6 +43,7 @@ class Registry:
     ) -> None:
         self.client, self.failure, self.artefacts, self.repository = client, failure, artefacts, repository
         self.ledger_run, self.run_is_fixed = ledger_run, run_is_fixed
+        self._in_use: set[str] = set()  # experiments of the ledger that are not deleted
 
     def models(self) -> tuple[dict[str, dict[str, str]], dict[str, str | None]]:
         """(aliases, marks), both by model: alias to version; the ledger's mark of the model, None without one."""
@@ -230,10 +231,12 @@ class Registry:
         if run is None:
             return None
         experiment = run.info.experiment_id
-        if self.client.get_experiment(experiment).lifecycle_stage == "deleted":
-            raise InputError(
-                f"the ledger's experiment was deleted. Restore it: mlflow experiments restore -x {experiment}"
-            )
+        if experiment not in self._in_use:  # asked once: a move reads the ledger ten times
+            if self.client.get_experiment(experiment).lifecycle_stage == "deleted":
+                raise InputError(
+                    f"the ledger's experiment was deleted. Restore it: mlflow experiments restore -x {experiment}"
+                )
+            self._in_use.add(experiment)
         if run.info.lifecycle_stage == "deleted":
             raise InputError(
                 f"the ledger's run was deleted. Restore it: mlflow runs restore --run-id {run.info.run_id}"

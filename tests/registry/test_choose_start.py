@@ -127,6 +127,7 @@ def test_a_withdrawal_that_changes_no_row_ends_a_start_that_saw_her(models, stor
 @contextmanager
 def registry_in(folder: Path, patch: pytest.MonkeyPatch):
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    (folder / "mlflow.db").touch()  # a store that does not exist is refused
     with registry() as found:
         yield found
 

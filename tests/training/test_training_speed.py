@@ -223,6 +223,7 @@ def test_the_train_stage_gets_huge_pages():
 def freed(environment: dict[str, str], found: Connection) -> None:
     """Sends the MiB that this process holds: before, within and after the context, each time when much was freed."""
     os.environ.update(environment)
+
     def held() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * resource.getpagesize() >> 20
