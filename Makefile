@@ -20,9 +20,10 @@ demo: setup
 # Three processes on two cores, each with whole test files: many tests wait for servers. `make test PROCESSES=4` takes four.
 PROCESSES ?= 3
 # `make test PART=hospital` runs the tests of one room. A dossier reads the results of a whole run.
+# Python keeps what it compiles, also where PYTHONDONTWRITEBYTECODE is set: four processes would each compile the plugins.
 COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
 test: setup
-	@$(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder \
+	@PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder \
 	  $(if $(PART),tests/$(PART),--junitxml test-results.xml -o junit_suite_name=$(COMMIT))
 
 # Whole stories that take half a minute or more each, in about 5 minutes; `make test` leaves them out.

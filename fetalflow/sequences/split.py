@@ -139,12 +139,12 @@ def _hold_out(rows: pd.DataFrame, share: float, keep: int, seed: tuple[int, int]
     people = shows.sum(axis=0)
     rarest = np.lexsort((people, people <= keep))
     group = shows[:, rarest].argmax(axis=1)
+    groups = [np.flatnonzero(group == g) for g in np.unique(group)]
     random = np.random.default_rng(seed)
     wanted, total = counts.to_numpy() * 1.0, counts.to_numpy().sum(axis=0)
     best, best_cost = np.array([], int), (np.inf, np.inf)
     for _ in range(DRAWS):
-        drawn = [_draw(np.flatnonzero(group == g), share, keep, random) for g in np.unique(group)]
-        held = np.concatenate(drawn)
+        held = np.concatenate([_draw(members, share, keep, random) for members in groups])
         got = wanted[held].sum(axis=0) / total
         lost = (got == 0).sum() + (people - shows[held].sum(axis=0) < keep).sum()
         cost = (lost, np.square(got - share).sum())

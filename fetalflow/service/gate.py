@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextlib import suppress
 from typing import Any
 
 from fastapi import HTTPException
@@ -14,6 +15,7 @@ from fetalflow.station.rates import Rates
 OPEN = {"/health", "/ready"}  # they say nothing that needs a token
 HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 NO_TOKEN = "This needs a token: send the header `Authorization: Bearer TOKEN`."
+LINGER_S = 2.0  # at most, until a connection is ended whose client is still sending a body that was refused
 POLICY_VIOLATION = 1008  # of the WebSocket protocol
 
 
@@ -73,9 +75,10 @@ class Gate:
             await receive()
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": refused.detail[:120]})
             return
-        headers = dict(refused.headers or {}) | {"Connection": "close"}  # the rest of the body is not read
+        headers = dict(refused.headers or {}) | {"Connection": "close"}  # the rest of the body is not kept
         answer = JSONResponse({"detail": refused.detail}, refused.status_code, headers)
-        await answer(scope, receive, _with_headers(send))
+        stalled = refused.status_code == 408
+        await answer(scope, receive, _with_headers(send if stalled else _lingering(receive, send)))
 
     def _full(self, why: str) -> HTTPException:
         wait = str(self.desk.retry_after)
@@ -130,6 +133,24 @@ class _Body:
     async def _unless_refused(self, message: dict) -> None:
         if not self.refused:
             await self.send(message)
+
+
+def _lingering(receive: Any, send: Any) -> Any:
+    """The whole answer, and then what still comes is thrown away: a connection that is ended while its client sends is
+    reset, and the client may never read why."""
+
+    async def sending(message: dict) -> None:
+        if message["type"] != "http.response.body" or message.get("more_body"):
+            await send(message)
+            return
+        await send(message | {"more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while (await receive()).get("more_body"):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
+
+    return sending
 
 
 def _with_headers(send: Any) -> Any:

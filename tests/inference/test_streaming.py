@@ -27,6 +27,7 @@ from fetalflow.inference.streaming.streamer import Streamer, open_stream
 from fetalflow.inference.streaming.tally import REMEMBERED, Times
 from fetalflow.models import building
 from fetalflow.models.familiarity import fit_familiarity
+from fetalflow.models.movement import fetalmovnet
 from fetalflow.models.reuse import Reusing
 from fetalflow.models.weights import save
 from fetalflow.settings.params import Extract
@@ -52,6 +53,8 @@ def packages(tmp_path_factory):
     known = building.known_networks() | {"two_frames": two_frames.__name__}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "known_networks", lambda: known)
+        patch.setattr(fetalmovnet, "ATTENTION_WIDTH", 64)  # no answer here depends on how wide a network is
+        patch.setattr(fetalmovnet, "WIDTHS", (8, 16, 32, 64, 32))
         for name, options in NETWORKS.items():
             torch.manual_seed(1)
             kind = "fetalmovnet" if name == "separate_key" else name

@@ -102,6 +102,19 @@ def test_a_body_over_the_limit_is_refused_with_and_without_a_stated_length(runni
     wait(lambda: running.desk.admitted == 0)
 
 
+def test_a_client_that_is_still_sending_reads_why_its_body_was_refused(running):
+    address, body = httpx.URL(running.address), b"-" * 310_000
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((address.host, address.port), 30) as connection:
+        connection.sendall(head.encode() + body[:1000])
+        assert connection.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 413", "it is answered at once"
+        for begin in range(1000, len(body), 50_000):
+            time.sleep(0.01)  # an ended connection would be reset meanwhile
+            connection.sendall(body[begin : begin + 50_000])
+        assert "0.3 MB" in connection.makefile(newline="").read()
+
+
 def test_a_body_that_stalls_gives_its_place_back_and_all_bodies_together_have_a_limit(steady, monkeypatch):
     limits = replace(steady.desk.limits, stall_seconds=0.2)
     monkeypatch.setattr(steady.desk, "limits", limits)

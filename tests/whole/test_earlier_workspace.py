@@ -32,6 +32,9 @@ from flows.workspaces import workspace as workspaces
 from flows.workspaces.workspace import CHECKOUT, parse_changes, prepare, update_workspace, with_changes
 
 TASK, MODEL, WITHDRAWN = "biometry", "fetal-biometry", "P008"
+# A distance to the training data of this hardly trained network differs by so much between kinds of processor, from the
+# order in which they add: by 1.4e-3 between AVX2 and AVX-512, while all probabilities agree to 1e-5.
+OF_THE_PROCESSOR = 3e-3
 
 
 @pytest.fixture
@@ -133,7 +136,7 @@ def test_its_registered_version_and_its_package_answer_as_they_did(workspace, mo
 def same_answer(now: dict, then: dict) -> None:
     assert (now["label"], now["engine"], now["unfamiliar"]) == (then["label"], then["engine"], then["unfamiliar"])
     assert now["probabilities"] == pytest.approx(then["probabilities"], abs=1e-5)
-    assert now["unfamiliarity"] == pytest.approx(then["unfamiliarity"], rel=1e-3)
+    assert now["unfamiliarity"] == pytest.approx(then["unfamiliarity"], rel=OF_THE_PROCESSOR)
     assert [window["probabilities"] for window in now["windows"]] == [
         pytest.approx(window["probabilities"], abs=1e-5) for window in then["windows"]
     ]
@@ -156,6 +159,7 @@ def test_its_ledger_is_whole_its_patients_are_found_and_promotion_asks_its_versi
     # Sentences are for a person. Outlines end at the picture's edge now; those of this hardly trained network did not.
     left_out = ["warnings", "hausdorff_mm"]
     now, then = (table.drop(columns=left_out) for table in (now.astype(then.dtypes), then))
+    assert list(now.pop("unfamiliarity")) == pytest.approx(list(then.pop("unfamiliarity")), rel=OF_THE_PROCESSOR)
     pd.testing.assert_frame_equal(now, then, atol=1e-5)
     with pytest.raises(InputError, match="is champion and challenger: nothing to decide"):
         judge(TASK, load_settings())

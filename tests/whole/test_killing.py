@@ -103,6 +103,9 @@ def gone(process: psutil.Process, within_s: float = 10) -> bool:
 def finish(workspace: Path) -> None:
     """A fresh `dvc repro` ends well with one whole output."""
     (workspace / "started").unlink()
+    for process in psutil.Process().children():
+        if process.status() == psutil.STATUS_ZOMBIE:  # a killed DVC holds its lock until somebody asks how it ended
+            process.wait()
     again = multiprocessing.get_context("fork").Process(target=repro, args=(workspace,))
     again.start()
     again.join()
