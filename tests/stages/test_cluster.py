@@ -147,7 +147,8 @@ def test_a_worker_killed_on_the_way_changes_nothing(tmp_path, drop, alone, addre
     def pids() -> list[int]:
         with Client(address, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=30)
-            return sorted(client.run(os.getpid).values())
+            # A worker that was killed just now may still be in the list.
+            return sorted(client.run(os.getpid, on_error="ignore").values())
 
     monkeypatch.setattr(extract, "_progress", kill_one)
     extract.main("movement")
