@@ -1,7 +1,6 @@
 """Two processes that share each batch train as one does; one that dies ends the stage, and nothing is half written."""
 
 import contextlib
-import multiprocessing
 import signal
 import socket
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ready_processes import Process, forked, stage
+from ready_processes import Process, stage
 from torch import nn
 from torch.utils.data import TensorDataset
 from training_sets import FRAMES, LABELS, PLANES, SIZE, make_workspace
@@ -63,21 +62,8 @@ def quiet(row: dict) -> None:
     """Nothing is told."""
 
 
-class FirstSpawned:
-    """A way to start processes: the first is spawned, as all of a training's are. The others get the same from a
-    process that has imported the libraries, which takes a spawned one 6 s of processor time."""
-
-    def __init__(self) -> None:
-        self.spawned = [multiprocessing.get_context("spawn").Process]
-
-    def Process(self, target, args, daemon):  # noqa: N802 - the name that is called
-        return self.spawned.pop()(target=target, args=args) if self.spawned else forked(target, *args)
-
-
-def test_two_processes_train_as_one(parts, tmp_path, monkeypatch):
+def test_two_processes_train_as_one(parts, tmp_path):
     """21 sequences in batches of 5 (the last one of 6), so that the shares differ: 3 and 2. Tolerance 1e-4."""
-    contexts = {"spawn": FirstSpawned()}
-    monkeypatch.setattr(multiprocessing, "get_context", contexts.__getitem__)
     train = Train(batch=5, epochs=4, optimizer="adam", learning_rate=1e-3, device="cpu", class_weights=True)
     fitted: dict[str, Fitted] = {}
     weights = {}
