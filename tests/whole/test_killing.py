@@ -1,6 +1,5 @@
 """`kill -9` of the flow, of DVC or of the stage: no orphan goes on writing, no mixed output, the next run ends well."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,8 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import dvc.cli
-import dvc.repo  # noqa: F401 - for the processes that are forked from this one
 import psutil
 import pytest
 from processes import QUICK_START
@@ -62,6 +59,7 @@ stop_by_force()
 from flows.running.dvc_stages import reproduce
 reproduce("train@movement", Path("."), print)
 """
+IN_ONE = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 KEPT = "Stopped. The finished stages are kept; the same command continues from there."
 
 
@@ -106,22 +104,10 @@ def finish(workspace: Path) -> None:
     for process in psutil.Process().children():
         if process.status() == psutil.STATUS_ZOMBIE:  # a killed DVC holds its lock until somebody asks how it ended
             process.wait()
-    again = multiprocessing.get_context("fork").Process(target=repro, args=(workspace,))
-    again.start()
-    again.join()
-    assert again.exitcode == 0, (workspace / "log.txt").read_text()
+    again = subprocess.run([BIN / "dvc", "repro"], cwd=workspace, env=environment(STEP_S="0.01"), **IN_ONE)
+    assert again.returncode == 0, (workspace / "log.txt").read_text() + again.stdout
     assert (workspace / "weights.txt").read_text() == WHOLE
     assert len((workspace / "started").read_text().split()) == 1
-
-
-def repro(workspace: Path) -> None:
-    """`dvc repro` in a process forked from this one, which has DVC: its import takes 0.7 s."""
-    os.chdir(workspace)
-    os.environ.update(environment(STEP_S="0.01"))
-    with open("log.txt", "a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    sys.exit(dvc.cli.main(["repro"]))
 
 
 def dvc_above(trainer: psutil.Process) -> psutil.Process:
