@@ -17,7 +17,7 @@ from prefect.states import Cancelled
 
 from fetalflow.artefacts import read_json
 from fetalflow.errors import InputError, TrackingFailed
-from fetalflow.promotion.verdict import PAGE, place
+from fetalflow.promotion.approval import PAGE, place
 from fetalflow.promotion.version_page import publish, publish_words
 from fetalflow.registry.evidence import VERDICT
 from fetalflow.registry.ledger.decisions import put_back

@@ -8,8 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 
-from fetalflow.promotion.approval import check_approval, check_named
-from fetalflow.promotion.verdict import PAGE, act, judge, place
+from fetalflow.promotion.approval import PAGE, check_approval, check_named, place
 from fetalflow.settings.params import load_settings
 from flows.nights.alerts import on_end
 from flows.workspaces.lock import hold
@@ -31,12 +30,16 @@ class Approval(RunInput):
 def judge_in(task_name: str, workspace: Path, candidate: str = "") -> dict:
     """The verdict on the challenger, or on the version `candidate`. The workspace becomes the current folder, because
     the embedded MLflow store is looked for there."""
+    from fetalflow.promotion.verdict import judge  # imports torch: 2 s that a look without a request does not need
+
     with hold(workspace, HOLDER), chdir(workspace):
         return judge(task_name, load_settings(), version=candidate or None)
 
 
 def act_in(verdict: dict, approved_by: str | None, workspace: Path) -> bool:
     """Promote the challenger if the verdict allows it, and say whether; its run gets the evidence in both cases."""
+    from fetalflow.promotion.verdict import act
+
     with hold(workspace, HOLDER), chdir(workspace):
         return act(verdict, load_settings(), approved_by)
 

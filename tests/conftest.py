@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 from hypothesis import settings
-from quick_start.loopback import keep_to_loopback
+from quick_start.loopback import keep_to_loopback, keep_to_this_machine
 from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # So do the servers that tests start with `processes.environ`.
 keep_to_loopback()
+
+# What all processes of the tests share, the servers and programs that they start too: see pytest_sessionfinish.
+if "TESTS_FOLDER" not in os.environ:
+    os.environ["TESTS_FOLDER"] = tempfile.mkdtemp(prefix="fetalflow-tests-")
+    os.environ["WATCHED_HOSTS"] = os.environ["TESTS_FOLDER"] + "/hosts.txt"
+    os.environ["HOME"] = os.environ["TESTS_FOLDER"] + "/home"
+    os.environ["PREFECT_HOME"] = os.environ["TESTS_FOLDER"] + "/prefect"
+    os.mkdir(os.environ["HOME"])
+keep_to_this_machine()
 
 # Hundreds of tests read params.yaml: the loader and the dumper in C say the same in an eighth of the time.
 if hasattr(yaml, "CSafeLoader"):
@@ -110,6 +119,20 @@ def pytest_configure(config: pytest.Config) -> None:
                 shutil.rmtree(left, ignore_errors=True)
         config.option.basetemp = tempfile.mkdtemp(prefix=f"fetalflow-tests-{os.getpid()}-", dir=MEMORY)
         config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """No test, and no process of one, asked for another machine or wrote into the home folder."""
+    if hasattr(session.config, "workerinput"):
+        return
+    folder = Path(os.environ["TESTS_FOLDER"])
+    hosts = (folder / "hosts.txt").read_text() if (folder / "hosts.txt").exists() else ""
+    written = "\n".join(map(str, (folder / "home").rglob("*")))
+    shutil.rmtree(folder)
+    if hosts or written:
+        print(f"\nOther machines that were asked for:\n{hosts}\nIn the home folder:\n{written}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _is_roomy(place: Path) -> bool:

@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 
 import pytest
-from alone import alone
+from alone import alone, assert_alone
 from processes import environ, free_port
 from quick_start.loopback import NotLoopback
 
@@ -55,3 +55,28 @@ def test_a_server_of_the_tests_keeps_to_loopback(variables, tmp_path):
     words = [sys.executable, "-m", "http.server", "--bind", "0.0.0.0", str(free_port())]
     done = subprocess.run(words, env=environ(variables(tmp_path)), capture_output=True, text=True, timeout=30)
     assert done.returncode and "NotLoopback: a server of a test must listen on" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "host"),
+    [
+        ("socket.create_connection(('10.1.2.3', 80))", "10.1.2.3"),
+        ("socket.getaddrinfo('telemetry.hospital.org', 443)", "telemetry.hospital.org"),
+        ("socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('8.8.8.8', 53))", "8.8.8.8"),
+        ("urllib.request.urlopen('http://analytics.hospital.org/')", "analytics.hospital.org"),
+    ],
+)
+def test_who_asks_for_another_machine_is_refused_and_written_down(call, host, tmp_path):
+    """tests/conftest.py reads the file at the end of all tests, and looks into the home folder."""
+    words = [sys.executable, "-c", f"import socket, urllib.request; {call}"]
+    done = subprocess.run(words, env=environ(alone(tmp_path)), capture_output=True, text=True, timeout=30)
+    assert done.returncode and f"{host} is not this machine" in done.stderr
+    with pytest.raises(AssertionError, match=host):
+        assert_alone(tmp_path)
+
+
+def test_a_machine_that_nobody_has_is_refused_as_well(tmp_path):
+    words = [sys.executable, "-c", "import socket; socket.getaddrinfo('server.example', 443)"]
+    done = subprocess.run(words, env=environ(alone(tmp_path)), capture_output=True, text=True, timeout=30)
+    assert done.returncode and "server.example is not this machine" in done.stderr
+    assert_alone(tmp_path)

@@ -1,12 +1,19 @@
 """A person's approval: it names the version and the evidence that she read, and holds for nothing else."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fetalflow.errors import InputError
 from fetalflow.registry.evidence import LEAST
 
+PAGE = "verdict.html"
 SHOWN = 16  # digits of the evidence in the command that the page shows
+
+
+def place(task: str, workspace: Path = Path()) -> Path:
+    """The folder of the last verdict. It is not in the run's reports, which are registered and must not change."""
+    return workspace / "reports" / "promotion" / task
 
 
 def approval_command(verdict: Mapping[str, Any]) -> str:

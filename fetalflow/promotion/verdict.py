@@ -15,6 +15,7 @@ from fetalflow.evaluation.measurement_columns import measured_well
 from fetalflow.evaluation.predictions import Predictions, read_predictions
 from fetalflow.promotion import budgets
 from fetalflow.promotion.answers import answers_of, held_out_rows
+from fetalflow.promotion.approval import PAGE, place
 from fetalflow.promotion.comparison import WRONG, Answers, compare_answers, describe_answers
 from fetalflow.promotion.findings import Finding
 from fetalflow.promotion.page import render
@@ -26,13 +27,6 @@ from fetalflow.registry.ledger.record import alias_problems, record_move
 from fetalflow.registry.provenance import data_digest
 from fetalflow.registry.usable import require_nobody_withdrawn, withdrawn_here
 from fetalflow.settings.params import Evaluate, Promote, Settings
-
-PAGE = "verdict.html"
-
-
-def place(task: str, workspace: Path = Path()) -> Path:
-    """The folder of the last verdict. It is not in the run's reports, which are registered and must not change."""
-    return workspace / "reports" / "promotion" / task
 
 
 def judge(task: str, settings: Settings, workspace: Path = Path(), version: str | None = None) -> dict[str, Any]:

@@ -48,8 +48,8 @@ def promote(
     workspace: Workspace = None,
 ) -> None:
     """Check the challenger against the rules of params.yaml, and make it champion if it passes; else exit with 1."""
-    from fetalflow.promotion.approval import approval_command, check_approval, check_named
-    from fetalflow.promotion.verdict import PAGE, act, judge, place
+    from fetalflow.promotion.approval import PAGE, approval_command, check_approval, check_named, place
+    from fetalflow.promotion.verdict import act, judge
     from fetalflow.registry.ledger.record import current_user
     from fetalflow.settings.params import load_settings
     from flows.workspaces.last_run import in_workspace

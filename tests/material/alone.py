@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from processes import ROOT
+from processes import QUICK_START, ROOT
 
 
 def alone(folder: Path) -> dict[str, str]:
     """Variables for such a program: an empty home folder in `folder`, and sockets that are watched."""
     home = folder / "home"
     home.mkdir()
-    watch = ROOT / "tests" / "material" / "watched"
-    return {"HOME": str(home), "PYTHONPATH": f"{watch}:{ROOT}", "WATCHED_HOSTS": str(folder / "hosts.txt")}
+    return {"HOME": str(home), "PYTHONPATH": f"{QUICK_START}:{ROOT}", "WATCHED_HOSTS": str(folder / "hosts.txt")}
 
 
 def assert_alone(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """A small finished run: real files by the real stages, of networks that were hardly trained."""
 
 import contextlib
-import copy
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from filelock import FileLock
 from variant_entries import entry, put_variants
 
 from fetalflow.artefacts import file_digest, read_json, write_json, write_table, write_text
@@ -131,19 +132,18 @@ def read(rows: pd.DataFrame, folder: Path) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.load(folder / path) for path in rows["path"]])).float() / 255
 
 
-LEARNT: dict[str, tuple[dict[str, torch.Tensor], torch.Tensor]] = {}  # weights and state of the random numbers
-
-
 def learn(network: torch.nn.Module, rows: pd.DataFrame, folder: Path) -> None:
-    """A few steps, so that answers are neither all right nor all wrong. They take 2 s, and several files of tests take
-    the same ones: from the same begin they are known."""
+    """A few steps, so that answers are neither all right nor all wrong. They take 2 s, and many files of tests take the
+    same ones in several processes: what they lead to is kept for all."""
     x, y = read(rows, folder), torch.tensor([LABELS.index(label) for label in rows["label"]])
     given = [*network.state_dict().values(), torch.get_rng_state(), x, y]
     begin = hashlib.sha256(b"".join(each.numpy().tobytes() for each in given)).hexdigest()
-    if begin not in LEARNT:
-        _take_steps(network, x, y)
-        LEARNT[begin] = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    weights, random = LEARNT[begin]
+    learnt = Path(os.environ["TESTS_FOLDER"], f"{begin}.pt")
+    with FileLock(f"{learnt}.lock"):
+        if not learnt.exists():
+            _take_steps(network, x, y)
+            torch.save([network.state_dict(), torch.get_rng_state()], learnt)
+    weights, random = torch.load(learnt)
     network.train().load_state_dict(weights)
     torch.set_rng_state(random)
 

@@ -28,8 +28,9 @@ from fetalflow.models.building import build
 from fetalflow.models.package_files import read_familiarity
 from fetalflow.models.weights import save
 from fetalflow.promotion.answers import held_out_rows, predictions
+from fetalflow.promotion.approval import PAGE, place
 from fetalflow.promotion.speed import Speed, time_in_turns
-from fetalflow.promotion.verdict import PAGE, VERDICT, act, digest, judge, place
+from fetalflow.promotion.verdict import VERDICT, act, digest, judge
 from fetalflow.registry.candidates import alias_versions, candidate
 from fetalflow.registry.evidence import evidence_digest, evidence_problems, is_intact
 from fetalflow.registry.ledger.decisions import put_back

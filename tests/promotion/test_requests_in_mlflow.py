@@ -17,8 +17,8 @@ import flows.answer_requests
 import flows.promote
 from fetalflow.artefacts import write_json, write_text
 from fetalflow.promotion import verdict as gate
+from fetalflow.promotion.approval import PAGE, place
 from fetalflow.promotion.findings import Finding
-from fetalflow.promotion.verdict import PAGE, place
 from fetalflow.promotion.version_page import as_markdown
 from fetalflow.registry.candidates import alias_versions
 from fetalflow.registry.evidence import VERDICT, digest, evidence_digest
@@ -117,7 +117,7 @@ def played(monkeypatch):
     """All rules pass unless the list, which it gives back, names a rule that fails."""
     settings_are()
     failed: list[str] = []
-    monkeypatch.setattr("flows.promote.judge", lambda *given, version: judged(version, failed))
+    monkeypatch.setattr("fetalflow.promotion.verdict.judge", lambda *given, version: judged(version, failed))
     monkeypatch.setattr(gate, "_of_data", lambda data: {})
     monkeypatch.setattr("fetalflow.registry.ledger.decisions.require_files", lambda *given: None)  # there is no model
     yield failed

@@ -1,7 +1,6 @@
 """A finished run in MLflow: what is logged, the model by its alias, and what happens without a server."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
-from alone import alone, assert_alone
 from finished_run import FRAMES, LABELS, TASK, make_finished_run
 from processes import BIN, environ, free_port, running
 
@@ -424,34 +422,6 @@ def test_the_embedded_store_is_read_without_mlflow_and_as_mlflow_reads_it(regist
     client.delete_registered_model_alias(MODEL, "for-a-moment")
     with pytest.raises(InputError, match="for-a-moment"):
         fetching.fetch_package(f"models:/{MODEL}@for-a-moment")
-
-
-def test_no_verb_speaks_to_another_machine_or_writes_into_the_home_folder(registered, workspace, tmp_path):
-    """All in one process, as their imports take seconds. Verbs that answer: tests/stages/test_export_stage.py; the
-    stages and the flows: tests/whole/test_night.py."""
-    predictions = str(workspace / "data" / TASK / "predictions" / f"{MAIN}.csv")
-    verbs = [
-        *(["describe", MAIN], ["score", predictions], ["compare", predictions, predictions]),
-        *(["ledger", "verify"], ["ledger", "history"], ["lineage", f"models:/{MODEL}/1"], ["rollback"]),
-        *(["promote", "--dry-run"], ["doctor"], ["arrivals"], ["quarantine", "list"], ["deidentify", "in", "out"]),
-        *(["measure", predictions], ["predict", predictions, "--engine", "torch"]),
-    ]
-    code = f"""from flows.cli.app import app
-from flows.running.surroundings import use_writable_places
-use_writable_places()
-for words in {verbs!r}:
-    try:
-        app(words, standalone_mode=False)
-    except (Exception, SystemExit) as error:
-        print(words, repr(error))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | alone(tmp_path), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^\d+ lines, 0 errors", done.stdout, re.M)
-    assert re.search(r"[23] of 21 rules failed", done.stdout)  # one more where the checkout has changes
-    assert_alone(tmp_path)
 
 
 def test_without_a_store_nothing_is_fetched(tmp_path, monkeypatch):
