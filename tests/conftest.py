@@ -38,6 +38,7 @@ if "TESTS_FOLDER" not in os.environ:
     os.environ["WATCHED_HOSTS"] = os.environ["TESTS_FOLDER"] + "/hosts.txt"
     os.environ["HOME"] = os.environ["TESTS_FOLDER"] + "/home"
     os.environ["PREFECT_HOME"] = os.environ["TESTS_FOLDER"] + "/prefect"
+    os.environ["MPLCONFIGDIR"] = os.environ["TESTS_FOLDER"] + "/matplotlib"
     os.mkdir(os.environ["HOME"])
 keep_to_this_machine()
 
@@ -68,6 +69,11 @@ FORKED = (
     *("test_faults_tracking", "test_distributed_training", "test_resume", "test_faults", "test_cli"),
     *("test_two_engineers", "test_in_the_image", "test_training", "test_training_speed"),
 )
+# They export networks: what PyTorch and ONNX need for the first one takes 4 s of processor time.
+EXPORTS = (
+    *("test_export", "test_export_stage", "test_streaming", "test_movement_rivals", "test_fetalmovnet_m"),
+    "test_feeding",
+)
 DOSSIER = "dossier"  # a folder whose files share a champion of each task
 # They share a browser and a station, to which some of them add cines and a network: the first one counts its cines.
 STATION = (
@@ -76,9 +82,9 @@ STATION = (
 )
 # The files that take longest, longest first: then the processes of `make test` end at about the same time.
 LONGEST = (
-    *("test_night", *FLOWS, *FORKED, DOSSIER, "test_tracking", "test_export_stage", "test_rollback"),
-    *("test_killing", "test_folds", "test_biometry_stages", "test_report", "test_export"),
-    *("test_streaming", "test_arrival", "test_erasure", "test_explain", "test_cluster", *STATION),
+    *("test_night", *FLOWS, *FORKED, DOSSIER, *EXPORTS, "test_tracking", "test_rollback"),
+    *("test_killing", "test_folds", "test_biometry_stages", "test_report"),
+    *("test_arrival", "test_erasure", "test_explain", "test_cluster", *STATION),
     *("test_promotion", "test_actogram", "test_segmenter", "test_warm_start"),
     *("test_doctor", "test_hostile", "test_extend", "test_lineage", "test_ledger", "test_quality", "test_sites"),
 )
@@ -142,13 +148,13 @@ def _is_roomy(place: Path) -> bool:
 
 
 class FilesThatShare(LoadFileScheduling):
-    """Whole files go to a process, and those of FLOWS, of FORKED, of STATION and of DOSSIER to the same one."""
+    """Whole files go to a process, and those of a group above to the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
         if DOSSIER in Path(file).parts:
             return DOSSIER
-        return next((group[0] for group in (FLOWS, FORKED, STATION) if Path(file).stem in group), file)
+        return next((group[0] for group in (FLOWS, FORKED, EXPORTS, STATION) if Path(file).stem in group), file)
 
 
 @pytest.hookimpl(optionalhook=True)
