@@ -94,7 +94,7 @@ class Desk:
         """The rows of one kind, or all rows, with their name `row`. Raises InputError if no row has this kind."""
         if kind is not None and kind not in set(self.table["kind"]):
             kinds = ", ".join(count_kinds(self.table)) or "nothing"
-            raise InputError(f"no row of the kind {kind!r} is in {self.path}; there is: {kinds}.")
+            raise InputError(f"{self.path} has no row of the kind {kind!r}. Choose one of its kinds: {kinds}.")
         return self.table[self.table["kind"] == kind if kind else slice(None)].to_dict("records")
 
     def select(self, **wanted: str | None) -> list[str]:
@@ -237,8 +237,8 @@ class Desk:
         matching = [row for known, row in self._by_name.items() if name and known.startswith(name)]
         if len(matching) != 1:
             raise InputError(
-                f"the names of {len(matching)} rows in {self.path} start with {name!r}; give a name of `fetalflow "
-                "quarantine list` that fits one row."
+                f"{self.path} has {len(matching)} rows with a name that begins with {name!r}. Give a name that fits "
+                "one row only; `fetalflow quarantine list` shows the names."
             )
         return matching[0]
 

@@ -4,9 +4,10 @@ A stage that only writes packages imports `fetalflow.models.weights` instead, so
 that reads cines.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,11 +180,11 @@ class Package:
 
     def _predict(self, recorded: Iterator[tuple[Span, np.ndarray]]) -> Prediction:
         # A segmentation network holds full-size feature maps of every frame in memory.
-        batches = _batches(recorded, 1 if self.segments else BATCH)
+        together = 1 if self.segments else BATCH
+        batches = iter(lambda: list(islice(recorded, together)), [])
         windows, p = zip(*(each for batch in batches for each in self._windows(batch)), strict=True)
-        mean = np.mean(
-            p, axis=0, dtype=np.float64
-        )  # of the network's probabilities, so that the temperature changes no label
+        # Of the network's probabilities, so that the temperature changes no label.
+        mean = np.mean(p, axis=0, dtype=np.float64)
         unfamiliarity = None if self.familiarity is None else float(np.median([w.unfamiliarity for w in windows]))
         best = self._best(windows) if self.frames == 1 else {}
         return Prediction(
@@ -282,17 +283,6 @@ def _frame_weights(network: "nn.Module", frames: np.ndarray, targets: np.ndarray
 
     device = next(network.parameters()).device
     return frame_weights(network, to_input(frames, device), torch.from_numpy(targets).to(device)).tolist()
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    held: list[Any] = []
-    for item in items:
-        held.append(item)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held
 
 
 def as_uint8(array: np.ndarray) -> np.ndarray:

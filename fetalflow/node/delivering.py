@@ -22,7 +22,7 @@ from fetalflow.hospital.deidentify.sealed import write_seal
 from fetalflow.hospital.drop.columns import ANNOTATIONS, ASSUMED, COLUMNS
 from fetalflow.node.inboxes import inbox_of, is_delivered, put
 from fetalflow.node.receipts import Receipt
-from fetalflow.node.taking import Node, in_short
+from fetalflow.node.running_node import Node, in_short
 from fetalflow.settings.node import Rule
 
 DELIVERING = ".delivering-"  # how the folder of a delivery begins that is being copied to a URL

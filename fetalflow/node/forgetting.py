@@ -15,7 +15,7 @@ from pydicom import dcmread
 from fetalflow.errors import InputError
 from fetalflow.node.receipts import Receipt, Receipts, forgotten_name
 from fetalflow.node.returning import RESULTS
-from fetalflow.node.taking import DATABASE, HOST, LOCK, SPOOL, in_short
+from fetalflow.node.running_node import DATABASE, HOST, LOCK, SPOOL, in_short
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from pynetdicom.sop_class import (
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
-from fetalflow.node.taking import FULL, Node, Refused, in_short, is_full, take
+from fetalflow.node.running_node import Node, in_short
+from fetalflow.node.taking import FULL, Refused, is_full, take
 
 OBJECTS = (
     UltrasoundImageStorage,
@@ -125,7 +126,7 @@ def _rejected(event: evt.Event, say: Callable[[str], None]) -> None:
 
 
 def _bound(event: evt.Event, most: int) -> None:
-    """Let the connection end when a peer sends a larger message than is allowed. pynetdicom has no limit."""
+    """End the connection when a peer sends a message of more than `most` bytes. pynetdicom has no such limit."""
     transport = event.assoc.dul.socket
     receive, event.assoc.bytes_of_message = transport.recv, 0
 

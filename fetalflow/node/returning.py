@@ -17,7 +17,8 @@ from pydicom.uid import UID
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
 from fetalflow.node.receipts import forgotten_name
-from fetalflow.node.taking import TRUE, Node, in_short
+from fetalflow.node.running_node import Node, in_short
+from fetalflow.node.taking import TRUE
 
 RESULTS = "results"
 MARKS = (  # of de-identification: they are no longer true

@@ -7,7 +7,7 @@ from pydicom import Dataset
 from pynetdicom import AE
 
 from fetalflow.node.returning import Away, NotSent
-from fetalflow.node.taking import Node
+from fetalflow.node.running_node import Node
 from fetalflow.node.web import store
 from fetalflow.settings.node import Peer
 

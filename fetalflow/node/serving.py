@@ -22,8 +22,8 @@ from fetalflow.node.inboxes import inbox_of, local_files
 from fetalflow.node.listening import keep_quiet, listening
 from fetalflow.node.receipts import Receipt, Receipts
 from fetalflow.node.returning import RESULTS, send_back
+from fetalflow.node.running_node import DATABASE, HOST, LOCK, SPOOL, Node, in_short
 from fetalflow.node.sending import sender
-from fetalflow.node.taking import DATABASE, HOST, LOCK, SPOOL, Node, in_short
 from fetalflow.node.web import client, fetch
 from fetalflow.settings.node import Rule
 from fetalflow.settings.params import Settings

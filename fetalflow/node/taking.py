@@ -7,15 +7,9 @@ on two associations at once, is held once.
 import hashlib
 import re
 import sqlite3
-import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from pydicom import Dataset, dcmread
@@ -28,18 +22,17 @@ from fetalflow.cine.store import LIMITS
 from fetalflow.errors import Rejected
 from fetalflow.hospital.deidentify.files import CINES, cine_name, has_no_room, write_cine
 from fetalflow.hospital.deidentify.header import DATES
-from fetalflow.hospital.deidentify.pseudonyms import Key, shift_date
+from fetalflow.hospital.deidentify.pseudonyms import shift_date
 from fetalflow.hospital.deidentify.table import REASONS, rejected
 from fetalflow.hospital.drop.columns import YES
 from fetalflow.hospital.drop.identity import NO_LETTER, NO_PATIENT, NOTHING
 from fetalflow.hospital.drop.spelling import tidy
 from fetalflow.node.memory import in_memory
-from fetalflow.node.receipts import HELD, REFUSED, Receipt, Receipts
+from fetalflow.node.receipts import HELD, REFUSED, Receipt
 from fetalflow.node.rules import Place, place, plain, text
+from fetalflow.node.running_node import Node, in_short
 from fetalflow.node.vault import Vault
-from fetalflow.settings.params import Settings
 
-SPOOL, DATABASE, LOCK, HOST = "spool", "node.db", ".lock", ".host"
 FULL = "the node has no room on its disk or in its memory"
 MOST_OBJECTS = 10**6  # of a study; a header that states more states nonsense
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
@@ -74,59 +67,6 @@ class Refused(Exception):  # noqa: N818 - a decision about one object, not an er
     @property
     def reason(self) -> str:
         return NOT_TAKEN.get(self.kind) or REASONS[rejected(self.kind)]
-
-
-@dataclass
-class Node:
-    """A running node: its settings, its folder, its key and its database."""
-
-    settings: Settings
-    folder: Path
-    key: Key | None
-    receipts: Receipts
-    clock: Callable[[], float] = time.time
-    passed_over: set[str] = field(default_factory=set)  # objects of the DICOMweb PACS that are not asked for again
-    not_given: set[str] = field(default_factory=set)  # objects that the DICOMweb PACS lists and does not give
-    not_examined: set[str] = field(default_factory=set)  # deliveries of which the examination failed
-    waiting: dict[Path, str] = field(default_factory=dict)  # results that wait, and why
-    looked: float = float("-inf")  # when the DICOMweb PACS was asked last
-    busy: Counter = field(default_factory=Counter)  # objects of a study that are being worked on
-    _lock: Lock = field(default_factory=Lock)
-
-    @property
-    def vault(self) -> Vault:
-        return Vault(self.key)
-
-    @property
-    def spool(self) -> Path:
-        return self.folder / SPOOL
-
-    def name(self, uid: str) -> str:
-        """A UID as the pipeline knows it."""
-        return self.key.uid(uid) if self.key else uid
-
-    @contextmanager
-    def idle(self) -> Iterator[bool]:
-        """Whether no object is being worked on; until the block ends, no work on another one begins."""
-        with self._lock:
-            yield not any(self.busy.values())
-
-    @contextmanager
-    def working_on(self, study: str) -> Iterator[None]:
-        with self._lock:
-            self.busy[study] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.busy[study] -= 1
-                if not self.busy[study]:
-                    del self.busy[study]
-
-
-def in_short(study: str) -> str:
-    """A study for the log, which may not hold its true UID."""
-    return hashlib.sha256(study.encode()).hexdigest()[:12]
 
 
 def take(node: Node, data: bytes, sender: str) -> Receipt:

@@ -17,7 +17,8 @@ from requests.exceptions import SSLError
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.intake import crash_in_words
 from fetalflow.node.returning import Away, NotSent
-from fetalflow.node.taking import FULL, Node, Refused, in_short, is_full, take
+from fetalflow.node.running_node import Node, in_short
+from fetalflow.node.taking import FULL, Refused, is_full, take
 from fetalflow.settings.node import Web
 
 LOGIN = "FETALFLOW_DICOMWEB_LOGIN"  # USER:PASSWORD
@@ -64,14 +65,14 @@ def fetch(node: Node, say: Callable[[str], None]) -> int:
     if not web.url or node.clock() - node.looked < web.every:
         return 0
     node.looked = node.clock()
-    asked = client(web)
+    pacs = client(web)
     try:
-        studies = _studies(asked, web)
+        studies = _studies(pacs, web)
         if len(studies) >= web.most:
             most = f"{web.title}: only the first {web.most} studies are looked at"
             say(f"{most}; raise node.web.most, or lower node.web.days")
         for study in studies:
-            taken += _fetch_study(node, asked, study, say)
+            taken += _fetch_study(node, pacs, study, say)
     except Exception as error:  # noqa: BLE001 - a PACS may answer anything, and a message may quote it
         if is_full(error):
             say(f"{web.title}: {FULL}; the next look tries again")
@@ -80,12 +81,12 @@ def fetch(node: Node, say: Callable[[str], None]) -> int:
     return taken
 
 
-def _studies(asked: DICOMwebClient, web: Web) -> list[str]:
+def _studies(pacs: DICOMwebClient, web: Web) -> list[str]:
     first = (date.today() - timedelta(days=web.days)).strftime("%Y%m%d")
     filters = {"StudyDate": f"{first}-", **web.filters}
     found: dict[str, None] = {}
-    while len(found) < web.most:  # a PACS may give fewer than it is asked for
-        page = asked.search_for_studies(search_filters=filters, limit=web.most - len(found), offset=len(found))
+    while len(found) < web.most:  # a PACS may give fewer than were requested
+        page = pacs.search_for_studies(search_filters=filters, limit=web.most - len(found), offset=len(found))
         new = dict.fromkeys(study for each in page if (study := _value(each, STUDY)) not in found)
         if not new:
             break
@@ -97,9 +98,9 @@ def _value(found: dict, tag: str) -> str:
     return str((found.get(tag, {}).get("Value") or [""])[0])
 
 
-def _fetch_study(node: Node, asked: DICOMwebClient, study: str, say: Callable[[str], None]) -> int:
+def _fetch_study(node: Node, pacs: DICOMwebClient, study: str, say: Callable[[str], None]) -> int:
     """An object whose modality the answer does not state is retrieved, too: its header decides."""
-    listed = _instances(asked, study)
+    listed = _instances(pacs, study)
     wanted = [each for each in listed if _value(each, MODALITY) in ("", *TAKEN)]
     taken, title = 0, node.settings.node.web.title
     for each in wanted:
@@ -108,7 +109,7 @@ def _fetch_study(node: Node, asked: DICOMwebClient, study: str, say: Callable[[s
         if known is not None or name in node.passed_over:  # also a refused one: it would be refused again
             continue
         try:
-            found = asked.retrieve_instance(study, _value(each, SERIES), name, media_types=AS_STORED)
+            found = pacs.retrieve_instance(study, _value(each, SERIES), name, media_types=AS_STORED)
             take(node, _bytes(found), title)
             taken += 1
         except Refused as refused:
@@ -128,10 +129,10 @@ def _fetch_study(node: Node, asked: DICOMwebClient, study: str, say: Callable[[s
     return taken
 
 
-def _instances(asked: DICOMwebClient, study: str) -> list[dict]:
+def _instances(pacs: DICOMwebClient, study: str) -> list[dict]:
     found: dict[str, dict] = {}
     while True:
-        page = asked.search_for_instances(study, fields=["Modality"], limit=PAGE, offset=len(found))
+        page = pacs.search_for_instances(study, fields=["Modality"], limit=PAGE, offset=len(found))
         new = {_value(each, OBJECT): each for each in page if _value(each, OBJECT) not in found}
         if not new:
             return list(found.values())

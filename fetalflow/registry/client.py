@@ -231,7 +231,7 @@ class Registry:
         if run is None:
             return None
         experiment = run.info.experiment_id
-        if experiment not in self._in_use:  # asked once: a move reads the ledger ten times
+        if experiment not in self._in_use:  # requested once only, because a move reads the ledger ten times
             if self.client.get_experiment(experiment).lifecycle_stage == "deleted":
                 raise InputError(
                     f"the ledger's experiment was deleted. Restore it: mlflow experiments restore -x {experiment}"

@@ -33,7 +33,7 @@ def is_intact(verdict: Mapping[str, Any]) -> bool:
 
 
 def evidence_problems(folder: Path, expected: str) -> list[str]:
-    """What is wrong with the evidence in `folder`, in sentences; empty if it is what the ledger names as `expected`."""
+    """Sentences about what is wrong with the evidence in `folder`. expected: its digest in the ledger."""
     try:
         verdict = read_json(folder / VERDICT)
         stated = verdict["evidence_digest"]

@@ -88,7 +88,7 @@ def version_of_alias(model: str, alias: str) -> str | None:
 
 
 def _aliases_in_sqlite(database: Path, model: str) -> set[str] | None:
-    """None: let MLflow look, which also says what is wrong."""
+    """None if SQLite does not show it. The caller then asks MLflow, whose error message says what is wrong."""
     try:
         with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as store:
             return {alias for (alias,) in store.execute(ALIASES, (model,))} or None
@@ -97,7 +97,7 @@ def _aliases_in_sqlite(database: Path, model: str) -> set[str] | None:
 
 
 def _in_sqlite(database: Path, model_uri: str) -> tuple[str, Path] | None:
-    """None: let MLflow look, which also says what is wrong."""
+    """None if SQLite does not show it. The caller then asks MLflow, whose error message says what is wrong."""
     text = model_uri.removeprefix("models:/")
     name, at, wanted = text.rpartition("@") if "@" in text else text.rpartition("/")
     try:

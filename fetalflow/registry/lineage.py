@@ -61,7 +61,7 @@ class Decision:
     decision: str  # keep or promote
     made: str  # UTC
     evidence: str  # digest
-    sequences: int  # of the patient
+    sequences: int  # number of the patient's sequences
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _patients_of(table: str) -> pd.DataFrame | None:
 
 
 def is_meant(rows: pd.DataFrame, pseudonym: str, site: str | None) -> pd.Series:
-    """Whether the patient of each row is the one who is asked for. rows: patient, and perhaps site."""
+    """Whether each row is about the patient who is searched. rows: patient, and perhaps site."""
     sites = named(rows["site"]) if "site" in rows else pd.Series("", index=rows.index)
     meant = (rows["patient"] == pseudonym) | (rows["patient"] == sites + "/" + pseudonym)
     return meant & (sites.map(near).isin([near(""), near(site)])) if site is not None else meant

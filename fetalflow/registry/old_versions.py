@@ -43,7 +43,8 @@ def old_versions(store: Registry, model: str, keep: int) -> list[Old]:
 
 
 def _without_starts(store: Registry, old: list[Old], every: list[Old]) -> list[Old]:
-    """Without those of the runs from which the training of a kept version, or of one of its starts, started."""
+    """`old` without the versions that a kept version needs: its training started from the model of their run, directly
+    or through other runs."""
     gone, needed = {one.parent for one in old if one.parent}, set()
     for one in every:
         run = "" if one in old else one.parent
@@ -51,7 +52,7 @@ def _without_starts(store: Registry, old: list[Old], every: list[Old]) -> list[O
             needed.add(run)
             try:
                 run = store.client.get_run(run).data.tags.get(START_RUN, "")
-            except store.failure:  # it was purged: `fetalflow lineage` says so
+            except store.failure:  # the run was purged, and `fetalflow lineage` reports that
                 run = ""
     return [one for one in old if one.parent not in needed & gone]
 
@@ -68,8 +69,8 @@ def delete_version(store: Registry, old: Old) -> None:
 
 
 def in_trash(database: Path, before: float) -> tuple[list[str], list[tuple[str, str]]]:
-    """What was deleted in the embedded store before `before` (s since 1970): runs, and logged models with the place of
-    their files. Runs from which the training of a run that is there started are left out."""
+    """What was deleted in the embedded store before the time `before` (s since 1970): the ids of runs, and the ids of
+    logged models with the place of their files. A run is left out if the training of an active run started from it."""
     started = (
         f"SELECT value FROM tags JOIN runs USING (run_uuid) WHERE key = '{START_RUN}' AND lifecycle_stage = 'active'"
     )

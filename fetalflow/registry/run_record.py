@@ -88,7 +88,8 @@ def scores(metrics: dict[str, Any], score: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_part(name: str) -> str:
-    """A label or a site as one part of a metric's name: MLflow refuses dots alone, and a slash starts another part."""
+    """The name of a label or a site as one part of the name of a metric. MLflow refuses a part that has dots only, and
+    it takes a slash for the beginning of a new part."""
     part = re.sub(r"[^\w\-. ]", "_", str(name)).strip()[:80]
     return part if part.strip(". ") else "_"
 

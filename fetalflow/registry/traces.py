@@ -25,10 +25,10 @@ from fetalflow.registry.candidates import SPLIT
 from fetalflow.registry.lineage import PATIENTS
 
 SHORT = 12  # digits of the SHA-256 of a cine that the name of a sequence begins with
-SIGNS = 4  # a shorter name is looked for in tables alone: in a text it may be any number
+SIGNS = 4  # a shorter name is searched in tables only, because in a text it may be any number
 PICTURES = ("explain", "preview", "previews")  # folders whose pictures show patients side by side
 IMAGES = (".png", ".jpg", ".gif", ".mp4")
-PAGE = "report.html"  # has these pictures in it
+PAGE = "report.html"  # the page contains these pictures
 KEPT, REWRITTEN, REMOVED = "kept", "rewritten", "removed"
 
 

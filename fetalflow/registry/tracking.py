@@ -6,23 +6,20 @@ the server is out of reach, only this step must be repeated.
 
 import logging
 import os
-import sqlite3
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from filelock import FileLock
-
-from fetalflow.artefacts import atomic_file
 from fetalflow.errors import InputError, TrackingFailed
 from fetalflow.inference.engines.choice import JUDGED, exports_of, read_judged
 from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.address import DATABASE, EMBEDDED, public_uri, require_store, tracking_uri
 from fetalflow.registry.client import Registry
+from fetalflow.registry.embedded_database import prepare_database
 from fetalflow.registry.interrupted_logging import (
     complete_model,
     finished_run,
@@ -36,7 +33,7 @@ from fetalflow.registry.ledger.anchor import known_run
 from fetalflow.registry.logged_model import log_model
 from fetalflow.registry.logged_run import log_pipeline
 from fetalflow.registry.model_card import model_card
-from fetalflow.registry.moved_store import ARTEFACTS, follow_the_move
+from fetalflow.registry.moved_store import ARTEFACTS
 from fetalflow.registry.registered_files import PACKAGE_TAG, registered_digest
 from fetalflow.registry.run_record import inputs_digest
 from fetalflow.registry.version_page import card_of
@@ -178,7 +175,7 @@ def _mlflow(uri: str) -> Iterator[ModuleType]:
     where = public_uri(uri)
     try:
         if uri == EMBEDDED:
-            _make_database(mlflow)
+            prepare_database(mlflow)
         # With the full path, because MLflow caches stores by URI and does not notice another current folder.
         mlflow.set_tracking_uri(f"sqlite:///{Path(DATABASE).resolve()}" if uri == EMBEDDED else uri)
         if uri == EMBEDDED:  # else this path, which MLflow puts there, is the store of every later workspace
@@ -193,35 +190,6 @@ def _mlflow(uri: str) -> Iterator[ModuleType]:
             yield mlflow
     except (mlflow.exceptions.MlflowException, requests.RequestException) as error:
         raise TrackingFailed(f"MLflow at {where} failed: {_first_line(error, uri)}") from error
-
-
-def _make_database(mlflow: ModuleType) -> None:
-    """Make the embedded store's tables in memory, and copy them to the disk at once.
-
-    MLflow makes them by its whole history of 60 migrations. On a disk that is some 300 transactions, each of which
-    waits for the disk, and an interruption leaves a database that MLflow refuses.
-    """
-    with FileLock(f"{DATABASE}.lock"):
-        if Path(DATABASE).is_file():
-            _check_database()
-            follow_the_move(Path(DATABASE).resolve())
-            return
-        tables = "file:fetalflow-tables?mode=memory&cache=shared"
-        with closing(sqlite3.connect(tables, uri=True)) as memory:
-            mlflow.MlflowClient(f"sqlite:///{tables}&uri=true").search_experiments(max_results=1)
-            with atomic_file(DATABASE) as temporary, closing(sqlite3.connect(temporary)) as disk:
-                memory.backup(disk)
-
-
-def _check_database() -> None:
-    file = Path(DATABASE).resolve()
-    try:
-        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
-            store.execute("PRAGMA schema_version")
-    except sqlite3.OperationalError:
-        return  # such as a lock, for which MLflow waits
-    except sqlite3.DatabaseError as error:
-        raise TrackingFailed(f"{file} is damaged ({error}). Restore it from a backup.") from None
 
 
 def _first_line(error: Exception, uri: str) -> str:

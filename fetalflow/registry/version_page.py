@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from fetalflow.errors import InputError
 from fetalflow.registry.client import PAGE, Registry
-from fetalflow.registry.ledger.chain import last_decided, open_intents
+from fetalflow.registry.ledger.alias_history import last_decided, open_intents
 from fetalflow.registry.ledger.reading import lines_now
 from fetalflow.registry.ledger.sentences import REQUEST
 
@@ -20,7 +20,7 @@ CANDIDATE, APPROVE = REQUEST, "approve"
 RECORD = "fetalflow.by."  # infra/mlflow/accounts.py writes these tags
 ANSWERS = "fetalflow.answers"
 VERDICT, EVIDENCE, WHY = "fetalflow.verdict", "fetalflow.evidence", "fetalflow.why"
-HEADING, END = "## Promotion", "\n\n---\n\n"  # what stands before END in a description is of the last verdict
+HEADING, END = "## Promotion", "\n\n---\n\n"  # the text of a description before END is about the last verdict
 ROOM, LEAST = 5000, 2500  # characters of a description in MLflow's database; what a verdict may always take of them
 CUT = "\n\n{} more lines are on the whole page."
 MOST = 4000  # characters of a tag
@@ -28,7 +28,7 @@ MOST = 4000  # characters of a tag
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for. kind: `by hand`: she moved the champion's alias to `version`, None if she removed it.
+    """What a person requests. kind: `by hand`: she moved the champion's alias to `version`, None if she removed it.
     value: what an approval names. by: the account, empty where nobody recorded it."""
 
     kind: Literal["candidate", "approve", "by hand"]
@@ -80,7 +80,7 @@ def show_answers(store: Registry, model: str, words: Mapping[str, str]) -> None:
 
 
 def requests(store: Registry, model: str, champion: str) -> list[Request]:
-    """What is asked for now: first a champion that was moved by hand, then approvals, then candidates.
+    """The requests that are open now: first a champion that was moved by hand, then approvals, then candidates.
 
     champion: the alias of the model in use. Raises InputError if there is no such model.
     """
@@ -97,10 +97,10 @@ def requests(store: Registry, model: str, champion: str) -> list[Request]:
         if APPROVE in tags:
             by = _who(tags, model, version, f"tag.{APPROVE}", tags[APPROVE])
             found.append(Request("approve", version, tags[APPROVE].strip(), by))
-    asked = {version: tags[CANDIDATE] for version, tags in versions.items() if CANDIDATE in tags}
-    for version in sorted({*asked, *filter(None, [aliases.get(CANDIDATE)])}, key=int):
+    candidates = {version: tags[CANDIDATE] for version, tags in versions.items() if CANDIDATE in tags}
+    for version in sorted({*candidates, *filter(None, [aliases.get(CANDIDATE)])}, key=int):
         by = _account(store, model, version, f"alias.{CANDIDATE}", version)
-        by = by or _account(store, model, version, f"tag.{CANDIDATE}", asked.get(version, ""))
+        by = by or _account(store, model, version, f"tag.{CANDIDATE}", candidates.get(version, ""))
         found.append(Request("candidate", version, by=by))
     return found
 

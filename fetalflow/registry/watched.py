@@ -36,7 +36,7 @@ def log_days(experiment: str, task: str, days: Mapping[str, Mapping[str, float]]
 
 
 def figures_of(report: Mapping[str, Any], every_site: str) -> dict[str, float]:
-    """The metrics of a day's report (`fetalflow.watch.judged.judge_day`)."""
+    """The metrics, by name, of the report about one day, which `fetalflow.watch.judged.judge_day` made."""
     figures: dict[str, float] = {"findings": len(report["findings"])}
     for site, one in report["sites"].items():
         of = "" if site == every_site else f"/{site.replace('/', '_')}"

@@ -14,6 +14,7 @@ from fetalflow.report.drawings import as_image, as_svg
 from fetalflow.report.evidence import Evidence
 from fetalflow.report.measurements import measurements
 from fetalflow.report.template import page_template
+from fetalflow.report.written_numbers import number, p_value, percent, thousands
 
 PARTS = ("train", "validation", "test")
 MOST_ROWS = 40  # of a table on the page; the files beside it have all rows
@@ -283,22 +284,3 @@ def flat_settings(evidence: Evidence) -> list[tuple[str, str, Any]]:
     """(stage, setting, value) of the task in params.yaml."""
     block = evidence.settings.blocks[evidence.name].model_dump(mode="json", by_alias=True)
     return [(stage, key, value) for stage, values in block.items() for key, value in values.items()]
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A number with `digits` decimals; an en dash for None and NaN."""
-    return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None or pd.isna(value) else f"{100 * value:.{digits}f} %"
-
-
-def thousands(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
-
-
-def p_value(value: float | None) -> str:
-    if value is None or pd.isna(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

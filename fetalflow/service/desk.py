@@ -15,6 +15,7 @@ from fetalflow.service.limits import Limits
 from fetalflow.service.measures import Measures
 from fetalflow.service.recorder import Recorder
 from fetalflow.service.served import BIOMETRY, EXAMINE, PLANES, Found, Job, Served
+from fetalflow.service.unloadable import Unloadable
 from fetalflow.service.uploads import Scratch
 from fetalflow.service.workers import NICENESS, Failed, Pool, TooSlow, WorkerLost
 from fetalflow.watch.row import CHAMPION, OTHER, SHADOW, UNREADABLE, Answered
@@ -24,7 +25,6 @@ DRAIN_S = 300  # for requests that an old version still answers
 SHADOW_QUEUE = 8  # jobs that wait for the challenger; more are left out, so it delays nobody
 FORGETTING = 0.1  # weight of the newest answer in the mean time of an answer
 NIQE_EVERY = 8
-RETRY_S = 60  # until a version that could not be loaded is tried again, since its files may have been restored
 NOTHING: dict[str, Served] = {}
 
 
@@ -62,7 +62,7 @@ class Desk:
         self._gone: set[str] = set()  # tasks whose alias was taken away, until workers without them have started
         self._known: dict[str, Served] = {}
         self._ending: list[Pool] = []
-        self._failed: dict[Served, tuple[float, str]] = {}  # versions that cannot be loaded: when it was tried, and why
+        self._unloadable = Unloadable()
 
     @property
     def problem(self) -> str:
@@ -175,43 +175,21 @@ class Desk:
         left out, and the earlier one of its task goes on answering; a sentence says why."""
         before = old.served if old else NOTHING
         while True:
-            possible, problems = self._possible(wanted, before)
+            possible, problems = self._unloadable.left_out(wanted, before)
             if possible == before or not possible:
                 return (old if possible else None), problems
             try:
                 return start(possible), problems
             except InputError as error:
                 new = {task: each for task, each in possible.items() if each != before.get(task)}
-                if not self._find_broken(new, error):
+                if not self._unloadable.find(new, error, self._load):
                     raise
                 self.measures.failed_swaps.inc()
 
-    def _possible(self, wanted: dict[str, Served], before: Mapping[str, Served]) -> tuple[dict[str, Served], list[str]]:
-        possible, problems, now = dict(wanted), [], time.monotonic()
-        self._failed = {each: found for each, found in self._failed.items() if now - found[0] < RETRY_S}
-        for task, each in wanted.items():
-            if each in self._failed and each != before.get(task):
-                problems.append(f"{task}: {each.uri} cannot be loaded, so it does not answer: {self._failed[each][1]}")
-                if task in before:
-                    possible[task] = before[task]
-                else:
-                    del possible[task]
-        return possible, problems
-
-    def _find_broken(self, new: dict[str, Served], error: InputError) -> bool:
-        """Load each version alone, where they could not be loaded together; whether one of them is at fault."""
-        found = {}
-        for task, each in new.items():
-            try:
-                if len(new) == 1:
-                    raise error
-                pool = Pool({task: each}, self.limits, 1, scratch=self.scratch.folder)
-                pool.drain()
-                pool.join(0)
-            except InputError as wrong:
-                found[each] = (time.monotonic(), str(wrong))
-        self._failed |= found
-        return bool(found)
+    def _load(self, served: Mapping[str, Served]) -> None:
+        pool = Pool(served, self.limits, 1, scratch=self.scratch.folder)
+        pool.drain()
+        pool.join(0)
 
     def _let_end(self, pool: Pool | None) -> None:
         if pool is None:

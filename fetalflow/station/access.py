@@ -6,18 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from fetalflow.report.template import page_templates
 from fetalflow.station.accounts import Account, Session
 from fetalflow.station.place import Place
 
 COOKIE = "fetalflow_session"
 SAFE = {"GET", "HEAD"}
-TEMPLATES = Environment(
-    loader=PackageLoader("fetalflow.station", "templates"),
-    autoescape=select_autoescape(default=True, default_for_string=True),
-    undefined=StrictUndefined,
-)
+TEMPLATES = page_templates("station", "templates")
 
 
 def session_of(request: Request) -> Session | None:

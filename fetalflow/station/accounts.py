@@ -75,14 +75,14 @@ class Accounts:
         if not re.fullmatch(r"[\w.@-]{1,64}", name):
             raise InputError(f"an account's name has 1 to 64 letters, digits, '.', '-', '_' or '@', not {name!r}.")
         if role not in ROLES:
-            raise InputError(f"the role {role!r} is unknown; there are: {', '.join(ROLES)}.")
+            raise InputError(f"the role {role!r} is unknown. Choose one of: {', '.join(ROLES)}.")
         _check_password(password)
         with self._connected() as database:
             values = (name, role, PASSWORDS.hash(password), _now().isoformat())
             try:
                 database.execute("INSERT INTO accounts (name, role, password, made) VALUES (?,?,?,?)", values)
             except sqlite3.IntegrityError:
-                raise InputError(f"the account {name!r} is there already.") from None
+                raise InputError(f"there is already an account {name!r}. Choose another name.") from None
         return Account(name, role)
 
     def set_password(self, name: str, password: str) -> None:
@@ -93,7 +93,7 @@ class Accounts:
             if not database.execute(
                 "UPDATE accounts SET password = ? WHERE name = ? AND closed IS NULL", values
             ).rowcount:
-                raise InputError(f"no open account is called {name!r}.")
+                raise InputError(f"there is no open account with the name {name!r}.")
             database.execute("DELETE FROM sessions WHERE account = ?", (name,))
 
     def list(self) -> list[Account]:
@@ -109,7 +109,7 @@ class Accounts:
                 "UPDATE accounts SET closed = ? WHERE name = ? AND closed IS NULL", (_now().isoformat(), name)
             )
             if not closed.rowcount:
-                raise InputError(f"no open account is called {name!r}.")
+                raise InputError(f"there is no open account with the name {name!r}.")
             database.execute("DELETE FROM sessions WHERE account = ?", (name,))
 
     def log_in(self, name: str, password: str) -> tuple[str, Session] | None:

@@ -43,10 +43,10 @@ def facts_of(cine: Cine) -> Facts | None:
 def given(
     place: Place, catalogue: Catalogue, task: str, predictions: bool = False, unmarked: bool = False, ask: bool = False
 ) -> Given:
-    """The marks that hold in a task, by cine and account.
+    """The valid marks of a task, by cine and account.
 
-    predictions: with the answers of the task's main variant; ask: also for cines that the run did not predict, for
-    which the network is asked now. unmarked: also the cines that have neither.
+    predictions: add the answers of the task's main variant. ask: let the network answer now for cines that the run did
+    not predict. unmarked: add the cines that have neither marks nor answers.
     """
     by_source, found = defaultdict(list), Given()
     for event in place.journal.events(task):
@@ -229,7 +229,7 @@ def _changes(
 
 
 def _alike(one: Annotation, other: Annotation) -> bool:
-    """Whether two marks say the same, but for what programs round, and for texts that they drop."""
+    """Whether two marks are the same. Other programs round numbers and may drop notes, so this makes no difference."""
     if one.kind != other.kind or (other.note and one.note != other.note):
         return False
     left, right = (mark.model_dump(exclude={"id", "shown", "started_from", "note", "track"}) for mark in (one, other))

@@ -33,9 +33,9 @@ SAME = ("annotator", "label", "start_frame", "end_frame")  # what tells the rows
 
 @dataclass(frozen=True)
 class Work:
-    """What counts on one cine. path: its file; base: its rows in the drop of the workspace; counted: its labels;
-    corrections: those that hold; outdated: those on whose frames somebody labelled the cine later; emptied: the people
-    of the earlier rows have taken all their marks back; side: of its patient."""
+    """The labels and corrections of one cine that are valid now. path: its file; base: its rows in the drop of the
+    workspace; counted: its labels; corrections: the valid ones; outdated: corrections of frames that somebody labelled
+    later; emptied: the people of the earlier rows have removed all their marks; side: train or test, of its patient."""
 
     subject: Subject
     path: Path
@@ -85,8 +85,8 @@ class Labelled:
         self._cines: dict[str, Cine] = {}
 
     def cine(self, source: str) -> Cine:
-        """The cine without its tables. Raises HTTPException 404 where the catalogue has none, and InputError where it
-        cannot be decoded."""
+        """The cine, without the tables that its page shows. Raises HTTPException 404 if the catalogue does not have it,
+        and InputError if it cannot be decoded."""
         if source not in self._cines:
             self._cines[source] = self.catalogue.cine(source, self.task, with_tables=False)
         if "height" not in (cine := self._cines[source]).record:

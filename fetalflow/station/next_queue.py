@@ -30,8 +30,9 @@ FOLDS = "fetalflow run --profile folds"
 
 
 @dataclass
-class Asked:
-    """What networks answered, as long as the main one has the same weights. votes: by source and variant."""
+class Collected:
+    """The answers of the networks. They are collected anew when the main network has other weights. votes: by source
+    and variant."""
 
     weights: str = ""
     answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -46,30 +47,31 @@ class NextQueue:
 
     def __init__(self, place: Place, catalogue: Catalogue) -> None:
         self.place, self.catalogue, self.task = place, catalogue, place.task
-        self._asked, self._lock = Asked(), Lock()
+        self._collected, self._lock = Collected(), Lock()
         self._checked: tuple[int, pd.DataFrame, list[str]] = (-1, pd.DataFrame(), [])
         self._named: tuple[int, dict[str, str]] = (-1, {})
         self._ordered: tuple[tuple, pd.DataFrame] | None = None
 
     def ask(self, seconds: float) -> dict[str, Any]:
-        """Let networks answer for about `seconds`. For JSON: `asked`, how many answers were asked now; `left`, how many
-        are missing; `answered`, how many cines the main network has answered. While somebody else's request lets
-        networks answer, this one asks nothing."""
+        """Let networks answer for about `seconds`. For JSON: `asked`, the number of answers collected now; `left`, how
+        many are missing; `answered`, how many cines the main network has answered. While another request lets networks
+        answer, this one collects nothing."""
         count = 0
         if self._lock.acquire(blocking=False):
             try:
                 count = self._ask(time.monotonic() + seconds)
             finally:
                 self._lock.release()
-        return {"asked": count, "left": len(self._missing()), "answered": len(self._asked.answers)}
+        return {"asked": count, "left": len(self._missing()), "answered": len(self._collected.answers)}
 
     def ordered(self) -> tuple[pd.DataFrame, list[str]]:
         """source, patient, kind (LABEL or CHECK), reasons, worth, value, in the order in which to look at them; and
         notes: sentences on what the order could not take into account. No column may be shown as it is."""
         checks, notes = self._checks()
         judged, done = self._looked()
-        stamp = (self.catalogue.number(), self._asked.weights, len(self._asked.answers), len(self._asked.refused))
-        stamp += (sum(map(len, list(self._asked.votes.values()))), frozenset(judged), frozenset(done))
+        collected = self._collected
+        stamp = (self.catalogue.number(), collected.weights, len(collected.answers), len(collected.refused))
+        stamp += (sum(map(len, list(collected.votes.values()))), frozenset(judged), frozenset(done))
         if self._ordered is None or self._ordered[0] != stamp:
             to_label = self._to_label()
             to_label["done"] = to_label["source"].isin(done)
@@ -87,22 +89,22 @@ class NextQueue:
         return table["source"].tolist()
 
     def _missing(self) -> list[tuple[str, str]]:
-        """Variant and source of the answers that are to be asked; "" is the main variant."""
-        asked = self._asked
-        if not asked.weights:
+        """Variant and source of the answers that are still missing; "" is the main variant."""
+        collected = self._collected
+        if not collected.weights:
             return []
         waiting = self._waiting()
-        main = [("", each) for each in waiting if each not in asked.answers and each not in asked.refused]
+        main = [("", each) for each in waiting if each not in collected.answers and each not in collected.refused]
         if main:
             return main
-        if asked.voted is None or not set(asked.voted) <= set(waiting):
-            asked.voted = next_cines.order_cines(self._to_label(), VOTED)["source"].head(VOTED).tolist()
-        answered = [each for each in asked.voted if asked.answers.get(each)]
+        if collected.voted is None or not set(collected.voted) <= set(waiting):
+            collected.voted = next_cines.order_cines(self._to_label(), VOTED)["source"].head(VOTED).tolist()
+        answered = [each for each in collected.voted if collected.answers.get(each)]
         return [
             (variant, each)
             for variant in self._others()
             for each in answered
-            if variant not in asked.votes.get(each, {})
+            if variant not in collected.votes.get(each, {})
         ]
 
     def _others(self) -> list[str]:
@@ -111,13 +113,13 @@ class NextQueue:
         return [name for name in self.place.settings.variants(self.task)[1:] if (folder / name).is_dir()]
 
     def _ask(self, until: float) -> int:
-        """How many were asked."""
+        """Collect answers until the time `until`; return their number."""
         try:
             weights = model_of(self.place, self.task).weights
         except InputError:
             weights = ""
-        if weights != self._asked.weights:
-            self._asked = Asked(weights)
+        if weights != self._collected.weights:
+            self._collected = Collected(weights)
         missing = self._missing()
         for count, (variant, source) in enumerate(missing):
             try:
@@ -136,30 +138,30 @@ class NextQueue:
         try:
             self.catalogue.frames(source, self.task)
         except InputError:
-            self._asked.unreadable.add(source)
+            self._collected.unreadable.add(source)
             raise
         cine = self.catalogue.cine(source, self.task, with_tables=False)
         windows = answer_of(self.catalogue, cine, variant)["windows"]
         if variant:
-            self._asked.votes.setdefault(source, {})[variant] = [each["label"] for each in windows]
+            self._collected.votes.setdefault(source, {})[variant] = [each["label"] for each in windows]
         else:
-            self._asked.answers[source] = windows
+            self._collected.answers[source] = windows
 
     def _refuse(self, variant: str, source: str, why: str) -> None:
         if variant:
-            self._asked.votes.setdefault(source, {})[variant] = []
+            self._collected.votes.setdefault(source, {})[variant] = []
         else:
-            self._asked.refused[source] = why
+            self._collected.refused[source] = why
 
     def _to_label(self) -> pd.DataFrame:
-        asked, patients = self._asked, self._patients()
+        collected, patients = self._collected, self._patients()
         rows = []
         for source in self._waiting():
-            if source in asked.unreadable:
+            if source in collected.unreadable:
                 continue
-            windows = asked.answers.get(source) or []
+            windows = collected.answers.get(source) or []
             p = np.mean([list(each["probabilities"].values()) for each in windows], axis=0) if windows else None
-            votes = {name: labels for name, labels in dict(asked.votes.get(source, {})).items() if labels}
+            votes = {name: labels for name, labels in dict(collected.votes.get(source, {})).items() if labels}
             reasons = next_cines.reasons_to_label(windows, votes)
             rows.append((source, patients.get(source, ""), LABEL, reasons, p, False))
         return pd.DataFrame(rows, columns=COLUMNS)
@@ -208,18 +210,18 @@ class NextQueue:
         return self._checked[1:]
 
     def _notes(self) -> list[str]:
-        asked, found = self._asked, []
+        collected, found = self._collected, []
         waiting = self._waiting()
-        if waiting and not asked.weights:
+        if waiting and not collected.weights:
             try:
                 model_of(self.place, self.task)
             except InputError as error:
                 found.append(f"{error} Until then the order goes from patient to patient.".replace(".. ", ". "))
-        refused = sorted({why for source, why in dict(asked.refused).items() if source in waiting})
+        refused = sorted({why for source, why in dict(collected.refused).items() if source in waiting})
         if refused:
-            count = sum(source in asked.refused for source in waiting)
+            count = sum(source in collected.refused for source in waiting)
             found.append(f"The network could not answer {count} of the cines without a label. One reason: {refused[0]}")
-        if waiting and asked.weights and not self._others():
+        if waiting and collected.weights and not self._others():
             found.append("Only one network was trained, so the order does not know where networks disagree.")
         return found
 

@@ -117,22 +117,19 @@ def broken_drops(folder: Path) -> dict[str, Path]:
     nothing = folder / "nothing"
     (nothing / "CANARY^folder").mkdir(parents=True)
     (nothing / "CANARY^folder" / "CANARY.txt").write_text(NAME)
-    twice = folder / "twice"
-    twice.mkdir()
-    (twice / "annotations.csv").write_text(f"{HEADER},CANARY column\n")
-    missing = folder / "missing"
-    missing.mkdir()
-    (missing / "annotations.csv").write_text(f"CANARY,video\n{NAME},b\n")
-    useless = folder / "useless"
-    useless.mkdir()
-    (useless / "annotations.csv").write_text(f"{HEADER}\nCANARY.mp4,{NAME},,,x,,,CANARY,,,,\n")
-    long = folder / "long"
-    long.mkdir()
-    (long / "annotations.csv").write_text(f"{HEADER}\n{CANARY * 100}.mp4,{NAME},,,x,,,head,,,,\n")
+    tables = {
+        "twice": f"{HEADER},CANARY column\n",
+        "missing": f"CANARY,video\n{NAME},b\n",
+        "useless": f"{HEADER}\nCANARY.mp4,{NAME},,,x,,,CANARY,,,,\n",
+        "long": f"{HEADER}\n{CANARY * 100}.mp4,{NAME},,,x,,,head,,,,\n",
+    }
+    for name, table in tables.items():
+        (folder / name).mkdir()
+        (folder / name / "annotations.csv").write_text(table)
     escaping = folder / "escaping.zip"
     with zipfile.ZipFile(escaping, "w") as archive:
         archive.writestr("../CANARY.txt", NAME)
-    return {path.stem: path for path in (nothing, twice, missing, useless, long, escaping)}
+    return {"nothing": nothing} | {name: folder / name for name in tables} | {"escaping": escaping}
 
 
 def test_no_message_names_anybody(tmp_path, capfd):

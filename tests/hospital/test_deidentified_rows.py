@@ -18,7 +18,8 @@ from fetalflow.cine.reading import read_cine
 from fetalflow.cine.recording import Limits
 from fetalflow.errors import InputError, Rejected
 from fetalflow.evaluation.measurement_rows import LENGTHS, measurement_row
-from fetalflow.hospital.arrival.intake import Prepare, _outside, arrive
+from fetalflow.hospital.arrival.intake import Prepare, arrive
+from fetalflow.hospital.arrival.scratch_folders import scratch_outside
 from fetalflow.hospital.deidentify import pixels
 from fetalflow.hospital.deidentify.drop import deidentify_drop
 from fetalflow.hospital.deidentify.files import Written, write_mask
@@ -230,9 +231,9 @@ def test_what_may_name_patients_is_never_in_the_store(tmp_path, monkeypatch):
 def test_what_a_killed_look_leaves_is_removed_by_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "inbox").mkdir()
-    killed = _outside(tmp_path / "store")
+    killed = scratch_outside(tmp_path / "store")
     (killed.__enter__() / "Roe.avi").write_bytes(b"Roe")
-    other = _outside(tmp_path / "other store")  # whose look goes on
+    other = scratch_outside(tmp_path / "other store")  # whose look goes on
     (other.__enter__() / "Doe.avi").write_bytes(b"Doe")
     arrive(str(tmp_path / "inbox"), tmp_path / "store", Retrain(), Split(), Prepare(lambda folder, scratch: folder))
     assert [path.name for path in tmp_path.rglob("*.avi")] == ["Doe.avi"]

@@ -71,7 +71,7 @@ def test_list_counts_every_kind_and_says_what_to_do(workspace):
     assert {k: f["rows"] for k, f in kinds.items()} == {"disagreement": 2, "label": 1, "missing": 1, "span": 1}
     assert kinds["span"]["releasable"] and not kinds["missing"]["releasable"]
     assert [r["video"] for r in desk.rows("missing")] == ["gone.avi"]
-    with pytest.raises(InputError, match="there is: disagreement"):
+    with pytest.raises(InputError, match="one of its kinds: disagreement"):
         desk.rows("truncated")
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from bright_biometry import LABELS, bright_package, shown
 from typer.testing import CliRunner
+from untrained_biometry import save_untrained
 
 from fetalflow.artefacts import write_json, write_table
 from fetalflow.cine.letterbox import in_picture
@@ -22,7 +23,7 @@ from fetalflow.models.building import build
 from fetalflow.models.familiarity import fit_familiarity
 from fetalflow.models.weights import save
 from fetalflow.registry.model_card import model_card
-from fetalflow.settings.params import Extract, load_settings
+from fetalflow.settings.params import load_settings
 from flows.cli import answers as measure_verb
 from flows.cli.app import app
 
@@ -33,16 +34,8 @@ N, SIZE = 3, 64
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The package of an untrained light network, with what it remembers of a training that it had not."""
-    torch.manual_seed(2)
-    network = build("fetalnet_lite", N, SIZE, len(LABELS), pretrained=False).eval()
-    config = {"task": "biometry", "variant": "fetalnet_lite", "network": "fetalnet_lite", "labels": list(LABELS)}
-    config |= {"frames": N, "size": SIZE, "options": {"pretrained": False}}
-    config["extract"] = Extract(frames=N, stride=N, labels=LABELS, workers=1).model_dump(mode="json")
-    random = np.random.default_rng(0)
-    features = random.normal(0, 1, (60, 128)).astype(np.float32)
-    familiarity = fit_familiarity("head", features[:40], np.arange(40) % 3, features[40:], 0.05)
     folder = tmp_path_factory.mktemp("model") / "fetalnet_lite"
-    save(folder, network, config | {"familiarity": familiarity.facts}, familiarity.arrays)
+    save_untrained(folder, N, SIZE)
     return folder
 
 

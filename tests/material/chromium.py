@@ -18,6 +18,7 @@ def opened_chromium() -> Iterator[object]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        settings = {"XDG_CONFIG_HOME": os.environ["TESTS_FOLDER"] + "/chromium"}  # it writes there whatever it does
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], env=os.environ | settings)
         yield browser
         browser.close()

@@ -18,8 +18,8 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 from pynetdicom import AE
 
 from fetalflow.hospital.deidentify.pseudonyms import Key
+from fetalflow.node.running_node import Node
 from fetalflow.node.serving import opened
-from fetalflow.node.taking import Node
 from fetalflow.settings.params import Settings, checked
 
 KEY = Key(bytes.fromhex(SECRET))

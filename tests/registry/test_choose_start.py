@@ -1,12 +1,12 @@
 """What a warm start goes on from: chosen once for every state of the data, and never from a model that saw too much."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from new_registry import registry_in
 
 from fetalflow.artefacts import file_digest, read_json
 from fetalflow.errors import InputError
@@ -17,7 +17,6 @@ from fetalflow.models.weights import save
 from fetalflow.registry.candidates import SPLIT, Candidate, people_of
 from fetalflow.registry.lineage import PATIENTS, patients_csv, sentences, trace
 from fetalflow.registry.run_record import START, START_RUN, start_tags
-from fetalflow.registry.tracking import registry
 from fetalflow.registry.warm_start import choose_start
 from fetalflow.settings.params import TaskSettings
 from fetalflow.training.start import started_from
@@ -122,14 +121,6 @@ def test_a_withdrawal_that_changes_no_row_ends_a_start_that_saw_her(models, stor
     assert choose_start("movement", BLOCK, store).path, "the woman of another hospital"
     add_withdrawn(store, "South/P5", "Ada", "she asked", [("South", "P5")])
     assert "trained on patients who are withdrawn (1 of them)" in choose_start("movement", BLOCK, store).words
-
-
-@contextmanager
-def registry_in(folder: Path, patch: pytest.MonkeyPatch):
-    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-    (folder / "mlflow.db").touch()  # a store that does not exist is refused
-    with registry() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

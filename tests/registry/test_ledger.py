@@ -10,12 +10,14 @@ from contextlib import closing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from new_registry import registry_in
 
 from fetalflow.errors import InputError
 from fetalflow.registry.client import LEDGER, MARK_TAG, Registry
 from fetalflow.registry.ledger import record as ledger
 from fetalflow.registry.ledger import sentences
-from fetalflow.registry.ledger.chain import KEYS, line_digest, mark_of, next_line, read_lines, text_of, versions_in_turn
+from fetalflow.registry.ledger.alias_history import versions_in_turn
+from fetalflow.registry.ledger.chain import KEYS, line_digest, mark_of, next_line, read_lines, text_of
 from fetalflow.registry.ledger.decisions import accept, put_back
 from fetalflow.registry.ledger.record import alias_problems, history, record_move, verify
 from fetalflow.registry.ledger.repair import repair
@@ -27,15 +29,12 @@ MODEL = "net"
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     """A registry with three versions of one model and no alias."""
-    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-        path.touch()  # a store that does not exist is refused
-        with registry() as store:
-            store.client.create_registered_model(MODEL)
-            for _ in range(3):
-                store.client.create_model_version(MODEL, "file:///nowhere")
-    return path
+    folder = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch, registry_in(folder, patch) as store:
+        store.client.create_registered_model(MODEL)
+        for _ in range(3):
+            store.client.create_model_version(MODEL, "file:///nowhere")
+    return folder / "mlflow.db"
 
 
 @pytest.fixture

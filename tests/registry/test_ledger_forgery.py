@@ -13,6 +13,7 @@ from pathlib import Path
 
 import apprise
 import pytest
+from new_registry import registry_in
 from typer.testing import CliRunner
 
 from fetalflow.errors import InputError
@@ -38,9 +39,7 @@ def template(tmp_path_factory):
     place = tmp_path_factory.mktemp("sealed")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
-        (place / "mlflow.db").touch()  # a store that does not exist is refused
-        with registry() as store:
+        with registry_in(place, patch) as store:
             client = store.client
             client.create_registered_model(MODEL)
             experiment = client.create_experiment("runs", (place / "artefacts").as_uri())

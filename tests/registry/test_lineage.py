@@ -5,6 +5,7 @@ import json
 
 import pandas as pd
 import pytest
+from new_registry import registry_in
 from typer.testing import CliRunner
 
 from fetalflow.errors import InputError
@@ -55,9 +56,7 @@ def uri(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lineage")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-        (folder / "mlflow.db").touch()  # a store that does not exist is refused
-        with registry() as store:
+        with registry_in(folder, patch) as store:
             client = store.client
             client.create_registered_model("net")
             experiment = client.create_experiment("movement", (folder / "artefacts").as_uri())

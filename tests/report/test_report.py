@@ -20,7 +20,8 @@ import stages.report
 import stages.significance
 from fetalflow.errors import InputError
 from fetalflow.report.drawings import as_image
-from fetalflow.report.page import explained_by_label, number, p_value, percent, split_counts, spread, thousands
+from fetalflow.report.page import explained_by_label, split_counts, spread
+from fetalflow.report.written_numbers import number, p_value, percent, thousands
 from flows.cli.runs import _alone_in_words, _in_words, _of_whom
 
 SECTIONS = (

@@ -6,7 +6,7 @@ import pytest
 
 from fetalflow.errors import InputError
 from fetalflow.service import desk as desk_module
-from fetalflow.service import following
+from fetalflow.service import following, unloadable
 from fetalflow.service.desk import Desk, NobodyAnswers
 from fetalflow.service.following import Followed
 from fetalflow.service.limits import Limits
@@ -133,7 +133,7 @@ def test_files_that_were_restored_are_found(aliases, monkeypatch):
     (desk := followed_desk()).start()
     aliases["movement", "champion"] = "3"
     assert look(desk) == {"movement": "1"}
-    monkeypatch.setattr(desk_module, "RETRY_S", 0)
+    monkeypatch.setattr(unloadable, "RETRY_S", 0)
     monkeypatch.setattr(Pool, "__init__", lambda self, served, *rest, **named: setattr(self, "served", dict(served)))
     assert look(desk) == {"movement": "3"} and not desk.problem
     desk.close()

@@ -6,35 +6,24 @@ import math
 import cv2
 import numpy as np
 import pytest
-import torch
-from bright_biometry import LABELS, SIZE, N, shown
+from bright_biometry import SIZE, N, shown
+from untrained_biometry import save_untrained
 
 from fetalflow.inference.examination.examine import examine
 from fetalflow.inference.package import load
-from fetalflow.models.building import build
-from fetalflow.models.familiarity import fit_familiarity
-from fetalflow.models.weights import save
 from fetalflow.service.answering import Models
 from fetalflow.service.desk import Desk
 from fetalflow.service.following import of_folder
 from fetalflow.service.limits import Limits
 from fetalflow.service.served import EXAMINE, MEASURE, Job
 from fetalflow.service.uploads import Uploads
-from fetalflow.settings.params import Extract
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     """An untrained light network of biometry."""
-    torch.manual_seed(2)
-    network = build("fetalnet_lite", N, SIZE, len(LABELS), pretrained=False).eval()
-    config = {"task": "biometry", "variant": "fetalnet_lite", "network": "fetalnet_lite", "labels": list(LABELS)}
-    config |= {"frames": N, "size": SIZE, "options": {"pretrained": False}}
-    config["extract"] = Extract(frames=N, stride=N, labels=LABELS, workers=1).model_dump(mode="json")
-    features = np.random.default_rng(0).normal(0, 1, (60, 128)).astype(np.float32)
-    familiarity = fit_familiarity("head", features[:40], np.arange(40) % 3, features[40:], 0.05)
     folder = tmp_path_factory.mktemp("model") / "fetalnet_lite"
-    save(folder, network, config | {"familiarity": familiarity.facts}, familiarity.arrays)
+    save_untrained(folder, N, SIZE)
     return folder
 
 

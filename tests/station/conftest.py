@@ -1,17 +1,12 @@
 """One station on loopback and one browser for all tests of this folder."""
 
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 from chromium import opened_chromium
-
-PASSWORD = "a long password for tests"
-ACCOUNTS = {"anna": "annotator", "ben": "annotator", "ada": "adjudicator", "lea": "lead"}
-SIZE = {"width": 1400, "height": 900}
+from served_station import ACCOUNTS, PASSWORD, SIZE, serve
 
 
 @dataclass(frozen=True)
@@ -22,19 +17,6 @@ class Served:
     address: str
     app: object
     cines: dict[str, str]
-
-
-def serve(app: object) -> Iterator[str]:
-    """The address of a server of `app`, until the iterator is closed."""
-    import uvicorn
-
-    taken = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{taken.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
 
 
 @pytest.fixture(scope="session", autouse=True)

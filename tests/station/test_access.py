@@ -180,7 +180,7 @@ def test_sessions_end_with_time_a_new_password_a_closed_account_or_a_log_out(tmp
     fourth = accounts.log_in("ann", "another long password")[0]
     accounts.close("ann")
     assert accounts.session(fourth) is None and accounts.log_in("ann", "another long password") is None
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="already an account"):
         accounts.make("ann", "lead", PASSWORD)  # the name stays that of the first person
     assert PASSWORD.encode() not in accounts.path.read_bytes() and third.encode() not in accounts.path.read_bytes()
 
@@ -200,7 +200,7 @@ def test_a_link_logs_in_once(app, client, monkeypatch):
         ("", "lead", PASSWORD, "name"),
         ("a b", "lead", PASSWORD, "name"),
         ("<b>", "lead", PASSWORD, "name"),
-        ("ann", "boss", PASSWORD, "there are: annotator"),
+        ("ann", "boss", PASSWORD, "Choose one of: annotator"),
         ("ann", "lead", "short", "12 characters"),
         ("ann", "lead", "x" * 201, "200 characters"),  # the log-in would refuse it
     ],

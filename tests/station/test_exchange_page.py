@@ -7,7 +7,7 @@ import zipfile
 
 import av
 import pytest
-from conftest import PASSWORD
+from served_station import PASSWORD
 from starlette.testclient import TestClient
 from station_workspace import TASK, make_place, sources
 from typer.testing import CliRunner

@@ -5,8 +5,8 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-from conftest import SIZE, serve
 from playwright.sync_api import TimeoutError
+from served_station import SIZE, serve
 from unlabelled_drops import marks_of, one_server, sources, unlabelled_place
 
 from fetalflow.annotation.studies import Study, write_study

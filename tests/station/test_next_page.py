@@ -118,7 +118,7 @@ def test_other_networks_are_asked_once_and_without_a_network_the_page_says_so(pl
     monkeypatch.setattr(NextQueue, "_others", lambda self: ["fetalmovnet_s"])  # the same network once more
     while queue.ask(0)["left"]:
         pass
-    assert list(queue._asked.votes[source]) == ["fetalmovnet_s"]
+    assert list(queue._collected.votes[source]) == ["fetalmovnet_s"]
     assert [reason.kind for reason in queue.ordered()[0]["reasons"][0]] == ["boundary"]  # both say the same
     monkeypatch.setattr(Catalogue, "frames", lambda *_: pytest.fail("an answer is asked once"))
     assert queue.ask(0)["asked"] == 0

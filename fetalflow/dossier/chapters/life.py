@@ -13,7 +13,7 @@ from fetalflow.dossier.gathering.ledger import FILE as LEDGER
 from fetalflow.dossier.gathering.promotions import FILE as PROMOTIONS
 from fetalflow.dossier.gathering.registered import VERSION
 from fetalflow.promotion.page import DIGITS, FIRST, GROUPS
-from fetalflow.registry.ledger.chain import open_intents
+from fetalflow.registry.ledger.alias_history import open_intents
 from fetalflow.registry.ledger.sentences import in_words
 
 NAME, TITLE = "life", "Approvals and life"

@@ -18,7 +18,8 @@ from fetalflow.dossier.subject import Subject
 from fetalflow.errors import InputError, TrackingFailed
 from fetalflow.models.package_files import CONFIG
 from fetalflow.registry.evidence import VERDICT, evidence_problems
-from fetalflow.registry.ledger.chain import NO_MOVE, Line
+from fetalflow.registry.ledger.alias_history import NO_MOVE
+from fetalflow.registry.ledger.chain import Line
 from fetalflow.registry.ledger.files import evidence_folder
 from fetalflow.registry.ledger.record import alias_problems, history
 from fetalflow.registry.lineage import EVIDENCE, PATIENTS

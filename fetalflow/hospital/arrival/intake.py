@@ -7,14 +7,12 @@ call finishes the work. The inbox is only read.
 """
 
 import errno
-import hashlib
 import os
 import shutil
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from fetalflow.hospital.arrival.find_patient import find_patient
 from fetalflow.hospital.arrival.inbox import Delivery, NotFetched, deliveries, is_unchanged, opened
 from fetalflow.hospital.arrival.journal import SETTLED, Journal, write_look
 from fetalflow.hospital.arrival.recall_record import NOTE, read_note, supersede, superseded_drops
-from fetalflow.hospital.arrival.received_rows import SCRATCH
+from fetalflow.hospital.arrival.scratch_folders import scratch_of, scratch_outside
 from fetalflow.hospital.arrival.store_key import CLEAR, check_key, read_store_key, settle_key
 from fetalflow.hospital.arrival.withdrawal import add_withdrawn, read_withdrawn
 from fetalflow.hospital.drop.columns import ANNOTATIONS, named_files, path_columns
@@ -103,7 +101,7 @@ def arrive(
     with (
         FileLock(store / ".lock"),
         scratch_of(store) as scratch,
-        _outside(store) if prepare else nullcontext(scratch) as originals,
+        scratch_outside(store) if prepare else nullcontext(scratch) as originals,
     ):
         check_key(store, key)
         found = deliveries(inbox, settings.marker)
@@ -288,28 +286,3 @@ def _with_faults(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _missing(rows: pd.DataFrame, root: Path) -> int:
     return sum(not os.path.isfile(root / path) for path in named_files(rows))
-
-
-@contextmanager
-def scratch_of(store: Path) -> Iterator[Path]:
-    """An empty folder in the store. The leftovers of a killed call are removed first."""
-    folder = store / SCRATCH
-    shutil.rmtree(folder, ignore_errors=True)
-    for left in [p for part in ("received", "drop", ".") for p in (store / part).glob(".*.csv")]:
-        left.unlink()
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _outside(store: Path) -> Iterator[Path]:
-    """An empty folder, closed to other users, for deliveries that may name patients. It is in the temporary folder of
-    the system (TMPDIR), because the store is in backups. The leftovers of a killed call are removed first."""
-    prefix = f"fetalflow-{hashlib.sha256(str(store.resolve()).encode()).hexdigest()[:12]}-"
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
-        yield Path(folder)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.errors import InputError
-from fetalflow.hospital.arrival.permanent_names import KEY
+from fetalflow.hospital.arrival.permanent_names import KEY, read_named
 from fetalflow.hospital.drop.columns import OFFICIAL
 from fetalflow.hospital.drop.spelling import near
 
@@ -31,11 +31,7 @@ def read_sides(store: Path) -> pd.DataFrame:
     Raises InputError when the file is damaged: it is better not to train than to have a patient on both sides.
     """
     path = store / FILE
-    if not path.is_file():
-        return pd.DataFrame(columns=COLUMNS, dtype=str)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if list(table) == EARLIER:
-        table = table.assign(site="", pseudonym=table["patient"])
+    table = read_named(path, EARLIER)
     if list(table) != COLUMNS or not table["side"].isin(SIDES).all() or table["patient"].duplicated().any():
         raise InputError(
             f"{path} must hold {', '.join(COLUMNS)}, each patient once, each side one of {' and '.join(SIDES)}. It was "

@@ -5,6 +5,7 @@ A name never changes, because the manifests, runs and models of years have it (`
 """
 
 from collections import defaultdict
+from pathlib import Path
 
 import pandas as pd
 
@@ -13,6 +14,17 @@ from fetalflow.hospital.drop.spelling import near
 
 ANY = "*"  # as a site: one name for a patient of several sites, by the column `person`
 KEY = ["site", "pseudonym"]
+
+
+def read_named(path: Path, earlier: list[str]) -> pd.DataFrame:
+    """A table of a store about patients, every value text: the columns `earlier`, one of which is patient, and KEY. It
+    is empty if there is no file. In a store from before pseudonyms held within a site, the file has only `earlier`, and
+    a patient's name is her pseudonym, at any site.
+    """
+    if not path.is_file():
+        return pd.DataFrame(columns=[*earlier, *KEY], dtype=str)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table.assign(site="", pseudonym=table["patient"]) if list(table) == earlier else table
 
 
 def name_patients(rows: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -8,9 +8,10 @@ from filelock import FileLock
 
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.accumulated_drop import accumulate
-from fetalflow.hospital.arrival.intake import Arrival, scratch_of
+from fetalflow.hospital.arrival.intake import Arrival
 from fetalflow.hospital.arrival.journal import Journal
 from fetalflow.hospital.arrival.recall_record import FILE, RECALL, RESTORE, add_lines, drop_of, left_out
+from fetalflow.hospital.arrival.scratch_folders import scratch_of
 from fetalflow.settings.params import Split
 
 

@@ -20,10 +20,11 @@ from filelock import FileLock
 from fetalflow.artefacts import file_digest, write_table, write_text
 from fetalflow.errors import InputError
 from fetalflow.hospital.arrival.accumulated_drop import accumulate
-from fetalflow.hospital.arrival.intake import Arrival, scratch_of
+from fetalflow.hospital.arrival.intake import Arrival
 from fetalflow.hospital.arrival.journal import Journal
 from fetalflow.hospital.arrival.recall_record import SUPERSEDE, WAITING, add_lines, left_out, waiting
 from fetalflow.hospital.arrival.received_rows import received_paths, rows_that_count
+from fetalflow.hospital.arrival.scratch_folders import scratch_of
 from fetalflow.hospital.drop.columns import ANNOTATIONS, COLUMNS, LINE_FAULT
 from fetalflow.hospital.drop.spelling import same_label
 from fetalflow.hospital.drop.table import read_text_table

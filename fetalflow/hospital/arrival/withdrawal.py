@@ -12,7 +12,7 @@ import pandas as pd
 
 from fetalflow.artefacts import write_table
 from fetalflow.errors import InputError
-from fetalflow.hospital.arrival.permanent_names import ANY, KEY
+from fetalflow.hospital.arrival.permanent_names import ANY, KEY, read_named
 from fetalflow.hospital.drop.columns import PERSON
 from fetalflow.hospital.drop.spelling import near
 
@@ -28,11 +28,7 @@ def read_withdrawn(store: Path) -> pd.DataFrame:
     Raises InputError when the file is damaged: it is better not to train than to train with withdrawn recordings.
     """
     path = store / FILE
-    if not path.is_file():
-        return pd.DataFrame(columns=COLUMNS, dtype=str)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if list(table) == EARLIER:
-        table = table.assign(site="", pseudonym=table["patient"])
+    table = read_named(path, EARLIER)
     if list(table) != COLUMNS or (table["patient"] == "").any():
         raise InputError(
             f"{path} must hold {', '.join(COLUMNS)}, with a patient in every line. It was changed by hand: restore "

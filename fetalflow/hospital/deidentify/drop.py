@@ -226,6 +226,6 @@ def _finish(
 
 
 def _number(where: str, index: int) -> int:
-    """The line of a row in its table (`line 12 of ...`), else its place from 1 on."""
+    """The number of the line in its table, if `where` names it (`line 12 of ...`); else `index` + 1."""
     words = where.split()
     return int(words[1]) if len(words) > 3 and words[0] == "line" and words[1].isdigit() else index + 1

@@ -50,8 +50,8 @@ class Stored:
 
 @dataclass(frozen=True)
 class Contents:
-    """drop: the folder or zip; files: where each file lies, by its plain path, sorted; left_out: why a file cannot be
-    used whatever a table says, by its plain path."""
+    """The files of a drop. drop: the folder or zip. files: where each file lies, by its plain path, sorted. left_out:
+    why a file cannot be used even if a table names it, by its plain path."""
 
     drop: Path
     files: dict[str, Stored]

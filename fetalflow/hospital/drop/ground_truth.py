@@ -16,9 +16,9 @@ from fetalflow.hospital.drop.rows import shown
 KNOWN = ("mask", *LENGTHS, "gestational_age", "seen", "mm_per_px")
 
 Rows = Sequence[dict[str, Any]]
-Records = dict[str, dict[str, Any]]  # of `store_cine`, by video
+Records = dict[str, dict[str, Any]]  # the records that `store_cine` returns, by video
 MaskKey = tuple[str, str, str, str]  # video, mask, mask_class and mask_pen_px of a row
-Outlines = dict[MaskKey, dict[str, Any]]  # of `store_mask`
+Outlines = dict[MaskKey, dict[str, Any]]  # the results of `store_mask`
 HOW = ("mask_class", "mask_pen_px")  # columns that say how the file in the column mask is read
 
 

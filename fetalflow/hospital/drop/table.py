@@ -206,4 +206,7 @@ def _check_columns(path: Path, line: int, names: Sequence[str], columns: Sequenc
         )
     twice = sorted({name for name in names if name and list(names).count(name) > 1})
     if twice:
-        raise InputError(f"{path}, line {line}: a column may be there once; found twice: {', '.join(twice)}.")
+        raise InputError(
+            f"{path}, line {line}: expected every column once, found twice: {', '.join(twice)}. Remove or rename one "
+            "of them."
+        )

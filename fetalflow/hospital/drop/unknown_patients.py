@@ -28,7 +28,7 @@ def what_to_do(task: str) -> str:
 
 
 def check_known(unknown: int, total: int, what: str, split: Split, task: str = "TASK") -> None:
-    """Raises InputError when a split by patient is asked for, but patients are unknown and nobody said to go on."""
+    """Raises InputError when the split is by patient, some patients are unknown, and the settings do not allow that."""
     if unknown and split.kind == "grouped" and not split.unknown_patients:
         raise InputError(
             f"a split by patient needs to know the patients, but {in_words(unknown, total, what)} {what_to_do(task)} "

@@ -14,7 +14,7 @@ chain is not part of it: it is reported, and the next line of fetalflow follows 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -24,13 +24,11 @@ from pydantic import AfterValidator, BaseModel, Field
 from fetalflow.registry.ledger.signing import Trust
 
 Line = dict[str, Any]
-Alias = tuple[str, str]  # model, alias
 ANYBODY = Trust()
 
 FIRST_PREVIOUS = "0" * 64  # `previous` of the first line
 KEYS = ("number", "time", "step", "move", "kind", "who", "model", "alias", "from", "to", "evidence", "reason")
 KEYS += ("previous", "sha256")
-NO_MOVE = ("intent", "renewed")  # steps after which the alias has the version that it had before
 MAX_CHARACTERS = 6000  # of a line: the limit of an MLflow parameter
 MAX_MISSING = 1000  # numbers before a line that nobody has; fetalflow passes over those that others have
 DIGITS = 250  # of a number in a mark: the name of a parameter is no longer
@@ -265,58 +263,3 @@ def _mark_errors(lines: list[Line], marks: dict[str, str | None]) -> list[str]:
         elif int(number) not in by_number or by_number[int(number)]["sha256"] != digest:
             wrong.append(f"line {number} was replaced: the mark of {model} has another hash for it.")
     return wrong
-
-
-def last_seen(lines: Iterable[Line]) -> dict[Alias, str | None]:
-    """The last version of each alias in the ledger, None if the alias was removed. Moves by hand count."""
-    return {(line["model"], line["alias"]): line["to"] for line in lines if line["step"] not in NO_MOVE}
-
-
-def last_decided(lines: Iterable[Line]) -> dict[Alias, str | None]:
-    """The version that each alias must have by the ledger, None if the alias was removed. A move by hand counts only
-    after a person accepted it."""
-    return last_seen(line for line in lines if _is_decision(line))
-
-
-def _is_decision(line: Line) -> bool:
-    return line["step"] not in NO_MOVE and not (line["step"] == "found" and line["kind"] != "accept")
-
-
-def open_intents(lines: Iterable[Line]) -> dict[Alias, Line]:
-    """The intents without an end: the move is in progress, or it was interrupted."""
-    intents: dict[Alias, Line] = {}
-    for line in lines:
-        key = (line["model"], line["alias"])
-        if line["step"] == "intent":
-            intents[key] = line
-        elif key in intents and intents[key]["move"] == line["move"]:
-            del intents[key]
-    return intents
-
-
-def has_turn(lines: Iterable[Line], intent: Line) -> bool:
-    """Whether the move that began with `intent` may still set its alias: no other call ended it."""
-    return open_intents(lines).get((intent["model"], intent["alias"]), {}).get("move") == intent["move"]
-
-
-def versions_ever(lines: Iterable[Line], model: str, alias: str) -> list[str]:
-    """Every version that ever had an alias by a decision, oldest first, each once."""
-    decisions = (line for line in lines if (line["model"], line["alias"]) == (model, alias) and _is_decision(line))
-    return list(dict.fromkeys(line["to"] for line in decisions if line["to"] is not None))
-
-
-def versions_in_turn(lines: Iterable[Line], model: str, alias: str) -> list[str]:
-    """The versions that had an alias, oldest first, without those that were rolled back: the last one has it now.
-
-    A version that got the alias by hand counts only if a person accepted that.
-    """
-    held: list[str] = []
-    for line in lines:
-        if (line["model"], line["alias"]) != (model, alias) or not _is_decision(line) or line["to"] is None:
-            continue
-        if line["kind"] in ("rollback", "put back") and line["to"] in held:
-            while held[-1] != line["to"]:
-                held.pop()
-        elif not held or held[-1] != line["to"]:
-            held.append(line["to"])
-    return held

@@ -2,8 +2,9 @@
 
 from fetalflow.errors import InputError
 from fetalflow.registry.client import Registry
+from fetalflow.registry.ledger.alias_history import last_decided, versions_ever, versions_in_turn
 from fetalflow.registry.ledger.anchor import export
-from fetalflow.registry.ledger.chain import Line, last_decided, versions_ever, versions_in_turn
+from fetalflow.registry.ledger.chain import Line
 from fetalflow.registry.ledger.files import recorded_files
 from fetalflow.registry.ledger.record import append_line, chain_at_rest, current_user, move, new_move_id
 from fetalflow.registry.tracking import registry

@@ -23,18 +23,15 @@ from typing import Any
 
 from fetalflow.errors import InputError
 from fetalflow.registry.client import Registry
+from fetalflow.registry.ledger.alias_history import has_turn, last_decided, last_seen, open_intents
 from fetalflow.registry.ledger.anchor import export, head_errors, read_anchor, require_key, settled_heads
 from fetalflow.registry.ledger.chain import (
     MAX_CHARACTERS,
     Line,
-    has_turn,
-    last_decided,
-    last_seen,
     line_digest,
     linked,
     mark_of,
     next_line,
-    open_intents,
     signed_digest,
     text_of,
 )

@@ -7,8 +7,9 @@ from typing import Any
 
 from fetalflow.errors import InputError
 from fetalflow.registry.client import Registry
+from fetalflow.registry.ledger.alias_history import open_intents
 from fetalflow.registry.ledger.anchor import Anchor, confirms, export, read_anchor, settle_heads, write_anchor
-from fetalflow.registry.ledger.chain import linked, mark_of, open_intents, read_chain
+from fetalflow.registry.ledger.chain import linked, mark_of, read_chain
 from fetalflow.registry.ledger.files import changed_evidence
 from fetalflow.registry.ledger.record import append_line, chain_at_rest, current_user, intact_chain, new_move_id
 from fetalflow.registry.ledger.signing import make_key, public_of

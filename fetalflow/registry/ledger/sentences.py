@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 
-from fetalflow.registry.ledger.chain import Line, last_decided, last_seen, open_intents
+from fetalflow.registry.ledger.alias_history import last_decided, last_seen, open_intents
+from fetalflow.registry.ledger.chain import Line
 
 REQUEST = "candidate"  # this alias asks for a promotion; no model is in use by it, so the ledger does not keep it
 ABANDONED_S = 600.0  # after this time an intent without an end counts as interrupted at once

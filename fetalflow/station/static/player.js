@@ -107,7 +107,7 @@ const player = (() => {
       if (held.image !== painted) held.image?.close();
     }
   }
-  let table = null, painted = null, still = null, told = 0;
+  let table = null, painted = null, still = null, wordsAt = 0;
   function paint(image) {
     painted = image;
     brush.drawImage(image, 0, 0);
@@ -142,8 +142,8 @@ const player = (() => {
     redraw();
     emit("frame", n);
     const now = performance.now();
-    if (playing && now - told < WORDS_MS) return;
-    told = now;
+    if (playing && now - wordsAt < WORDS_MS) return;
+    wordsAt = now;
     emit("words", n);
   }
   function problem(words) {

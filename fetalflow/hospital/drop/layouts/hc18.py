@@ -33,8 +33,8 @@ HEAD = re.compile(r"(\d+)_\d*HC")  # 010_HC and its repeat 010_2HC are of head 0
 # Share by which the outline, times the pixel size, may miss the table's circumference. Of 797 images as published none
 # missed by more than 1.4 %.
 MISMATCH = 0.05
-# Px. The filled masks reach the outer edge of the pen that drew them, and the table measures its middle. On 797 images
-# half of this width is the difference of the radii, 1.39 px, nearly the same for all (docs/ml-lead/biometry.md).
+# Width of the pen, px. The filled masks reach the outer edge of the pen's line, but the table has the lengths of its
+# middle. The two radii differ by half of the width: 1.39 px, nearly the same in 797 images (docs/ml-lead/biometry.md).
 PEN = "2.78"
 
 

@@ -36,7 +36,7 @@ def recognise(drop: Path, files: Files) -> tuple[Layout, Found]:
     """The layout of a drop, and what showed it. A folder that holds all cines and tables is opened like the drop
     itself: a README beside it does not matter.
 
-    Raises InputError when there is none, or it cannot be told which one is meant; `drop` is for its message.
+    Raises InputError when no layout fits, or when several fit; `drop` is for its message.
     """
     looked_at = files
     while True:

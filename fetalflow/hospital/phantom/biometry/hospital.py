@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 
 from fetalflow.artefacts import write_table
 from fetalflow.biometry.growth import median_mm, spread_mm
@@ -19,6 +18,7 @@ from fetalflow.hospital.phantom.console import burn_in
 from fetalflow.hospital.phantom.growth import Sizes
 from fetalflow.hospital.phantom.movement.formats import write_cine
 from fetalflow.hospital.phantom.patients import Patient, admit_all
+from fetalflow.hospital.phantom.recording import record_all
 from fetalflow.hospital.phantom.scanner import scan
 from fetalflow.settings.params import Phantom
 
@@ -64,17 +64,8 @@ def make_drop(
     of the long axis and of the short one, or of the femur. Raises InputError when `settings.sequences` names another
     label.
     """
-    folder = Path(folder).absolute()  # a worker process may have another working folder
-    cines = plan(settings)
-    for cine in cines:
-        (folder / cine.video).parent.mkdir(parents=True, exist_ok=True)
-    (folder / "masks").mkdir(exist_ok=True)
-    jobs = Parallel(n_jobs=workers, return_as="generator")(delayed(record)(c, settings, folder) for c in cines)
-    rows = []
-    for done, found in enumerate(jobs, start=1):
-        rows += found
-        on_cine(done, len(cines))
-    table = pd.DataFrame(rows)
+    folder = Path(folder).absolute()
+    table = record_all(record, plan(settings), settings, folder, workers, on_cine)
     write_table(folder / "annotations.csv", table)
     return table
 

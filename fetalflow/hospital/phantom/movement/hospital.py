@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 
 from fetalflow.artefacts import write_table
 from fetalflow.hospital.phantom.anatomy import compose
@@ -18,6 +17,7 @@ from fetalflow.hospital.phantom.motion import probe_drift
 from fetalflow.hospital.phantom.movement.formats import write_cine
 from fetalflow.hospital.phantom.movement.moving_parts import compose_moving
 from fetalflow.hospital.phantom.patients import Patient, admit_all
+from fetalflow.hospital.phantom.recording import record_all
 from fetalflow.hospital.phantom.scanner import Scanner, scan
 from fetalflow.settings.params import Phantom
 
@@ -78,17 +78,10 @@ def make_drop(
     gets the number of finished cines and of all cines. The readers agree on at least the wanted number of 10-frame
     sequences of every label, and on at most two more. On some other cines they disagree, and four files are broken.
     """
-    folder = Path(folder).absolute()  # a worker process may have another working folder
-    cines = plan(settings)
-    for cine in cines:
-        (folder / cine.video).parent.mkdir(parents=True, exist_ok=True)
-    (folder / "masks").mkdir(exist_ok=True)
-    jobs = Parallel(n_jobs=workers, return_as="generator")(delayed(record)(c, settings, folder) for c in cines)
-    rows = []
-    for done, found in enumerate(jobs, start=1):
-        rows += found
-        on_cine(done, len(cines))
-    table = pd.DataFrame(rows).astype({"start_frame": "Int64", "end_frame": "Int64"})
+    folder = Path(folder).absolute()
+    table = record_all(record, plan(settings), settings, folder, workers, on_cine).astype(
+        {"start_frame": "Int64", "end_frame": "Int64"}
+    )
     write_table(folder / "annotations.csv", table)
     return table
 
