@@ -40,6 +40,8 @@ if "TESTS_FOLDER" not in os.environ:
     os.environ["PREFECT_HOME"] = os.environ["TESTS_FOLDER"] + "/prefect"
     os.environ["MPLCONFIGDIR"] = os.environ["TESTS_FOLDER"] + "/matplotlib"
     os.mkdir(os.environ["HOME"])
+    # Git asks the home folder who commits.
+    os.environ |= {f"GIT_{who}_{what}": "tests" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 keep_to_this_machine()
 
 # Hundreds of tests read params.yaml: the loader and the dumper in C say the same in an eighth of the time.

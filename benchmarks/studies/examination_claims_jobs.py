@@ -117,7 +117,7 @@ def claims(
         found,
     )
     yield claim(
-        "The stated intervals of 90 % hold the true length of {hc_covered} {hc_covered_interval} (HC), {ac_covered} "
+        "The stated intervals hold the true length of {hc_covered} {hc_covered_interval} (HC), {ac_covered} "
         "{ac_covered_interval} (AC) and {fl_covered} {fl_covered_interval} (FL) of the fetuses.",
         [f"{name}_covered" for name in lengths],
         found,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
 from fetalflow.errors import InputError
-from fetalflow.evaluation.certainty.conformal import Bound, bound, patients_needed
+from fetalflow.evaluation.certainty.conformal import Bound, bound, patients_needed, tolerance
 from fetalflow.evaluation.certainty.fitting import NO_LENGTH, fit
 from fetalflow.evaluation.certainty.promises import CHANCE, RATES, fit_promises, share_by_patient
 from fetalflow.evaluation.certainty.record import (
@@ -71,6 +71,19 @@ def test_few_patients_allow_only_a_lower_level(patients, level, reached):
     assert found.level == pytest.approx(reached) and found.patients == patients
     assert found.value == scores[ceil(reached * (patients + 1) - 1e-9) - 1]
     assert patients_needed(0.9) == 9 and patients_needed(0.5) == 1
+
+
+@pytest.mark.parametrize(("patients", "rows"), [(5, 1), (12, 1), (60, 1), (12, 3), (60, 3)])
+def test_all_but_few_draws_of_patients_hold_a_length_as_often_as_stated(patients, rows):
+    """Uniform scores, so that the probability of one below a bound is the bound itself; the rows of a patient equal."""
+    random = np.random.default_rng(5)
+    drawn = [(random.random(patients).repeat(rows), np.arange(patients).repeat(rows)) for _ in range(400)]
+    found = [tolerance(*each, 0.9) for each in drawn]
+    broken = np.mean([each.value < each.level for each in found])
+    assert broken <= CHANCE + 3 * np.sqrt(CHANCE * (1 - CHANCE) / 400)
+    assert all(each.level == pytest.approx(min(0.9, CHANCE ** (1 / patients))) for each in found)
+    on_average = [bound(*each, 0.9) for each in drawn]
+    assert np.mean([each.value < each.level for each in on_average]) > 0.2, "so the bound on average would fail"
 
 
 def test_without_a_row_there_is_no_bound():
@@ -330,9 +343,9 @@ def test_too_few_patients_with_a_length_share_the_bound_of_all_lengths():
     table["found_fl_mm"] = np.where(first, 30.1, np.nan)
     lengths = fit(of_part(table, "validation"), 0.9)["0", "0"].lengths
     assert (lengths["fl"].pooled, lengths["hc"].pooled) == (True, False)
-    assert lengths["fl"].bound.patients == 12 and lengths["hc"].bound.level == 0.9
+    assert lengths["fl"].bound.patients == 12 and lengths["hc"].bound.level == pytest.approx(CHANCE ** (1 / 12))
     few = fit(of_part(answers(5, "validation", lengths=True), "validation"), 0.9)["0", "0"].lengths["hc"]
-    assert few.bound.level == pytest.approx(5 / 6) and not few.pooled, "there is nothing to pool it with"
+    assert few.bound.level == pytest.approx(CHANCE ** (1 / 5)) and not few.pooled, "there is nothing to pool it with"
 
 
 def test_without_true_lengths_the_reason_is_stated():

@@ -6,9 +6,12 @@ of a row drawn from hers is no larger than the quantile with at least the stated
 and any dependence between the rows of a patient. Rows taken as independent would promise too much.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
+
+from fetalflow.evaluation.certainty.promises import CHANCE, allowed, share_by_patient
 
 ROUNDING = 1e-9  # of sums of weights
 
@@ -36,6 +39,30 @@ def bound(scores: np.ndarray, patient: np.ndarray, level: float) -> Bound | None
     weights = np.append(1 / rows_of[codes], 1)
     value = np.quantile(np.append(scores, np.inf), reached - ROUNDING, weights=weights, method="inverted_cdf")
     return Bound(float(value), reached, n)
+
+
+def tolerance(scores: np.ndarray, patient: np.ndarray, level: float) -> Bound | None:
+    """The lowest of `scores` [m] that a new patient's score exceeds with a probability of at most 1 - level, for all
+    but CHANCE of the draws of independent patients.
+
+    `bound` holds on average over such draws; one draw of 12 patients may hold far less. Where the patients are too few
+    for `level`, the largest score is taken, at the level CHANCE ** (1 / n) that it still has (Clopper and Pearson
+    without an error). Otherwise each score is tested by the Hoeffding-Bentkus bound of `promises`. All scores above one
+    that passes pass too, so to choose the lowest needs no correction. None without rows. Rows whose score is NaN are
+    left out.
+    """
+    known = np.isfinite(scores)
+    scores, patient = np.asarray(scores, dtype=float)[known], np.asarray(patient)[known]
+    if not len(scores):
+        return None
+    n, tried = len(np.unique(patient)), np.unique(scores)
+    if (reached := CHANCE ** (1 / n)) <= level:
+        return Bound(float(tried[-1]), reached, n)
+
+    def passes(score: float) -> bool:
+        return allowed(1 - level, share_by_patient((scores > score).astype(float), patient))
+
+    return Bound(float(tried[bisect_left(tried, True, key=passes)]), level, n)
 
 
 def patients_needed(level: float) -> int:

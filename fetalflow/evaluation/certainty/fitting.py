@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from fetalflow.evaluation.alarms import flagged
-from fetalflow.evaluation.certainty.conformal import bound, patients_needed
+from fetalflow.evaluation.certainty.conformal import bound, patients_needed, tolerance
 from fetalflow.evaluation.certainty.promises import fit_promises
 from fetalflow.evaluation.certainty.record import NO_LENGTH, Certainty, OfLabels, OfLength, length_scale
 from fetalflow.evaluation.certainty.temperature import fit_temperature
@@ -80,6 +80,6 @@ def _lengths(errors: pd.DataFrame, level: float) -> dict[str, OfLength]:
     for measure, rows in errors.groupby("measure", sort=False):
         pooled = rows["patient"].nunique() < min(patients_needed(level), everyone)
         rows = errors if pooled else rows
-        of = bound(rows["score"].to_numpy(dtype=float), rows["patient"].to_numpy(dtype=str), level)
+        of = tolerance(rows["score"].to_numpy(dtype=float), rows["patient"].to_numpy(dtype=str), level)
         found[str(measure)] = OfLength(of, pooled)
     return found

@@ -29,13 +29,14 @@ def _threshold(rate: float, confidence: np.ndarray, wrong: np.ndarray, patient: 
     # A calibrated network has fewer errors than `rate` above 1 - rate / 2 and 1 - rate: so the walk begins there.
     for threshold in [*np.arange(1 - rate / 2, 0, -rate / 2), 0.0]:
         given = confidence >= threshold
-        if not _allowed(rate, share_by_patient(wrong[given], patient[given])):
+        if not allowed(rate, share_by_patient(wrong[given], patient[given])):
             return found
         found = float(threshold)
     return found
 
 
-def _allowed(rate: float, shares: np.ndarray) -> bool:
+def allowed(rate: float, shares: np.ndarray) -> bool:
+    """Whether a rate above `rate` would show shares [n], one a patient, as low as these with at most CHANCE."""
     from scipy.stats import binom  # a second, and only `evaluate` fits
 
     n, seen = len(shares), float(shares.mean()) if len(shares) else 1.0
