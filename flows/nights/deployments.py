@@ -1,5 +1,8 @@
 """Prefect deployments of all flows, for a process worker."""
 
+import shlex
+from pathlib import Path
+
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -45,7 +48,8 @@ def deploy(pool: str, planned: list[Planned]) -> dict[str, list[str]]:
     concurrency limit of 1 on the server, over all workspaces and workers. Heartbeats show which runs have lost their
     process (flows/running/heartbeats.py).
 
-    Raises InputError if PREFECT_API_URL is not set, or the server has no process pool of this name.
+    Raises InputError if PREFECT_API_URL is not set, the server has no process pool of this name, or a deployment of
+    another workspace has one of the names; nothing is deployed then.
     """
     if not PREFECT_API_URL.value():
         raise InputError(
@@ -54,6 +58,8 @@ def deploy(pool: str, planned: list[Planned]) -> dict[str, list[str]]:
         )
     with get_client(sync_client=True) as client:
         require_pool(client, pool)
+        for each in planned:
+            refuse_takeover(client, each)
         client.create_concurrency_limit(tag=GPU, concurrency_limit=1)
         # Prefect would delete the schedules of a deployment that is made again without any.
         earlier = {each.full_name: schedules(client, each.full_name) for each in planned}
@@ -78,6 +84,22 @@ def deploy(pool: str, planned: list[Planned]) -> dict[str, list[str]]:
         for each in planned
         if not each.timetable
     }
+
+
+def refuse_takeover(client: SyncPrefectClient, planned: Planned) -> None:
+    """Raises InputError if the deployment is on the server for another workspace that is still there. Workspaces in
+    different folders may have the same last name, and the earlier one would silently be trained no more."""
+    try:
+        earlier = client.read_deployment_by_name(planned.full_name).parameters.get("workspace")
+    except ObjectNotFound:
+        return
+    folder = planned.parameters["workspace"]
+    if earlier and Path(earlier).resolve() != Path(folder).resolve() and (Path(earlier) / "params.yaml").is_file():
+        raise InputError(
+            f"nothing was deployed: {planned.full_name} belongs to the workspace {earlier} on this server, and it would "
+            f"be replaced by the one in {folder}. Rename one of the folders; or, if the earlier one is no longer to be "
+            f"trained: prefect deployment delete {shlex.quote(planned.full_name)}"
+        )
 
 
 def schedules(client: SyncPrefectClient, name: str) -> list[DeploymentScheduleCreate]:

@@ -14,6 +14,8 @@ from flows.checkout import CHECKOUT
 from flows.retrain import accumulated_drop, workspace_of
 
 NO_PLACE = {"localtime", "Factory"}  # on another machine, such as that of Prefect's server, it is another clock
+NO_SUMMER = {"EST": "America/New_York", "MST": "America/Denver", "HST": "Pacific/Honolulu"}  # stay in winter time
+NOT_IN_A_NAME = set('/%&<>"')  # Prefect does not take these in the name of a deployment
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Timetable:
     def __post_init__(self) -> None:
         from prefect.client.schemas.schedules import CronSchedule
 
+        if place := NO_SUMMER.get(self.timezone):
+            raise InputError(
+                f"{self.timezone!r} is an abbreviation that has no summer time. Give the place of the hospital by its "
+                f"IANA name, such as {place}."
+            )
         if self.timezone not in (known := available_timezones() - NO_PLACE):
             # No Etc/GMT+2: in the IANA names its sign is the opposite one, so it is two hours behind UTC.
             near = get_close_matches(self.timezone.title(), [name for name in known if "GMT" not in name], 3, 0.5)
@@ -106,6 +113,7 @@ def plan(
                 planned = [each for each in planned if each.name != task] + _night(task, task, workspace, poll)
         if not nights:
             planned.append(_pipeline(workspace.name, workspace, cron))
+    refuse_names(planned)
     refuse_useless(planned, cron, poll, synthetic)
     return planned
 
@@ -131,6 +139,24 @@ def companions(planned: list[Planned]) -> list[Planned]:
 def _logs_answers(folder: Path) -> bool:
     file = folder / "params.yaml"
     return file.is_file() and bool(load_settings(file).watch.folder)
+
+
+def refuse_names(planned: list[Planned]) -> None:
+    """Raises InputError if Prefect would not take a name, or two deployments have the same one: the second would replace
+    the first."""
+    folders: dict[str, str] = {}
+    for each in planned:
+        folder = each.parameters["workspace"]
+        if NOT_IN_A_NAME & set(each.name):
+            raise InputError(
+                f"the deployments of {folder} would be named {each.name!r}, and Prefect takes no {' '.join('/%&<>')} or "
+                "double quote in a name. Rename the folder."
+            )
+        if (other := folders.setdefault(each.full_name, folder)) != folder:
+            raise InputError(
+                f"the workspaces {other} and {folder} would share the deployment {each.full_name}. Rename the folder "
+                f"{folder}."
+            )
 
 
 def refuse_useless(planned: list[Planned], cron: Timetable | None, poll: Timetable | None, synthetic: bool) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -319,6 +321,16 @@ def test_inboxes_are_looked_at_on_a_schedule(flows_here, tmp_path, monkeypatch):
         promote = client.read_deployment_by_name("promote/planes")
         assert promote.schedules == [] and promote.parameters["task_name"] == "planes"
         assert promote.parameters["workspace"] == found.parameters["workspace"]
+        # Another workspace of the same name would take its place, unless the earlier one is gone.
+        taken = replace(planned[0], parameters={"workspace": str(tmp_path / "planes")})
+        with pytest.raises(
+            InputError, match="nothing was deployed: pipeline/workspace belongs to .* deployment delete"
+        ):
+            deploy("gpu", [taken])
+        assert client.read_deployment_by_name("pipeline/workspace").parameters == planned[0].parameters
+        monkeypatch.setattr(schedules, "workspace_of", lambda task: tmp_path / "moved" / task)
+        (tmp_path / "moved").mkdir()
+        shutil.move(tmp_path / "planes", tmp_path / "moved")
         # A run that died is crashed after a silence that lasts longer than the runs' own heartbeats are apart.
         kept = deploy("gpu", plan(None, None))
         assert kept["retrain/planes"] == ["*/15 * * * * Europe/Berlin"] and not kept["retrain/movement"]

@@ -49,6 +49,8 @@ def test_two_in_the_morning_is_the_hospitals_in_winter_and_in_summer():
         ("* * * * * *", "UTC", "five fields"),
         ("0 2 * * *", "europe/berlin", "Did you mean Europe/Berlin"),
         ("0 2 * * *", "CEST", "IANA"),
+        ("0 2 * * *", "EST", "no summer time.*America/New_York"),
+        ("0 2 * * *", "MST", "no summer time.*America/Denver"),
         ("0 2 * * *", "../UTC", "IANA"),
         ("0 2 * * *", "", "IANA"),
         ("0 2 * * *", "localtime", "IANA"),
@@ -114,3 +116,17 @@ def test_inboxes_are_polled_where_there_are_some(place):
     assert len({(each.flow, each.name) for each in planned}) == len(planned)
     with pytest.raises(InputError, match="use --poll"):
         plan(NIGHT, None, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("workspace", "would share the deployment pipeline/workspace. Rename"),
+        ("50%", "Prefect takes no"),
+        ("a&b", "no"),
+    ],
+)
+def test_a_folder_whose_deployment_could_not_stand_beside_the_others_is_refused(place, name, message):
+    drop = {"phantoms": [], "tasks": {"planes": {"drop": "/data/hospital"}}}
+    with pytest.raises(InputError, match=message):
+        plan(NIGHT, None, prepare(place / "workspaces" / name, "planes", [], [drop]))
