@@ -142,15 +142,15 @@ def _logs_answers(folder: Path) -> bool:
 
 
 def refuse_names(planned: list[Planned]) -> None:
-    """Raises InputError if Prefect would not take a name, or two deployments have the same one: the second would replace
-    the first."""
+    """Raises InputError if Prefect would not take a name, or two deployments have the same one: the second would
+    replace the first."""
     folders: dict[str, str] = {}
     for each in planned:
         folder = each.parameters["workspace"]
         if NOT_IN_A_NAME & set(each.name):
             raise InputError(
-                f"the deployments of {folder} would be named {each.name!r}, and Prefect takes no {' '.join('/%&<>')} or "
-                "double quote in a name. Rename the folder."
+                f"the deployments of {folder} would be named {each.name!r}, and Prefect takes no {' '.join('/%&<>')} "
+                "or double quote in a name. Rename the folder."
             )
         if (other := folders.setdefault(each.full_name, folder)) != folder:
             raise InputError(
