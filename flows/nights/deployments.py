@@ -97,8 +97,8 @@ def refuse_takeover(client: SyncPrefectClient, planned: Planned) -> None:
     if earlier and Path(earlier).resolve() != Path(folder).resolve() and (Path(earlier) / "params.yaml").is_file():
         raise InputError(
             f"nothing was deployed: {planned.full_name} belongs to the workspace {earlier} on this server, and "
-            f"it would be replaced by the one in {folder}. Rename one of the folders; or, if the earlier one is no longer to be "
-            f"trained: prefect deployment delete {shlex.quote(planned.full_name)}"
+            f"it would be replaced by the one in {folder}. Rename one of the folders; or, if the "
+            f"earlier one is no longer to be trained: prefect deployment delete {shlex.quote(planned.full_name)}"
         )
 
 
