@@ -91,8 +91,8 @@ def test_a_promotion_does_not_judge_data_that_a_run_may_be_changing(holder, tmp_
         ("opening._opened", lambda folder: list(opening.open_workspace(folder))),
         ("data_sets.record", lambda folder: data_sets.name_state(folder, "spring")),
         ("data_sets._checked_out", lambda folder: data_sets.check_out(folder, "spring", folder / "new")),
-        ("promote.judge", lambda folder: promote.judge_in("planes", folder)),
-        ("promote.act", lambda folder: promote.act_in({}, None, folder)),
+        ("verdict.judge", lambda folder: promote.judge_in("planes", folder)),
+        ("verdict.act", lambda folder: promote.act_in({}, None, folder)),
     ],
 )
 def test_these_wait_until_the_workspace_is_free(tmp_path, monkeypatch, capfd, body, call):
