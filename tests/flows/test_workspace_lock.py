@@ -88,18 +88,20 @@ def test_a_promotion_does_not_judge_data_that_a_run_may_be_changing(holder, tmp_
 @pytest.mark.parametrize(
     ("body", "call"),
     [
-        ("opening._opened", lambda folder: list(opening.open_workspace(folder))),
-        ("data_sets.record", lambda folder: data_sets.name_state(folder, "spring")),
-        ("data_sets._checked_out", lambda folder: data_sets.check_out(folder, "spring", folder / "new")),
-        ("verdict.judge", lambda folder: promote.judge_in("planes", folder)),
-        ("verdict.act", lambda folder: promote.act_in({}, None, folder)),
+        ("flows.workspaces.opening._opened", lambda folder: list(opening.open_workspace(folder))),
+        ("flows.workspaces.data_sets.record", lambda folder: data_sets.name_state(folder, "spring")),
+        (
+            "flows.workspaces.data_sets._checked_out",
+            lambda folder: data_sets.check_out(folder, "spring", folder / "new"),
+        ),
+        ("fetalflow.promotion.verdict.judge", lambda folder: promote.judge_in("planes", folder)),
+        ("fetalflow.promotion.verdict.act", lambda folder: promote.act_in({}, None, folder)),
     ],
 )
 def test_these_wait_until_the_workspace_is_free(tmp_path, monkeypatch, capfd, body, call):
     done = []
     shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
-    module, name = body.split(".")
-    monkeypatch.setattr(globals()[module], name, lambda *_, **__: done.append(body) or iter(()))
+    monkeypatch.setattr(body, lambda *_, **__: done.append(body) or iter(()))
     state = data_sets.State("spring", "0" * 40, datetime.now(UTC), {}, "")
     for of, value in {
         "states": lambda folder: [state],
