@@ -92,7 +92,7 @@ def test_a_promotion_does_not_judge_data_that_a_run_may_be_changing(holder, tmp_
         ("flows.workspaces.data_sets.record", lambda folder: data_sets.name_state(folder, "spring")),
         (
             "flows.workspaces.data_sets._checked_out",
-            lambda folder: data_sets.check_out(folder, "spring", folder / "new"),
+            lambda at: data_sets.check_out(at, "spring", at / "new"),
         ),
         ("fetalflow.promotion.verdict.judge", lambda folder: promote.judge_in("planes", folder)),
         ("fetalflow.promotion.verdict.act", lambda folder: promote.act_in({}, None, folder)),
