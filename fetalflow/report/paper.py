@@ -22,19 +22,15 @@ def print_page(page: Path, target: Path) -> str:
     with TemporaryDirectory(prefix="fetalflow-") as folder:
         printed = Path(folder, "page.pdf")
         command = [
-            *(
-                browser,
-                "--headless=new",
-                "--disable-gpu",
-                "--no-pdf-header-footer",
-                f"--user-data-dir={folder}/profile",
-            ),
+            *(browser, "--headless=new", "--disable-gpu", "--no-pdf-header-footer"),
+            f"--user-data-dir={folder}/profile",
             "--host-resolver-rules=MAP * ~NOTFOUND",  # the page needs no network
             *(["--no-sandbox"] if os.geteuid() == 0 else []),  # root cannot have the sandbox
             *(f"--print-to-pdf={printed}", page.absolute().as_uri()),
         ]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+            there = environment(Path(folder))
+            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, env=there)
             reason = f"exit status {done.returncode}"
         except (OSError, subprocess.TimeoutExpired) as error:
             reason = type(error).__name__
@@ -43,3 +39,9 @@ def print_page(page: Path, target: Path) -> str:
                 temporary.write_bytes(content)
             return ""
     return f"{browser} did not print it ({reason}). Print {page} in a browser."
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The variables for a Chromium that writes into `folder` alone. It puts crash reports and settings of the desktop
+    into the home folder, whatever its profile is."""
+    return os.environ | dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(folder))

@@ -4,8 +4,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+
+from fetalflow.report.paper import environment
 
 CHROMIUM = os.environ.get("FETALFLOW_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -18,7 +21,7 @@ def opened_chromium() -> Iterator[object]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        settings = {"XDG_CONFIG_HOME": os.environ["TESTS_FOLDER"] + "/chromium"}  # it writes there whatever it does
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], env=os.environ | settings)
+        there = environment(Path(os.environ["TESTS_FOLDER"], "chromium"))
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], env=there)
         yield browser
         browser.close()

@@ -21,6 +21,7 @@ import stages.significance
 from fetalflow.errors import InputError
 from fetalflow.report.drawings import as_image
 from fetalflow.report.page import explained_by_label, split_counts, spread
+from fetalflow.report.paper import environment
 from fetalflow.report.written_numbers import number, p_value, percent, thousands
 from flows.cli.runs import _alone_in_words, _in_words, _of_whom
 
@@ -354,5 +355,6 @@ def browse(page: Path, folder: Path, width: int) -> str:
         f"--user-data-dir={folder / 'profile'}",
         "--virtual-time-budget=5000",
     ]
-    done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    words = [*command, "--dump-dom", page.as_uri()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment(folder))
     return done.stdout
