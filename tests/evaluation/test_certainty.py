@@ -12,7 +12,7 @@ from scipy.special import log_softmax, softmax
 
 from fetalflow.errors import InputError
 from fetalflow.evaluation.certainty.conformal import Bound, bound, patients_needed, tolerance
-from fetalflow.evaluation.certainty.fitting import NO_LENGTH, fit
+from fetalflow.evaluation.certainty.fitting import FEW_PATIENTS, NO_LENGTH, fit
 from fetalflow.evaluation.certainty.promises import CHANCE, RATES, fit_promises, share_by_patient
 from fetalflow.evaluation.certainty.record import (
     CERTAINTY,
@@ -346,6 +346,11 @@ def test_too_few_patients_with_a_length_share_the_bound_of_all_lengths():
     assert lengths["fl"].bound.patients == 12 and lengths["hc"].bound.level == pytest.approx(CHANCE ** (1 / 12))
     few = fit(of_part(answers(5, "validation", lengths=True), "validation"), 0.9)["0", "0"].lengths["hc"]
     assert few.bound.level == pytest.approx(CHANCE ** (1 / 5)) and not few.pooled, "there is nothing to pool it with"
+
+
+def test_fewer_than_five_patients_give_no_interval_and_the_reason_is_stated():
+    sure = fit(of_part(answers(4, "validation", lengths=True), "validation"), 0.9)["0", "0"]
+    assert sure.lengths == {} and sure.reason == FEW_PATIENTS
 
 
 def test_without_true_lengths_the_reason_is_stated():

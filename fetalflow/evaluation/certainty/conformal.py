@@ -14,6 +14,7 @@ import numpy as np
 from fetalflow.evaluation.certainty.promises import CHANCE, allowed, share_by_patient
 
 ROUNDING = 1e-9  # of sums of weights
+LEAST_LEVEL = 0.5  # as of `evaluate.level`
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,17 @@ def tolerance(scores: np.ndarray, patient: np.ndarray, level: float) -> Bound | 
     `bound` holds on average over such draws; one draw of 12 patients may hold far less. Where the patients are too few
     for `level`, the largest score is taken, at the level CHANCE ** (1 / n) that it still has (Clopper and Pearson
     without an error). Otherwise each score is tested by the Hoeffding-Bentkus bound of `promises`. All scores above one
-    that passes pass too, so to choose the lowest needs no correction. None without rows. Rows whose score is NaN are
-    left out.
+    that passes pass too, so to choose the lowest needs no correction. None without rows, and where the patients do not
+    even allow LEAST_LEVEL (fewer than 5). Rows whose score is NaN are left out.
     """
     known = np.isfinite(scores)
     scores, patient = np.asarray(scores, dtype=float)[known], np.asarray(patient)[known]
     if not len(scores):
         return None
     n, tried = len(np.unique(patient)), np.unique(scores)
-    if (reached := CHANCE ** (1 / n)) <= level:
+    if (reached := CHANCE ** (1 / n)) < LEAST_LEVEL:
+        return None
+    if reached <= level:
         return Bound(float(tried[-1]), reached, n)
 
     def passes(score: float) -> bool:

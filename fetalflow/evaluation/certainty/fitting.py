@@ -6,7 +6,7 @@ import pandas as pd
 from fetalflow.evaluation.alarms import flagged
 from fetalflow.evaluation.certainty.conformal import bound, patients_needed, tolerance
 from fetalflow.evaluation.certainty.promises import fit_promises
-from fetalflow.evaluation.certainty.record import NO_LENGTH, Certainty, OfLabels, OfLength, length_scale
+from fetalflow.evaluation.certainty.record import FEW_PATIENTS, NO_LENGTH, Certainty, OfLabels, OfLength, length_scale
 from fetalflow.evaluation.certainty.temperature import fit_temperature
 from fetalflow.evaluation.measurement_columns import MEASURES
 from fetalflow.evaluation.predictions import Predictions
@@ -39,8 +39,10 @@ def not_flagged(predictions: Predictions) -> np.ndarray:
 
 
 def _fit_one(validation: Predictions, places: np.ndarray, level: float) -> Certainty:
-    lengths = _lengths(length_errors(validation.table.iloc[places]), level)
-    return Certainty(_labels(validation, places, level), lengths, "" if lengths else NO_LENGTH)
+    errors = length_errors(validation.table.iloc[places])
+    lengths = _lengths(errors, level)
+    reason = "" if lengths else NO_LENGTH if errors.empty else FEW_PATIENTS
+    return Certainty(_labels(validation, places, level), lengths, reason)
 
 
 def _labels(validation: Predictions, places: np.ndarray, level: float) -> OfLabels | None:
@@ -80,6 +82,6 @@ def _lengths(errors: pd.DataFrame, level: float) -> dict[str, OfLength]:
     for measure, rows in errors.groupby("measure", sort=False):
         pooled = rows["patient"].nunique() < min(patients_needed(level), everyone)
         rows = errors if pooled else rows
-        of = tolerance(rows["score"].to_numpy(dtype=float), rows["patient"].to_numpy(dtype=str), level)
-        found[str(measure)] = OfLength(of, pooled)
+        if of := tolerance(rows["score"].to_numpy(dtype=float), rows["patient"].to_numpy(dtype=str), level):
+            found[str(measure)] = OfLength(of, pooled)
     return found

@@ -19,6 +19,7 @@ from fetalflow.evaluation.certainty.temperature import tempered
 CERTAINTY = "certainty.json"
 FORMAT = 1
 NO_LENGTH = "no true length of this kind is known of a validation patient"
+FEW_PATIENTS = "fewer than 5 validation patients have a true length, so an interval could hold less often than it fails"
 SHARE = 0.02  # of a length; see `length_scale`
 ROUNDING = 1e-6  # engines round the same logits differently
 
